@@ -1,0 +1,350 @@
+"""The ports: what a backend provides (`Backend`, `Storage`) and what a commit strategy is (`TemporaryPath`).
+
+The docstrings here are the specification; implementations stay silent where they keep to it.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Self
+
+from upath import UPath
+
+from .environment import Environment, current
+from .errors import GuaranteeError
+from .guarantees import Guarantee
+from .record import FileEntry, JSONValue
+
+__all__ = [
+    "AttemptOptions",
+    "Backend",
+    "Content",
+    "Declaration",
+    "Entry",
+    "FileOptions",
+    "Hold",
+    "SnapshotType",
+    "StaleVersionError",
+    "Storage",
+    "TemporaryPath",
+]
+
+
+class StaleVersionError(OSError):
+    """A conditional write or delete was refused: the object does not have the version it named (any more)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """A small object as read: its bytes, its version, and its age in seconds by the storage's own clock."""
+
+    data: bytes
+    version: str | None
+    age: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One name in a listing, relative to the directory listed, "/" between its parts; `size` in bytes.
+
+    `kind` is "file", "directory", or in plain words what else it is ("a symbolic link").
+    `version` changes whenever the content does; None where the storage has none.
+    """
+
+    name: str
+    size: int = 0
+    version: str | None = None
+    kind: str = "file"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration:
+    """What a storage says of one location, before any probe.
+
+    `declared`: documented for this very kind of location. `observable`: probes may find it to hold.
+    `refutable`: probes may find that it does not hold, but their success would prove nothing (the
+    kernel itself answers EEXIST, and one host cannot see another). `evidence` in words for people.
+    """
+
+    declared: Guarantee = Guarantee(0)
+    observable: Guarantee = Guarantee(0)
+    refutable: Guarantee = Guarantee(0)
+    evidence: Mapping[Guarantee, str] = field(default_factory=dict)
+
+
+class Hold(abc.ABC):
+    """A proof of life on a directory, which the system withdraws when this process dies."""
+
+    @abc.abstractmethod
+    def release(self) -> None:
+        """Give it up; a second call does nothing."""
+
+
+class Storage(abc.ABC):
+    """Access to one file system or store. Paths are the backend's own strings, absolute, without a trailing "/".
+
+    Errors, the same for every method:
+
+    - `FileNotFoundError`: nothing is there (for writes: the bucket or parent is missing); nothing was done.
+    - `FileExistsError`: something is there. After a retry inside a client it may be what this very call
+      wrote, so callers read it back before they believe that they lost.
+    - `StaleVersionError`: the version named is not the one there; the same caution applies.
+    - `PermissionError`: the storage refused; nothing was done.
+    - `ValidationError`: the name cannot exist here; nothing was sent.
+    - any other `OSError`: *unknown*; the operation may have happened, or may yet happen.
+
+    Every method can be cancelled at every await; a cancelled write counts as unknown. Methods are safe
+    to call concurrently. Every system call or request goes through `environment`.
+    """
+
+    is_local: ClassVar[bool] = False
+    """Whether a process on this host can open the files by their path."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
+
+    @abc.abstractmethod
+    async def declare(self, path: str) -> Declaration:
+        """What is known of the location of `path` without trying it. Cheap; `path` need not exist."""
+
+    # files and objects
+
+    @abc.abstractmethod
+    async def read(self, path: str) -> Content:
+        """A small object, whole, with the version that these very bytes have."""
+
+    @abc.abstractmethod
+    async def create(self, path: str, data: bytes, *, owner: str = "") -> str | None:
+        """Create a small object that must not exist, in one request; its version.
+
+        Under EXCLUSIVE_CREATE exactly one of many concurrent callers succeeds. `owner` is kept with
+        the object where the store can do that, see `owner_of`.
+        """
+
+    async def swap(self, path: str, data: bytes, *, version: str) -> str:
+        """Overwrite an object that still has `version` (COMPARE_AND_SWAP); the new version."""
+        raise GuaranteeError(_lacks(self, Guarantee.COMPARE_AND_SWAP))
+
+    @abc.abstractmethod
+    async def write(self, path: str, data: bytes) -> str | None:
+        """Create or overwrite a small object; readers see the old or the new (ATOMIC_WRITE). Its version."""
+
+    @abc.abstractmethod
+    async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
+        """Create a file that must not exist from a local one, in bounded memory.
+
+        `multipart` says that EXCLUSIVE_MULTIPART may be relied on; without it a file too large for one
+        request raises `GuaranteeError`. A failed or cancelled upload leaves no part behind.
+        """
+
+    @abc.abstractmethod
+    async def download(self, path: str, target: Path) -> Entry:
+        """Copy a file to a local one, which must not exist; its true size and version, `name` left empty.
+
+        A reply shorter than announced is an `OSError`, never a short file.
+        """
+
+    async def owner_of(self, path: str) -> str | None:
+        """The `owner` an object was created with; None where the store keeps none."""
+        return None
+
+    @abc.abstractmethod
+    async def delete(self, path: str, *, version: str | None = None) -> None:
+        """Delete a file; with `version` only if it still has it (CONDITIONAL_DELETE). Nothing there is fine."""
+
+    @abc.abstractmethod
+    async def list(self, path: str, *, recursive: bool) -> list[Entry]:
+        """What is below `path`, sorted by name; empty if nothing is there. Never from a cache.
+
+        Not recursive: its direct children, directories included. Recursive: every file at any depth,
+        and whatever is neither file nor directory; links are never followed.
+        """
+
+    @abc.abstractmethod
+    async def kind(self, path: str) -> str | None:
+        """What is at `path` itself, in the words of `Entry.kind`; None if nothing. Links are not followed.
+
+        On a store without directories, "directory" says that something is below it.
+        """
+
+    # directories, where the storage has them (DIRECTORIES)
+
+    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> Hold | None:
+        """Create a directory that must not exist, and the ancestors it needs, and hold it.
+
+        `mode` is set exactly, whatever the umask. With `durable`, new ancestors are synced into theirs.
+        """
+        raise GuaranteeError(_lacks(self, Guarantee.DIRECTORIES))
+
+    async def rename_directory(self, source: str, target: str) -> None:
+        """Rename a directory in one step, never replacing, merging or copying anything.
+
+        `FileExistsError`: something was at the target, an empty directory included; nothing happened.
+        """
+        raise GuaranteeError(_lacks(self, Guarantee.ATOMIC_RENAME))
+
+    async def sync_tree(self, path: str) -> None:
+        """Make everything below `path`, and it, durable: files, then directories bottom-up. Any failure raises."""
+        raise GuaranteeError(_lacks(self, Guarantee.SYNC))
+
+    async def sync_directory(self, path: str) -> None:
+        """Make the names in one directory durable."""
+        raise GuaranteeError(_lacks(self, Guarantee.SYNC))
+
+    async def remove_tree(self, path: str) -> None:
+        """Delete a directory and everything below it; links are removed, not followed."""
+        raise GuaranteeError(_lacks(self, Guarantee.DIRECTORIES))
+
+
+class Backend(abc.ABC):
+    """What an entry point of the group `atomicpath.backends` names: a class made without arguments."""
+
+    protocols: ClassVar[tuple[str, ...]]
+    """The URL schemes served, without "://"."""
+
+    def path(self, url: str) -> str:
+        """The backend's own path of a URL: no protocol, no trailing "/". Pure. ValidationError if unusable."""
+        return url.partition("://")[2].rstrip("/")
+
+    def url(self, path: str) -> str:
+        """The URL of a path; `path(url(p)) == p`. Pure."""
+        return f"{self.protocols[0]}://{path}"
+
+    @abc.abstractmethod
+    def open(self, storage_options: Mapping[str, object], environment: Environment) -> Storage:
+        """Access under these options; no I/O. A missing library is `BackendError` saying what to install.
+
+        Called often and from any thread or event loop: keep what is expensive, bound to the process.
+        """
+
+    def place(self, path: str, storage_options: Mapping[str, object]) -> str:
+        """A text equal for equal places only, host or endpoint included, without credentials. Pure."""
+        return self.url(path)
+
+
+class SnapshotType(enum.Enum):
+    """How a temporary path relates to a final directory that already exists."""
+
+    IN_PLACE = "in_place"
+    EMPTY = "empty"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileOptions:
+    """`path_permission_mode`: the mode of the created directory; needs a storage that has modes."""
+
+    path_permission_mode: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptOptions:
+    """What `commit` tells a strategy beyond the paths, before `create`.
+
+    `guarantees` are those effective at the location; `direct` says that the user writes on the target
+    itself; `metadata` is his own, JSON, kept in the record.
+    """
+
+    guarantees: Guarantee | None = None
+    durable: bool = True
+    direct: bool = True
+    checksums: bool = False
+    unsafe_takeover: bool = False
+    metadata: Mapping[str, JSONValue] = field(default_factory=dict)
+
+
+class TemporaryPath(abc.ABC):
+    """One attempt to produce a final directory; a commit strategy is a subclass.
+
+    The obligation: whatever is written below `get()` becomes visible at `get_final()` whole, by one
+    storage operation inside `finalize`, or not at all; of many attempts at one final path at most one
+    `finalize` returns. `from_final` is called in every process; `create`, `finalize` and `discard` only
+    in the primary, each possibly under another event loop, never concurrently with one another.
+    """
+
+    requires: ClassVar[Guarantee] = Guarantee(0)
+    """What the location must guarantee for the obligation to be kept."""
+
+    options: AttemptOptions = AttemptOptions()
+
+    @classmethod
+    @abc.abstractmethod
+    async def validate(cls, temporary_path: UPath) -> None:
+        """Check that an existing path can be this strategy's temporary path; ValidationError says what is wrong."""
+
+    @classmethod
+    @abc.abstractmethod
+    async def validate_final(cls, final_path: UPath) -> None:
+        """Check that an existing path was finished by this strategy; ValidationError says what is wrong."""
+
+    @classmethod
+    @abc.abstractmethod
+    def from_temporary(
+        cls,
+        temporary_path: UPath,
+        *,
+        file_options: FileOptions | None = None,
+        snapshot_type: SnapshotType | None = None,
+    ) -> Self:
+        """The attempt that a temporary path belongs to. No I/O."""
+
+    @classmethod
+    @abc.abstractmethod
+    def from_final(
+        cls,
+        final_path: UPath,
+        *,
+        checkpoint_metadata_store: object | None = None,
+        file_options: FileOptions | None = None,
+        snapshot_type: SnapshotType | None = None,
+    ) -> Self:
+        """A new attempt at a final path. No I/O."""
+
+    def configure(self, options: AttemptOptions) -> None:
+        """Take what `commit` was told; called once, before `create`. The default keeps it as `options`."""
+        self.options = options
+
+    @abc.abstractmethod
+    def get(self) -> UPath:
+        """Where to write: stable, and known before `create`. No I/O."""
+
+    @abc.abstractmethod
+    def get_final(self) -> UPath:
+        """Where readers will find it. No I/O."""
+
+    @abc.abstractmethod
+    async def create(self) -> UPath:
+        """Begin: afterwards `get()` can be written to, and is returned.
+
+        AlreadyCommittedError or ConflictError if the final path is taken; other errors: nothing began.
+        """
+
+    async def add(self, name: str, source: Path) -> None:
+        """Publish a local file as `name` of this attempt; between `create` and `finalize`, concurrently."""
+        target = self.get() / name
+        await current().step(_copy, source, target)
+
+    @abc.abstractmethod
+    async def finalize(self) -> None:
+        """Commit. Returns only if readers now see the whole; the errors say which of the other outcomes it is.
+
+        After any error but OutcomeUnknownError the attempt is over and has been discarded as far as possible.
+        """
+
+    @abc.abstractmethod
+    async def discard(self) -> None:
+        """Give the attempt up and delete what is provably its own. Once it is over, does nothing."""
+
+
+def _copy(source: Path, target: UPath) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source.open("rb") as reader, target.open("xb") as writer:
+        shutil.copyfileobj(reader, writer)
+
+
+def _lacks(storage: Storage, guarantee: Guarantee) -> str:
+    return f"{type(storage).__name__} does not implement {guarantee}: use a strategy that does not need it"

@@ -1,0 +1,69 @@
+"""The vocabulary of promises: what a location may guarantee, and on what evidence."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["Guarantee", "Profile"]
+
+
+class Guarantee(enum.Flag):
+    """One promise a location makes. Positive only: absence means unknown, never "no"."""
+
+    ATOMIC_WRITE = enum.auto()
+    """A file or object appears whole or not at all."""
+    LIST_AFTER_WRITE = enum.auto()
+    """A listing begun after a write returned shows it."""
+    EXCLUSIVE_CREATE = enum.auto()
+    """Of many concurrent creations of one name exactly one succeeds."""
+    EXCLUSIVE_MULTIPART = enum.auto()
+    """The same for a multi-part upload's completion."""
+    COMPARE_AND_SWAP = enum.auto()
+    """A write conditional on the version read."""
+    CONDITIONAL_DELETE = enum.auto()
+    """A delete conditional on the version read."""
+    ATOMIC_RENAME = enum.auto()
+    """A directory is renamed in one indivisible step, or an error says it was not."""
+    RENAME_NOREPLACE = enum.auto()
+    """That rename fails if anything, an empty directory included, is at the target."""
+    RENAME_EXCHANGE = enum.auto()
+    """Two directories swap names indivisibly."""
+    DIRECTORIES = enum.auto()
+    """Directories exist by themselves and have modes."""
+    SYNC = enum.auto()
+    """fsync of files and directories is meaningful."""
+
+    def names(self) -> list[str]:
+        """Member names, in the order of their definition."""
+        return [member.name for member in self if member.name]
+
+    def __str__(self) -> str:
+        return " | ".join(self.names()) or "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What one location guarantees, and how that is known.
+
+    A guarantee belongs to a location, never to a scheme. It is *declared* by the backend (a vendor's
+    documentation, a known disk file system), *observed* or *refuted* by a live probe at the target's
+    parent, or *asserted* by the user. `evidence` says in plain words where each answer comes from.
+    """
+
+    location: str = ""
+    declared: Guarantee = Guarantee(0)
+    observed: Guarantee = Guarantee(0)
+    refuted: Guarantee = Guarantee(0)
+    asserted: Guarantee = Guarantee(0)
+    evidence: Mapping[Guarantee, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def effective(self) -> Guarantee:
+        """What may be relied on: everything declared, observed or asserted that no probe refuted."""
+        return (self.declared | self.observed | self.asserted) & ~self.refuted
+
+    def missing(self, needed: Guarantee) -> Guarantee:
+        """Those of `needed` that may not be relied on."""
+        return needed & ~self.effective

@@ -1,0 +1,98 @@
+"""The only home of the names atomicpath reserves on storage, and of the rules for names there."""
+
+from __future__ import annotations
+
+import re
+
+from .errors import ValidationError
+
+__all__ = [
+    "COMMIT_SUCCESS_FILE",
+    "DISCARDED_SUFFIX",
+    "METADATA_FILE",
+    "PROBE_PREFIX",
+    "RECORD_FILE",
+    "TMP_DIR_SUFFIX",
+    "check_file_name",
+    "final_of",
+    "is_reserved",
+    "is_temporary",
+    "step_of",
+    "temporary_of",
+]
+
+TMP_DIR_SUFFIX = ".atomicpath-tmp-"
+"""Between a final path and an attempt's token: the name of the rename strategy's temporary directory."""
+
+DISCARDED_SUFFIX = ".discarded"
+"""Added to a temporary name before it is deleted, so that a late writer's rename finds nothing."""
+
+RECORD_FILE = "commit_record.json"
+"""The record: the attempt's whole life in one file, and the truth."""
+
+COMMIT_SUCCESS_FILE = "commit_success.txt"
+"""The marker the field knows; it exists only in a committed directory."""
+
+METADATA_FILE = "_CHECKPOINT_METADATA"
+"""Where a metadata store writes `StepMetadata`."""
+
+PROBE_PREFIX = ".atomicpath-probe-"
+"""Start of every name a probe creates, beside the target."""
+
+_STEP = re.compile(r"(?:^|[^0-9])([0-9]{1,18})$")
+_OBJECT_KEY_BYTES = 1024  # the longest key of S3, GCS and Azure
+
+
+def temporary_of(final: str, token: str) -> str:
+    """The temporary sibling of `final` for the attempt `token`."""
+    return f"{final}{TMP_DIR_SUFFIX}{token}"
+
+
+def final_of(temporary: str) -> str:
+    """The final path of a temporary one; ValidationError (a ValueError) for a name without the suffix."""
+    head, tail = temporary.rpartition("/")[::2]
+    name, suffix, _ = tail.partition(TMP_DIR_SUFFIX)
+    if not (suffix and name):
+        raise ValidationError(f"{temporary!r} is not a temporary path: its name has no {TMP_DIR_SUFFIX!r} in it")
+    return f"{head}/{name}" if head or temporary.startswith("/") else name
+
+
+def is_temporary(path: str) -> bool:
+    """Whether any component of `path` is an attempt's or a probe's: nothing below one is ever committed."""
+    return any(TMP_DIR_SUFFIX in part or part.startswith(PROBE_PREFIX) for part in path.split("/"))
+
+
+def is_reserved(name: str) -> bool:
+    """Whether `name`, relative to a committed directory, is one that atomicpath itself writes there."""
+    return name in (RECORD_FILE, COMMIT_SUCCESS_FILE)
+
+
+def step_of(name: str) -> int | None:
+    """The integer at the end of a directory's name (`step_100`, `checkpoint-100`, `100`), or None."""
+    found = _STEP.search(name)
+    return int(found.group(1)) if found else None
+
+
+def check_file_name(name: str) -> str:
+    """`name`, if it may be that of a file in a committed directory; else ValidationError.
+
+    It is relative, has "/" between its parts, stays inside the directory, is no longer than an object
+    store's key, and is not one of our own.
+    """
+    reason = None
+    if not name:
+        reason = "it is empty"
+    elif name.startswith("/") or "\\" in name:
+        reason = "it must be relative, with '/' between its parts"
+    elif any(part in ("", ".", "..") for part in name.split("/")):
+        reason = "it has an empty part, '.' or '..' in it"
+    elif "\0" in name:
+        reason = "it has a NUL in it"
+    elif is_reserved(name):
+        reason = "atomicpath writes a file of that name itself"
+    elif len(name.encode("utf-8", "surrogateescape")) > _OBJECT_KEY_BYTES:
+        reason = f"it is longer than {_OBJECT_KEY_BYTES} bytes"
+    if reason:
+        shown = name if len(name) <= 80 else f"{name[:77]}..."
+        raise ValidationError(f"{shown!r} cannot be the name of a file in a committed directory: {reason}")
+    return name

@@ -1,0 +1,252 @@
+"""The commit record: an attempt's whole life in one JSON file, its values and their codec."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self, TypeAlias, TypeVar
+
+from .errors import IntegrityError, ValidationError
+from .layout import check_file_name
+
+__all__ = ["CommitRecord", "DecidedBy", "FileEntry", "JSONValue", "Lease", "State", "Writer", "check_metadata", "fingerprint"]
+
+JSONValue: TypeAlias = "str | int | float | bool | list[JSONValue] | dict[str, JSONValue] | None"
+T = TypeVar("T")
+
+FORMAT = 1
+_NEWER = "it was written by a newer atomicpath (format {}, this one reads up to {}): pip install -U atomicpath"
+
+
+class State(enum.StrEnum):
+    """Where an attempt stands."""
+
+    WRITING = "writing"
+    COMMITTED = "committed"
+    DISCARDED = "discarded"
+
+
+class DecidedBy(enum.StrEnum):
+    """Which object's conditional write is the commit."""
+
+    RECORD = "record"
+    MARKER = "marker"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writer:
+    """Which process holds an attempt; enough to tell on the same host whether it still lives.
+
+    `boot`, `namespace` and `start` are empty or None where the system does not tell them.
+    """
+
+    host: str = ""
+    pid: int = 0
+    boot: str = ""
+    namespace: str = ""
+    start: int | None = None
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host or 'an unnamed host'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """How long a silent holder keeps its claim, in seconds, and how often it has renewed it."""
+
+    seconds: float = 60.0
+    renewals: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry:
+    """One file of a committed directory: its name relative to it, size in bytes, and how to recognise its content."""
+
+    name: str
+    size: int
+    etag: str | None = None
+    sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        check_file_name(self.name)
+        if self.size < 0:
+            raise ValidationError(f"the size of {self.name!r} cannot be {self.size}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitRecord:
+    """What `commit_record.json` says.
+
+    Times are nanoseconds since the epoch by the writer's clock, for people to read: no decision rests
+    on them. `place` is a fingerprint of the location that gave the `etag`s, which mean nothing anywhere
+    else. `direct` says that the user wrote the files himself, so that they could not be made exclusive.
+    `unknown` keeps the fields this version does not know.
+    """
+
+    state: State
+    token: str
+    strategy: str
+    started: int
+    committed: int | None = None
+    decided_by: DecidedBy = DecidedBy.RECORD
+    direct: bool = False
+    lease: Lease = field(default_factory=Lease)
+    writer: Writer = field(default_factory=Writer)
+    place: str = ""
+    files: tuple[FileEntry, ...] = ()
+    metadata: Mapping[str, JSONValue] = field(default_factory=dict, hash=False)
+    unknown: Mapping[str, JSONValue] = field(default_factory=dict, hash=False)
+
+    def moved_to(self, state: State, **changes: object) -> Self:
+        """This record in another state."""
+        return replace(self, state=state, **changes)  # type: ignore[arg-type]  # replace() checks the names
+
+    def encode(self) -> bytes:
+        """The bytes to store: indented JSON, ASCII, ending in a newline."""
+        document: dict[str, object] = dict(self.unknown)
+        document |= {
+            "format": FORMAT,
+            "state": self.state.value,
+            "token": self.token,
+            "strategy": self.strategy,
+            "decided_by": self.decided_by.value,
+            "direct": self.direct,
+            "started": self.started,
+            "committed": self.committed,
+            "lease": {"seconds": self.lease.seconds, "renewals": self.lease.renewals},
+            "writer": {
+                "host": self.writer.host,
+                "pid": self.writer.pid,
+                "boot": self.writer.boot,
+                "namespace": self.writer.namespace,
+                "start": self.writer.start,
+            },
+            "place": self.place,
+            "files": [_file_document(entry) for entry in self.files],
+            "metadata": dict(self.metadata),
+        }
+        return (json.dumps(document, indent=1) + "\n").encode("ascii")
+
+    @classmethod
+    def decode(cls, data: bytes, *, where: str) -> CommitRecord:
+        """The record in `data`; IntegrityError, naming `where`, if it is damaged or from a newer format."""
+        try:
+            document = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise IntegrityError(
+                f"the commit record of {where} is not readable JSON ({len(data)} bytes): it is truncated or was"
+                " overwritten; restore it, or remove the directory"
+            ) from error
+        try:
+            return cls._from_document(document)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise IntegrityError(f"the commit record of {where} cannot be used: {_reason(error)}") from error
+
+    @classmethod
+    def _from_document(cls, document: object) -> CommitRecord:
+        fields = _mapping(document, "the record")
+        newest = _integer(fields["format"], "format")
+        if newest > FORMAT:
+            raise ValueError(_NEWER.format(newest, FORMAT))
+        lease, writer = _mapping(fields.get("lease", {}), "lease"), _mapping(fields.get("writer", {}), "writer")
+        files = fields.get("files", [])
+        if not isinstance(files, list):
+            raise TypeError("'files' is not a list")
+        entries = tuple(_file_entry(_mapping(entry, "a file")) for entry in files)
+        if len({entry.name for entry in entries}) != len(entries):
+            raise ValueError("a file is listed twice")
+        return cls(
+            state=State(_text(fields["state"], "state")),
+            token=_text(fields["token"], "token"),
+            strategy=_text(fields["strategy"], "strategy"),
+            started=_integer(fields["started"], "started"),
+            committed=_optional(_integer, fields.get("committed"), "committed"),
+            decided_by=DecidedBy(_text(fields.get("decided_by", "record"), "decided_by")),
+            direct=fields.get("direct") is True,
+            lease=Lease(
+                seconds=float(_number(lease.get("seconds", 60.0), "lease.seconds")),
+                renewals=_integer(lease.get("renewals", 0), "lease.renewals"),
+            ),
+            writer=Writer(
+                host=_text(writer.get("host", ""), "writer.host"),
+                pid=_integer(writer.get("pid", 0), "writer.pid"),
+                boot=_text(writer.get("boot", ""), "writer.boot"),
+                namespace=_text(writer.get("namespace", ""), "writer.namespace"),
+                start=_optional(_integer, writer.get("start"), "writer.start"),
+            ),
+            place=_text(fields.get("place", ""), "place"),
+            files=entries,
+            metadata=_mapping(fields.get("metadata", {}), "metadata"),
+            unknown={key: value for key, value in fields.items() if key not in _KNOWN},
+        )
+
+
+_KNOWN = frozenset(CommitRecord.__slots__) - {"unknown"} | {"format"}
+
+
+def fingerprint(token: str, url: str) -> str:
+    """A name for the place `url` that tells nothing about it: equal for equal places, for one token."""
+    return hashlib.sha256(f"{token}\n{url}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def check_metadata(metadata: Mapping[str, JSONValue] | None) -> dict[str, JSONValue]:
+    """User metadata as it will be read back; ValidationError if JSON cannot hold it."""
+    try:
+        kept = json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValidationError(f"metadata must be a mapping that JSON can hold: {error}") from error
+    return _mapping(kept, "metadata")
+
+
+def _file_document(entry: FileEntry) -> dict[str, JSONValue]:
+    document: dict[str, JSONValue] = {"name": entry.name, "size": entry.size}
+    if entry.etag is not None:
+        document["etag"] = entry.etag
+    if entry.sha256 is not None:
+        document["sha256"] = entry.sha256
+    return document
+
+
+def _file_entry(document: Mapping[str, JSONValue]) -> FileEntry:
+    return FileEntry(
+        name=_text(document["name"], "a file's name"),
+        size=_integer(document["size"], "a file's size"),
+        etag=_optional(_text, document.get("etag"), "a file's etag"),
+        sha256=_optional(_text, document.get("sha256"), "a file's sha256"),
+    )
+
+
+def _mapping(value: object, what: str) -> dict[str, JSONValue]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{what} is not a JSON object")
+    return value
+
+
+def _text(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{what!r} is not a string")
+    return value
+
+
+def _number(value: object, what: str) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{what!r} is not a number")
+    return value
+
+
+def _integer(value: object, what: str) -> int:
+    number = _number(value, what)
+    if not isinstance(number, int):
+        raise TypeError(f"{what!r} is not an integer")
+    return number
+
+
+def _optional(check: Callable[[object, str], T], value: object, what: str) -> T | None:
+    return None if value is None else check(value, what)
+
+
+def _reason(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)

@@ -1,0 +1,56 @@
+"""Who serves a URL: backends found through the entry-point group `atomicpath.backends`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+from functools import cache
+
+from .abc import Backend
+from .errors import BackendError
+
+__all__ = ["GROUP", "backend_for"]
+
+GROUP = "atomicpath.backends"
+_LOG = logging.getLogger("atomicpath")
+
+
+def backend_for(protocol: str) -> Backend:
+    """The backend that serves a protocol; BackendError if there is none or it does not load.
+
+    The entry point named like the protocol is tried first, then the others in alphabetical order, so
+    that a plug-in that does not load costs nobody but its own users.
+    """
+    points = sorted(_entry_points(), key=lambda point: (point.name != protocol, point.name))
+    failed: dict[str, Exception] = {}
+    for point in points:
+        try:
+            backend = _load(point)
+        except Exception as error:  # noqa: BLE001 - a plug-in may raise anything; kept for the message below
+            failed[point.name] = error
+            continue
+        if protocol in backend.protocols:
+            return backend
+    for name, error in failed.items():
+        if name == protocol:
+            raise BackendError(f"the backend {name!r} does not load: {type(error).__name__}: {error}") from error
+        _LOG.warning("the backend %r does not load: %s: %s", name, type(error).__name__, error)
+    served = sorted({known for point in points if point.name not in failed for known in _load(point).protocols})
+    raise BackendError(
+        f"no backend serves {protocol!r} URLs (served here: {', '.join(served) or 'none'}). Install a plug-in that"
+        f" does, or write one: it is an entry point of the group {GROUP!r}"
+        + (f". Not loaded: {', '.join(sorted(failed))}" if failed else "")
+    )
+
+
+@cache
+def _entry_points() -> tuple[importlib.metadata.EntryPoint, ...]:
+    return tuple(importlib.metadata.entry_points(group=GROUP))
+
+
+@cache
+def _load(point: importlib.metadata.EntryPoint) -> Backend:
+    backend = point.load()()
+    if not isinstance(backend, Backend):
+        raise TypeError(f"{point.value} is not an atomicpath.Backend")
+    return backend
