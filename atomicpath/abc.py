@@ -26,6 +26,7 @@ __all__ = [
     "Content",
     "Declaration",
     "Entry",
+    "Environment",
     "FileOptions",
     "Hold",
     "SnapshotType",
