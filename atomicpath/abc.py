@@ -54,13 +54,15 @@ class Entry:
     """One name in a listing, relative to the directory listed, "/" between its parts; `size` in bytes.
 
     `kind` is "file", "directory", or in plain words what else it is ("a symbolic link").
-    `version` changes whenever the content does; None where the storage has none.
+    `version` changes whenever the content does; None where the storage has none. `owner` is what the
+    object was created with; only `stat` tells, and only where the store keeps it.
     """
 
     name: str
     size: int = 0
     version: str | None = None
     kind: str = "file"
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,9 @@ class Storage(abc.ABC):
     is_local: ClassVar[bool] = False
     """Whether a process on this host can open the files by their path."""
 
+    largest_single: ClassVar[int] = 1 << 62
+    """The size in bytes above which `upload` would rather use several parts."""
+
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
 
@@ -124,7 +129,7 @@ class Storage(abc.ABC):
         """Create a small object that must not exist, in one request; its version.
 
         Under EXCLUSIVE_CREATE exactly one of many concurrent callers succeeds. `owner` is kept with
-        the object where the store can do that, see `owner_of`.
+        the object where the store can do that, see `Entry.owner`.
         """
 
     async def swap(self, path: str, data: bytes, *, version: str) -> str:
@@ -150,9 +155,13 @@ class Storage(abc.ABC):
         A reply shorter than announced is an `OSError`, never a short file.
         """
 
-    async def owner_of(self, path: str) -> str | None:
-        """The `owner` an object was created with; None where the store keeps none."""
-        return None
+    async def create_in_parts(self, path: str, data: bytes) -> None:
+        """`create` by a multi-part upload, whatever the size, so that a probe can race its completion."""
+        raise GuaranteeError(_lacks(self, Guarantee.EXCLUSIVE_MULTIPART))
+
+    @abc.abstractmethod
+    async def stat(self, path: str) -> Entry | None:
+        """One file with its `owner`, `name` left empty; None if nothing is there."""
 
     @abc.abstractmethod
     async def delete(self, path: str, *, version: str | None = None) -> None:

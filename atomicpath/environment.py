@@ -26,6 +26,9 @@ T = TypeVar("T")
 class Environment:
     """The real world. Subclass it and hand an instance to `use` to change any part of it."""
 
+    lease = 60.0
+    """Seconds after which a holder that is not on this host and gives no sign counts as gone."""
+
     def wall_ns(self) -> int:
         """Nanoseconds since the epoch; written into records for people, never decided on."""
         return time.time_ns()

@@ -6,7 +6,9 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Guarantee", "Profile"]
+from .errors import GuaranteeError
+
+__all__ = ["Guarantee", "Profile", "advice", "check", "shortage"]
 
 
 class Guarantee(enum.Flag):
@@ -67,3 +69,33 @@ class Profile:
     def missing(self, needed: Guarantee) -> Guarantee:
         """Those of `needed` that may not be relied on."""
         return needed & ~self.effective
+
+
+def check(who: str, needed: Guarantee, profile: Profile) -> None:
+    """GuaranteeError unless the profile has all that is needed; it says what is missing and what would accept it."""
+    missing = profile.missing(needed)
+    if missing:
+        raise GuaranteeError(
+            f"{who} is not safe at {profile.location or 'this location'}:\n"
+            f"  {shortage(who, needed, profile)}\n{advice(missing, profile)}"
+        )
+
+
+def shortage(who: str, needed: Guarantee, profile: Profile) -> str:
+    """In words, what is missing and how that is known."""
+    reasons = []
+    for guarantee in profile.missing(needed):
+        status = "refuted" if guarantee & profile.refuted else "not known to hold"
+        evidence = dict(profile.evidence).get(guarantee)
+        reasons.append(f"{guarantee} is {status}" + (f" ({evidence})" if evidence else ""))
+    return f"{who} needs {'; '.join(reasons)}"
+
+
+def advice(missing: Guarantee, profile: Profile) -> str:
+    """What a caller can do about it."""
+    if missing & profile.refuted:
+        return "What was refuted cannot be asserted: use another location. atomicpath.explain(url) shows what was tried"
+    asserted = " | ".join(f"Guarantee.{name}" for name in missing.names())
+    return (
+        f"If you know that they hold there, say so: guarantees={asserted}. atomicpath.explain(url) shows what was tried"
+    )

@@ -10,9 +10,21 @@ from dataclasses import dataclass, field, replace
 from typing import Self, TypeAlias, TypeVar
 
 from .errors import IntegrityError, ValidationError
-from .layout import check_file_name
+from .layout import RECORD_FILE, check_file_name
 
-__all__ = ["CommitRecord", "DecidedBy", "FileEntry", "JSONValue", "Lease", "State", "Writer", "check_metadata", "fingerprint"]
+__all__ = [
+    "CommitRecord",
+    "DecidedBy",
+    "FileEntry",
+    "JSONValue",
+    "Lease",
+    "State",
+    "Writer",
+    "check_metadata",
+    "fingerprint",
+    "marker_of",
+    "token_in_marker",
+]
 
 JSONValue: TypeAlias = "str | int | float | bool | list[JSONValue] | dict[str, JSONValue] | None"
 T = TypeVar("T")
@@ -190,6 +202,21 @@ _KNOWN = frozenset(CommitRecord.__slots__) - {"unknown"} | {"format"}
 def fingerprint(token: str, url: str) -> str:
     """A name for the place `url` that tells nothing about it: equal for equal places, for one token."""
     return hashlib.sha256(f"{token}\n{url}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def marker_of(token: str) -> bytes:
+    """What our marker file says: which record it belongs to."""
+    return (json.dumps({"record": RECORD_FILE, "token": token}) + "\n").encode("ascii")
+
+
+def token_in_marker(data: bytes) -> str | None:
+    """The token a marker of ours names; None if another tool wrote it."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    named = isinstance(document, dict) and document.get("record") == RECORD_FILE
+    return str(document.get("token", "")) if named else None
 
 
 def check_metadata(metadata: Mapping[str, JSONValue] | None) -> dict[str, JSONValue]:

@@ -1,0 +1,117 @@
+"""Whether the process that holds an attempt still lives: this process's identity, and proof about another's."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+
+from .environment import Environment
+from .record import CommitRecord, Writer
+
+__all__ = ["hold", "is_held_here", "proof_of_life", "release", "this_process"]
+
+# The attempts that this very process has under way: a record of ours that is not among them was left behind.
+_held: set[str] = set()
+_lock = threading.Lock()
+_ZOMBIE = -1
+
+
+def this_process(environment: Environment) -> Writer:
+    """Who we are, as far as the system tells."""
+    pid = os.getpid()
+    return Writer(
+        host=socket.gethostname(),
+        pid=pid,
+        boot=_first_line(environment, "/proc/sys/kernel/random/boot_id"),
+        namespace=_link(environment, "/proc/self/ns/pid"),
+        start=_started(environment, pid),
+    )
+
+
+def proof_of_life(environment: Environment, record: CommitRecord) -> bool | None:
+    """True: the holder's process runs on this host. False: it is provably gone. None: no way to tell from here.
+
+    The same boot and the same pid namespace make pids comparable; the start time tells a reused pid. A
+    process that was killed and not yet reaped is gone: it will never run again.
+    """
+    writer, here = record.writer, this_process(environment)
+    if not writer.boot or not writer.namespace or writer.start is None:
+        return None
+    if (writer.boot, writer.namespace) != (here.boot, here.namespace):
+        return None
+    if (writer.pid, writer.start) == (here.pid, here.start):
+        return is_held_here(record.token)
+    started = _started(environment, writer.pid)
+    return started == writer.start if started is not None else _alive_unseen(environment, writer.pid)
+
+
+def hold(token: str) -> None:
+    """Note that this process has the attempt under way."""
+    with _lock:
+        _held.add(token)
+
+
+def release(token: str) -> None:
+    """Note that it is over."""
+    with _lock:
+        _held.discard(token)
+
+
+def is_held_here(token: str) -> bool:
+    """Whether this process has the attempt under way."""
+    with _lock:
+        return token in _held
+
+
+def _forget_parents_attempts() -> None:
+    global _lock
+    _lock = threading.Lock()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parents_attempts)
+
+
+def _started(environment: Environment, pid: int) -> int | None:
+    """A running process's start in clock ticks since boot (field 22 of proc(5) stat); None if none is to be seen.
+
+    _ZOMBIE for one that has ended and was not yet reaped: it will never run again.
+    """
+    try:
+        stat = environment.call(_read, f"/proc/{pid}/stat")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+    fields = stat.rpartition(")")[2].split()  # the name before it may itself contain spaces and parentheses
+    return _ZOMBIE if fields[0] in "ZX" else int(fields[19])
+
+
+def _alive_unseen(environment: Environment, pid: int) -> bool | None:
+    """False if no such process lives, None if one does that we may not look at (a /proc mounted with hidepid)."""
+    try:
+        environment.call(os.kill, pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it lives, but whether it is the one meant cannot be seen
+    return None
+
+
+def _first_line(environment: Environment, path: str) -> str:
+    try:
+        return environment.call(_read, path).strip()
+    except OSError:
+        return ""  # not Linux, or hidden: then nothing is provable, and the lease decides
+
+
+def _link(environment: Environment, path: str) -> str:
+    try:
+        return environment.call(os.readlink, path)
+    except OSError:
+        return ""  # as above
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()

@@ -1,0 +1,256 @@
+"""What holds at a location: its backend's declaration, put to the test by live probes where it must be.
+
+A probe works at the target's parent, under a random name, with several writers where concurrency is the
+point, and removes what it wrote. One refusal that should have been is enough to refute; what would prove
+nothing if it went well (`Declaration.refutable`) is never observed. Results are kept per place for the
+life of the process.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+import anyio
+
+from .abc import Declaration, StaleVersionError, Storage
+from .errors import AtomicPathError, GuaranteeError
+from .guarantees import Guarantee, Profile
+from .layout import PROBE_PREFIX
+from .location import Location
+from .tasks import for_each
+
+__all__ = ["profile_of"]
+
+_LOG = logging.getLogger("atomicpath")
+_RACERS = 6
+_ROUNDS = 4  # of multi-part completions, whose races were seen to be lost in one round of four
+
+
+@dataclass(slots=True)
+class _Findings:
+    tried: Guarantee = Guarantee(0)
+    observed: Guarantee = Guarantee(0)
+    refuted: Guarantee = Guarantee(0)
+    evidence: dict[Guarantee, str] = field(default_factory=dict)
+
+
+_known: dict[str, _Findings] = {}
+"""By place. Only ever added to; a second prober of one place at worst repeats the work."""
+
+
+async def profile_of(
+    location: Location,
+    *,
+    wanted: Guarantee | None = None,
+    asserted: Guarantee = Guarantee(0),
+    probe: bool = True,
+) -> Profile:
+    """The profile of a location. `wanted` limits the probes to those; with `probe` false nothing is tried."""
+    storage = location.open()
+    declaration = await storage.declare(location.path)
+    findings = _known.setdefault(location.parent.place, _Findings())
+    if probe:
+        due = (declaration.observable | declaration.refutable) & ~findings.tried & ~declaration.declared
+        if wanted is not None:
+            due &= wanted
+        if due:
+            await _probe(storage, location, due, declaration, findings)
+    return Profile(
+        location=str(location),
+        declared=declaration.declared,
+        observed=findings.observed & declaration.observable,
+        refuted=findings.refuted,
+        asserted=asserted,
+        evidence=dict(declaration.evidence)
+        | {one: "asserted by the caller" for one in asserted & ~declaration.declared}
+        | findings.evidence,
+    )
+
+
+async def _probe(
+    storage: Storage, location: Location, due: Guarantee, declaration: Declaration, findings: _Findings
+) -> None:
+    base = (await _nearest_directory(storage, location)).child(PROBE_PREFIX + storage.environment.token())
+    for guarantee, trial in _TRIALS.items():
+        if not guarantee & due:
+            continue
+        place = base.at(f"{base.path}-{(guarantee.name or '').lower()}")
+        try:
+            await trial(storage, place.path)
+        except _Refuted as finding:
+            findings.refuted |= guarantee
+            findings.evidence[guarantee] = f"refuted by a probe: {finding}"
+        except GuaranteeError as error:
+            findings.refuted |= guarantee
+            findings.evidence[guarantee] = f"refused when tried: {error}"
+        except (OSError, AtomicPathError) as error:
+            # Neither seen to hold nor seen to fail: it stays unknown, and is tried again next time.
+            findings.evidence[guarantee] = f"the probe could not be carried out: {error}"
+            _LOG.debug("probe of %s at %s: %s", guarantee, location, error)
+            continue
+        else:
+            if guarantee & declaration.observable:
+                findings.observed |= guarantee
+                findings.evidence[guarantee] = _SUCCESS[guarantee]
+        finally:
+            with anyio.CancelScope(shield=True):
+                await _clean(storage, place.path)
+        findings.tried |= guarantee
+
+
+class _Refuted(Exception):  # noqa: N818 - a finding, not an error
+    """The guarantee does not hold; the text says what was seen."""
+
+
+async def _exclusive_create(storage: Storage, path: str) -> None:
+    won = await _race(lambda racer: storage.create(path, racer))
+    if len(won) != 1:
+        raise _Refuted(f"{len(won)} of {_RACERS} concurrent creations of one name succeeded")
+    if (await storage.read(path)).data != won[0]:
+        raise _Refuted("the content stored was not that of the one creation that succeeded")
+    try:
+        await storage.create(path, b"late")
+    except FileExistsError:
+        return
+    raise _Refuted("a name that existed was created again")
+
+
+async def _compare_and_swap(storage: Storage, path: str) -> None:
+    await storage.write(path, b"first")
+    version = (await storage.read(path)).version
+    if version is None:
+        raise _Refuted("the store gives no version")
+    won = await _race(lambda racer: storage.swap(path, racer, version=version))
+    if len(won) != 1:
+        raise _Refuted(f"{len(won)} of {_RACERS} concurrent swaps from one version succeeded")
+    if (await storage.read(path)).data != won[0]:
+        raise _Refuted("the content stored was not that of the one swap that succeeded")
+
+
+async def _conditional_delete(storage: Storage, path: str) -> None:
+    await storage.write(path, b"first")
+    old = (await storage.read(path)).version
+    await storage.write(path, b"second")
+    new = (await storage.read(path)).version
+    if old is None or new is None or old == new:
+        raise _Refuted("the store gives no versions that tell two contents apart")
+    try:
+        await storage.delete(path, version=old)
+    except StaleVersionError:
+        pass
+    else:
+        raise _Refuted("a delete that named an old version was not refused")
+    await storage.delete(path, version=new)
+    if await storage.kind(path) is not None:
+        raise _Refuted("a delete that named the present version did nothing")
+
+
+async def _list_after_write(storage: Storage, path: str) -> None:
+    if storage.is_local:
+        await storage.make_directory(path, mode=None, durable=False)
+    for name in ("a", "b"):
+        await storage.create(f"{path}/{name}", b"x")
+        if name not in [entry.name for entry in await storage.list(path, recursive=True)]:
+            raise _Refuted("a listing did not show what had just been written")
+
+
+async def _exclusive_multipart(storage: Storage, path: str) -> None:
+    for again in range(_ROUNDS):
+        won = await _race(lambda racer, name=f"{path}/{again}": storage.create_in_parts(name, racer))
+        if len(won) != 1:
+            raise _Refuted(f"{len(won)} of {_RACERS} concurrent multi-part completions of one name succeeded")
+
+
+async def _directories(storage: Storage, path: str) -> None:
+    await storage.make_directory(path, mode=None, durable=False)
+    if await storage.kind(path) != "directory":
+        raise _Refuted("a directory that was made is not there")
+
+
+async def _renames(storage: Storage, path: str) -> None:
+    """Both halves at once: on a mount that merges or copies, it is the refusals that are missing."""
+    target = f"{path}/target"
+    await _make(storage, path)
+
+    async def rename(racer: bytes) -> None:
+        source = f"{path}/{racer.decode()}"
+        await _make(storage, source)
+        await storage.write(f"{source}/file-{racer.decode()}", racer)
+        await storage.rename_directory(source, target)
+
+    won = await _race(rename)
+    if len(won) != 1:
+        raise _Refuted(f"{len(won)} of {_RACERS} directories were renamed to one name")
+    found = [entry.name for entry in await storage.list(target, recursive=True)]
+    if found != [f"file-{won[0].decode()}"]:
+        raise _Refuted("a directory renamed to a free name did not arrive as it was")
+    if await storage.kind(f"{path}/{won[0].decode()}") is not None:
+        raise _Refuted("a renamed directory is still at its old name")
+
+
+async def _make(storage: Storage, path: str) -> None:
+    held = await storage.make_directory(path, mode=None, durable=False)
+    if held is not None:
+        held.release()
+
+
+async def _race(attempt: Callable[[bytes], Awaitable[object]]) -> list[bytes]:
+    """Those of several concurrent attempts that succeeded; a refusal is an answer, any other error ends the probe."""
+
+    async def one(racer: bytes) -> bytes | None:
+        try:
+            await attempt(racer)
+        except (FileExistsError, StaleVersionError):
+            return None
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                return None  # S3 answers 409 to a write that met another under way, and has not done it
+            raise
+        return racer
+
+    racers = [f"racer-{number}".encode() for number in range(_RACERS)]
+    return [racer for racer in await for_each(racers, one, at_once=_RACERS) if racer is not None]
+
+
+async def _clean(storage: Storage, path: str) -> None:
+    try:
+        if storage.is_local and await storage.kind(path) == "directory":
+            await storage.remove_tree(path)
+            return
+        for entry in await storage.list(path, recursive=True):
+            await storage.delete(f"{path}/{entry.name}")
+        await storage.delete(path)
+    except (OSError, AtomicPathError) as error:
+        _LOG.warning("a probe left %s behind, which can be removed: %s", path, error)
+
+
+async def _nearest_directory(storage: Storage, location: Location) -> Location:
+    """Where the probes go: the target's parent, or its nearest ancestor that exists where directories must."""
+    place = location.parent
+    while storage.is_local and place.path != "/" and await storage.kind(place.path) is None:
+        place = place.parent
+    return place
+
+
+_TRIALS: Mapping[Guarantee, Callable[[Storage, str], Awaitable[None]]] = {
+    Guarantee.LIST_AFTER_WRITE: _list_after_write,
+    Guarantee.EXCLUSIVE_CREATE: _exclusive_create,
+    Guarantee.EXCLUSIVE_MULTIPART: _exclusive_multipart,
+    Guarantee.COMPARE_AND_SWAP: _compare_and_swap,
+    Guarantee.CONDITIONAL_DELETE: _conditional_delete,
+    Guarantee.DIRECTORIES: _directories,
+    Guarantee.ATOMIC_RENAME: _renames,
+    Guarantee.RENAME_NOREPLACE: _renames,
+}
+
+_SUCCESS: Mapping[Guarantee, str] = {
+    Guarantee.LIST_AFTER_WRITE: "a probe saw each of its writes in the next listing",
+    Guarantee.EXCLUSIVE_CREATE: f"a probe raced {_RACERS} creations of one name: one won, and its bytes were there",
+    Guarantee.EXCLUSIVE_MULTIPART: f"a probe raced {_RACERS} multi-part completions, {_ROUNDS} times: one won each time",
+    Guarantee.COMPARE_AND_SWAP: f"a probe raced {_RACERS} swaps from one version: one won, and its bytes were there",
+    Guarantee.CONDITIONAL_DELETE: "a probe's delete naming an old version was refused, naming the present one was done",
+    Guarantee.DIRECTORIES: "a probe made a directory and saw it",
+}

@@ -1,0 +1,249 @@
+"""The rename protocol: write in a tokened sibling, publish it by one directory rename that never replaces.
+
+    create    parents · exclusive mkdir of the sibling, held · record "writing"
+    finalize  record "committed" with the manifest · marker · sync files, then directories · rename · sync parent
+    discard   rename to a discarded name · delete
+
+Readers see nothing before the rename and everything after it. Of two attempts at one final path the
+rename of the second fails, because it never replaces; no attempt ever touches another's sibling.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Self
+
+import anyio
+from upath import UPath
+
+from atomicpath.abc import FileOptions, Hold, SnapshotType, TemporaryPath
+from atomicpath.errors import AbandonedError, AtomicPathError, CommitError, GuaranteeError, OutcomeUnknownError, ValidationError
+from atomicpath.guarantees import Guarantee
+from atomicpath.layout import COMMIT_SUCCESS_FILE, DISCARDED_SUFFIX, RECORD_FILE, TMP_DIR_SUFFIX, final_of, temporary_of
+from atomicpath.liveness import hold, release, this_process
+from atomicpath.location import Location, locate
+from atomicpath.manifest import digest, entries_of
+from atomicpath.record import CommitRecord, FileEntry, State, marker_of
+from .begin import expect_directory, ready, refuse
+from .held import read_record, taken
+
+__all__ = ["AtomicRenameTemporaryPath"]
+
+_LOG = logging.getLogger("atomicpath")
+
+
+class AtomicRenameTemporaryPath(TemporaryPath):
+    """One attempt by the rename protocol."""
+
+    requires = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE
+
+    def __init__(self, final: Location, temporary: Location, *, file_options: FileOptions | None = None) -> None:
+        self._final = final
+        self._temporary = temporary
+        self._token = temporary.name.rpartition(TMP_DIR_SUFFIX)[2]
+        self._mode = file_options.path_permission_mode if file_options else None
+        self._storage = final.open()
+        self._record: CommitRecord | None = None
+        self._hold: Hold | None = None
+        self._over = False
+
+    @classmethod
+    async def validate(cls, temporary_path: UPath) -> None:
+        location = locate(temporary_path)
+        await expect_directory(location)
+        final_of(location.name)
+
+    @classmethod
+    async def validate_final(cls, final_path: UPath) -> None:
+        location = locate(final_path)
+        if TMP_DIR_SUFFIX in location.name:
+            raise ValidationError(f"{location} is a temporary path: expected a final one, without {TMP_DIR_SUFFIX!r}")
+        await expect_directory(location)
+
+    @classmethod
+    def from_temporary(
+        cls,
+        temporary_path: UPath,
+        *,
+        file_options: FileOptions | None = None,
+        snapshot_type: SnapshotType | None = None,
+    ) -> Self:
+        refuse(snapshot_type, "snapshot_type")
+        temporary = locate(temporary_path)
+        return cls(temporary.at(final_of(temporary.path)), temporary, file_options=file_options)
+
+    @classmethod
+    def from_final(
+        cls,
+        final_path: UPath,
+        *,
+        checkpoint_metadata_store: object | None = None,
+        file_options: FileOptions | None = None,
+        snapshot_type: SnapshotType | None = None,
+    ) -> Self:
+        refuse(snapshot_type, "snapshot_type")
+        refuse(checkpoint_metadata_store, "checkpoint_metadata_store")
+        final = locate(final_path)
+        token = final.open().environment.token()
+        return cls(final, final.at(temporary_of(final.path, token)), file_options=file_options)
+
+    def get(self) -> UPath:
+        return self._temporary.upath
+
+    def get_final(self) -> UPath:
+        return self._final.upath
+
+    async def create(self) -> UPath:
+        if self._record is not None or self._over:
+            raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
+        self.options = await ready(type(self), self._final, self.options)
+        if await self._storage.kind(self._final.path):
+            raise await taken(self._storage, self._final)
+        environment = self._storage.environment
+        try:
+            self._hold = await self._storage.make_directory(
+                self._temporary.path, mode=self._mode, durable=self.options.durable
+            )
+            hold(self._token)
+            self._record = CommitRecord(
+                state=State.WRITING,
+                token=self._token,
+                strategy="atomic_rename",
+                started=environment.wall_ns(),
+                direct=self.options.direct,
+                writer=this_process(environment),
+                metadata=self.options.metadata,
+            )
+            await self._write_own(RECORD_FILE, self._record.encode())
+        except (
+            FileExistsError
+        ) as error:  # not ours, so it stays: tokens are random, but clocks and forks are not to be trusted
+            self._over = True
+            raise CommitError(f"another attempt has the name {self._temporary}: begin a new one") from error
+        except BaseException as error:
+            await self._give_up(error, f"cannot begin to write {self._final}")
+            raise
+        return self.get()
+
+    async def finalize(self) -> None:
+        record = self._record or await self._adopt()
+        try:
+            record = record.moved_to(
+                State.COMMITTED, committed=self._storage.environment.wall_ns(), files=await self._manifest()
+            )
+            await self._write_own(RECORD_FILE, record.encode())
+            await self._write_own(COMMIT_SUCCESS_FILE, marker_of(self._token))
+            if self.options.durable:
+                await self._storage.sync_tree(self._temporary.path)
+        except BaseException as error:
+            await self._give_up(error, f"{self._final} was not committed")
+            raise
+        with anyio.CancelScope(shield=True):
+            await self._publish()
+
+    async def discard(self) -> None:
+        if self._over:
+            return
+        doomed = self._temporary.at(self._temporary.path + DISCARDED_SUFFIX)
+        try:
+            await self._storage.rename_directory(self._temporary.path, doomed.path)
+            await self._storage.remove_tree(doomed.path)
+        except FileNotFoundError:
+            _LOG.debug("%s had gone before it was discarded", self._temporary)
+        except (OSError, AtomicPathError) as error:
+            _LOG.warning("%s was given up but could not be removed: %s", self._temporary, error)
+        finally:
+            self._end()
+
+    async def _adopt(self) -> CommitRecord:
+        """The record of an attempt that another object or process created, for `from_temporary`."""
+        if self._over:
+            raise CommitError(f"the attempt at {self._final} is already over: begin a new one")
+        try:
+            content = await self._storage.read(self._temporary.child(RECORD_FILE).path)
+        except FileNotFoundError as error:
+            raise CommitError(
+                f"{self._temporary} was not created by atomicpath, or is gone: call create first"
+            ) from error
+        return CommitRecord.decode(content.data, where=str(self._temporary))
+
+    async def _give_up(self, error: BaseException, what: str) -> None:
+        """Discard after an error, and put an error of the storage in our own words."""
+        with anyio.CancelScope(shield=True):
+            await self.discard()
+        if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
+            kind = AbandonedError if isinstance(error, FileNotFoundError) else CommitError
+            raise kind(f"{what}: {error}; the attempt was discarded") from error
+
+    async def _manifest(self) -> tuple[FileEntry, ...]:
+        listing = await self._storage.list(self._temporary.path, recursive=True)
+        entries = entries_of(listing, str(self._temporary))
+        if not self.options.checksums:
+            return entries
+        environment = self._storage.environment
+        return tuple(
+            [
+                replace(
+                    entry, sha256=await environment.step(digest, environment, self._temporary.child(entry.name).path)
+                )
+                for entry in entries
+            ]
+        )
+
+    async def _publish(self) -> None:
+        """The commit: rename, and settle what became of it. Everything after it can only say so."""
+        try:
+            await self._rename()
+        finally:
+            self._end()
+        if self.options.durable:
+            try:
+                await self._storage.sync_directory(self._final.parent.path)
+            except OSError as error:
+                raise OutcomeUnknownError(
+                    f"{self._final} is visible, but its directory could not be synced ({error}): a power cut may still"
+                    " undo the commit. Nothing was removed; check the disk, then is_committed(...)"
+                ) from error
+
+    async def _rename(self) -> None:
+        """Returns once our directory is the final one. An error of the rename is believed only after a look."""
+        try:
+            await self._storage.rename_directory(self._temporary.path, self._final.path)
+        except GuaranteeError:
+            await self.discard()
+            raise
+        except OSError as error:
+            try:
+                lost = await self._settle(error)
+            except (OSError, AtomicPathError) as second:
+                raise OutcomeUnknownError(
+                    f"the rename to {self._final} failed ({error}), and looking whether it happened failed too ({second})."
+                    " Nothing was cleaned up; look again with is_committed(...)"
+                ) from error
+            if lost:
+                raise lost from error
+
+    async def _settle(self, error: OSError) -> CommitError | None:
+        """What a failed rename came to: None if it happened all the same (a retransmitted one finds its source gone)."""
+        there = await self._storage.kind(self._final.path)
+        record = await read_record(self._storage, self._final) if there == "directory" else None
+        if record is not None and record.token == self._token:
+            return None
+        swept = await self._storage.kind(self._temporary.path) is None
+        await self.discard()
+        if there:
+            return await taken(self._storage, self._final)
+        if swept:
+            return AbandonedError(f"{self._final} was not committed: {self._temporary.name} was swept meanwhile")
+        return CommitError(f"{self._final} was not committed: {error}; the attempt was discarded")
+
+    def _end(self) -> None:
+        self._over = True
+        self._record = None
+        if self._hold is not None:
+            self._hold.release()
+        release(self._token)
+
+    async def _write_own(self, name: str, data: bytes) -> None:
+        await self._storage.write(self._temporary.child(name).path, data, private=True)

@@ -1,0 +1,39 @@
+"""What every strategy checks before it begins: options it knows, and a location that meets its needs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from atomicpath.abc import AttemptOptions, TemporaryPath
+from atomicpath.errors import ValidationError
+from atomicpath.guarantees import Guarantee, check
+from atomicpath.layout import is_temporary
+from atomicpath.location import Location
+from atomicpath.probing import profile_of
+
+__all__ = ["expect_directory", "ready", "refuse"]
+
+
+async def ready(strategy: type[TemporaryPath], final: Location, options: AttemptOptions) -> AttemptOptions:
+    """The options with the guarantees effective at `final`, looked up if `commit` has not; else GuaranteeError."""
+    if is_temporary(final.path):
+        raise ValidationError(f"{final} is below a temporary path, where nothing ever counts as committed: use another")
+    if options.guarantees is not None:
+        return options
+    wanted = strategy.requires | Guarantee.COMPARE_AND_SWAP | Guarantee.CONDITIONAL_DELETE | Guarantee.DIRECTORIES
+    profile = await profile_of(final, wanted=wanted)
+    check(strategy.__name__, strategy.requires, profile)
+    return replace(options, guarantees=profile.effective)
+
+
+def refuse(value: object, name: str) -> None:
+    """ValidationError for an argument of the interface that this version does not serve yet."""
+    if value is not None:
+        raise ValidationError(f"{name} is not supported by this version of atomicpath: leave it out")
+
+
+async def expect_directory(location: Location) -> None:
+    """ValidationError unless a directory, not a link to one, is there."""
+    kind = await location.open().kind(location.path)
+    if kind != "directory":
+        raise ValidationError(f"{location} is {kind or 'missing'}: expected an existing directory")

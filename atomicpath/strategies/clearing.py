@@ -1,0 +1,66 @@
+"""Deleting what an attempt left at its final path, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from atomicpath.abc import Entry, StaleVersionError, Storage
+from atomicpath.errors import ConflictError
+from atomicpath.layout import RECORD_FILE
+from atomicpath.location import Location
+from atomicpath.tasks import for_each
+from .held import foreign
+from .register import Register
+
+__all__ = ["clear"]
+
+_AT_ONCE = 16
+_PASSES = 5
+
+
+async def clear(
+    storage: Storage,
+    final: Location,
+    register: Register,
+    *,
+    is_ours: Callable[[Entry], Awaitable[bool]],
+    conditional: bool,
+) -> None:
+    """Delete every file below `final` that is ours; the record stays. The register must have been moved before.
+
+    ConflictError, naming them, if other files are there too: they are not touched. AbandonedError
+    as soon as the register is not ours any more.
+    """
+    for _ in range(_PASSES):
+        listing = [entry for entry in await storage.list(final.path, recursive=True) if entry.name != RECORD_FILE]
+        if not listing:
+            return
+        verdicts = await for_each(listing, is_ours, at_once=_AT_ONCE)
+        ours = [entry for entry, verdict in zip(listing, verdicts, strict=True) if verdict]
+        if not ours:
+            raise foreign(final, "directory", tuple(entry.name for entry in listing))
+        await _delete(storage, final, register, ours, conditional=conditional)
+    raise ConflictError(
+        f"{final} cannot be cleared: somebody keeps writing there. Stop it, or commit under another name"
+    )
+
+
+async def _delete(
+    storage: Storage, final: Location, register: Register, entries: list[Entry], *, conditional: bool
+) -> None:
+    environment = storage.environment
+    await register.renew()  # rule *confirm*: after the listing, before acting on it
+    # On plain S3 equal bytes have equal versions, so a delete that sleeps past the lease could hit the
+    # next attempt's object: deletes begin only well inside the lease that was just renewed.
+    ends = environment.monotonic() + register.record.lease.seconds / 4
+
+    async def one(entry: Entry) -> None:
+        if environment.monotonic() > ends:
+            return  # the next pass renews and goes on
+        try:
+            # rule *conditional*: the very version that was listed
+            await storage.delete(final.child(entry.name).path, version=entry.version if conditional else None)
+        except StaleVersionError:
+            return  # written again since it was listed: the next pass looks at it afresh
+
+    await for_each(entries, one, at_once=_AT_ONCE)

@@ -1,0 +1,389 @@
+"""The commit-file protocol: write in place; a conditional write of the record is the commit, the marker follows.
+
+    create    claim the record ("writing", must not exist), beside it one listing that shows nothing foreign
+    add       create each data object, must not exist
+    finalize  swap the record from our own "writing" to "committed" with the manifest · marker
+    discard   swap to "discarded" · list · confirm · delete the versions listed · delete the record
+    take over swap another's "writing" to our own · list · confirm · delete the versions listed
+
+Which of its two forms the register has follows from the guarantees, see `register`. The protocol and
+why each of its rules is needed are checked in every interleaving by the model that DESIGN.md names.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+import anyio
+from upath import UPath
+
+from atomicpath.abc import Entry, FileOptions, Hold, SnapshotType, StaleVersionError, TemporaryPath
+from atomicpath.errors import AbandonedError, AlreadyCommittedError, AtomicPathError, CommitError, ConflictError, GuaranteeError, OutcomeUnknownError, ValidationError
+from atomicpath.guarantees import Guarantee
+from atomicpath.layout import COMMIT_SUCCESS_FILE, DISCARDED_SUFFIX, RECORD_FILE, check_file_name, temporary_of
+from atomicpath.liveness import hold, release, this_process
+from atomicpath.location import Location, locate
+from atomicpath.manifest import digest, entries_of
+from atomicpath.probing import profile_of
+from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, fingerprint, marker_of, token_in_marker
+from atomicpath.tasks import both
+from .begin import expect_directory, ready, refuse
+from .clearing import clear
+from .held import already_committed, foreign, read_marker, taken
+from .register import MarkerRegister, RecordRegister, Register
+from .takeover import take_over
+
+__all__ = ["CommitFileTemporaryPath"]
+
+_LOG = logging.getLogger("atomicpath")
+_TRIES = 5
+_DELETE = Guarantee.CONDITIONAL_DELETE
+
+
+class CommitFileTemporaryPath(TemporaryPath):
+    """One attempt by the commit-file protocol; the temporary path is the final one."""
+
+    requires = Guarantee.EXCLUSIVE_CREATE | Guarantee.ATOMIC_WRITE | Guarantee.LIST_AFTER_WRITE
+
+    def __init__(self, final: Location, *, file_options: FileOptions | None = None) -> None:
+        self._final = final
+        self._mode = file_options.path_permission_mode if file_options else None
+        self._storage = final.open()
+        self._token = self._storage.environment.token()
+        self._register: Register | None = None
+        self._added: dict[str, FileEntry | None] = {}
+        self._hold: Hold | None = None
+        self._over = False
+
+    @classmethod
+    async def validate(cls, temporary_path: UPath) -> None:
+        await _expect(locate(temporary_path), finished=False)
+
+    @classmethod
+    async def validate_final(cls, final_path: UPath) -> None:
+        await _expect(locate(final_path), finished=True)
+
+    @classmethod
+    def from_temporary(
+        cls,
+        temporary_path: UPath,
+        *,
+        file_options: FileOptions | None = None,
+        snapshot_type: SnapshotType | None = None,
+    ) -> Self:
+        return cls.from_final(temporary_path, file_options=file_options, snapshot_type=snapshot_type)
+
+    @classmethod
+    def from_final(
+        cls,
+        final_path: UPath,
+        *,
+        checkpoint_metadata_store: object | None = None,
+        file_options: FileOptions | None = None,
+        snapshot_type: SnapshotType | None = None,
+    ) -> Self:
+        if snapshot_type is not None:
+            raise ValidationError("a snapshot needs a second directory, and the commit-file strategy writes in place")
+        refuse(checkpoint_metadata_store, "checkpoint_metadata_store")
+        return cls(locate(final_path), file_options=file_options)
+
+    def get(self) -> UPath:
+        return self._final.upath
+
+    def get_final(self) -> UPath:
+        return self._final.upath
+
+    async def create(self) -> UPath:
+        if self._register is not None or self._over:
+            raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
+        self.options = await ready(type(self), self._final, self.options)
+        await self._make_directory()
+        register = self._new_register()
+        try:
+            await self._claim(register)
+            register.keep_alive()
+        except BaseException as error:
+            await self._give_up(error, f"cannot begin to write {self._final}")
+            raise
+        return self.get()
+
+    async def add(self, name: str, source: Path) -> None:
+        register = self._claimed()
+        check_file_name(name)
+        self._added[name] = None  # from here on it may be there, and is ours to delete
+        target = self._final.child(name)
+        multipart = await self._multipart(source)
+        for _ in range(_TRIES):
+            try:
+                entry = await self._storage.upload(source, target.path, owner=self._token, multipart=multipart)
+            except FileExistsError:
+                there = await self._storage.stat(target.path)
+                if there is None:
+                    continue
+                if there.owner != self._token:
+                    # rule *exclusive*: a late writer's object in our place, never overwritten but deleted as listed
+                    await register.confirm()
+                    await self._remove_late(target, there)
+                    continue
+                entry = there  # the answer to our own retry
+            environment = self._storage.environment
+            sha256 = await environment.step(digest, environment, source) if self.options.checksums else None
+            self._added[name] = FileEntry(name=name, size=entry.size, etag=entry.version, sha256=sha256)
+            return
+        raise ConflictError(f"{target} cannot be written: somebody else keeps writing it. Stop it, or use another name")
+
+    async def finalize(self) -> None:
+        register = self._register or await self._adopt()
+        try:
+            files = await self._manifest()
+            if self.options.durable and self._storage.is_local:
+                await self._storage.sync_tree(self._final.path)
+                await self._storage.sync_directory(self._final.parent.path)
+            await register.rest()
+        except BaseException as error:
+            await self._give_up(error, f"{self._final} was not committed")
+            raise
+        committed = register.record.moved_to(
+            State.COMMITTED,
+            committed=self._storage.environment.wall_ns(),
+            files=files,
+            place=fingerprint(self._token, self._final.place),
+        )
+        with anyio.CancelScope(shield=True):
+            await self._commit(register, committed)
+
+    async def discard(self) -> None:
+        register, self._register = self._register, None
+        if register is None or self._over:
+            self._end()
+            return
+        try:
+            await register.rest()
+            await register.discard()
+            if self._storage.is_local:
+                await self._remove_directory()
+            else:
+                await clear(self._storage, self._final, register, is_ours=self._is_mine, conditional=self._has(_DELETE))
+                await register.free()
+        except (AbandonedError, AlreadyCommittedError) as error:
+            _LOG.debug("nothing to discard: %s", error)
+        except (OSError, AtomicPathError) as error:
+            _LOG.warning("%s was given up but could not be cleared: %s", self._final, error)
+        finally:
+            self._end()
+
+    # create
+
+    async def _make_directory(self) -> None:
+        if not self._has(Guarantee.DIRECTORIES):
+            if self._mode is not None:
+                raise GuaranteeError(
+                    f"path_permission_mode cannot be honoured at {self._final}: DIRECTORIES, which have modes, is not known"
+                    " to hold there. Leave it out"
+                )
+            return
+        try:
+            self._hold = await self._storage.make_directory(
+                self._final.path, mode=self._mode, durable=self.options.durable
+            )
+        except FileExistsError:
+            kind = await self._storage.kind(self._final.path)
+            if kind not in ("directory", None):
+                raise foreign(self._final, kind) from None
+
+    def _new_register(self) -> Register:
+        environment = self._storage.environment
+        record = CommitRecord(
+            state=State.WRITING,
+            token=self._token,
+            strategy="commit_file",
+            started=environment.wall_ns(),
+            direct=self.options.direct,
+            lease=Lease(seconds=environment.lease),
+            writer=this_process(environment),
+            metadata=self.options.metadata,
+        )
+        if not self._has(Guarantee.COMPARE_AND_SWAP):
+            return MarkerRegister(self._storage, self._final, record)
+        return RecordRegister(self._storage, self._final, record, conditional_delete=self._has(_DELETE))
+
+    async def _claim(self, register: Register) -> None:
+        for _ in range(_TRIES):
+            seen, listing = await both(register.claim, self._listing)
+            if seen is None:
+                self._hold_register(register)
+                if isinstance(listing, OSError):
+                    raise listing
+                names = tuple(entry.name for entry in listing if entry.name != RECORD_FILE)
+                if names:
+                    raise await self._withdraw(names)
+                return
+            is_ours = await take_over(
+                self._storage,
+                self._final,
+                register,
+                seen,
+                guarantees=self._guarantees,
+                unsafe=self.options.unsafe_takeover,
+            )
+            if is_ours is not None:
+                self._hold_register(register)
+                await self._clear(register, is_ours)
+                return
+        raise ConflictError(f"{self._final} keeps changing hands: somebody else commits there too. Use another name")
+
+    async def _listing(self) -> list[Entry] | OSError:
+        try:
+            return await self._storage.list(self._final.path, recursive=True)
+        except OSError as error:
+            return error  # returned: raised, it would cancel the claim beside it half-way
+
+    async def _clear(self, register: Register, is_ours: Callable[[Entry], Awaitable[bool]]) -> None:
+        try:
+            await clear(self._storage, self._final, register, is_ours=is_ours, conditional=self._has(_DELETE))
+        except ConflictError:
+            await self._withdraw(())
+            raise
+
+    async def _withdraw(self, names: tuple[str, ...]) -> CommitError:
+        """Something foreign is there: take our record away again, nothing else, and say what was found."""
+        register = self._claimed()
+        self._register = None
+        with anyio.CancelScope(shield=True):
+            await register.free()
+        self._end()
+        marker = await read_marker(self._storage, self._final) if COMMIT_SUCCESS_FILE in names else None
+        if marker is not None and token_in_marker(marker) is None:
+            return already_committed(self._final, None)
+        return foreign(self._final, "directory", names)
+
+    def _hold_register(self, register: Register) -> None:
+        self._register = register
+        hold(self._token)
+
+    def _claimed(self) -> Register:
+        if self._register is None:
+            raise CommitError(f"the attempt at {self._final} was not created, or is already over: begin a new one")
+        return self._register
+
+    # add and finalize
+
+    async def _multipart(self, source: Path) -> bool:
+        """Whether a large file may be uploaded in parts; asked of the location only once such a file comes."""
+        if (await self._storage.environment.step(os.stat, source)).st_size <= self._storage.largest_single:
+            return False
+        if not self._has(Guarantee.EXCLUSIVE_MULTIPART):
+            profile = await profile_of(self._final, wanted=Guarantee.EXCLUSIVE_MULTIPART)
+            self.options = replace(self.options, guarantees=self._guarantees | profile.effective)
+        return self._has(Guarantee.EXCLUSIVE_MULTIPART)
+
+    async def _remove_late(self, target: Location, there: Entry) -> None:
+        if there.owner is None:
+            raise foreign(self._final, "directory", (target.name,))
+        try:
+            await self._storage.delete(target.path, version=there.version if self._has(_DELETE) else None)
+        except StaleVersionError:
+            _LOG.debug("%s changed again before it was deleted", target)
+
+    async def _manifest(self) -> tuple[FileEntry, ...]:
+        if not self.options.direct:
+            return tuple(entry for _, entry in sorted(self._added.items()) if entry is not None)
+        listing = await self._storage.list(self._final.path, recursive=True)
+        files = entries_of(listing, str(self._final))
+        if not self.options.checksums:
+            return files
+        if not self._storage.is_local:
+            raise ValidationError(
+                "checksums need the files at hand: use staging (direct=False), or leave checksums out"
+            )
+        environment = self._storage.environment
+        return tuple(
+            [
+                replace(file, sha256=await environment.step(digest, environment, self._final.child(file.name).path))
+                for file in files
+            ]
+        )
+
+    async def _commit(self, register: Register, committed: CommitRecord) -> None:
+        try:
+            await register.commit(committed)
+        except (AbandonedError, AlreadyCommittedError, OutcomeUnknownError):
+            self._end()  # not ours any more, or nobody knows: nothing may be cleaned up
+            raise
+        except (CommitError, OSError) as error:
+            await self._give_up(error, f"{self._final} was not committed")
+            raise
+        self._end()
+        if committed.decided_by is DecidedBy.RECORD:
+            await self._mark(committed)
+
+    async def _mark(self, committed: CommitRecord) -> None:
+        """The marker follows the commit; without it the directory is committed all the same."""
+        path, marker = self._final.child(COMMIT_SUCCESS_FILE).path, marker_of(committed.token)
+        try:
+            try:
+                await self._storage.create(path, marker, owner=committed.token)
+            except FileExistsError:
+                await self._storage.write(path, marker)  # an earlier attempt's, or our own retry's
+        except (OSError, AtomicPathError) as error:
+            _LOG.warning("%s is committed, but its marker could not be written: %s", self._final, error)
+
+    async def _adopt(self) -> Register:
+        """The register of an attempt that another object or process created, for `from_temporary`."""
+        if self._over:
+            raise CommitError(f"the attempt at {self._final} is already over: begin a new one")
+        self.options = await ready(type(self), self._final, self.options)
+        register = self._new_register()
+        seen = await register.look()
+        if seen is None:
+            raise CommitError(f"{self._final} was not created by atomicpath, or is gone: call create first")
+        record = CommitRecord.decode(seen.data, where=str(self._final))
+        if record.state is not State.WRITING:
+            raise await taken(self._storage, self._final)
+        register.record, register.version, self._token = record, seen.version, record.token
+        self._register = register
+        return register
+
+    # the end
+
+    async def _is_mine(self, entry: Entry) -> bool:
+        return self.options.direct or entry.name in self._added
+
+    async def _remove_directory(self) -> None:
+        doomed = self._final.at(temporary_of(self._final.path, self._token) + DISCARDED_SUFFIX)
+        await self._storage.rename_directory(self._final.path, doomed.path)
+        await self._storage.remove_tree(doomed.path)
+
+    async def _give_up(self, error: BaseException, what: str) -> None:
+        """Discard after an error, and put an error of the storage in our own words."""
+        with anyio.CancelScope(shield=True):
+            await self.discard()
+        if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
+            raise CommitError(f"{what}: {error}; the attempt was discarded") from error
+
+    def _end(self) -> None:
+        self._over = True
+        self._register = None
+        if self._hold is not None:
+            self._hold.release()
+        release(self._token)
+
+    @property
+    def _guarantees(self) -> Guarantee:
+        return self.options.guarantees or Guarantee(0)
+
+    def _has(self, guarantee: Guarantee) -> bool:
+        return guarantee in self._guarantees
+
+
+async def _expect(location: Location, *, finished: bool) -> None:
+    await expect_directory(location)
+    marked = await read_marker(location.open(), location) is not None
+    if marked != finished:
+        there, wanted = ("is there", "a directory without it") if marked else ("is missing", "a finished directory")
+        raise ValidationError(f"{COMMIT_SUCCESS_FILE} {there} in {location}: expected {wanted}")

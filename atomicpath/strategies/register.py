@@ -1,0 +1,277 @@
+"""The record as the register of an attempt: claimed, renewed, moved and settled by conditional writes.
+
+Every move is settled here: a reply that is lost, or a refusal that may answer our own retry, is never
+believed before the record has been read back (DESIGN.md, "Outcome"). The rules named in comments are
+those of the protocol's model: register, swap, exclusive, conditional, confirm.
+"""
+
+from __future__ import annotations
+
+import abc
+import logging
+import threading
+from dataclasses import replace
+
+import anyio
+
+from atomicpath.abc import Content, Storage
+from atomicpath.errors import AbandonedError, AccessError, AtomicPathError, CommitError, OutcomeUnknownError
+from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE
+from atomicpath.liveness import this_process
+from atomicpath.location import Location
+from atomicpath.record import CommitRecord, DecidedBy, State, marker_of, token_in_marker
+from .held import already_committed
+
+__all__ = ["MarkerRegister", "RecordRegister", "Register"]
+
+_LOG = logging.getLogger("atomicpath")
+_TRIES = 4
+_PAUSE = 0.2  # seconds before the second try, doubled before each further one
+
+
+class Register(abc.ABC):
+    """One attempt's hold on the record of one final path. Not for concurrent use, but for its own renewals."""
+
+    decided_by: DecidedBy
+
+    def __init__(self, storage: Storage, final: Location, record: CommitRecord) -> None:
+        self._storage = storage
+        self._final = final
+        self.path = final.child(RECORD_FILE).path
+        self.record = replace(record, decided_by=self.decided_by)
+        self.version: str | None = None
+
+    async def claim(self) -> Content | None:
+        """Create the record. None: it is ours; else what is in the way."""
+        failure: OSError | None = None
+        for pause in _pauses():
+            await self._storage.environment.sleep(pause)
+            try:
+                self.version = await self._storage.create(self.path, self.record.encode(), owner=self.record.token)
+                return None
+            except (AccessError, FileNotFoundError):
+                raise
+            except OSError as error:
+                failure = error
+            seen = await self.look()
+            if seen is not None:
+                there = self._decoded(seen)
+                if there.token != self.record.token:
+                    return seen
+                self.version = seen.version  # "exists" was the answer to our own retry
+                return None
+        raise CommitError(f"cannot begin to write {self._final}: {failure}; nothing was written") from failure
+
+    async def look(self) -> Content | None:
+        """The record as it is now."""
+        try:
+            return await self._storage.read(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    async def confirm(self) -> None:
+        """Rule *confirm*: the register is still ours; AbandonedError if not."""
+        seen = await self.look()
+        if seen is None or self._decoded(seen).token != self.record.token:
+            raise self._lost(seen)
+
+    @abc.abstractmethod
+    async def take(self, seen: Content) -> bool:
+        """Take the place of the record `seen`; False if it has moved meanwhile."""
+
+    @abc.abstractmethod
+    async def commit(self, committed: CommitRecord) -> None:
+        """The commit itself. Returns only if it happened; CommitError (settled) or OutcomeUnknownError if not."""
+
+    @abc.abstractmethod
+    async def discard(self) -> None:
+        """Give the register up before anything is deleted; AbandonedError if it is not ours any more."""
+
+    @abc.abstractmethod
+    async def free(self) -> None:
+        """Delete the record, last."""
+
+    def keep_alive(self) -> None:
+        """Begin to renew, if this register has leases."""
+
+    async def rest(self) -> None:
+        """Stop renewing; afterwards nothing but the caller moves the register."""
+
+    async def renew(self) -> None:
+        """Renew now, if this register has leases; AbandonedError if it is not ours any more."""
+        await self.confirm()
+
+    def _decoded(self, content: Content) -> CommitRecord:
+        return CommitRecord.decode(content.data, where=str(self._final))
+
+    def _lost(self, seen: Content | None) -> CommitError:
+        if seen is None:
+            return AbandonedError(
+                f"{self._final} was not committed: this attempt was swept away meanwhile; begin again"
+            )
+        there = self._decoded(seen)
+        if there.state is State.COMMITTED and there.token != self.record.token:
+            return already_committed(self._final, there)
+        return AbandonedError(
+            f"{self._final} was not committed: this attempt was "
+            + (f"taken over by {there.writer}" if there.token != self.record.token else f"discarded by {there.writer}")
+            + ", who held it to be abandoned; begin again, or leave it to them"
+        )
+
+
+class RecordRegister(Register):
+    """Where the store has COMPARE_AND_SWAP: the swap of the record to `committed` is the commit."""
+
+    decided_by = DecidedBy.RECORD
+
+    def __init__(self, storage: Storage, final: Location, record: CommitRecord, *, conditional_delete: bool) -> None:
+        super().__init__(storage, final, record)
+        self._conditional_delete = conditional_delete
+        self._stop = threading.Event()
+        self._renewing: threading.Thread | None = None
+
+    async def take(self, seen: Content) -> bool:
+        self.version = seen.version
+        try:
+            await self._move(self.record)  # rule *register*: moved before anything of the old attempt is deleted
+        except AbandonedError:
+            return False
+        return True
+
+    async def commit(self, committed: CommitRecord) -> None:
+        try:
+            await self._move(committed)  # rule *swap*: only from our own writing state
+        except OutcomeUnknownError:
+            await self._withdraw(committed)
+
+    async def discard(self) -> None:
+        await self._move(self._discarded())
+
+    async def free(self) -> None:
+        await self._storage.delete(self.path, version=self.version if self._conditional_delete else None)
+
+    async def renew(self) -> None:
+        lease = replace(self.record.lease, renewals=self.record.lease.renewals + 1)
+        await self._move(replace(self.record, lease=lease))
+
+    def keep_alive(self) -> None:
+        # A thread, not a task: training code blocks its event loop for longer than a lease.
+        interval = self.record.lease.seconds / 3
+        self._renewing = threading.Thread(
+            target=self._renew_every, args=(interval,), name="atomicpath-lease", daemon=True
+        )
+        self._renewing.start()
+
+    async def rest(self) -> None:
+        self._stop.set()
+        if self._renewing is not None:
+            await self._storage.environment.step(self._renewing.join)
+            self._renewing = None
+
+    def _renew_every(self, interval: float) -> None:
+        while not self._stop.wait(interval):
+            try:
+                anyio.run(self.renew)
+            except AbandonedError as error:
+                _LOG.error("%s", error)  # the writer itself learns it from its own next move
+                return
+            except (OSError, AtomicPathError) as error:
+                _LOG.warning("cannot renew the lease on %s, will try again: %s", self._final, error)
+
+    async def _move(self, target: CommitRecord) -> None:
+        """Swap the record from the version we know to `target`, and settle every reply that is not a plain yes.
+
+        AbandonedError or AlreadyCommittedError: the register is provably not ours. CommitError: the store
+        refused. OutcomeUnknownError: it answered nothing that settles it; the move may yet happen.
+        """
+        failure: Exception | None = None
+        for pause in _pauses():
+            await self._storage.environment.sleep(pause)
+            try:
+                self.version = await self._storage.swap(self.path, target.encode(), version=self.version or "")
+                self.record = target
+                return
+            except AccessError as error:
+                if failure is None:
+                    raise CommitError(f"{self._final} was not committed: {error}") from error
+            except OSError as error:
+                failure = error
+            try:
+                seen = await self.look()
+            except OSError as error:
+                failure = error
+                continue
+            if seen is not None and seen.data == target.encode():
+                self.version, self.record = seen.version, target
+                return  # it had happened: the reply was lost, or a refusal answered our own retry
+            there = self._decoded(seen) if seen is not None else None
+            if there is None or (there.token, there.state) != (self.record.token, self.record.state):
+                raise self._lost(seen)
+            self.version = seen.version if seen else None
+        raise OutcomeUnknownError(
+            f"the store does not say whether the record of {self._final} became {target.state.value!r} ({failure}). Nothing"
+            " was cleaned up: look again later with is_committed(...), or commit it again"
+        ) from failure
+
+    async def _withdraw(self, committed: CommitRecord) -> None:
+        """Settle a commit without an answer: once the record is swapped to discarded, it can never happen."""
+        try:
+            await self._move(self._discarded())
+        except AbandonedError:
+            seen = await self.look()
+            if seen is not None and seen.data == committed.encode():
+                self.version, self.record = seen.version, committed
+                return
+            raise
+        raise CommitError(f"{self._final} was not committed: the store did not take the commit; it was withdrawn")
+
+    def _discarded(self) -> CommitRecord:
+        return self.record.moved_to(State.DISCARDED, writer=this_process(self._storage.environment))
+
+
+class MarkerRegister(Register):
+    """Where it does not: the exclusive creation of the marker is the commit, and nobody takes anything over."""
+
+    decided_by = DecidedBy.MARKER
+
+    async def take(self, seen: Content) -> bool:
+        self.version = await self._storage.write(self.path, self.record.encode())  # only ever for unsafe_takeover
+        return True
+
+    async def commit(self, committed: CommitRecord) -> None:
+        await self.confirm()
+        await self._storage.write(self.path, committed.encode())
+        self.record = committed
+        marker = self._final.child(COMMIT_SUCCESS_FILE).path
+        failure: OSError | None = None
+        for pause in _pauses():
+            await self._storage.environment.sleep(pause)
+            try:
+                await self._storage.create(marker, marker_of(committed.token), owner=committed.token)
+                return
+            except OSError as error:
+                failure = error
+            try:
+                there = (await self._storage.read(marker)).data
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                failure = error
+                continue
+            if token_in_marker(there) == committed.token:
+                return
+            raise AbandonedError(f"{self._final} was not committed: another attempt's marker is there") from failure
+        raise OutcomeUnknownError(
+            f"the store does not say whether the marker of {self._final} was written ({failure}). Nothing was cleaned up:"
+            " look again later with is_committed(...)"
+        ) from failure
+
+    async def discard(self) -> None:
+        await self.confirm()
+
+    async def free(self) -> None:
+        await self._storage.delete(self.path)
+
+
+def _pauses() -> list[float]:
+    return [0.0] + [_PAUSE * 2**again for again in range(_TRIES - 1)]
