@@ -1,1 +1,99 @@
-"""Publish a directory of files to any file system as one atomic act."""
+"""Publish a directory of files to any file system as one atomic act.
+
+    with atomicpath.commit("s3://bucket/run/step_100") as path:
+        torch.save(state, path / "model.pt")
+
+Readers see all of it or none of it; of two writers one wins; after any crash the storage itself tells
+which. Everything here blocks; `atomicpath.aio` has the same names as coroutines.
+
+Every function takes a URL, a path or a UPath, and `storage_options=` for the file system behind it. The
+errors are those of `atomicpath.errors`; besides them an `OSError` means that the storage could not be
+reached, and that a reading function therefore cannot say.
+"""
+
+from __future__ import annotations
+
+from . import aio
+from .abc import Backend, FileOptions, SnapshotType, Storage, TemporaryPath
+from .blocking import blocking, blocking_context
+from .errors import (
+    AbandonedError,
+    AccessError,
+    AlreadyCommittedError,
+    AtomicPathError,
+    BackendError,
+    CommitError,
+    ConflictError,
+    GuaranteeError,
+    IntegrityError,
+    NotCommittedError,
+    OutcomeUnknownError,
+    ValidationError,
+)
+from .explain import Explanation
+from .guarantees import Guarantee, Profile
+from .inspect import Attempt, Commit, Verification
+from .layout import COMMIT_SUCCESS_FILE, TMP_DIR_SUFFIX
+from .record import CommitRecord, FileEntry
+from .selection import select
+from .strategies.atomic_rename import AtomicRenameTemporaryPath
+from .strategies.commit_file import CommitFileTemporaryPath
+
+__all__ = [
+    "COMMIT_SUCCESS_FILE",
+    "TMP_DIR_SUFFIX",
+    "AbandonedError",
+    "AccessError",
+    "AlreadyCommittedError",
+    "AtomicPathError",
+    "AtomicRenameTemporaryPath",
+    "Attempt",
+    "Backend",
+    "BackendError",
+    "Commit",
+    "CommitError",
+    "CommitFileTemporaryPath",
+    "CommitRecord",
+    "ConflictError",
+    "Explanation",
+    "FileEntry",
+    "FileOptions",
+    "Guarantee",
+    "GuaranteeError",
+    "IntegrityError",
+    "NotCommittedError",
+    "OutcomeUnknownError",
+    "Profile",
+    "SnapshotType",
+    "Storage",
+    "TemporaryPath",
+    "ValidationError",
+    "Verification",
+    "aio",
+    "attempts",
+    "commit",
+    "committed",
+    "explain",
+    "get",
+    "is_committed",
+    "latest",
+    "profile",
+    "put",
+    "read_record",
+    "resolve",
+    "select",
+    "verify",
+]
+
+commit = blocking_context(aio.commit)
+put = blocking(aio.put, interruptible=True)
+get = blocking(aio.get, interruptible=True)
+resolve = blocking(aio.resolve)
+is_committed = blocking(aio.is_committed)
+read_record = blocking(aio.read_record)
+committed = blocking(aio.committed)
+latest = blocking(aio.latest)
+attempts = blocking(aio.attempts)
+verify = blocking(aio.verify)
+profile = blocking(aio.profile)
+explain = blocking(aio.explain)

@@ -18,7 +18,7 @@ from upath import UPath
 from .environment import Environment, current
 from .errors import GuaranteeError
 from .guarantees import Guarantee
-from .record import FileEntry, JSONValue
+from .record import JSONValue
 
 __all__ = [
     "AttemptOptions",

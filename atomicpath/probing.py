@@ -65,7 +65,7 @@ async def profile_of(
         refuted=findings.refuted,
         asserted=asserted,
         evidence=dict(declaration.evidence)
-        | {one: "asserted by the caller" for one in asserted & ~declaration.declared}
+        | dict.fromkeys(asserted & ~declaration.declared, "asserted by the caller")
         | findings.evidence,
     )
 

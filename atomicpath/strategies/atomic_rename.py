@@ -18,13 +18,21 @@ import anyio
 from upath import UPath
 
 from atomicpath.abc import FileOptions, Hold, SnapshotType, TemporaryPath
-from atomicpath.errors import AbandonedError, AtomicPathError, CommitError, GuaranteeError, OutcomeUnknownError, ValidationError
+from atomicpath.errors import (
+    AbandonedError,
+    AtomicPathError,
+    CommitError,
+    GuaranteeError,
+    OutcomeUnknownError,
+    ValidationError,
+)
 from atomicpath.guarantees import Guarantee
 from atomicpath.layout import COMMIT_SUCCESS_FILE, DISCARDED_SUFFIX, RECORD_FILE, TMP_DIR_SUFFIX, final_of, temporary_of
 from atomicpath.liveness import hold, release, this_process
 from atomicpath.location import Location, locate
 from atomicpath.manifest import digest, entries_of
 from atomicpath.record import CommitRecord, FileEntry, State, marker_of
+
 from .begin import expect_directory, ready, refuse
 from .held import read_record, taken
 

@@ -9,6 +9,7 @@ from atomicpath.errors import ConflictError
 from atomicpath.layout import RECORD_FILE
 from atomicpath.location import Location
 from atomicpath.tasks import for_each
+
 from .held import foreign
 from .register import Register
 

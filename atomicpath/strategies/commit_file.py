@@ -23,7 +23,16 @@ import anyio
 from upath import UPath
 
 from atomicpath.abc import Entry, FileOptions, Hold, SnapshotType, StaleVersionError, TemporaryPath
-from atomicpath.errors import AbandonedError, AlreadyCommittedError, AtomicPathError, CommitError, ConflictError, GuaranteeError, OutcomeUnknownError, ValidationError
+from atomicpath.errors import (
+    AbandonedError,
+    AlreadyCommittedError,
+    AtomicPathError,
+    CommitError,
+    ConflictError,
+    GuaranteeError,
+    OutcomeUnknownError,
+    ValidationError,
+)
 from atomicpath.guarantees import Guarantee
 from atomicpath.layout import COMMIT_SUCCESS_FILE, DISCARDED_SUFFIX, RECORD_FILE, check_file_name, temporary_of
 from atomicpath.liveness import hold, release, this_process
@@ -32,6 +41,7 @@ from atomicpath.manifest import digest, entries_of
 from atomicpath.probing import profile_of
 from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, fingerprint, marker_of, token_in_marker
 from atomicpath.tasks import both
+
 from .begin import expect_directory, ready, refuse
 from .clearing import clear
 from .held import already_committed, foreign, read_marker, taken

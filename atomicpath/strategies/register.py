@@ -20,6 +20,7 @@ from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE
 from atomicpath.liveness import this_process
 from atomicpath.location import Location
 from atomicpath.record import CommitRecord, DecidedBy, State, marker_of, token_in_marker
+
 from .held import already_committed
 
 __all__ = ["MarkerRegister", "RecordRegister", "Register"]

@@ -10,6 +10,7 @@ from atomicpath.guarantees import Guarantee
 from atomicpath.liveness import proof_of_life
 from atomicpath.location import Location
 from atomicpath.record import CommitRecord, DecidedBy, State
+
 from .held import already_committed, held, is_committed
 from .register import Register
 

@@ -1,0 +1,203 @@
+"""The async face: coroutines on asyncio and on trio; the blocking face at the top level is made from them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from upath import UPath
+
+from . import commit as writer
+from . import fetch, inspect
+from .abc import FileOptions, TemporaryPath
+from .commit import CommitOptions, Writing
+from .errors import IntegrityError
+from .explain import Explanation, explained
+from .guarantees import Guarantee, Profile
+from .inspect import Attempt, Commit, Verification
+from .location import PathLike, locate
+from .probing import profile_of
+from .record import CommitRecord, JSONValue
+from .selection import select
+from .staging import Progress
+
+__all__ = [
+    "attempts",
+    "commit",
+    "committed",
+    "explain",
+    "get",
+    "is_committed",
+    "latest",
+    "profile",
+    "put",
+    "read_record",
+    "resolve",
+    "select",
+    "verify",
+]
+
+Options = Mapping[str, object] | None
+
+
+class Committing:
+    """What `commit` returns: an async context manager, to be entered once."""
+
+    def __init__(self, writing: Writing) -> None:
+        self._writing = writing
+
+    @property
+    def is_local(self) -> bool:
+        """Whether no step of it waits for a network."""
+        return self._writing.is_local
+
+    async def __aenter__(self) -> Path:
+        return await self._writing.begin()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            await self._writing.finish()
+        else:
+            await self._writing.abandon()
+
+
+def commit(
+    url: PathLike,
+    *,
+    storage_options: Options = None,
+    temporary_path_class: type[TemporaryPath] | None = None,
+    direct: bool = False,
+    replace: bool = False,
+    durable: bool = True,
+    coordinator: object | None = None,
+    file_options: FileOptions | None = None,
+    metadata: Mapping[str, JSONValue] | None = None,
+    checksums: bool = False,
+    staging_dir: str | os.PathLike[str] | None = None,
+    progress: Progress | bool | None = None,
+    guarantees: Guarantee | None = None,
+    unsafe_takeover: bool = False,
+) -> Committing:
+    """Write a directory in a `with` (here: `async with`) block; at its end it is committed, and had the block raised, nothing is visible.
+
+    The block gets a real local directory: the attempt's own where the target is one, else a staging
+    directory in `staging_dir` (default: the system's temporary directory), uploaded at the end. With
+    `direct` it writes on the store itself, through a `UPath`.
+
+    `metadata` (JSON) travels in the record, `checksums` adds the SHA-256 of every file to it. `durable=False`
+    leaves out the syncs of a real file system. `progress` is called with the bytes uploaded and the bytes
+    in all, or True for a bar. `file_options` sets the directory's mode. `temporary_path_class` names the
+    strategy; left out, it follows from what the location guarantees, to which `guarantees` adds what
+    the caller knows. `unsafe_takeover` takes the place of an unfinished attempt that nothing here could
+    stop, should it still be writing.
+
+    Raises AlreadyCommittedError or ConflictError, on entry or at the end, if another attempt has the
+    path; GuaranteeError if no strategy is safe there; OutcomeUnknownError if the storage does not say
+    what became of the commit. After any other error nothing was committed.
+    """
+    return Committing(Writing(url, CommitOptions(**_but(locals(), "url"))))  # type: ignore[arg-type]  # same names
+
+
+async def put(
+    local_dir: str | os.PathLike[str],
+    url: PathLike,
+    *,
+    storage_options: Options = None,
+    temporary_path_class: type[TemporaryPath] | None = None,
+    direct: bool = False,
+    replace: bool = False,
+    durable: bool = True,
+    coordinator: object | None = None,
+    file_options: FileOptions | None = None,
+    metadata: Mapping[str, JSONValue] | None = None,
+    checksums: bool = False,
+    staging_dir: str | os.PathLike[str] | None = None,
+    progress: Progress | bool | None = None,
+    guarantees: Guarantee | None = None,
+    unsafe_takeover: bool = False,
+) -> None:
+    """Commit a copy of an existing local directory; arguments and errors are those of `commit`.
+
+    Links to files are followed. If the directory is itself a committed one, its record and marker are
+    not copied: they describe that commit. One that was begun and never committed is IntegrityError.
+    """
+    options = CommitOptions(**_but(locals(), "url", "local_dir"))  # type: ignore[arg-type]  # same names
+    await writer.put(local_dir, url, options)
+
+
+async def get(
+    url: PathLike, local_dir: str | os.PathLike[str], *, verify: bool = True, storage_options: Options = None
+) -> Path:
+    """Download a committed directory to `local_dir`, which must not exist and then is itself committed, or nothing.
+
+    With `verify` sizes, versions and recorded checksums are compared on the way: IntegrityError.
+    """
+    return await fetch.get(locate(url, storage_options), local_dir, verify=verify)
+
+
+async def resolve(url: PathLike, *, storage_options: Options = None) -> UPath:
+    """The path of a committed directory, to read from; NotCommittedError if there is none."""
+    return (await inspect.load(locate(url, storage_options))).path
+
+
+async def is_committed(url: PathLike, *, storage_options: Options = None) -> bool:
+    """Whether a complete directory is at the URL. Raises, rather than guess, where the storage does not answer."""
+    return await inspect.is_complete(locate(url, storage_options))
+
+
+async def read_record(url: PathLike, *, storage_options: Options = None) -> CommitRecord:
+    """The record of a committed directory; NotCommittedError, or IntegrityError if it is damaged."""
+    location = locate(url, storage_options)
+    record = (await inspect.load(location)).record
+    if record is None:
+        raise IntegrityError(f"{location} was committed by another tool, which left a marker and no record")
+    return record
+
+
+async def committed(root: PathLike, *, storage_options: Options = None) -> list[Commit]:
+    """The complete directories right below a root, oldest first: by step, then commit time.
+
+    What is incomplete is left out and named in the log, logger "atomicpath".
+    """
+    return await inspect.committed(locate(root, storage_options))
+
+
+async def latest(root: PathLike, *, storage_options: Options = None) -> Commit | None:
+    """The newest complete directory right below a root, or None; what newer is incomplete is named in the log."""
+    return await inspect.latest(locate(root, storage_options))
+
+
+async def attempts(root: PathLike, *, storage_options: Options = None) -> list[Attempt]:
+    """What is right below a root, under way or left behind: temporary directories and unfinished final ones."""
+    return await inspect.attempts(locate(root, storage_options))
+
+
+async def verify(url: PathLike, *, checksums: bool = False, storage_options: Options = None) -> Verification:
+    """Compare a committed directory with its manifest: names, sizes, versions; checksums if asked, reading everything."""
+    return await inspect.verify(locate(url, storage_options), checksums=checksums)
+
+
+async def profile(
+    url: PathLike, *, storage_options: Options = None, guarantees: Guarantee | None = None, probe: bool = True
+) -> Profile:
+    """What the location guarantees, and how that is known.
+
+    Where it is not documented for this very kind of location it is tried, at the target's parent, unless
+    `probe` is false. `guarantees` are added as asserted.
+    """
+    return await profile_of(locate(url, storage_options), asserted=guarantees or Guarantee(0), probe=probe)
+
+
+async def explain(
+    url: PathLike, *, storage_options: Options = None, guarantees: Guarantee | None = None, probe: bool = True
+) -> Explanation:
+    """The profile, the strategy that follows, and why; `print` it."""
+    return explained(await profile(url, storage_options=storage_options, guarantees=guarantees, probe=probe))
+
+
+def _but(arguments: dict[str, object], *left_out: str) -> dict[str, object]:
+    return {name: value for name, value in arguments.items() if name not in left_out}

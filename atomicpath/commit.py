@@ -1,0 +1,200 @@
+"""The writer: from a URL to a committed directory, in two halves with the user's block between them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from .abc import AttemptOptions, FileOptions, TemporaryPath
+from .errors import AtomicPathError, CommitError, GuaranteeError, ValidationError
+from .guarantees import Guarantee, Profile, check
+from .layout import is_temporary
+from .location import Location, PathLike, locate
+from .probing import profile_of
+from .progress import progress_bar
+from .record import JSONValue, check_metadata
+from .selection import select
+from .staging import Progress, Staging, files_of, upload
+
+__all__ = ["CommitOptions", "Writing", "put"]
+
+_LOG = logging.getLogger("atomicpath")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitOptions:
+    """The keyword arguments of `commit`; their meaning stands there."""
+
+    storage_options: Mapping[str, object] | None = None
+    temporary_path_class: type[TemporaryPath] | None = None
+    direct: bool = False
+    replace: bool = False
+    durable: bool = True
+    coordinator: object | None = None
+    file_options: FileOptions | None = None
+    metadata: Mapping[str, JSONValue] | None = None
+    checksums: bool = False
+    staging_dir: str | os.PathLike[str] | None = None
+    progress: Progress | bool | None = None
+    guarantees: Guarantee | None = None
+    unsafe_takeover: bool = False
+
+
+class Writing:
+    """One commit under way. `begin`, then the user's block, then exactly one of `finish` and `abandon`."""
+
+    def __init__(self, url: PathLike, options: CommitOptions) -> None:
+        self.location = _final(url, options)
+        self._options = options
+        self._metadata = check_metadata(options.metadata)
+        self._storage = self.location.open()
+        self._temporary: TemporaryPath | None = None
+        self._staging: Staging | None = None
+        self._staged: Path | None = None
+        self._pid = os.getpid()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether no step of this commit waits for a network."""
+        return self._storage.is_local
+
+    async def begin(self, *, source: bool = False) -> Path:
+        """Create the attempt; where to write. `source`: the files are already somewhere on this host."""
+        options = self._options
+        direct = self._storage.is_local or (options.direct and not source)
+        strategy, profile = await self._strategy()
+        temporary = strategy.from_final(self.location.upath, **_given(file_options=options.file_options))
+        temporary.configure(
+            AttemptOptions(
+                guarantees=profile.effective,
+                durable=options.durable,
+                direct=direct,
+                checksums=options.checksums,
+                unsafe_takeover=options.unsafe_takeover,
+                metadata=self._metadata,
+            )
+        )
+        if not (direct or source):
+            self._staging = Staging(self._storage.environment, options.staging_dir)
+            self._staged = await self._staging.create()
+        try:
+            path = await temporary.create()
+        except BaseException:
+            await self._unstage()
+            raise
+        self._temporary = temporary
+        if self._staged is not None:
+            return self._staged
+        return Path(path.path) if self._storage.is_local else path
+
+    async def finish(self, source: Path | None = None) -> None:
+        """Commit what was written, or the local directory `source`."""
+        temporary = self._own()
+        try:
+            files_from = source or self._staged
+            if files_from is not None:
+                environment = self._storage.environment
+                files = await files_of(environment, files_from, source=source is not None)
+                await upload(temporary, files, _progress(self._options.progress))
+        except BaseException as error:
+            await self.abandon()
+            if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
+                raise CommitError(f"{self.location} was not committed: {error}; the attempt was discarded") from error
+            raise
+        try:
+            await temporary.finalize()
+        finally:
+            self._temporary = None
+            await self._unstage()
+
+    async def abandon(self) -> None:
+        """Give up after the block failed: never raises, so that the block's own error is what is seen."""
+        if os.getpid() != self._pid:
+            return  # a forked child leaves the block: the attempt is its parent's
+        with anyio.CancelScope(shield=True):
+            temporary, self._temporary = self._temporary, None
+            if temporary is not None:
+                try:
+                    await temporary.discard()
+                except Exception as error:  # noqa: BLE001 - a user's strategy may raise anything; the block's error counts
+                    _LOG.warning("%s was given up but could not be discarded: %s", self.location, error)
+            await self._unstage()
+
+    def _own(self) -> TemporaryPath:
+        if os.getpid() != self._pid:
+            raise CommitError(f"{self.location} belongs to process {self._pid}: a forked child cannot commit it")
+        if self._temporary is None:
+            raise CommitError(f"the commit of {self.location} is over, or was never begun")
+        return self._temporary
+
+    async def _strategy(self) -> tuple[type[TemporaryPath], Profile]:
+        options = self._options
+        chosen = options.temporary_path_class
+        needs = (chosen.requires if chosen else Guarantee.EXCLUSIVE_CREATE | Guarantee.LIST_AFTER_WRITE) | _WANTED
+        profile = await profile_of(self.location, wanted=needs, asserted=options.guarantees or Guarantee(0))
+        if chosen is None:
+            chosen = select(profile)
+        else:
+            check(chosen.__name__, chosen.requires, profile)
+        if options.durable and self._storage.is_local:
+            check("durable=True (durable=False accepts less)", Guarantee.SYNC, profile)
+        return chosen, profile
+
+    async def _unstage(self) -> None:
+        staging, self._staging = self._staging, None
+        if staging is not None:
+            with anyio.CancelScope(shield=True):
+                await staging.remove()
+
+
+_WANTED = (
+    Guarantee.ATOMIC_RENAME
+    | Guarantee.RENAME_NOREPLACE
+    | Guarantee.COMPARE_AND_SWAP
+    | Guarantee.CONDITIONAL_DELETE
+    | Guarantee.DIRECTORIES
+)
+"""What is always worth a probe before a commit; multi-part completion only once a large file comes."""
+
+
+async def put(local_dir: str | os.PathLike[str], url: PathLike, options: CommitOptions) -> None:
+    """Commit an existing local directory, which is left as it is."""
+    source = Path(os.path.abspath(os.fspath(local_dir)))
+    writing = Writing(url, options)
+    if not source.is_dir():
+        raise ValidationError(f"{source} is not a directory: put() commits an existing local directory")
+    if writing.is_local and Path(writing.location.path).is_relative_to(source):
+        raise ValidationError(f"{writing.location} is inside {source}, the directory to commit: use another place")
+    await files_of(writing.location.open().environment, source, source=True)  # refuse before anything is begun
+    await writing.begin(source=True)
+    await writing.finish(source)
+
+
+def _final(url: PathLike, options: CommitOptions) -> Location:
+    location = locate(url, options.storage_options)
+    if is_temporary(location.path):
+        raise ValidationError(
+            f"{location} is below a temporary path, where nothing ever counts as committed: use another"
+        )
+    if options.replace:
+        raise GuaranteeError(
+            "replace=True needs RENAME_EXCHANGE, which this version does not use yet: commit another name"
+        )
+    if options.coordinator is not None:
+        raise ValidationError("coordinator= is not supported by this version of atomicpath: leave it out")
+    return location
+
+
+def _given(**arguments: object) -> dict[str, object]:
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def _progress(progress: Progress | bool | None) -> Progress | None:
+    if callable(progress):
+        return progress
+    return progress_bar() if progress else None

@@ -1,0 +1,69 @@
+"""Downloading a committed directory, itself as one atomic act."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .commit import CommitOptions, Writing
+from .environment import current
+from .errors import AtomicPathError, IntegrityError, NotCommittedError
+from .inspect import load
+from .layout import is_reserved
+from .location import Location
+from .manifest import digest, entries_of
+from .record import FileEntry, fingerprint
+from .tasks import for_each
+
+__all__ = ["get"]
+
+_FILES_AT_ONCE = 16
+
+
+async def get(location: Location, local_dir: str | os.PathLike[str], *, verify: bool) -> Path:
+    """Copy the committed directory at `location` to `local_dir`, which must not exist, and commit it there."""
+    record = (await load(location)).record
+    storage = location.open()
+    if record is None:
+        entries = entries_of(await storage.list(location.path, recursive=True), str(location))
+    else:
+        entries = record.files
+    same_place = record is not None and record.place == fingerprint(record.token, location.place)
+    writing = Writing(
+        Path(os.path.abspath(os.fspath(local_dir))),
+        CommitOptions(
+            metadata=record.metadata if record else None,
+            checksums=any(entry.sha256 for entry in entries),
+        ),
+    )
+    target = await writing.begin()
+    try:
+
+        async def one(entry: FileEntry) -> None:
+            copy = target / entry.name
+            await storage.environment.step(_make_parent, copy)
+            found = await storage.download(location.child(entry.name).path, copy)
+            if not verify:
+                return
+            if found.size != entry.size:
+                raise IntegrityError(f"{location}/{entry.name} has {found.size} bytes, {entry.size} were committed")
+            if same_place and None not in (entry.etag, found.version) and entry.etag != found.version:
+                raise IntegrityError(f"{location}/{entry.name} has been written again since it was committed")
+            if entry.sha256 and await storage.environment.step(digest, current(), copy) != entry.sha256:
+                raise IntegrityError(f"{location}/{entry.name} does not have the checksum that was committed")
+
+        await for_each([entry for entry in entries if not is_reserved(entry.name)], one, at_once=_FILES_AT_ONCE)
+        after = (await load(location)).record
+        if (after and after.token) != (record and record.token):
+            raise NotCommittedError(f"{location} was replaced while it was read: get it again")
+    except BaseException as error:
+        await writing.abandon()
+        if isinstance(error, FileNotFoundError) and not isinstance(error, AtomicPathError):
+            raise IntegrityError(f"{location} lacks a file of its manifest: {error}") from error
+        raise
+    await writing.finish()
+    return Path(writing.location.path)
+
+
+def _make_parent(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)

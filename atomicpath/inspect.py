@@ -1,0 +1,250 @@
+"""The reader: what at a URL is complete, what a root holds, and whether the files are what was committed."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from upath import UPath
+
+from .abc import Entry, Storage
+from .errors import IntegrityError, NotCommittedError, ValidationError
+from .layout import TMP_DIR_SUFFIX, final_of, is_reserved, is_temporary, step_of
+from .liveness import proof_of_life
+from .location import Location
+from .manifest import digest
+from .record import CommitRecord, FileEntry, State, fingerprint, token_in_marker
+from .strategies.held import is_committed, read_marker, read_record, when
+from .tasks import for_each
+
+__all__ = ["Attempt", "Commit", "Verification", "attempts", "committed", "is_complete", "latest", "load", "verify"]
+
+_LOG = logging.getLogger("atomicpath")
+_READS_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """A complete directory. `record` is None if another tool committed it and left only its marker."""
+
+    path: UPath
+    name: str
+    record: CommitRecord | None
+
+    @property
+    def step(self) -> int | None:
+        """The integer at the end of the name, or None."""
+        return step_of(self.name)
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """By step, then commit time; those without a step first."""
+        step, record = self.step, self.record
+        return (-1 if step is None else step, (record.committed or 0) if record else 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What is under way or was left behind at `path`, meant to become `final`.
+
+    `alive`: True if its process runs on this host, False if it is provably gone, None if that cannot be
+    told from here. `record` is None if it is damaged or was not yet written.
+    """
+
+    path: UPath
+    final: UPath
+    record: CommitRecord | None
+    alive: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """How a committed directory compares with its manifest, by file name; `altered` includes the truncated."""
+
+    missing: tuple[str, ...] = ()
+    altered: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether the directory is exactly what was committed."""
+        return not (self.missing or self.altered or self.extra)
+
+    def __str__(self) -> str:
+        found = [(what, names) for what in ("missing", "altered", "extra") if (names := getattr(self, what))]
+        return "; ".join(f"{what}: {', '.join(names)}" for what, names in found) or "as committed"
+
+
+async def load(location: Location) -> Commit:
+    """The complete directory at a location; NotCommittedError, saying what is there instead, if there is none."""
+    found = await _examine(location.open(), location)
+    if isinstance(found, Commit):
+        return found
+    if isinstance(found, IntegrityError):
+        raise found
+    raise NotCommittedError(f"{location} is not a committed directory: {found}")
+
+
+async def is_complete(location: Location) -> bool:
+    """Whether a complete directory is there. Raises if the storage cannot say."""
+    return isinstance(await _examine(location.open(), location), Commit)
+
+
+async def committed(root: Location) -> list[Commit]:
+    """The complete directories right below a root, oldest first; what is incomplete is named in the log."""
+    storage = root.open()
+    names = await _directories(storage, root)
+    await _report_temporaries(storage, root, names)
+    return sorted(await _complete(storage, root, names), key=lambda commit: commit.order)
+
+
+async def latest(root: Location) -> Commit | None:
+    """The newest complete one: by step, else by commit time. Whatever newer is incomplete is named in the log."""
+    storage = root.open()
+    names = await _directories(storage, root)
+    with_step = sorted((name for name in names if step_of(name) is not None), key=_step, reverse=True)
+    found: list[Commit] = []
+    for _, same_step in groupby((name for name in with_step if not is_temporary(name)), key=_step):
+        found = await _complete(storage, root, same_step)
+        if found:
+            break
+    else:
+        found = await _complete(storage, root, [name for name in names if step_of(name) is None])
+    newest = max(found, key=lambda commit: commit.order, default=None)
+    floor = -1 if newest is None or newest.step is None else newest.step
+    await _report_temporaries(storage, root, [name for name in names if (_step_meant(name) or 0) >= floor])
+    return newest
+
+
+async def attempts(root: Location) -> list[Attempt]:
+    """Everything right below a root that has begun and not been committed: temporary paths and unfinished finals."""
+    storage = root.open()
+
+    async def one(name: str) -> Attempt | None:
+        path = root.child(name)
+        try:
+            record = await read_record(storage, path)
+        except IntegrityError:
+            record = None
+            damaged = True
+        else:
+            damaged = False
+        if not is_temporary(name):
+            if record is None and not damaged:
+                return None
+            if record is not None and await is_committed(storage, path, record):
+                return None
+        alive = proof_of_life(storage.environment, record) if record else None
+        final = root.child(final_of(name)) if TMP_DIR_SUFFIX in name else path
+        return Attempt(path=path.upath, final=final.upath, record=record, alive=alive)
+
+    names = await _directories(storage, root)
+    return [found for found in await for_each(names, one, at_once=_READS_AT_ONCE) if found is not None]
+
+
+async def verify(location: Location, *, checksums: bool) -> Verification:
+    """Compare what is stored with the manifest: names and sizes, versions where they were given, checksums on request."""
+    record = (await load(location)).record
+    if record is None:
+        raise IntegrityError(
+            f"{location} was committed by another tool, without a manifest: there is nothing to compare"
+        )
+    if checksums and any(entry.sha256 is None for entry in record.files):
+        raise ValidationError(
+            f"{location} was committed without checksums: commit with checksums=True, or compare sizes"
+        )
+    storage = location.open()
+    listing = {entry.name: entry for entry in await storage.list(location.path, recursive=True)}
+    wanted = {entry.name: entry for entry in record.files}
+    same_place = record.place == fingerprint(record.token, location.place)
+    altered = {name for name, entry in wanted.items() if name in listing and _differs(entry, listing[name], same_place)}
+    if checksums:
+        unread = [entry for name, entry in wanted.items() if name in listing and name not in altered]
+        hashes = await for_each(unread, lambda entry: _sha256(storage, location.child(entry.name)), at_once=4)
+        altered |= {entry.name for entry, found in zip(unread, hashes, strict=True) if found != entry.sha256}
+    return Verification(
+        missing=tuple(sorted(wanted.keys() - listing.keys())),
+        altered=tuple(sorted(altered)),
+        extra=tuple(sorted(name for name in listing.keys() - wanted.keys() if not is_reserved(name))),
+    )
+
+
+def _differs(wanted: FileEntry, found: Entry, same_place: bool) -> bool:
+    version_differs = same_place and None not in (wanted.etag, found.version) and wanted.etag != found.version
+    return found.kind != "file" or found.size != wanted.size or version_differs
+
+
+async def _sha256(storage: Storage, file: Location) -> str:
+    environment = storage.environment
+    if storage.is_local:
+        return await environment.step(digest, environment, file.path)
+    with tempfile.TemporaryDirectory(prefix="atomicpath-verify-") as directory:
+        copy = Path(directory) / "file"
+        await storage.download(file.path, copy)
+        return await environment.step(digest, environment, copy)
+
+
+async def _examine(storage: Storage, location: Location) -> Commit | IntegrityError | str:
+    """The complete directory, or why it does not count as one; "" if nothing there claims to be one."""
+    if is_temporary(location.path):
+        return "it is below a temporary path, where nothing counts"
+    try:
+        record = await read_record(storage, location)
+    except IntegrityError as error:
+        return error
+    if record is None:
+        marker = await read_marker(storage, location)
+        if marker is None:
+            return "" if await storage.kind(location.path) else "nothing is there"
+        if token_in_marker(marker) is not None:
+            return "its commit record is missing, and the marker beside it counts for nothing without one"
+    elif not await is_committed(storage, location, record):
+        verb = "is being removed" if record.state is State.DISCARDED else "has not finished"
+        return f"the attempt of {record.writer}, begun at {when(record.started)}, {verb}"
+    return Commit(path=location.upath, name=location.name, record=record)
+
+
+async def _complete(storage: Storage, root: Location, names: Iterable[str]) -> list[Commit]:
+    async def one(name: str) -> Commit | None:
+        found = await _examine(storage, root.child(name))
+        if isinstance(found, Commit):
+            return found
+        if found or step_of(name) is not None:
+            _LOG.warning("skipping %s: %s", root.child(name), found or "it has no commit record")
+        return None
+
+    candidates = [name for name in names if not is_temporary(name)]
+    return [found for found in await for_each(candidates, one, at_once=_READS_AT_ONCE) if found is not None]
+
+
+async def _directories(storage: Storage, root: Location) -> list[str]:
+    try:
+        listing = await storage.list(root.path, recursive=False)
+    except NotADirectoryError:
+        raise ValidationError(f"{root} is a file: pass the directory that holds the committed ones") from None
+    return [entry.name for entry in listing if entry.kind == "directory"]
+
+
+async def _report_temporaries(storage: Storage, root: Location, names: Iterable[str]) -> None:
+    """Say which attempts were skipped: loudly, unless their process is seen to be at work on them."""
+    for name in (name for name in names if TMP_DIR_SUFFIX in name):
+        try:
+            record = await read_record(storage, root.child(name))
+        except IntegrityError:
+            record = None
+        alive = record is not None and proof_of_life(storage.environment, record) is True
+        level = logging.INFO if alive else logging.WARNING
+        what = "under way" if alive else "left behind, or of another host"
+        _LOG.log(level, "skipping %s: an attempt at %s, %s", root.child(name), final_of(name), what)
+
+
+def _step(name: str) -> int:
+    return step_of(name) or 0
+
+
+def _step_meant(name: str) -> int | None:
+    return step_of(final_of(name) if TMP_DIR_SUFFIX in name else name)
