@@ -1,0 +1,79 @@
+"""Which mount a path is really on."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from contextlib import suppress
+
+from .mounts import Mount, by_prefix, mount_id, parse_mountinfo
+from .system import DIRECTORY, System
+
+__all__ = ["mount_of", "read_proc"]
+
+
+def mount_of(system: System, path: str) -> Mount | None:
+    """That of `path`, or of its nearest ancestor that is a directory; None if the system does not tell."""
+    while True:
+        try:
+            return _mount_of_directory(system, path)
+        except (FileNotFoundError, NotADirectoryError):
+            above = os.path.dirname(path)
+            if above == path:
+                raise
+            path = above
+
+
+def read_proc(path: str) -> str:
+    """One of the kernel's own text files; names in it need not be UTF-8."""
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
+
+
+if sys.platform == "linux":
+
+    def _mount_of_directory(system: System, path: str) -> Mount | None:
+        number, mounts = None, []
+        with system.descriptor(path, os.O_PATH | DIRECTORY) as fd, suppress(OSError):  # without /proc nothing is known
+            mounts = parse_mountinfo(system.call(read_proc, "/proc/self/mountinfo"))
+            number = mount_id(system.call(read_proc, f"/proc/self/fdinfo/{fd}"))
+        same = [mount for mount in mounts if mount.number == number]
+        return same[0] if same else by_prefix(mounts, system.call(os.path.realpath, path))
+
+elif sys.platform == "darwin":
+
+    class _StatFs(ctypes.Structure):
+        _fields_ = (
+            ("numbers", ctypes.c_char * 72),
+            ("kind", ctypes.c_char * 16),
+            ("point", ctypes.c_char * 1024),
+            ("device", ctypes.c_char * 1024),
+            ("rest", ctypes.c_char * 64),
+        )
+
+    def _mount_of_directory(system: System, path: str) -> Mount | None:
+        """By statfs(2); untested here."""
+        answer = _StatFs()
+        system.call(os.stat, path)
+        if system.call(ctypes.CDLL(None).statfs, os.fsencode(path), ctypes.byref(answer)):
+            return None
+        return Mount(
+            number=None,
+            point=os.fsdecode(answer.point),
+            kind=os.fsdecode(answer.kind),
+            device=os.fsdecode(answer.device),
+        )
+
+else:
+
+    def _mount_of_directory(system: System, path: str) -> Mount | None:
+        """Of Windows the volume's kind is asked; untested here."""
+        if not system.call(os.path.isdir, path):
+            raise FileNotFoundError(path)
+        drive = os.path.splitdrive(os.path.abspath(path))[0] + os.sep
+        kind = ctypes.create_unicode_buffer(64)
+        asked = ctypes.windll.kernel32.GetVolumeInformationW
+        if not system.call(asked, drive, None, 0, None, None, None, kind, len(kind)):
+            return None
+        return Mount(number=None, point=drive, kind=kind.value, device=drive)

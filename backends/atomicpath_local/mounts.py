@@ -1,0 +1,103 @@
+"""What is known of each kind of file system, and the text forms in which Linux describes its mounts; no I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from atomicpath.abc import Declaration
+from atomicpath.guarantees import Guarantee
+
+__all__ = ["NETWORK_FILE_SYSTEMS", "Mount", "by_prefix", "declaration_of", "mount_id", "parse_mountinfo"]
+
+NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4"})
+"""Those on which renaming over an empty directory of one's own making is as good as a no-replace rename."""
+
+_FILES = Guarantee.ATOMIC_WRITE | Guarantee.EXCLUSIVE_CREATE | Guarantee.DIRECTORIES | Guarantee.SYNC
+_RENAME = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE
+_DISK = _FILES | _RENAME | Guarantee.LIST_AFTER_WRITE
+_LINUX_DISK = _DISK | Guarantee.RENAME_EXCHANGE
+
+_A_DISK = "a known disk file system"
+_MEMORY = "a memory file system: sync succeeds, nothing survives a power cut"
+_NETWORK = (
+    "a network file system: a rename that refuses an existing target is an exclusive mkdir and a rename over that "
+    "empty directory; other hosts may list what was there up to a minute ago"
+)
+_KNOWN = {
+    **dict.fromkeys(("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "bcachefs"), (_LINUX_DISK, _A_DISK)),
+    "overlay": (_LINUX_DISK, f"{_A_DISK}, as durable as its upper layer"),
+    **dict.fromkeys(("tmpfs", "ramfs"), (_LINUX_DISK, _MEMORY)),
+    "zfs": (_DISK, f"{_A_DISK}; whether it exchanges two names depends on its version"),
+    **dict.fromkeys(("apfs", "hfs", "NTFS"), (_DISK, f"{_A_DISK}; untested")),
+    **dict.fromkeys(NETWORK_FILE_SYSTEMS, (_FILES | _RENAME, _NETWORK)),
+}
+_OBSERVABLE = Guarantee.DIRECTORIES | Guarantee.LIST_AFTER_WRITE
+_REFUTABLE = _RENAME | Guarantee.EXCLUSIVE_CREATE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """One mounted file system: its number (None where the system gives none), where, of what kind, from what."""
+
+    number: int | None
+    point: str
+    kind: str
+    device: str
+
+
+def parse_mountinfo(text: str) -> list[Mount]:
+    """/proc/self/mountinfo (proc_pid_mountinfo(5)); a line that is not understood is left out."""
+    return [mount for line in text.splitlines() if (mount := _parse_line(line))]
+
+
+def mount_id(fdinfo: str) -> int | None:
+    """The number of the mount a descriptor is on, out of its /proc/self/fdinfo."""
+    found = re.search(r"^mnt_id:\s*(\d+)$", fdinfo, re.MULTILINE)
+    return int(found.group(1)) if found else None
+
+
+def by_prefix(mounts: Iterable[Mount], path: str) -> Mount | None:
+    """The mount a resolved path is on, by its name: the deepest, and of several at one place the last."""
+    best = None
+    for mount in mounts:
+        inside = path == mount.point or path.startswith(f"{mount.point.rstrip('/')}/")
+        if inside and (best is None or len(mount.point) >= len(best.point)):
+            best = mount
+    return best
+
+
+def declaration_of(mount: Mount | None) -> Declaration:
+    """What the kind of a mount promises: everything for disks, nothing for what only looks like one."""
+    if mount is None:
+        return _unknown("the mount this path is on could not be found out")
+    where = f"{mount.kind} at {mount.point} (device {mount.device})"
+    if mount.kind in _KNOWN:
+        declared, reason = _KNOWN[mount.kind]
+        return Declaration(declared=declared, evidence=dict.fromkeys(declared, f"{where}: {reason}"))
+    if mount.kind.partition(".")[0] in ("fuse", "fuseblk"):
+        return _unknown(f"{where}: a FUSE mount ({mount.kind}) is not taken for a disk")
+    return _unknown(f"{where}: nothing is known of this kind of file system")
+
+
+def _unknown(reason: str) -> Declaration:
+    return Declaration(
+        observable=_OBSERVABLE,
+        refutable=_REFUTABLE,
+        evidence=dict.fromkeys(_LINUX_DISK, f"{reason}; guarantees= asserts what you know of it"),
+    )
+
+
+def _parse_line(line: str) -> Mount | None:
+    # 36 35 98:0 /root /mount/point rw,noatime shared:1 - ext4 /dev/sda1 rw
+    before, separator, after = line.partition(" - ")
+    first, last = before.split(" "), after.split(" ")
+    if not separator or len(first) < 6 or len(last) < 2 or not first[0].isdigit():
+        return None
+    return Mount(number=int(first[0]), point=_unescape(first[4]), kind=last[0], device=_unescape(last[1]))
+
+
+def _unescape(text: str) -> str:
+    """The kernel writes space, tab, newline and backslash as three octal digits."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), text)

@@ -1,0 +1,104 @@
+"""The one rename: never replacing, merging or copying anything."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import sys
+
+from atomicpath.errors import GuaranteeError
+from atomicpath.guarantees import Guarantee
+
+from .lookup import mount_of
+from .mounts import NETWORK_FILE_SYSTEMS
+from .system import System
+
+__all__ = ["NO_SUCH_RENAME", "no_replace", "rename_directory"]
+
+NO_SUCH_RENAME = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""What a kernel or file system without the flag answers to it."""
+
+_TAKEN = (errno.EEXIST, errno.ENOTEMPTY)  # XFS says the one where ext4 says the other
+_UNKNOWN = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
+_NOT_HERE = {
+    errno.EXDEV: "the two are on different mounts, overlay layers or project quotas; nothing was renamed or copied: "
+    "publish from a directory beside the target",
+    errno.EBUSY: "one of the two is a mount point or in use by the system; nothing was renamed",
+}
+
+_AT_FDCWD = -100
+_LINUX_NOREPLACE = 1
+_DARWIN_EXCL = 4
+_SYSCALL_NUMBERS = {"x86_64": 316, "aarch64": 276}
+
+if sys.platform != "win32":
+    _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def rename_directory(system: System, source: str, target: str) -> None:
+    try:
+        system.call(no_replace, source, target)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            raise _taken(target) from error
+        if error.errno in _NOT_HERE:
+            raise OSError(error.errno, _NOT_HERE[error.errno], source, None, target) from error
+        if error.errno not in NO_SUCH_RENAME:
+            raise
+        mount = mount_of(system, os.path.dirname(target))
+        if mount is None or mount.kind not in NETWORK_FILE_SYSTEMS:
+            where = f"the {mount.kind} file system at {mount.point}" if mount else "the file system there"
+            raise GuaranteeError(
+                f"{target}: {where} has no rename that refuses an existing target ({error.strerror}), so "
+                f"{Guarantee.RENAME_NOREPLACE} does not hold and nothing was renamed: publish on another one"
+            ) from error
+        _rename_over_own_directory(system, source, target)
+
+
+def no_replace(source: str, target: str) -> None:
+    """One system call. macOS (`renamex_np`) and Windows (`os.rename` refuses an existing target): untested here."""
+    if sys.platform == "win32":
+        os.rename(source, target)
+        return
+    old, new = os.fsencode(source), os.fsencode(target)
+    ctypes.set_errno(0)
+    if sys.platform == "darwin":
+        failed = _libc.renamex_np(old, new, ctypes.c_uint(_DARWIN_EXCL))
+    elif hasattr(_libc, "renameat2"):
+        failed = _libc.renameat2(_AT_FDCWD, old, _AT_FDCWD, new, ctypes.c_uint(_LINUX_NOREPLACE))
+    elif number := _SYSCALL_NUMBERS.get(platform.machine()):
+        failed = _libc.syscall(ctypes.c_long(number), _AT_FDCWD, old, _AT_FDCWD, new, ctypes.c_uint(_LINUX_NOREPLACE))
+    else:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), source, None, target)
+    if failed:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), source, None, target)
+
+
+def _rename_over_own_directory(system: System, source: str, target: str) -> None:
+    """NFS has no such flag, but creates a directory exclusively and renames over an empty one in one step.
+
+    A server that sees a retransmitted request may deny what it has done: ENOENT after success. That the
+    directory we made is still there, and empty, shows that it was not.
+    """
+    system.call(os.mkdir, target)
+    try:
+        system.call(os.rename, source, target)
+    except OSError as error:
+        if error.errno in _UNKNOWN:
+            raise
+        try:
+            system.call(os.rmdir, target)
+        except OSError as second:
+            if error.errno == errno.ENOENT:
+                reason = "the server no longer finds the source, and the target is not empty: it may have been renamed"
+                raise OSError(errno.EIO, reason, source, None, target) from second
+        if error.errno in _TAKEN:
+            raise _taken(target) from error
+        raise
+
+
+def _taken(target: str) -> FileExistsError:
+    return FileExistsError(errno.EEXIST, "something is there already; nothing was renamed", target)

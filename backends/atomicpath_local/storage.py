@@ -1,0 +1,104 @@
+"""The storage port on local file systems: one step of system calls for each method."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from atomicpath.abc import Content, Declaration, Entry, Environment, Hold, Storage
+from atomicpath.errors import GuaranteeError, ValidationError
+from atomicpath.guarantees import Guarantee
+
+from . import directories, files, lookup, mounts, rename, trees
+from .system import System
+
+__all__ = ["LocalStorage"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class LocalStorage(Storage):
+    """Local disks and mounts. Nothing has a version here: file systems have no conditional writes."""
+
+    is_local = True
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        self._system = System(environment)
+
+    async def declare(self, path: str) -> Declaration:
+        return mounts.declaration_of(await self._step(lookup.mount_of, path))
+
+    async def read(self, path: str) -> Content:
+        return await self._step(files.read, path)
+
+    async def create(self, path: str, data: bytes, *, owner: str = "") -> None:  # noqa: ARG002  no file keeps one
+        await self._step(files.create, path, data)
+
+    async def write(self, path: str, data: bytes, *, private: bool = False) -> None:
+        await self._step(files.write_private if private else files.write, path, data)
+
+    async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:  # noqa: ARG002  no file keeps one, none is sent in parts
+        return await self._step(files.upload, path, source)
+
+    async def download(self, path: str, target: Path) -> Entry:
+        return await self._step(files.download, path, target)
+
+    async def delete(self, path: str, *, version: str | None = None) -> None:
+        if version is not None:
+            raise GuaranteeError(
+                f"{path}: no local file system gives {Guarantee.CONDITIONAL_DELETE}: "
+                "use a strategy that does not need it"
+            )
+        await self._step(files.delete, path)
+
+    async def list(self, path: str, *, recursive: bool) -> list[Entry]:
+        return await self._step(trees.entries, path, recursive)
+
+    async def kind(self, path: str) -> str | None:
+        return await self._step(files.kind, path)
+
+    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> Hold | None:
+        return await self._step(directories.make_directory, path, mode, durable)
+
+    async def rename_directory(self, source: str, target: str) -> None:
+        await self._step(rename.rename_directory, source, target)
+
+    async def sync_tree(self, path: str) -> None:
+        await self._step(trees.sync_tree, path)
+
+    async def sync_directory(self, path: str) -> None:
+        await self._step(directories.sync_directory, path)
+
+    async def remove_tree(self, path: str) -> None:
+        await self._step(trees.remove_tree, path)
+
+    async def _step(
+        self, function: Callable[Concatenate[System, str, P], T], path: str, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        operation = partial(function, self._system, path, *args, **kwargs)
+        return await self.environment.step(_with_usable_names, operation, path)
+
+
+def _with_usable_names(operation: Callable[[], T], path: str) -> T:
+    try:
+        return operation()
+    except NotADirectoryError as error:
+        raise ValidationError(
+            f"{_shown(path)}: part of this path is a file, not a directory: choose another one, or move the file"
+        ) from error
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise ValidationError(
+            f"{_shown(path)}: a name in it or below it is longer than the file system allows (commonly 255 bytes "
+            "a name and 4095 a path): shorten it, or nest less deeply"
+        ) from error
+
+
+def _shown(path: str) -> str:
+    return path if len(path) <= 200 else f"{path[:197]}..."

@@ -1,0 +1,89 @@
+"""The kernel's calls on descriptors, each one made through the environment."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from atomicpath.abc import Environment
+from atomicpath.errors import GuaranteeError
+from atomicpath.guarantees import Guarantee
+
+if sys.platform == "darwin":
+    import fcntl
+
+__all__ = ["DIRECTORY", "NOFOLLOW", "NONBLOCK", "SyncUnsupportedError", "System"]
+
+# Python opens every descriptor close-on-exec (PEP 446); Windows has none of these flags.
+DIRECTORY: int = getattr(os, "O_DIRECTORY", 0)
+NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
+NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)  # opening a FIFO must not wait for its other end
+
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+_CHUNK = 1 << 20
+
+
+class SyncUnsupportedError(GuaranteeError, OSError):
+    """The file system cannot sync. An `OSError` too: after a rename it leaves the outcome as open as any other."""
+
+
+class System:
+    """System calls through one environment."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
+        self.call = environment.call
+
+    @contextmanager
+    def descriptor(self, path: str, flags: int, mode: int = 0o666, *, dir_fd: int | None = None) -> Iterator[int]:
+        """Open for the block. A failing close is an error, unless the block has failed already."""
+        fd = self.call(os.open, path, flags, mode, dir_fd=dir_fd)
+        try:
+            yield fd
+        except BaseException:
+            with suppress(OSError):
+                self.call(os.close, fd)
+            raise
+        self.call(os.close, fd)
+
+    def write(self, fd: int, data: bytes) -> None:
+        """All of `data`: the kernel may take less than it is given."""
+        rest = memoryview(data)
+        while rest:
+            taken = self.call(os.write, fd, rest)
+            if not taken:
+                raise OSError(errno.EIO, "the file system took nothing of a write and reported no error")
+            rest = rest[taken:]
+
+    def chunks(self, fd: int) -> Iterator[bytes]:
+        """The rest of a file, in pieces of bounded size."""
+        while piece := self.call(os.read, fd, _CHUNK):
+            yield piece
+
+    def sync(self, fd: int, path: str) -> None:
+        """fsync, never repeated: after a failure a second one succeeds while the disk holds old data (ext4, xfs)."""
+        try:
+            if sys.platform == "darwin":  # fsync there leaves the data in the drive's cache; untested here
+                self.call(fcntl.fcntl, fd, fcntl.F_FULLFSYNC)
+            else:
+                self.call(os.fsync, fd)
+        except OSError as error:
+            if error.errno in _CANNOT_SYNC:
+                raise SyncUnsupportedError(
+                    f"{path}: this file system cannot sync ({error.strerror}), so {Guarantee.SYNC} does not hold: "
+                    "publish on another one, or pass durable=False to accept that a power cut may undo the commit"
+                ) from error
+            reason = f"sync failed ({error.strerror}), what was written may be lost: write it all again, elsewhere"
+            raise OSError(error.errno, reason, path) from error
+
+    def sync_path(self, path: str, flags: int) -> None:
+        """Sync a file or directory by its path."""
+        if sys.platform == "win32":  # it opens no directories, and syncs only what may be written; untested here
+            if self.call(os.path.isdir, path):
+                return
+            flags |= os.O_RDWR
+        with self.descriptor(path, os.O_RDONLY | NOFOLLOW | NONBLOCK | flags) as fd:
+            self.sync(fd, path)

@@ -1,0 +1,159 @@
+"""Whole directories: what is in them, syncing and deleting them; links are never followed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from atomicpath.abc import Entry
+from atomicpath.errors import ValidationError
+
+from .directories import sync_directory
+from .kinds import kind_of
+from .system import DIRECTORY, NOFOLLOW, System
+
+__all__ = ["entries", "remove_tree", "sync_tree"]
+
+_THREADS = 8  # 1000 files of 4 KiB on ext4: 477 ms one after the other, 188 ms with threads
+_OPEN_DIRECTORY = os.O_RDONLY | DIRECTORY | NOFOLLOW
+_FEW = 16  # below this starting threads costs more than it saves
+
+
+def entries(system: System, path: str, recursive: bool) -> list[Entry]:
+    found: list[Entry] = []
+    waiting = [("", path)]
+    while waiting:
+        prefix, directory = waiting.pop()
+        with suppress(FileNotFoundError, NotADirectoryError):  # nothing there, or not any more
+            for item in system.call(_scan, directory):
+                name, kind = prefix + item.name, _kind(system, item)
+                if kind == "directory" and recursive:
+                    waiting.append((f"{name}/", item.path))
+                elif kind is not None:
+                    found.extend(_entry(system, item, name, kind))
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def sync_tree(system: System, path: str) -> None:
+    files: list[str] = []
+    directories = [path]
+    for directory in directories:  # grows meanwhile: parents stay before their children
+        for item in system.call(_scan, directory):
+            kind = _kind(system, item)
+            if kind == "directory":
+                directories.append(item.path)
+            elif kind == "file":
+                files.append(item.path)
+            else:
+                raise ValidationError(
+                    f"{item.path} is {kind or 'gone already'}: only files and directories can be made durable and "
+                    "published; replace it with a copy of what it stands for, or leave it out"
+                )
+    if len(files) > _FEW:
+        _sync_in_threads(system, files)
+    else:
+        for file in files:
+            system.sync_path(file, 0)
+    for directory in reversed(directories):
+        sync_directory(system, directory)
+
+
+def remove_tree(system: System, path: str) -> None:
+    """At any depth with one or two descriptors, each opened from the last: no name can be exchanged for a link."""
+    if sys.platform == "win32":  # it opens no directories; untested here
+        system.call(shutil.rmtree, path)
+        return
+    try:
+        fd = system.call(os.open, path, _OPEN_DIRECTORY)
+    except FileNotFoundError:
+        return
+    try:
+        trail = [("", _identity(system, fd), _remove_files(system, fd))]
+        while True:
+            name, _, below = trail[-1]
+            if below:
+                name = below.pop()
+                fd = _move(system, fd, name)
+                trail.append((name, _identity(system, fd), _remove_files(system, fd)))
+            elif len(trail) > 1:
+                fd = _move(system, fd, "..")
+                trail.pop()
+                if _identity(system, fd) != trail[-1][1]:
+                    raise OSError(errno.ESTALE, "a directory in it was moved while it was being deleted", path)
+                system.call(os.rmdir, name, dir_fd=fd)
+            else:
+                break
+    finally:
+        with suppress(OSError):  # it was only read: nothing can be lost by a failing close
+            system.call(os.close, fd)
+    system.call(os.rmdir, path)
+
+
+def _scan(directory: str) -> list[os.DirEntry[str]]:
+    with os.scandir(directory) as found:
+        return list(found)
+
+
+def _scan_open(fd: int) -> list[os.DirEntry[str]]:
+    with os.scandir(fd) as found:
+        return list(found)
+
+
+def _lstat(item: os.DirEntry[str]) -> os.stat_result:
+    return item.stat(follow_symlinks=False)
+
+
+def _kind(system: System, item: os.DirEntry[str]) -> str | None:
+    """What it is by the listing itself where that says so; None if it is gone."""
+    if item.is_file(follow_symlinks=False):
+        return "file"
+    if item.is_dir(follow_symlinks=False):
+        return "directory"
+    try:
+        return kind_of(system.call(_lstat, item).st_mode)
+    except FileNotFoundError:
+        return None
+
+
+def _entry(system: System, item: os.DirEntry[str], name: str, kind: str) -> Iterator[Entry]:
+    if kind != "file":
+        yield Entry(name=name, kind=kind)
+        return
+    with suppress(FileNotFoundError):  # deleted since it was listed
+        yield Entry(name=name, size=system.call(_lstat, item).st_size)
+
+
+def _sync_in_threads(system: System, files: list[str]) -> None:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for _ in pool.map(lambda file: system.sync_path(file, 0), files):
+            pass  # the first failure is raised here, and cancels what has not begun
+
+
+def _identity(system: System, fd: int) -> tuple[int, int]:
+    status = system.call(os.fstat, fd)
+    return status.st_dev, status.st_ino
+
+
+def _move(system: System, fd: int, name: str) -> int:
+    """Open a directory from an open one, which is closed."""
+    moved = system.call(os.open, name, _OPEN_DIRECTORY, dir_fd=fd)
+    with suppress(OSError):
+        system.call(os.close, fd)
+    return moved
+
+
+def _remove_files(system: System, fd: int) -> list[str]:
+    """Delete what is not a directory from an open one; the names of the directories in it."""
+    below = []
+    for item in system.call(_scan_open, fd):
+        if item.is_dir(follow_symlinks=False):
+            below.append(item.name)
+        else:
+            with suppress(FileNotFoundError):
+                system.call(os.unlink, item.name, dir_fd=fd)
+    return below

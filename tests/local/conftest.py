@@ -1,0 +1,140 @@
+"""A world in which every call of the local backend is recorded and can be made to fail."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import pytest
+
+from atomicpath.abc import Environment
+from atomicpath_local.lookup import read_proc
+from atomicpath_local.storage import LocalStorage
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Fault = Callable[..., object]
+
+
+class World(Environment):
+    """`faults` maps a function to what is called in its place; `fail_at` makes the call of that number fail."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.synced: list[str] = []
+        self.steps = 0
+        self.faults: dict[object, Fault] = {}
+        self.fail_at: int | None = None
+        self.error: BaseException = OSError()
+        self.dead = False
+
+    def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if self.dead:
+            raise self.error
+        self.calls.append(function.__name__)
+        if function is os.fsync:
+            self.synced.append(os.readlink(f"/proc/self/fd/{args[0]}"))
+        if self.fail_at == len(self.calls) - 1:
+            if isinstance(self.error, OSError) and function is os.close:
+                function(*args, **kwargs)  # Linux frees the descriptor even if closing fails
+            self.dead = not isinstance(self.error, OSError)
+            raise self.error
+        if function in self.faults:
+            return self.faults[function](*args, **kwargs)  # type: ignore[return-value]
+        return function(*args, **kwargs)
+
+    async def step(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        self.steps += 1
+        return await super().step(function, *args, **kwargs)
+
+    def refuse(self, function: object, code: int) -> None:
+        """Let every call of `function` fail, undone."""
+
+        def refused(*args: object, **kwargs: object) -> object:
+            raise OSError(code, os.strerror(code))
+
+        self.faults[function] = refused
+
+    def mount(self, mountinfo: str) -> None:
+        """Let the kernel report other mounts, and no number for a descriptor."""
+        self.faults[read_proc] = lambda path: mountinfo if path.endswith("mountinfo") else "flags: 0\n"
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def storage(world: World) -> LocalStorage:
+    return LocalStorage(world)
+
+
+@pytest.fixture
+def no_descriptor_leaks(tmp_path: Path) -> Iterator[Callable[[], None]]:
+    """A check that no descriptor is open on anything of the test that was not before."""
+
+    def names() -> list[str]:
+        found = []
+        for number in os.listdir("/proc/self/fd"):
+            try:
+                found.append(os.readlink(f"/proc/self/fd/{number}"))
+            except FileNotFoundError:  # the one of this listing
+                continue
+        return sorted(name for name in found if name.startswith(str(tmp_path)))
+
+    before = names()
+
+    def check() -> None:
+        assert names() == before
+
+    yield check
+    check()
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Mount something for the test: `mount("-t", "tmpfs", "-o", "size=64k", "tmpfs")` gives the directory."""
+    if os.geteuid() or not shutil.which("mount"):
+        pytest.skip("needs root and mount(8)")
+    points: list[Path] = []
+
+    def make(*arguments: str) -> Path:
+        point = tmp_path / f"mount{len(points)}"
+        point.mkdir()
+        done = subprocess.run(["mount", *arguments, str(point)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"mount(8) refused: {done.stderr.strip()}")
+        points.append(point)
+        return point
+
+    yield make
+    for point in reversed(points):
+        subprocess.run(["umount", "-l", str(point)], check=True)
+
+
+@pytest.fixture
+def python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start scripts in processes of their own, with the same import path."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(script: str, *arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
