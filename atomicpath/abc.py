@@ -132,8 +132,11 @@ class Storage(abc.ABC):
         raise GuaranteeError(_lacks(self, Guarantee.COMPARE_AND_SWAP))
 
     @abc.abstractmethod
-    async def write(self, path: str, data: bytes) -> str | None:
-        """Create or overwrite a small object; readers see the old or the new (ATOMIC_WRITE). Its version."""
+    async def write(self, path: str, data: bytes, *, private: bool = False) -> str | None:
+        """Create or overwrite a small object; readers see the old or the new (ATOMIC_WRITE). Its version.
+
+        `private`: nobody else reads it yet and the caller will sync: neither atomic nor durable by itself.
+        """
 
     @abc.abstractmethod
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
