@@ -102,7 +102,9 @@ class FsspecStorage(Storage, Generic[F]):
         """The file system instance of this process."""
         return self._open()
 
-    async def request(self, function: Callable[P, Coroutine[object, object, T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def request(
+        self, function: Callable[P, Coroutine[object, object, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         """Make one request: run a coroutine function of the file system in its own event loop.
 
         Cancellation reaches the coroutine there, and this returns only when it has ended, so that a
@@ -110,10 +112,16 @@ class FsspecStorage(Storage, Generic[F]):
         """
 
         @wraps(function)
-        async def elsewhere(*args: P.args, **kwargs: P.kwargs) -> T:
-            return await _run(self.filesystem.loop, partial(function, *args, **kwargs))
+        async def there(*args: P.args, **kwargs: P.kwargs) -> T:
+            return await self.there(function, *args, **kwargs)
 
-        return await self.environment.request(elsewhere, *args, **kwargs)
+        return await self.environment.request(there, *args, **kwargs)
+
+    async def there(
+        self, function: Callable[P, Coroutine[object, object, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As `request`, for what runs in the file system's event loop but sends nothing."""
+        return await _run(self.filesystem.loop, partial(function, *args, **kwargs))
 
 
 async def _run(loop: IOLoop, start: Callable[[], Coroutine[object, object, T]]) -> T:

@@ -20,7 +20,9 @@ class MemoryBackend(Backend):
     def path(self, url: str) -> str:
         rest = url.partition("://")[2].strip("/")
         if any(part in ("", ".", "..") for part in rest.split("/")):
-            raise ValidationError(f"{url!r} has an empty part, '.' or '..' in it: name a directory as in memory://run/step_100")
+            raise ValidationError(
+                f"{url!r} has an empty part, '.' or '..' in it: name a directory as in memory://run/step_100"
+            )
         return f"/{rest}"
 
     def url(self, path: str) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -77,7 +77,7 @@ class MemoryStorage(Storage):
         super().__init__(environment)
         self._filesystem = filesystem
 
-    async def declare(self, path: str) -> Declaration:
+    async def declare(self, path: str) -> Declaration:  # noqa: ARG002 - the port's
         return Declaration(declared=_DECLARED, evidence=dict.fromkeys(_DECLARED, "this process's memory"))
 
     async def read(self, path: str) -> Content:
@@ -99,10 +99,10 @@ class MemoryStorage(Storage):
 
         return await self._locked(exchange)
 
-    async def write(self, path: str, data: bytes, *, private: bool = False) -> str:
+    async def write(self, path: str, data: bytes, *, private: bool = False) -> str:  # noqa: ARG002 - the port's
         return await self._locked(lambda: self._put(path, data, None))
 
-    async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
+    async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:  # noqa: ARG002 - the port's
         def store() -> Entry:
             data = source.read_bytes()
             with _lock:
@@ -164,7 +164,7 @@ class MemoryStorage(Storage):
         except KeyError:
             raise FileNotFoundError(f"nothing is at memory:/{path}") from None
 
-    def _below(self, path: str) -> list[tuple[str, _File]]:
+    def _below(self, path: str) -> Sequence[tuple[str, _File]]:
         prefix = f"{path.rstrip('/')}/"
         # a snapshot, since users write to the same store without our lock
         files = tuple(self._filesystem.store.items())
