@@ -1,8 +1,11 @@
-"""What every test shares: async tests run on both event loops."""
+"""What every test shares: each asynchronous one runs on asyncio and on trio."""
+
+from __future__ import annotations
 
 import pytest
 
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+    name: str = request.param
+    return name

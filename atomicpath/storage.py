@@ -1,0 +1,169 @@
+"""Access through fsspec: how a request runs on fsspec's own event loop, and which file system instance makes it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from functools import lru_cache, partial, wraps
+from typing import Generic, ParamSpec, Protocol, TypeVar
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import fsspec
+
+from .abc import Environment, Storage
+
+__all__ = ["AsyncFilesystem", "FsspecStorage", "IOLoop", "open_filesystem"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+F = TypeVar("F", bound="AsyncFilesystem")
+
+_IN_FLIGHT = 64  # requests of one event loop: as many as connections in the pool
+_CANCELLED_WAIT = 5.0  # seconds a cancelled request has to end before we go on without it
+_KEPT = 32  # file systems: credentials passed as options may change all through a long run
+
+
+class _Task(Protocol[T]):
+    def add_done_callback(self, callback: Callable[[_Task[T]], object], /) -> object: ...
+    def cancel(self) -> bool: ...
+    def cancelled(self) -> bool: ...
+    def exception(self) -> BaseException | None: ...
+    def result(self) -> T: ...
+
+
+class IOLoop(Protocol):
+    """What is used of the event loop that fsspec runs in a thread of its own."""
+
+    def call_soon_threadsafe(self, callback: Callable[[], object], /) -> object:
+        """Call it in the loop's thread."""
+
+    def create_task(self, coroutine: Coroutine[object, object, T], /) -> _Task[T]:
+        """Start a coroutine; in the loop's thread only."""
+
+    def run_in_executor(self, executor: None, function: Callable[..., T], /, *args: object) -> Awaitable[T]:
+        """Call a blocking function in one of the loop's worker threads."""
+
+
+class AsyncFilesystem(Protocol):
+    """What is used of an asynchronous fsspec file system that is not in asynchronous mode."""
+
+    @property
+    def loop(self) -> IOLoop:
+        """fsspec's own event loop, which runs every request of this instance."""
+
+
+def open_filesystem(protocol: str, options: Mapping[str, object]) -> object:
+    """This process's instance for these options, shared by whoever asks with the same ones.
+
+    It is not one of fsspec's cached instances, which are keyed by thread and may list from a cache that
+    hides new files. Neither is it used in a forked child, where its event loop does not run.
+    """
+    return _open(os.getpid(), protocol, _Options(options))
+
+
+class _Options:
+    """Options as a cache key. They may hold unhashable values, which compare by what they show."""
+
+    def __init__(self, options: Mapping[str, object]) -> None:
+        self.options = dict(options)
+        self.key = repr(sorted(self.options.items(), key=lambda item: item[0]))
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Options) and other.key == self.key
+
+
+@lru_cache(maxsize=_KEPT)
+def _open(_process: int, protocol: str, options: _Options) -> object:
+    kind = fsspec.get_filesystem_class(protocol)
+    instance: object = kind(**{**options.options, "skip_instance_cache": True, "use_listings_cache": False})
+    return instance
+
+
+class FsspecStorage(Storage, Generic[F]):
+    """Base of storages on an asynchronous fsspec file system, usable from any event loop, thread and fork.
+
+    `open` gives the file system of the current process; `open_filesystem` does. It is asked before every
+    request, so that a storage made before a fork works after it.
+    """
+
+    def __init__(self, open: Callable[[], F], environment: Environment) -> None:  # noqa: A002 - `Backend.open`'s verb
+        super().__init__(environment)
+        self._open = open
+
+    @property
+    def filesystem(self) -> F:
+        """The file system instance of this process."""
+        return self._open()
+
+    async def request(
+        self, function: Callable[P, Coroutine[object, object, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Make one request: run a coroutine function of the file system in its own event loop.
+
+        Cancellation reaches the coroutine there, and this returns only when it has ended, so that a
+        cancelled request sends nothing more (but what was sent may yet be carried out).
+        """
+
+        @wraps(function)
+        async def there(*args: P.args, **kwargs: P.kwargs) -> T:
+            return await self.there(function, *args, **kwargs)
+
+        return await self.environment.request(there, *args, **kwargs)
+
+    async def there(
+        self, function: Callable[P, Coroutine[object, object, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As `request`, for what runs in the file system's event loop but sends nothing."""
+        return await _run(self.filesystem.loop, partial(function, *args, **kwargs))
+
+
+async def _run(loop: IOLoop, start: Callable[[], Coroutine[object, object, T]]) -> T:
+    outcome: Future[T] = Future()
+    tasks: list[_Task[T]] = []
+
+    def begin() -> None:
+        task = loop.create_task(start())
+        tasks.append(task)
+        task.add_done_callback(settle)
+
+    def settle(task: _Task[T]) -> None:
+        if task.cancelled():
+            outcome.set_exception(OSError(errno.ECANCELED, "the request was cancelled: its outcome is unknown"))
+        elif error := task.exception():
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(task.result())
+
+    def cancel() -> None:
+        for task in tasks:
+            task.cancel()
+
+    loop.call_soon_threadsafe(begin)
+    try:
+        return await _wait(outcome.result)
+    finally:
+        if not outcome.done():
+            loop.call_soon_threadsafe(cancel)
+            with anyio.move_on_after(_CANCELLED_WAIT, shield=True):
+                await _wait(outcome.exception)
+
+
+_limiter: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar("atomicpath_requests")
+
+
+async def _wait(function: Callable[[], T]) -> T:
+    # A thread per waiting request, because nothing else wakes a task of any event loop from another
+    # thread without blocking that one. The limiter is our own: anyio's default one would let forty slow
+    # requests starve the steps of every other protocol in this event loop.
+    limiter = _limiter.get(None)
+    if limiter is None:
+        limiter = anyio.CapacityLimiter(_IN_FLIGHT)
+        _limiter.set(limiter)
+    return await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=limiter)

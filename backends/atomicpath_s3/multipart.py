@@ -1,0 +1,115 @@
+"""The multi-part upload: parts in parallel, one conditional completion, and nothing left of a failed one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import Any, Protocol, TypeAlias
+
+import anyio
+
+from atomicpath.abc import Entry, Environment
+from atomicpath.errors import BackendError
+
+from .names import split
+from .source import Source, bodies
+
+__all__ = ["PART", "TOKEN", "Asks", "Reply", "upload_parts", "version_of"]
+
+Reply: TypeAlias = Mapping[str, Any]
+
+PART = 16 * 2**20
+"""Bytes of a part, at least."""
+
+TOKEN = "atomicpath-token"  # noqa: S105 - names an attempt, opens nothing
+"""The key of the owner in an object's metadata."""
+
+_UPLOAD = "atomicpath-upload"  # the same for this very upload, by which a completion of unknown outcome is recognised
+_PARTS = 10_000  # S3 User Guide, "Amazon S3 multipart upload limits"
+_AT_ONCE = 4
+
+
+class Asks(Protocol):
+    """What is used of the storage."""
+
+    environment: Environment
+
+    def ask(
+        self, path: str, operation: str, parameters: Mapping[str, object], *, patient: bool = False
+    ) -> Awaitable[Reply]:
+        """Make one request about an object."""
+
+
+async def upload_parts(storage: Asks, source: Source, path: str, *, owner: str) -> Entry:
+    """Create the object from the file, which must not be empty; the contract is that of `Storage.upload`."""
+    bucket, key = split(path)
+    place = {"Bucket": bucket, "Key": key}
+    mark = storage.environment.token()
+    with anyio.CancelScope(shield=True):  # cancelled here, the upload would exist and nobody know its id
+        begun = await storage.ask(path, "create_multipart_upload", {**place, "Metadata": {TOKEN: owner, _UPLOAD: mark}})
+    upload = {**place, "UploadId": begun["UploadId"]}
+    try:
+        parts = await _send(storage, source, path, upload)
+        return await _complete(storage, source, path, upload, parts, mark)
+    except BaseException as error:
+        try:
+            with anyio.CancelScope(shield=True):
+                await storage.ask(path, "abort_multipart_upload", upload)
+        except (OSError, BackendError) as failed:
+            error.add_note(f"The parts of an unfinished upload may be left at s3://{path}: {failed}")
+        raise
+
+
+async def _send(storage: Asks, source: Source, path: str, upload: Mapping[str, object]) -> list[dict[str, object]]:
+    size = max(PART, -(-source.size // _PARTS))
+    count = -(-source.size // size)
+    numbers = iter(range(count))
+    sent: dict[int, object] = {}
+    failures: list[Exception] = []
+
+    async def send_one(number: int) -> None:  # a function, so that the bytes are gone when it ends
+        offset = number * size
+        async with bodies():
+            data = await storage.environment.step(source.read, offset, min(size, source.size - offset))
+            part = {**upload, "PartNumber": number + 1, "Body": data}
+            sent[number] = (await storage.ask(path, "upload_part", part, patient=True))["ETag"]
+
+    async def send() -> None:
+        try:
+            for number in numbers:
+                await send_one(number)
+        except Exception as error:  # noqa: BLE001 - raised below, instead of a group of which only the first matters
+            failures.append(error)
+            group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        for _ in range(min(_AT_ONCE, count)):
+            group.start_soon(send)
+    if failures:
+        raise failures[0]
+    return [{"PartNumber": number + 1, "ETag": sent[number]} for number in range(count)]
+
+
+async def _complete(
+    storage: Asks, source: Source, path: str, upload: Mapping[str, object], parts: list[dict[str, object]], mark: str
+) -> Entry:
+    try:
+        whole = {**upload, "MultipartUpload": {"Parts": parts}, "IfNoneMatch": "*"}
+        reply = await storage.ask(path, "complete_multipart_upload", whole, patient=True)
+    except OSError as error:
+        # The client repeats a completion whose reply was lost, and then hears that the object exists or
+        # that there is no such upload; so whatever it heard, the object itself says whose it is.
+        try:
+            found = await storage.ask(path, "head_object", {name: upload[name] for name in ("Bucket", "Key")})
+        except (OSError, BackendError):
+            raise error from error.__cause__
+        if found["Metadata"].get(_UPLOAD) == mark and found["ContentLength"] == source.size:
+            return Entry(name="", size=source.size, version=version_of(found))
+        if isinstance(error, FileExistsError):
+            raise
+        raise FileExistsError(f"something is at s3://{path}") from error
+    return Entry(name="", size=source.size, version=version_of(reply))
+
+
+def version_of(reply: Reply) -> str:
+    """The version in a reply or listing: the ETag without its quotes, which RGW 16 does not take back."""
+    return str(reply["ETag"]).strip('"')

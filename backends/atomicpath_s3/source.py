@@ -1,0 +1,72 @@
+"""A local file that has to stay the same while it is uploaded, and how much of such files is in memory at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Self
+
+import anyio
+import anyio.lowlevel
+
+__all__ = ["Source", "bodies"]
+
+_BODIES = 16  # request bodies held by one event loop: 256 MiB, however many files are uploaded at once
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file as it was when its upload began. A difference found later is an `OSError`."""
+
+    path: Path
+    size: int
+    state: tuple[int, ...]
+
+    @classmethod
+    def look(cls, path: Path) -> Self:
+        """The file now."""
+        found = path.stat()
+        return cls(path, found.st_size, _state(found))
+
+    def open(self) -> BinaryIO:
+        """The file, still the same."""
+        file = self.path.open("rb")
+        try:
+            self.check(file)
+        except OSError:
+            file.close()
+            raise
+        return file
+
+    def read(self, offset: int, length: int) -> bytes:
+        """So many bytes of it, which are all there and were not changed meanwhile."""
+        with self.open() as file:
+            file.seek(offset)
+            data = file.read(length)
+            self.check(file)
+        if len(data) != length:
+            raise OSError(errno.EIO, f"{self.path} ends after {offset + len(data)} of {self.size} bytes")
+        return data
+
+    def check(self, file: BinaryIO) -> None:
+        """Raise unless the open file is the one seen first, unchanged."""
+        if _state(os.fstat(file.fileno())) != self.state:
+            raise OSError(errno.EBUSY, f"{self.path} was changed while it was uploaded")
+
+
+def _state(found: os.stat_result) -> tuple[int, ...]:
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+_bodies: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar("atomicpath_s3_bodies")
+
+
+def bodies() -> anyio.CapacityLimiter:
+    """To be held while a request body is in memory."""
+    limiter = _bodies.get(None)
+    if limiter is None:
+        limiter = anyio.CapacityLimiter(_BODIES)
+        _bodies.set(limiter)
+    return limiter

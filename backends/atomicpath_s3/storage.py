@@ -1,0 +1,257 @@
+"""Objects on S3: each operation of `Storage` as the conditional request that carries it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, cast
+from urllib.parse import urlsplit
+
+import anyio
+
+from atomicpath.abc import Content, Declaration, Entry, Environment
+from atomicpath.errors import GuaranteeError
+from atomicpath.guarantees import Guarantee
+from atomicpath.storage import AsyncFilesystem, FsspecStorage, open_filesystem
+
+from .errors import answers
+from .multipart import PART, TOKEN, Reply, upload_parts, version_of
+from .names import is_directory_bucket, split
+from .source import Source, bodies
+
+__all__ = ["S3Storage", "open_s3"]
+
+# Sooner than half of a lease of 60 s: a cleaner must not delete after the lease it waited for was renewed.
+_CLIENT = {"connect_timeout": 5, "read_timeout": 20, "max_pool_connections": 64}
+_PATIENCE = 25.0  # seconds for a request about one small object, the client's own retries included
+
+_LARGEST_PUT = 5 * 2**30  # S3 User Guide, "Uploading objects"
+_CHUNK = 4 * 2**20
+
+_CONDITIONS = (
+    Guarantee.LIST_AFTER_WRITE
+    | Guarantee.EXCLUSIVE_CREATE
+    | Guarantee.EXCLUSIVE_MULTIPART
+    | Guarantee.COMPARE_AND_SWAP
+    | Guarantee.CONDITIONAL_DELETE
+)
+_VENDOR = ("amazonaws.com", "amazonaws.com.cn")
+
+
+class S3Filesystem(AsyncFilesystem, Protocol):
+    """What is used of `s3fs.S3FileSystem`."""
+
+    async def set_session(self) -> object: ...
+    async def get_s3(self, bucket: object) -> Any: ...
+    def _get_s3_method_kwargs(self, method: object) -> dict[str, object]: ...
+
+
+def open_s3(options: Mapping[str, object], environment: Environment) -> S3Storage:
+    """Access under s3fs's options."""
+    chosen = options.get("config_kwargs")
+    config = {**_CLIENT, **(chosen if isinstance(chosen, Mapping) else {})}
+    settings = {**options, "config_kwargs": config, "asynchronous": False, "loop": None}
+    return S3Storage(lambda: cast("S3Filesystem", open_filesystem("s3", settings)), environment)
+
+
+class S3Storage(FsspecStorage[S3Filesystem]):
+    """S3 and stores that speak its protocol."""
+
+    def __init__(self, open: Callable[[], S3Filesystem], environment: Environment) -> None:  # noqa: A002 - as its base
+        super().__init__(open, environment)
+
+    async def declare(self, path: str) -> Declaration:
+        bucket, _ = split(path)
+        with answers(path):
+            endpoint = await self.there(self._endpoint, bucket)
+        host = urlsplit(endpoint).hostname or ""
+        whole = {Guarantee.ATOMIC_WRITE: "S3's protocol has no other way to store an object than whole"}
+        if not any(host == vendor or host.endswith(f".{vendor}") for vendor in _VENDOR):
+            return Declaration(declared=Guarantee.ATOMIC_WRITE, observable=_CONDITIONS, evidence=whole)
+        kind = "directory buckets" if is_directory_bucket(bucket) else "general purpose buckets"
+        documented = dict.fromkeys(_CONDITIONS, f"AWS documents it for {kind}")
+        return Declaration(declared=Guarantee.ATOMIC_WRITE | _CONDITIONS, evidence={**whole, **documented})
+
+    async def read(self, path: str) -> Content:
+        bucket, key = split(path)
+        with answers(path), anyio.fail_after(_PATIENCE):
+            reply, data = await self.request(self._read, bucket, key)
+        return Content(data=data, version=version_of(reply), age=_age(reply))
+
+    async def create(self, path: str, data: bytes, *, owner: str = "") -> str:
+        return await self._put(path, Body=data, IfNoneMatch="*", Metadata={TOKEN: owner} if owner else {})
+
+    async def swap(self, path: str, data: bytes, *, version: str) -> str:
+        return await self._put(path, Body=data, IfMatch=version)
+
+    async def write(self, path: str, data: bytes, *, private: bool = False) -> str:  # noqa: ARG002 - the port's
+        return await self._put(path, Body=data)
+
+    async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
+        seen = await self.environment.step(Source.look, source)
+        if seen.size <= PART:
+            async with bodies():
+                data = await self.environment.step(seen.read, 0, seen.size)
+                version = await self._put(path, patient=True, Body=data, IfNoneMatch="*", Metadata={TOKEN: owner})
+            return Entry(name="", size=seen.size, version=version)
+        if multipart:
+            return await upload_parts(self, seen, path, owner=owner)
+        return await self._stream(seen, path, owner)
+
+    async def download(self, path: str, target: Path) -> Entry:
+        bucket, key = split(path)
+        file = await self.environment.step(target.open, "xb")
+        try:
+            with answers(path):
+                reply = await self.request(self._fetch, bucket, key, file)
+            await self.environment.step(file.close)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.environment.step(_drop, file, target)
+            raise
+        return Entry(name="", size=reply["ContentLength"], version=version_of(reply))
+
+    async def owner_of(self, path: str) -> str | None:
+        bucket, key = split(path)
+        reply = await self.ask(path, "head_object", {"Bucket": bucket, "Key": key})
+        owner: str | None = reply["Metadata"].get(TOKEN)
+        return owner
+
+    async def delete(self, path: str, *, version: str | None = None) -> None:
+        bucket, key = split(path)
+        condition = {} if version is None else {"IfMatch": version}
+        with suppress(FileNotFoundError):
+            await self.ask(path, "delete_object", {"Bucket": bucket, "Key": key, **condition})
+
+    async def list(self, path: str, *, recursive: bool) -> list[Entry]:
+        bucket, key = split(path)
+        prefix = f"{key}/" if key else ""
+        found: dict[str, Entry] = {}
+        page: dict[str, object] = {"Bucket": bucket, "Prefix": prefix, **({} if recursive else {"Delimiter": "/"})}
+        while True:
+            reply = await self.ask(path, "list_objects_v2", page)
+            for item in reply.get("CommonPrefixes", ()):
+                name = item["Prefix"][len(prefix) : -1]
+                found[name] = Entry(name=name, kind="directory")
+            for item in reply.get("Contents", ()):
+                name = item["Key"][len(prefix) :]
+                if item["Key"].endswith("/") and not item["Size"]:
+                    continue  # what consoles put for an empty folder
+                found.setdefault(name, Entry(name=name, size=item["Size"], version=version_of(item)))
+            if not reply.get("IsTruncated"):
+                return [found[name] for name in sorted(found)]
+            page["ContinuationToken"] = reply["NextContinuationToken"]
+
+    async def kind(self, path: str) -> str | None:
+        bucket, key = split(path)
+        if is_directory_bucket(bucket) and key:  # lists only below a prefix that ends with "/"
+            with suppress(FileNotFoundError):
+                await self.ask(path, "head_object", {"Bucket": bucket, "Key": key})
+                return "file"
+        # A listing finds both kinds in one request, unless a sibling such as "key-1" comes before "key/".
+        else:
+            first = await self._first(path, bucket, key)
+            if first is None or (key and first == key):
+                return first and "file"
+            if not key or first.startswith(f"{key}/"):
+                return "directory"
+        return await self._first(path, bucket, f"{key}/") and "directory"
+
+    async def ask(self, path: str, operation: str, parameters: Mapping[str, object], *, patient: bool = False) -> Reply:
+        """Make one request about an object; `patient` if it moves data and so may take long."""
+        bound = nullcontext() if patient else anyio.fail_after(_PATIENCE)
+        with answers(path, versioned="IfMatch" in parameters), bound:
+            return await self.request(self._call, operation, parameters)
+
+    async def _put(self, path: str, *, patient: bool = False, **parameters: object) -> str:
+        bucket, key = split(path)
+        put = {"Bucket": bucket, "Key": key, **parameters}
+        return version_of(await self.ask(path, "put_object", put, patient=patient))
+
+    async def _stream(self, source: Source, path: str, owner: str) -> Entry:
+        if source.size > _LARGEST_PUT:
+            raise GuaranteeError(
+                f"{source.path} is too large for one request to s3://{path}, and {Guarantee.EXCLUSIVE_MULTIPART} is not"
+                " known to hold there: split the file, or assert it with guarantees="
+            )
+        file = await self.environment.step(source.open)
+        try:
+            version = await self._put(path, patient=True, Body=file, IfNoneMatch="*", Metadata={TOKEN: owner})
+            await self.environment.step(source.check, file)
+        finally:
+            file.close()
+        return Entry(name="", size=source.size, version=version)
+
+    async def _first(self, path: str, bucket: str, prefix: str) -> str | None:
+        reply = await self.ask(path, "list_objects_v2", {"Bucket": bucket, "Prefix": prefix, "MaxKeys": 1})
+        return next((str(item["Key"]) for item in reply.get("Contents", ())), None)
+
+    # below: run in the file system's own event loop
+
+    async def _client(self, bucket: object) -> Any:
+        filesystem = self.filesystem
+        await filesystem.set_session()
+        return await filesystem.get_s3(bucket)
+
+    async def _endpoint(self, bucket: str) -> str:
+        return str((await self._client(bucket)).meta.endpoint_url)
+
+    async def _call(self, operation: str, parameters: Mapping[str, object]) -> Reply:
+        method = getattr(await self._client(parameters["Bucket"]), operation)
+        # Not through s3fs's `_call_s3`: it drops parameters that an older botocore does not know, conditions
+        # included, and repeats an upload from wherever its file stands. The user's own parameters
+        # (encryption, requester pays) come from where it takes them.
+        defaults = self.filesystem._get_s3_method_kwargs(method)  # noqa: SLF001 - has no public name
+        reply: Reply = await method(**{**defaults, **parameters})
+        return reply
+
+    async def _read(self, bucket: str, key: str) -> tuple[Reply, bytes]:
+        reply = await self._call("get_object", {"Bucket": bucket, "Key": key})
+        async with reply["Body"] as body:
+            data: bytes = await body.read()
+        _check_length(reply, len(data))
+        return reply, data
+
+    async def _fetch(self, bucket: str, key: str, file: BinaryIO) -> Reply:
+        reply = await self._call("get_object", {"Bucket": bucket, "Key": key})
+        size = 0
+        async with reply["Body"] as body:
+            while chunk := await _chunk(body):
+                await self.filesystem.loop.run_in_executor(None, file.write, chunk)
+                size += len(chunk)
+        _check_length(reply, size)
+        return reply
+
+
+async def _chunk(body: Any) -> bytes:
+    """The next bytes of a body: many of the small pieces they come in, for each write is a trip to a thread."""
+    pieces: list[bytes] = []
+    size = 0
+    while size < _CHUNK and (piece := await body.read(_CHUNK - size)):
+        pieces.append(piece)
+        size += len(piece)
+    return b"".join(pieces)
+
+
+def _check_length(reply: Reply, size: int) -> None:
+    if size != reply["ContentLength"]:
+        raise OSError(errno.EIO, f"{size} of {reply['ContentLength']} bytes came")
+
+
+def _drop(file: BinaryIO, target: Path) -> None:
+    with suppress(OSError):  # a full disk fails again at closing
+        file.close()
+    with suppress(OSError):
+        target.unlink()
+
+
+def _age(reply: Reply) -> float | None:
+    told = reply["ResponseMetadata"]["HTTPHeaders"].get("date")
+    written: datetime | None = reply.get("LastModified")
+    if not told or written is None:
+        return None
+    return max((parsedate_to_datetime(told) - written).total_seconds(), 0.0)
