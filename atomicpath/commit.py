@@ -90,7 +90,7 @@ class Writing:
         self._temporary = temporary
         if self._staged is not None:
             return self._staged
-        return Path(path.path) if self._storage.is_local else path
+        return Path(os.fspath(path)) if self._storage.is_local else path
 
     async def finish(self, source: Path | None = None) -> None:
         """Commit what was written, or the local directory `source`."""

@@ -19,7 +19,7 @@ from .kinds import kind_of
 from .rename import NO_SUCH_RENAME, no_replace
 from .system import NOFOLLOW, NONBLOCK, System
 
-__all__ = ["create", "delete", "download", "kind", "read", "upload", "write", "write_private"]
+__all__ = ["create", "delete", "download", "entry", "read", "upload", "write", "write_private"]
 
 _TEMPORARY = ".atomicpath-tmp-"  # what the core never counts as committed; short, so that long names fit
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -33,11 +33,12 @@ def read(system: System, path: str) -> Content:
     return Content(data=data, version=None, age=max(0.0, (now - status.st_mtime_ns) / 1e9))
 
 
-def kind(system: System, path: str) -> str | None:
+def entry(system: System, path: str) -> Entry | None:
     try:
-        return kind_of(system.call(os.lstat, path).st_mode)
+        status = system.call(os.lstat, path)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    return Entry(name="", size=status.st_size, kind=kind_of(status.st_mode))
 
 
 def create(system: System, path: str, data: bytes) -> None:

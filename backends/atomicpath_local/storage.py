@@ -59,8 +59,12 @@ class LocalStorage(Storage):
     async def list(self, path: str, *, recursive: bool) -> list[Entry]:
         return await self._step(trees.entries, path, recursive)
 
+    async def stat(self, path: str) -> Entry | None:
+        return await self._step(files.entry, path)
+
     async def kind(self, path: str) -> str | None:
-        return await self._step(files.kind, path)
+        found = await self.stat(path)
+        return found.kind if found else None
 
     async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> Hold | None:
         return await self._step(directories.make_directory, path, mode, durable)

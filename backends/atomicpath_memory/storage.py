@@ -115,8 +115,18 @@ class MemoryStorage(Storage):
         await self.environment.step(_write_new, target, content.data)
         return Entry(name="", size=len(content.data), version=content.version)
 
-    async def owner_of(self, path: str) -> str | None:
-        return await self._locked(lambda: _mark(self._file(path)).owner)
+    async def create_in_parts(self, path: str, data: bytes) -> None:
+        await self.create(path, data)
+
+    async def stat(self, path: str) -> Entry | None:
+        def look() -> Entry | None:
+            if path not in self._filesystem.store:
+                return None
+            file = self._file(path)
+            mark = _mark(file)
+            return Entry(name="", size=file.size, version=mark.version, owner=mark.owner)
+
+        return await self._locked(look)
 
     async def delete(self, path: str, *, version: str | None = None) -> None:
         def remove() -> None:

@@ -13,7 +13,7 @@ from atomicpath.errors import BackendError
 from .names import split
 from .source import Source, bodies
 
-__all__ = ["PART", "TOKEN", "Asks", "Reply", "upload_parts", "version_of"]
+__all__ = ["PART", "TOKEN", "Asks", "Reply", "create_in_parts", "upload_parts", "version_of"]
 
 Reply: TypeAlias = Mapping[str, Any]
 
@@ -56,6 +56,21 @@ async def upload_parts(storage: Asks, source: Source, path: str, *, owner: str) 
                 await storage.ask(path, "abort_multipart_upload", upload)
         except (OSError, BackendError) as failed:
             error.add_note(f"The parts of an unfinished upload may be left at s3://{path}: {failed}")
+        raise
+
+
+async def create_in_parts(storage: Asks, path: str, data: bytes) -> None:
+    """An object from bytes by an upload of one part; the contract is that of `Storage.create_in_parts`."""
+    bucket, key = split(path)
+    place = {"Bucket": bucket, "Key": key}
+    upload = {**place, "UploadId": (await storage.ask(path, "create_multipart_upload", place))["UploadId"]}
+    part = {"PartNumber": 1}
+    sent = await storage.ask(path, "upload_part", {**upload, **part, "Body": data})
+    whole = {**upload, "MultipartUpload": {"Parts": [{**part, "ETag": sent["ETag"]}]}, "IfNoneMatch": "*"}
+    try:
+        await storage.ask(path, "complete_multipart_upload", whole)
+    except OSError:
+        await storage.ask(path, "abort_multipart_upload", upload)
         raise
 
 

@@ -19,7 +19,7 @@ from atomicpath.guarantees import Guarantee
 from atomicpath.storage import AsyncFilesystem, FsspecStorage, open_filesystem
 
 from .errors import answers
-from .multipart import PART, TOKEN, Reply, upload_parts, version_of
+from .multipart import PART, TOKEN, Reply, create_in_parts, upload_parts, version_of
 from .names import is_directory_bucket, split
 from .source import Source, bodies
 
@@ -60,6 +60,8 @@ def open_s3(options: Mapping[str, object], environment: Environment) -> S3Storag
 
 class S3Storage(FsspecStorage[S3Filesystem]):
     """S3 and stores that speak its protocol."""
+
+    largest_single = PART
 
     def __init__(self, open: Callable[[], S3Filesystem], environment: Environment) -> None:  # noqa: A002 - as its base
         super().__init__(open, environment)
@@ -102,6 +104,9 @@ class S3Storage(FsspecStorage[S3Filesystem]):
             return await upload_parts(self, seen, path, owner=owner)
         return await self._stream(seen, path, owner)
 
+    async def create_in_parts(self, path: str, data: bytes) -> None:
+        await create_in_parts(self, path, data)
+
     async def download(self, path: str, target: Path) -> Entry:
         bucket, key = split(path)
         file = await self.environment.step(target.open, "xb")
@@ -115,11 +120,15 @@ class S3Storage(FsspecStorage[S3Filesystem]):
             raise
         return Entry(name="", size=reply["ContentLength"], version=version_of(reply))
 
-    async def owner_of(self, path: str) -> str | None:
+    async def stat(self, path: str) -> Entry | None:
         bucket, key = split(path)
-        reply = await self.ask(path, "head_object", {"Bucket": bucket, "Key": key})
-        owner: str | None = reply["Metadata"].get(TOKEN)
-        return owner
+        try:
+            reply = await self.ask(path, "head_object", {"Bucket": bucket, "Key": key})
+        except FileNotFoundError:
+            return None
+        return Entry(
+            name="", size=reply["ContentLength"], version=version_of(reply), owner=reply["Metadata"].get(TOKEN)
+        )
 
     async def delete(self, path: str, *, version: str | None = None) -> None:
         bucket, key = split(path)

@@ -136,11 +136,11 @@ async def test_a_small_file_is_one_exclusive_put(
     entry = await s3.upload(source, path, owner="token", multipart=True)
     assert [(r.method, r.conditions) for r in proxy.requests] == [("PUT", {"if-none-match": "*"})]
     assert truth() == {"run/a": b"x" * size}
-    assert await s3.owner_of(path) == "token"
+    assert (await s3.stat(path)).owner == "token"
     assert await s3.list(f"{bucket}/run", recursive=False) == [Entry(name="a", size=size, version=entry.version)]
     with pytest.raises(FileExistsError):
         await s3.upload(source, path, owner="another", multipart=True)
-    assert await s3.owner_of(path) == "token"
+    assert (await s3.stat(path)).owner == "token"
 
 
 async def test_a_large_file_is_completed_exclusively(
@@ -153,7 +153,7 @@ async def test_a_large_file_is_completed_exclusively(
     entry = await s3.upload(source, path, owner="token", multipart=True)
     assert truth() == {"run/a": data}
     assert await s3.list(f"{bucket}/run", recursive=False) == [Entry(name="a", size=len(data), version=entry.version)]
-    assert await s3.owner_of(path) == "token"
+    assert (await s3.stat(path)).owner == "token"
     completions = [request for request in proxy.requests if is_("POST", uploadId="")(request)]
     assert [request.conditions for request in completions] == [{"if-none-match": "*"}]
 
@@ -161,7 +161,7 @@ async def test_a_large_file_is_completed_exclusively(
     with pytest.raises(FileExistsError):
         await s3.upload(source, path, owner="another", multipart=True)
     assert truth() == {"run/a": data}
-    assert await s3.owner_of(path) == "token"
+    assert (await s3.stat(path)).owner == "token"
     assert "Uploads" not in raw.list_multipart_uploads(Bucket=bucket)
 
 
