@@ -17,7 +17,7 @@ from upath import UPath
 
 from .environment import Environment, current
 from .errors import GuaranteeError
-from .guarantees import Guarantee
+from .guarantees import NONE, Guarantee
 from .record import JSONValue
 
 __all__ = [
@@ -74,9 +74,9 @@ class Declaration:
     kernel itself answers EEXIST, and one host cannot see another). `evidence` in words for people.
     """
 
-    declared: Guarantee = Guarantee(0)
-    observable: Guarantee = Guarantee(0)
-    refutable: Guarantee = Guarantee(0)
+    declared: Guarantee = NONE
+    observable: Guarantee = NONE
+    refutable: Guarantee = NONE
     evidence: Mapping[Guarantee, str] = field(default_factory=dict)
 
 
@@ -279,7 +279,7 @@ class TemporaryPath(abc.ABC):
     in the primary, each possibly under another event loop, never concurrently with one another.
     """
 
-    requires: ClassVar[Guarantee] = Guarantee(0)
+    requires: ClassVar[Guarantee] = NONE
     """What the location must guarantee for the obligation to be kept."""
 
     options: AttemptOptions = AttemptOptions()

@@ -15,7 +15,7 @@ from .abc import FileOptions, TemporaryPath
 from .commit import CommitOptions, Writing
 from .errors import IntegrityError
 from .explain import Explanation, explained
-from .guarantees import Guarantee, Profile
+from .guarantees import NONE, Guarantee, Profile
 from .inspect import Attempt, Commit, Verification
 from .location import PathLike, locate
 from .probing import profile_of
@@ -53,7 +53,7 @@ class Committing:
         """Whether no step of it waits for a network."""
         return self._writing.is_local
 
-    async def __aenter__(self) -> Path:
+    async def __aenter__(self) -> Path | UPath:
         return await self._writing.begin()
 
     async def __aexit__(
@@ -82,7 +82,9 @@ def commit(
     guarantees: Guarantee | None = None,
     unsafe_takeover: bool = False,
 ) -> Committing:
-    """Write a directory in a `with` (here: `async with`) block; at its end it is committed, and had the block raised, nothing is visible.
+    """Write a directory in a `with` block; at its end it is committed, and had the block raised, nothing is visible.
+
+    Here in `atomicpath.aio` the block is an `async with`, and a cancelled one leaves nothing visible either.
 
     The block gets a real local directory: the attempt's own where the target is one, else a staging
     directory in `staging_dir` (default: the system's temporary directory), uploaded at the end. With
@@ -177,7 +179,7 @@ async def attempts(root: PathLike, *, storage_options: Options = None) -> list[A
 
 
 async def verify(url: PathLike, *, checksums: bool = False, storage_options: Options = None) -> Verification:
-    """Compare a committed directory with its manifest: names, sizes, versions; checksums if asked, reading everything."""
+    """Compare a committed directory with its manifest: names, sizes, versions; if asked, checksums of every file."""
     return await inspect.verify(locate(url, storage_options), checksums=checksums)
 
 
@@ -189,7 +191,7 @@ async def profile(
     Where it is not documented for this very kind of location it is tried, at the target's parent, unless
     `probe` is false. `guarantees` are added as asserted.
     """
-    return await profile_of(locate(url, storage_options), asserted=guarantees or Guarantee(0), probe=probe)
+    return await profile_of(locate(url, storage_options), asserted=guarantees or NONE, probe=probe)
 
 
 async def explain(

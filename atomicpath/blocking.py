@@ -13,6 +13,7 @@ from typing import Generic, ParamSpec, TypeVar
 import anyio
 import anyio.from_thread
 import anyio.lowlevel
+from upath import UPath
 
 from .aio import Committing
 from .environment import in_this_thread
@@ -51,7 +52,7 @@ class BlockingCommit:
         self._committing = committing
         self._run = _run if committing.is_local else _beside
 
-    def __enter__(self) -> Path:
+    def __enter__(self) -> Path | UPath:
         return self._run(self._committing.__aenter__)
 
     def __exit__(

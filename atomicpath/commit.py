@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+from upath import UPath
 
 from .abc import AttemptOptions, FileOptions, TemporaryPath
 from .errors import AtomicPathError, CommitError, GuaranteeError, ValidationError
-from .guarantees import Guarantee, Profile, check
+from .guarantees import NONE, Guarantee, Profile, check
 from .layout import is_temporary
 from .location import Location, PathLike, locate
 from .probing import profile_of
@@ -63,12 +64,12 @@ class Writing:
         """Whether no step of this commit waits for a network."""
         return self._storage.is_local
 
-    async def begin(self, *, source: bool = False) -> Path:
+    async def begin(self, *, source: bool = False) -> Path | UPath:
         """Create the attempt; where to write. `source`: the files are already somewhere on this host."""
         options = self._options
         direct = self._storage.is_local or (options.direct and not source)
         strategy, profile = await self._strategy()
-        temporary = strategy.from_final(self.location.upath, **_given(file_options=options.file_options))
+        temporary = strategy.from_final(self.location.upath, file_options=options.file_options)
         temporary.configure(
             AttemptOptions(
                 guarantees=profile.effective,
@@ -90,7 +91,7 @@ class Writing:
         self._temporary = temporary
         if self._staged is not None:
             return self._staged
-        return Path(os.fspath(path)) if self._storage.is_local else path
+        return Path(path.path) if self._storage.is_local else path
 
     async def finish(self, source: Path | None = None) -> None:
         """Commit what was written, or the local directory `source`."""
@@ -136,7 +137,7 @@ class Writing:
         options = self._options
         chosen = options.temporary_path_class
         needs = (chosen.requires if chosen else Guarantee.EXCLUSIVE_CREATE | Guarantee.LIST_AFTER_WRITE) | _WANTED
-        profile = await profile_of(self.location, wanted=needs, asserted=options.guarantees or Guarantee(0))
+        profile = await profile_of(self.location, wanted=needs, asserted=options.guarantees or NONE)
         if chosen is None:
             chosen = select(profile)
         else:
@@ -188,10 +189,6 @@ def _final(url: PathLike, options: CommitOptions) -> Location:
     if options.coordinator is not None:
         raise ValidationError("coordinator= is not supported by this version of atomicpath: leave it out")
     return location
-
-
-def _given(**arguments: object) -> dict[str, object]:
-    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _progress(progress: Progress | bool | None) -> Progress | None:

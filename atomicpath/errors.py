@@ -62,7 +62,7 @@ class _HeldError(CommitError, FileExistsError):
 
 
 class AlreadyCommittedError(_HeldError):
-    """A complete directory is already there. `record` says who committed it and when, or is None if another tool did."""
+    """A complete directory is there. `record` says who committed it and when, or is None if another tool did."""
 
 
 class ConflictError(_HeldError):

@@ -23,12 +23,11 @@ class Explanation:
     def __str__(self) -> str:
         profile, evidence = self.profile, dict(self.profile.evidence)
         width = max(len(member.name or "") for member in Guarantee)
-        lines = [f"{profile.location}"]
-        for member in Guarantee:
-            lines.append(
-                f"  {member.name:<{width}}  {_status(member, profile):<8}  {evidence.get(member, '')}".rstrip()
-            )
-        return "\n".join([*lines, self.reason])
+        lines = [
+            f"  {member.name:<{width}}  {_status(member, profile):<8}  {evidence.get(member, '')}".rstrip()
+            for member in Guarantee
+        ]
+        return "\n".join([profile.location, *lines, self.reason])
 
 
 def explained(profile: Profile) -> Explanation:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from .errors import GuaranteeError
 
-__all__ = ["Guarantee", "Profile", "advice", "check", "shortage"]
+__all__ = ["NONE", "Guarantee", "Profile", "advice", "check", "shortage"]
 
 
 class Guarantee(enum.Flag):
@@ -45,6 +45,9 @@ class Guarantee(enum.Flag):
         return " | ".join(self.names()) or "none"
 
 
+NONE = Guarantee(0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """What one location guarantees, and how that is known.
@@ -55,10 +58,10 @@ class Profile:
     """
 
     location: str = ""
-    declared: Guarantee = Guarantee(0)
-    observed: Guarantee = Guarantee(0)
-    refuted: Guarantee = Guarantee(0)
-    asserted: Guarantee = Guarantee(0)
+    declared: Guarantee = NONE
+    observed: Guarantee = NONE
+    refuted: Guarantee = NONE
+    asserted: Guarantee = NONE
     evidence: Mapping[Guarantee, str] = field(default_factory=dict, hash=False)
 
     @property
@@ -85,9 +88,9 @@ def shortage(who: str, needed: Guarantee, profile: Profile) -> str:
     """In words, what is missing and how that is known."""
     reasons = []
     for guarantee in profile.missing(needed):
-        status = "refuted" if guarantee & profile.refuted else "not known to hold"
+        status = "was refuted" if guarantee & profile.refuted else "is not known to hold"
         evidence = dict(profile.evidence).get(guarantee)
-        reasons.append(f"{guarantee} is {status}" + (f" ({evidence})" if evidence else ""))
+        reasons.append(f"{guarantee}, which {status}" + (f" ({evidence})" if evidence else ""))
     return f"{who} needs {'; '.join(reasons)}"
 
 

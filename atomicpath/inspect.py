@@ -147,7 +147,7 @@ async def attempts(root: Location) -> list[Attempt]:
 
 
 async def verify(location: Location, *, checksums: bool) -> Verification:
-    """Compare what is stored with the manifest: names and sizes, versions where they were given, checksums on request."""
+    """Compare what is stored with the manifest: names, sizes, versions where they were given, checksums on request."""
     record = (await load(location)).record
     if record is None:
         raise IntegrityError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from upath import UPath
@@ -52,7 +52,9 @@ class Location:
     @property
     def upath(self) -> UPath:
         """The same place for users, with the storage options in it."""
-        return UPath(str(self), **self.storage_options)
+        options: dict[str, Any] = dict(self.storage_options)
+        path: UPath = UPath(str(self), **options)
+        return path
 
     @property
     def place(self) -> str:

@@ -12,12 +12,13 @@ import errno
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
 
 from .abc import Declaration, StaleVersionError, Storage
-from .errors import AtomicPathError, GuaranteeError
-from .guarantees import Guarantee, Profile
+from .errors import AccessError, AtomicPathError, GuaranteeError, ValidationError
+from .guarantees import NONE, Guarantee, Profile
 from .layout import PROBE_PREFIX
 from .location import Location
 from .tasks import for_each
@@ -31,9 +32,9 @@ _ROUNDS = 4  # of multi-part completions, whose races were seen to be lost in on
 
 @dataclass(slots=True)
 class _Findings:
-    tried: Guarantee = Guarantee(0)
-    observed: Guarantee = Guarantee(0)
-    refuted: Guarantee = Guarantee(0)
+    tried: Guarantee = NONE
+    observed: Guarantee = NONE
+    refuted: Guarantee = NONE
     evidence: dict[Guarantee, str] = field(default_factory=dict)
 
 
@@ -45,7 +46,7 @@ async def profile_of(
     location: Location,
     *,
     wanted: Guarantee | None = None,
-    asserted: Guarantee = Guarantee(0),
+    asserted: Guarantee = NONE,
     probe: bool = True,
 ) -> Profile:
     """The profile of a location. `wanted` limits the probes to those; with `probe` false nothing is tried."""
@@ -57,7 +58,10 @@ async def profile_of(
         if wanted is not None:
             due &= wanted
         if due:
-            await _probe(storage, location, due, declaration, findings)
+            try:
+                await _probe(storage, location, due, declaration, findings)
+            except FileNotFoundError as error:
+                raise ValidationError(f"nothing can be written at {location}: {error}") from error
     return Profile(
         location=str(location),
         declared=declaration.declared,
@@ -83,6 +87,8 @@ async def _probe(
         except _Refuted as finding:
             findings.refuted |= guarantee
             findings.evidence[guarantee] = f"refuted by a probe: {finding}"
+        except (AccessError, FileNotFoundError):
+            raise  # nothing can be written there at all, so there is nothing to find out
         except GuaranteeError as error:
             findings.refuted |= guarantee
             findings.evidence[guarantee] = f"refused when tried: {error}"
@@ -159,7 +165,7 @@ async def _list_after_write(storage: Storage, path: str) -> None:
 
 async def _exclusive_multipart(storage: Storage, path: str) -> None:
     for again in range(_ROUNDS):
-        won = await _race(lambda racer, name=f"{path}/{again}": storage.create_in_parts(name, racer))
+        won = await _race(partial(storage.create_in_parts, f"{path}/{again}"))
         if len(won) != 1:
             raise _Refuted(f"{len(won)} of {_RACERS} concurrent multi-part completions of one name succeeded")
 
@@ -223,6 +229,8 @@ async def _clean(storage: Storage, path: str) -> None:
         for entry in await storage.list(path, recursive=True):
             await storage.delete(f"{path}/{entry.name}")
         await storage.delete(path)
+    except (AccessError, FileNotFoundError):
+        return  # then the probe itself could not write either
     except (OSError, AtomicPathError) as error:
         _LOG.warning("a probe left %s behind, which can be removed: %s", path, error)
 
@@ -249,7 +257,7 @@ _TRIALS: Mapping[Guarantee, Callable[[Storage, str], Awaitable[None]]] = {
 _SUCCESS: Mapping[Guarantee, str] = {
     Guarantee.LIST_AFTER_WRITE: "a probe saw each of its writes in the next listing",
     Guarantee.EXCLUSIVE_CREATE: f"a probe raced {_RACERS} creations of one name: one won, and its bytes were there",
-    Guarantee.EXCLUSIVE_MULTIPART: f"a probe raced {_RACERS} multi-part completions, {_ROUNDS} times: one won each time",
+    Guarantee.EXCLUSIVE_MULTIPART: f"a probe raced {_RACERS} multi-part completions {_ROUNDS} times: one won each",
     Guarantee.COMPARE_AND_SWAP: f"a probe raced {_RACERS} swaps from one version: one won, and its bytes were there",
     Guarantee.CONDITIONAL_DELETE: "a probe's delete naming an old version was refused, naming the present one was done",
     Guarantee.DIRECTORIES: "a probe made a directory and saw it",

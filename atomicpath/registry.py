@@ -31,10 +31,10 @@ def backend_for(protocol: str) -> Backend:
             continue
         if protocol in backend.protocols:
             return backend
-    for name, error in failed.items():
+    for name, why in failed.items():
         if name == protocol:
-            raise BackendError(f"the backend {name!r} does not load: {type(error).__name__}: {error}") from error
-        _LOG.warning("the backend %r does not load: %s: %s", name, type(error).__name__, error)
+            raise BackendError(f"the backend {name!r} does not load: {type(why).__name__}: {why}") from why
+        _LOG.warning("the backend %r does not load: %s: %s", name, type(why).__name__, why)
     served = sorted({known for point in points if point.name not in failed for known in _load(point).protocols})
     raise BackendError(
         f"no backend serves {protocol!r} URLs (served here: {', '.join(served) or 'none'}). Install a plug-in that"

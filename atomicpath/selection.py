@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .abc import TemporaryPath
 from .errors import GuaranteeError
-from .guarantees import Profile, advice, shortage
+from .guarantees import Guarantee, Profile, advice, shortage
 from .strategies.atomic_rename import AtomicRenameTemporaryPath
 from .strategies.commit_file import CommitFileTemporaryPath
 
@@ -24,16 +24,19 @@ def select(profile: Profile) -> type[TemporaryPath]:
         if not profile.missing(strategy.requires):
             return strategy
     shortages = [f"  {shortage(strategy.__name__, strategy.requires, profile)}" for strategy in STRATEGIES]
-    nearest = min(
-        (profile.missing(strategy.requires) for strategy in STRATEGIES),
-        key=lambda one: (bool(one & profile.refuted), len(one)),
-    )
+    nearest = min(STRATEGIES, key=lambda strategy: _distance(profile.missing(strategy.requires), profile))
     raise GuaranteeError(
         "\n".join(
             [
                 f"no commit strategy is safe at {profile.location or 'this location'}:",
                 *shortages,
-                advice(nearest, profile),
+                advice(profile.missing(nearest.requires), profile),
             ]
         )
     )
+
+
+def _distance(missing: Guarantee, profile: Profile) -> tuple[bool, bool, int]:
+    """How far a strategy is from being safe: refuted, in need of directories where none are known, or unknown."""
+    renames = bool(missing & Guarantee.ATOMIC_RENAME) and Guarantee.DIRECTORIES not in profile.effective
+    return bool(missing & profile.refuted), renames, len(missing)

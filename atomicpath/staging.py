@@ -54,8 +54,8 @@ class Staging:
             return await self._environment.step(self._create)
         except OSError as error:
             raise ValidationError(
-                f"cannot stage in {self._within}: {error.strerror or error}. Pass staging_dir= a directory with room for"
-                " the files, or direct=True to write on the target itself"
+                f"cannot stage in {self._within}: {error.strerror or error}. Pass staging_dir= a directory with"
+                " room for the files, or direct=True to write on the target itself"
             ) from error
 
     async def remove(self) -> None:

@@ -42,12 +42,17 @@ async def for_each(items: Iterable[T], function: Callable[[T], Awaitable[R]], *,
 
 async def both(first: Callable[[], Awaitable[T]], second: Callable[[], Awaitable[R]]) -> tuple[T, R]:
     """Two coroutines at once; fails as `for_each` does."""
-    results: list[T | R] = await for_each((first, second), _call, at_once=2)
-    return results[0], results[1]  # type: ignore[return-value]  # in order, which the list's type cannot say
+    left: list[T] = []
+    right: list[R] = []
 
+    async def one() -> None:
+        left.append(await first())
 
-async def _call(function: Callable[[], Awaitable[T]]) -> T:
-    return await function()
+    async def other() -> None:
+        right.append(await second())
+
+    await for_each((one, other), lambda function: function(), at_once=2)
+    return left[0], right[0]
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

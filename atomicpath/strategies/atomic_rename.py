@@ -226,14 +226,14 @@ class AtomicRenameTemporaryPath(TemporaryPath):
                 lost = await self._settle(error)
             except (OSError, AtomicPathError) as second:
                 raise OutcomeUnknownError(
-                    f"the rename to {self._final} failed ({error}), and looking whether it happened failed too ({second})."
-                    " Nothing was cleaned up; look again with is_committed(...)"
+                    f"the rename to {self._final} failed ({error}), and looking whether it happened failed too ({second}). Nothing"
+                    " was cleaned up; look again with is_committed(...)"
                 ) from error
             if lost:
                 raise lost from error
 
     async def _settle(self, error: OSError) -> CommitError | None:
-        """What a failed rename came to: None if it happened all the same (a retransmitted one finds its source gone)."""
+        """What a failed rename came to; None if it happened all the same: a retransmitted one finds no source."""
         there = await self._storage.kind(self._final.path)
         record = await read_record(self._storage, self._final) if there == "directory" else None
         if record is not None and record.token == self._token:

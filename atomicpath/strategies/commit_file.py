@@ -33,7 +33,7 @@ from atomicpath.errors import (
     OutcomeUnknownError,
     ValidationError,
 )
-from atomicpath.guarantees import Guarantee
+from atomicpath.guarantees import NONE, Guarantee
 from atomicpath.layout import COMMIT_SUCCESS_FILE, DISCARDED_SUFFIX, RECORD_FILE, check_file_name, temporary_of
 from atomicpath.liveness import hold, release, this_process
 from atomicpath.location import Location, locate
@@ -193,8 +193,8 @@ class CommitFileTemporaryPath(TemporaryPath):
         if not self._has(Guarantee.DIRECTORIES):
             if self._mode is not None:
                 raise GuaranteeError(
-                    f"path_permission_mode cannot be honoured at {self._final}: DIRECTORIES, which have modes, is not known"
-                    " to hold there. Leave it out"
+                    f"path_permission_mode cannot be honoured at {self._final}: DIRECTORIES, which have modes, is not"
+                    " known to hold there. Leave it out"
                 )
             return
         try:
@@ -385,7 +385,7 @@ class CommitFileTemporaryPath(TemporaryPath):
 
     @property
     def _guarantees(self) -> Guarantee:
-        return self.options.guarantees or Guarantee(0)
+        return self.options.guarantees or NONE
 
     def _has(self, guarantee: Guarantee) -> bool:
         return guarantee in self._guarantees

@@ -77,8 +77,8 @@ def foreign(location: Location, kind: str | None, names: tuple[str, ...] = ()) -
     """Something that no attempt of ours put there holds the path."""
     shown = f": {', '.join(names[:3])}{' …' if len(names) > 3 else ''}" if names else ""
     return ConflictError(
-        f"{location} exists and was not written by atomicpath ({_described(kind)}{shown}). It was left as it is: move it"
-        " away, or commit under another name"
+        f"{location} exists and was not written by atomicpath ({_described(kind)}{shown}). It was left as it is: move"
+        " it away, or commit under another name"
     )
 
 

@@ -92,10 +92,10 @@ class Register(abc.ABC):
     async def free(self) -> None:
         """Delete the record, last."""
 
-    def keep_alive(self) -> None:
+    def keep_alive(self) -> None:  # noqa: B027 - without leases there is nothing to do
         """Begin to renew, if this register has leases."""
 
-    async def rest(self) -> None:
+    async def rest(self) -> None:  # noqa: B027 - as above
         """Stop renewing; afterwards nothing but the caller moves the register."""
 
     async def renew(self) -> None:
@@ -210,8 +210,8 @@ class RecordRegister(Register):
                 raise self._lost(seen)
             self.version = seen.version if seen else None
         raise OutcomeUnknownError(
-            f"the store does not say whether the record of {self._final} became {target.state.value!r} ({failure}). Nothing"
-            " was cleaned up: look again later with is_committed(...), or commit it again"
+            f"the store does not say whether the record of {self._final} became {target.state.value!r} ({failure})."
+            " Nothing was cleaned up: look again later with is_committed(...), or commit it again"
         ) from failure
 
     async def _withdraw(self, committed: CommitRecord) -> None:
@@ -235,7 +235,7 @@ class MarkerRegister(Register):
 
     decided_by = DecidedBy.MARKER
 
-    async def take(self, seen: Content) -> bool:
+    async def take(self, seen: Content) -> bool:  # noqa: ARG002 - nothing here can be conditional on it
         self.version = await self._storage.write(self.path, self.record.encode())  # only ever for unsafe_takeover
         return True
 
@@ -263,8 +263,8 @@ class MarkerRegister(Register):
                 return
             raise AbandonedError(f"{self._final} was not committed: another attempt's marker is there") from failure
         raise OutcomeUnknownError(
-            f"the store does not say whether the marker of {self._final} was written ({failure}). Nothing was cleaned up:"
-            " look again later with is_committed(...)"
+            f"the store does not say whether the marker of {self._final} was written ({failure}). Nothing was cleaned"
+            " up: look again later with is_committed(...)"
         ) from failure
 
     async def discard(self) -> None:

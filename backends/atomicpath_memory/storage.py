@@ -123,8 +123,7 @@ class MemoryStorage(Storage):
             if path not in self._filesystem.store:
                 return None
             file = self._file(path)
-            mark = _mark(file)
-            return Entry(name="", size=file.size, version=mark.version, owner=mark.owner)
+            return Entry(name="", size=file.size, version=_version(file), owner=_mark(file).owner)
 
         return await self._locked(look)
 
