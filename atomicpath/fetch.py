@@ -36,7 +36,7 @@ async def get(location: Location, local_dir: str | os.PathLike[str], *, verify: 
             checksums=any(entry.sha256 for entry in entries),
         ),
     )
-    target = await writing.begin()
+    target = Path(str(await writing.begin()))
     try:
 
         async def one(entry: FileEntry) -> None:
