@@ -14,12 +14,20 @@ __all__ = ["hold", "is_held_here", "proof_of_life", "release", "this_process"]
 # The attempts that this very process has under way: a record of ours that is not among them was left behind.
 _held: set[str] = set()
 _lock = threading.Lock()
+_identities: dict[int, Writer] = {}
 _ZOMBIE = -1
 
 
 def this_process(environment: Environment) -> Writer:
-    """Who we are, as far as the system tells."""
+    """Who we are, as far as the system tells; none of it changes while we run, but in a forked child."""
     pid = os.getpid()
+    if pid not in _identities:
+        _identities.clear()
+        _identities[pid] = _look_at_ourselves(environment, pid)
+    return _identities[pid]
+
+
+def _look_at_ourselves(environment: Environment, pid: int) -> Writer:
     return Writer(
         host=socket.gethostname(),
         pid=pid,

@@ -7,7 +7,7 @@ import os
 import sys
 from contextlib import suppress
 
-from .mounts import Mount, by_prefix, mount_id, parse_mountinfo
+from .mounts import Mount, by_number, by_prefix, mount_id, parse_mountinfo
 from .system import DIRECTORY, System
 
 __all__ = ["mount_of", "read_proc"]
@@ -34,12 +34,12 @@ def read_proc(path: str) -> str:
 if sys.platform == "linux":
 
     def _mount_of_directory(system: System, path: str) -> Mount | None:
-        number, mounts = None, []
+        number, mounts = None, ""
         with system.descriptor(path, os.O_PATH | DIRECTORY) as fd, suppress(OSError):  # without /proc nothing is known
-            mounts = parse_mountinfo(system.call(read_proc, "/proc/self/mountinfo"))
+            mounts = system.call(read_proc, "/proc/self/mountinfo")
             number = mount_id(system.call(read_proc, f"/proc/self/fdinfo/{fd}"))
-        same = [mount for mount in mounts if mount.number == number]
-        return same[0] if same else by_prefix(mounts, system.call(os.path.realpath, path))
+        found = None if number is None else by_number(mounts, number)
+        return found or by_prefix(parse_mountinfo(mounts), system.call(os.path.realpath, path))
 
 elif sys.platform == "darwin":
 
