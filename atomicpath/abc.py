@@ -77,7 +77,7 @@ class Declaration:
     declared: Guarantee = NONE
     observable: Guarantee = NONE
     refutable: Guarantee = NONE
-    evidence: Mapping[Guarantee, str] = field(default_factory=dict)
+    evidence: Mapping[Guarantee, str] = field(default_factory=dict[Guarantee, str])
 
 
 class Hold(abc.ABC):
@@ -267,7 +267,7 @@ class AttemptOptions:
     direct: bool = True
     checksums: bool = False
     unsafe_takeover: bool = False
-    metadata: Mapping[str, JSONValue] = field(default_factory=dict)
+    metadata: Mapping[str, JSONValue] = field(default_factory=dict[str, JSONValue])
 
 
 class TemporaryPath(abc.ABC):

@@ -9,10 +9,10 @@ from types import TracebackType
 
 from upath import UPath
 
-from . import commit as writer
 from . import fetch, inspect
 from .abc import FileOptions, TemporaryPath
 from .commit import CommitOptions, Writing
+from .commit import put as put_directory
 from .errors import IntegrityError
 from .explain import Explanation, explained
 from .guarantees import NONE, Guarantee, Profile
@@ -128,7 +128,7 @@ async def put(
     not copied: they describe that commit. One that was begun and never committed is IntegrityError.
     """
     options = CommitOptions(**_but(locals(), "url", "local_dir"))  # type: ignore[arg-type]  # same names
-    await writer.put(local_dir, url, options)
+    await put_directory(local_dir, url, options)
 
 
 async def get(
