@@ -60,7 +60,7 @@ def run(out: str) -> str:
 
 
 def run_and_kill(out: str) -> bool:
-    """Train, and SIGKILL the trainer as soon as the save of KILL_AT is under way; whether it died in the middle of it."""
+    """Train, and SIGKILL the trainer in the save of KILL_AT; whether it died in the middle of it."""
     step = f"step_{KILL_AT}"
     trainer = subprocess.Popen(command(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + PATIENCE
