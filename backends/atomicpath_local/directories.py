@@ -26,12 +26,10 @@ class LockHold(Hold):
     def __init__(self, system: System, fd: int) -> None:
         self._system = system
         self._fd: int | None = fd
-        self._pid = os.getpid()
         _held.add(self)
 
     def release(self) -> None:
-        # The lock belongs to the open directory, which a forked child shares: there it is not ours to give up.
-        if sys.platform == "win32" or self._fd is None or self._pid != os.getpid():
+        if sys.platform == "win32" or self._fd is None:
             return
         fd, self._fd = self._fd, None
         try:
@@ -40,7 +38,7 @@ class LockHold(Hold):
             self._system.call(os.close, fd)
 
     def forget(self) -> None:
-        """In a forked child: keep no share in the lock, or it would outlive the process whose life it proves."""
+        """In a forked child: the lock proves its parent's life, so it neither keeps a share in it nor gives it up."""
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)

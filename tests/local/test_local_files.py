@@ -42,15 +42,19 @@ def left_over(directory: Path) -> list[str]:
     return sorted(name for name in os.listdir(directory) if "atomicpath" in name)
 
 
+def contents(path: Path) -> bytes:
+    return path.read_bytes()
+
+
 async def put(storage: LocalStorage, method: str, source: Path, target: Path) -> None:
     if method == "upload":
         await storage.upload(source, str(target), owner="", multipart=False)
     elif method == "download":
         await storage.download(str(source), target)
     elif method == "create":
-        await storage.create(str(target), source.read_bytes())
+        await storage.create(str(target), contents(source))
     else:
-        await storage.write(str(target), source.read_bytes(), private=method == "private")
+        await storage.write(str(target), contents(source), private=method == "private")
 
 
 async def test_a_created_file_is_read_back_with_its_age_and_no_version(storage: LocalStorage, tmp_path: Path) -> None:
