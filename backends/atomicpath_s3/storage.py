@@ -16,7 +16,7 @@ import anyio
 from atomicpath.abc import Content, Declaration, Entry, Environment
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import Guarantee
-from atomicpath.storage import AsyncFilesystem, FsspecStorage, open_filesystem
+from atomicpath.storage import AsyncFilesystem, FsspecStorage, opener
 
 from .errors import answers
 from .multipart import PART, TOKEN, Reply, upload_parts, version_of
@@ -55,7 +55,7 @@ def open_s3(options: Mapping[str, object], environment: Environment) -> S3Storag
     chosen = options.get("config_kwargs")
     config = {**_CLIENT, **(chosen if isinstance(chosen, Mapping) else {})}
     settings = {**options, "config_kwargs": config, "asynchronous": False, "loop": None}
-    return S3Storage(lambda: cast("S3Filesystem", open_filesystem("s3", settings)), environment)
+    return S3Storage(cast("Callable[[], S3Filesystem]", opener("s3", settings)), environment)
 
 
 class S3Storage(FsspecStorage[S3Filesystem]):
@@ -192,20 +192,17 @@ class S3Storage(FsspecStorage[S3Filesystem]):
 
     # below: run in the file system's own event loop
 
-    async def _client(self, bucket: object) -> Any:
-        filesystem = self.filesystem
-        await filesystem.set_session()
-        return await filesystem.get_s3(bucket)
-
     async def _endpoint(self, bucket: str) -> str:
-        return str((await self._client(bucket)).meta.endpoint_url)
+        client = await _client(self.filesystem, bucket)
+        return str(client.meta.endpoint_url)
 
     async def _call(self, operation: str, parameters: Mapping[str, object]) -> Reply:
-        method = getattr(await self._client(parameters["Bucket"]), operation)
+        filesystem = self.filesystem
+        method = getattr(await _client(filesystem, parameters["Bucket"]), operation)
         # Not through s3fs's `_call_s3`: it drops parameters that an older botocore does not know, conditions
         # included, and repeats an upload from wherever its file stands. The user's own parameters
         # (encryption, requester pays) come from where it takes them.
-        defaults = self.filesystem._get_s3_method_kwargs(method)  # noqa: SLF001 - has no public name
+        defaults = filesystem._get_s3_method_kwargs(method)  # noqa: SLF001 - has no public name
         reply: Reply = await method(**{**defaults, **parameters})
         return reply
 
@@ -225,6 +222,11 @@ class S3Storage(FsspecStorage[S3Filesystem]):
                 size += len(chunk)
         _check_length(reply, size)
         return reply
+
+
+async def _client(filesystem: S3Filesystem, bucket: object) -> Any:
+    await filesystem.set_session()
+    return await filesystem.get_s3(bucket)
 
 
 async def _chunk(body: Any) -> bytes:

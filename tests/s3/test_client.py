@@ -19,6 +19,7 @@ from atomicpath.errors import BackendError, ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath_s3 import S3Backend
 from tests.proxy import Proxy, Rule, hold, is_
+from tests.waiting import until
 
 Truth = Callable[[], dict[str, bytes]]
 
@@ -72,7 +73,7 @@ async def test_cancelling_ends_the_request(s3: Storage, bucket: str, proxy: Prox
     s3._call = watched  # type: ignore[attr-defined]
     async with anyio.create_task_group() as group:
         group.start_soon(s3.create, f"{bucket}/run/a", b"x")
-        await anyio.to_thread.run_sync(seen.wait)
+        await until(seen)
         group.cancel_scope.cancel()
     assert ended == ["CancelledError"]
     release.set()
@@ -85,7 +86,7 @@ async def test_a_cancelled_download_leaves_nothing(s3: Storage, bucket: str, pro
     proxy.rules.append(Rule(match=is_("GET"), action=hold(seen, release)))
     async with anyio.create_task_group() as group:
         group.start_soon(s3.download, f"{bucket}/run/a", tmp_path / "copy")
-        await anyio.to_thread.run_sync(seen.wait)
+        await until(seen)
         assert os.listdir(tmp_path) == ["copy"]
         group.cancel_scope.cancel()
     release.set()
@@ -117,8 +118,7 @@ async def test_the_callers_event_loop_goes_on_during_a_request(s3: Storage, buck
     proxy.rules.append(Rule(match=is_("PUT"), action=hold(seen, release)))
     async with anyio.create_task_group() as group:
         group.start_soon(s3.create, f"{bucket}/run/a", b"x")
-        while not seen.is_set():  # noqa: ASYNC110 - set by a thread
-            await anyio.sleep(0.001)
+        await until(seen)
         release.set()  # from this very event loop: a blocked one would never come here
 
 
@@ -232,3 +232,13 @@ async def test_users_options_are_kept(proxy: Proxy, bucket: str) -> None:
     assert "mine/1" in headers["user-agent"]
     config = storage.filesystem._s3.meta.config  # type: ignore[attr-defined]
     assert (config.read_timeout, config.connect_timeout, config.max_pool_connections) == (7, 5, 64)
+
+
+async def test_nested_options_stay_the_users_and_name_one_client(proxy: Proxy, bucket: str) -> None:
+    """botocore writes into the dictionaries it is given."""
+    retries = {"total_max_attempts": 2}
+    options = {"endpoint_url": proxy.url, "key": "k", "secret": "s", "config_kwargs": {"retries": retries}}
+    first = S3Backend().open(options, Environment())
+    await first.write(f"{bucket}/a", b"x")
+    assert retries == {"total_max_attempts": 2}
+    assert S3Backend().open(options, Environment()).filesystem is first.filesystem  # type: ignore[attr-defined]

@@ -31,6 +31,7 @@ from tests.proxy import (
     refuse,
     truncate,
 )
+from tests.waiting import until
 
 Truth = Callable[[], dict[str, bytes]]
 DATA = b"x" * (5 * 2**20) * 2 + b"y"
@@ -137,7 +138,7 @@ async def test_late_duplicate_put_after_delete(s3: Storage, bucket: str, proxy: 
     await s3.delete(f"{bucket}/run/a", version=version)
     assert truth() == {}
     when.set()
-    await anyio.to_thread.run_sync(done.wait)
+    await until(done)
     assert truth() == {"run/a": b"late"}
     assert await s3.owner_of(f"{bucket}/run/a") == "token"
 
