@@ -27,7 +27,7 @@ __all__ = ["S3Storage", "open_s3"]
 
 # Sooner than half of a lease of 60 s: a cleaner must not delete after the lease it waited for was renewed.
 _CLIENT = {"connect_timeout": 5, "read_timeout": 20, "max_pool_connections": 64}
-_PATIENCE = 25.0  # seconds for a request about one small object, the client's own retries included
+_PATIENCE = 20.0  # seconds for a request about one small object, the client's own retries included
 
 _LARGEST_PUT = 5 * 2**30  # S3 User Guide, "Uploading objects"
 _CHUNK = 4 * 2**20
@@ -148,18 +148,23 @@ class S3Storage(FsspecStorage[S3Filesystem]):
 
     async def kind(self, path: str) -> str | None:
         bucket, key = split(path)
-        if is_directory_bucket(bucket) and key:  # lists only below a prefix that ends with "/"
+        prefixes: tuple[str, ...] = (key, f"{key}/") if key else ("",)
+        if key and is_directory_bucket(bucket):  # those list only below a prefix that ends with "/"
             with suppress(FileNotFoundError):
                 await self.ask(path, "head_object", {"Bucket": bucket, "Key": key})
                 return "file"
-        # A listing finds both kinds in one request, unless a sibling such as "key-1" comes before "key/".
-        else:
-            first = await self._first(path, bucket, key)
-            if first is None or (key and first == key):
-                return first and "file"
+            prefixes = prefixes[1:]
+        # One request tells, unless a sibling such as "key-1" comes before "key/".
+        for prefix in prefixes:
+            reply = await self.ask(path, "list_objects_v2", {"Bucket": bucket, "Prefix": prefix, "MaxKeys": 1})
+            first = next((str(item["Key"]) for item in reply.get("Contents", ())), None)
+            if first is None:
+                return None
+            if first == key:
+                return "file"
             if not key or first.startswith(f"{key}/"):
                 return "directory"
-        return await self._first(path, bucket, f"{key}/") and "directory"
+        return None
 
     async def ask(self, path: str, operation: str, parameters: Mapping[str, object], *, patient: bool = False) -> Reply:
         """Make one request about an object; `patient` if it moves data and so may take long."""
@@ -185,10 +190,6 @@ class S3Storage(FsspecStorage[S3Filesystem]):
         finally:
             file.close()
         return Entry(name="", size=source.size, version=version)
-
-    async def _first(self, path: str, bucket: str, prefix: str) -> str | None:
-        reply = await self.ask(path, "list_objects_v2", {"Bucket": bucket, "Prefix": prefix, "MaxKeys": 1})
-        return next((str(item["Key"]) for item in reply.get("Contents", ())), None)
 
     # below: run in the file system's own event loop
 
@@ -241,7 +242,7 @@ async def _chunk(body: Any) -> bytes:
 
 def _check_length(reply: Reply, size: int) -> None:
     if size != reply["ContentLength"]:
-        raise OSError(errno.EIO, f"{size} of {reply['ContentLength']} bytes came")
+        raise OSError(errno.EIO, f"the reply ended after {size} of {reply['ContentLength']} bytes")
 
 
 def _drop(file: BinaryIO, target: Path) -> None:

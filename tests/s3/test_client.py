@@ -132,7 +132,7 @@ anyio.run(s3.create, "{bucket}/a", b"x")
 anyio.run(s3.read, "{bucket}/a", backend="trio")
 """
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", program],
+        [sys.executable, "-W", "error", "-c", program],
         capture_output=True,
         text=True,
         check=False,

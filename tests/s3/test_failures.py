@@ -146,10 +146,10 @@ async def test_late_duplicate_put_after_delete(s3: Storage, bucket: str, proxy: 
 async def test_truncated_get_accepted(s3: Storage, bucket: str, proxy: Proxy, tmp_path: Path) -> None:
     await s3.write(f"{bucket}/run/a", b"x" * 10_000_000)
     proxy.rules.append(Rule(match=is_("GET"), action=truncate(1), times=None))
-    with pytest.raises(OSError, match=f"{bucket}/run/a|bytes came"):
+    with pytest.raises(OSError, match=r"no usable answer|the connection failed|the reply ended"):
         await s3.download(f"{bucket}/run/a", tmp_path / "copy")
     assert os.listdir(tmp_path) == []
-    with pytest.raises(OSError, match=f"{bucket}/run/a|bytes came"):
+    with pytest.raises(OSError, match=r"no usable answer|the connection failed|the reply ended"):
         await s3.read(f"{bucket}/run/a")
 
 
@@ -194,6 +194,16 @@ async def test_a_part_that_fails_aborts_the_upload(
         await s3.upload(large, f"{bucket}/run/a", owner="token", multipart=True)
     assert truth() == {}
     assert "Uploads" not in raw.list_multipart_uploads(Bucket=bucket)
+
+
+@pytest.mark.parametrize("action", [drop_request, refuse(500, "InternalError")])
+async def test_a_large_put_that_is_repeated_is_sent_from_its_beginning(
+    s3: Storage, bucket: str, proxy: Proxy, truth: Truth, large: Path, action: Callable[..., Any]
+) -> None:
+    proxy.rules.append(Rule(match=is_("PUT"), action=action))
+    await s3.upload(large, f"{bucket}/run/a", owner="token", multipart=False)
+    assert truth() == {"run/a": DATA}
+    assert proxy.count(is_("PUT")) == 2
 
 
 async def test_a_failed_abort_does_not_mask_the_first_error(
