@@ -7,7 +7,7 @@ import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from functools import lru_cache, partial, wraps
-from typing import Generic, ParamSpec, Protocol, TypeVar
+from typing import Generic, ParamSpec, Protocol, TypeVar, cast
 
 import anyio
 import anyio.lowlevel
@@ -16,7 +16,7 @@ import fsspec
 
 from .abc import Environment, Storage
 
-__all__ = ["AsyncFilesystem", "FsspecStorage", "IOLoop", "open_filesystem"]
+__all__ = ["AsyncFilesystem", "FsspecStorage", "IOLoop", "opener"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,21 +56,22 @@ class AsyncFilesystem(Protocol):
         """fsspec's own event loop, which runs every request of this instance."""
 
 
-def open_filesystem(protocol: str, options: Mapping[str, object]) -> object:
-    """This process's instance for these options, shared by whoever asks with the same ones.
+def opener(protocol: str, options: Mapping[str, object]) -> Callable[[], object]:
+    """Gives the current process's instance for these options, shared by whoever asks with the same ones.
 
     It is not one of fsspec's cached instances, which are keyed by thread and may list from a cache that
-    hides new files. Neither is it used in a forked child, where its event loop does not run.
+    hides new files. Neither is a parent's used in a forked child, where its event loop does not run.
     """
-    return _open(os.getpid(), protocol, _Options(options))
+    chosen = _Options({**options, "skip_instance_cache": True, "use_listings_cache": False})
+    return lambda: _open(os.getpid(), protocol, chosen)
 
 
 class _Options:
     """Options as a cache key. They may hold unhashable values, which compare by what they show."""
 
-    def __init__(self, options: Mapping[str, object]) -> None:
-        self.options = dict(options)
-        self.key = repr(sorted(self.options.items(), key=lambda item: item[0]))
+    def __init__(self, options: dict[str, object]) -> None:
+        self.options = _copy(options)  # botocore writes into the dictionaries it is given
+        self.key = repr(sorted(options.items(), key=lambda item: item[0]))
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -79,18 +80,22 @@ class _Options:
         return isinstance(other, _Options) and other.key == self.key
 
 
+def _copy(value: T) -> T:
+    # not copy.deepcopy: a value may be a session or a lock
+    return cast("T", {name: _copy(item) for name, item in value.items()}) if isinstance(value, dict) else value
+
+
 @lru_cache(maxsize=_KEPT)
 def _open(_process: int, protocol: str, options: _Options) -> object:
-    kind = fsspec.get_filesystem_class(protocol)
-    instance: object = kind(**{**options.options, "skip_instance_cache": True, "use_listings_cache": False})
+    instance: object = fsspec.get_filesystem_class(protocol)(**_copy(options.options))
     return instance
 
 
 class FsspecStorage(Storage, Generic[F]):
     """Base of storages on an asynchronous fsspec file system, usable from any event loop, thread and fork.
 
-    `open` gives the file system of the current process; `open_filesystem` does. It is asked before every
-    request, so that a storage made before a fork works after it.
+    `open` gives the current process's file system, see `opener`. It is asked before every request, so that
+    a storage made before a fork works after it.
     """
 
     def __init__(self, open: Callable[[], F], environment: Environment) -> None:  # noqa: A002 - `Backend.open`'s verb

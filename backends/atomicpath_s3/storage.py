@@ -16,7 +16,7 @@ import anyio
 from atomicpath.abc import Content, Declaration, Entry, Environment
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import Guarantee
-from atomicpath.storage import AsyncFilesystem, FsspecStorage, open_filesystem
+from atomicpath.storage import AsyncFilesystem, FsspecStorage, opener
 
 from .errors import answers
 from .multipart import PART, TOKEN, Reply, create_in_parts, upload_parts, version_of
@@ -27,7 +27,7 @@ __all__ = ["S3Storage", "open_s3"]
 
 # Sooner than half of a lease of 60 s: a cleaner must not delete after the lease it waited for was renewed.
 _CLIENT = {"connect_timeout": 5, "read_timeout": 20, "max_pool_connections": 64}
-_PATIENCE = 25.0  # seconds for a request about one small object, the client's own retries included
+_PATIENCE = 20.0  # seconds for a request about one small object, the client's own retries included
 
 _LARGEST_PUT = 5 * 2**30  # S3 User Guide, "Uploading objects"
 _CHUNK = 4 * 2**20
@@ -55,7 +55,7 @@ def open_s3(options: Mapping[str, object], environment: Environment) -> S3Storag
     chosen = options.get("config_kwargs")
     config = {**_CLIENT, **(chosen if isinstance(chosen, Mapping) else {})}
     settings = {**options, "config_kwargs": config, "asynchronous": False, "loop": None}
-    return S3Storage(lambda: cast("S3Filesystem", open_filesystem("s3", settings)), environment)
+    return S3Storage(cast("Callable[[], S3Filesystem]", opener("s3", settings)), environment)
 
 
 class S3Storage(FsspecStorage[S3Filesystem]):
@@ -157,18 +157,23 @@ class S3Storage(FsspecStorage[S3Filesystem]):
 
     async def kind(self, path: str) -> str | None:
         bucket, key = split(path)
-        if is_directory_bucket(bucket) and key:  # lists only below a prefix that ends with "/"
+        prefixes: tuple[str, ...] = (key, f"{key}/") if key else ("",)
+        if key and is_directory_bucket(bucket):  # those list only below a prefix that ends with "/"
             with suppress(FileNotFoundError):
                 await self.ask(path, "head_object", {"Bucket": bucket, "Key": key})
                 return "file"
-        # A listing finds both kinds in one request, unless a sibling such as "key-1" comes before "key/".
-        else:
-            first = await self._first(path, bucket, key)
-            if first is None or (key and first == key):
-                return first and "file"
+            prefixes = prefixes[1:]
+        # One request tells, unless a sibling such as "key-1" comes before "key/".
+        for prefix in prefixes:
+            reply = await self.ask(path, "list_objects_v2", {"Bucket": bucket, "Prefix": prefix, "MaxKeys": 1})
+            first = next((str(item["Key"]) for item in reply.get("Contents", ())), None)
+            if first is None:
+                return None
+            if first == key:
+                return "file"
             if not key or first.startswith(f"{key}/"):
                 return "directory"
-        return await self._first(path, bucket, f"{key}/") and "directory"
+        return None
 
     async def ask(self, path: str, operation: str, parameters: Mapping[str, object], *, patient: bool = False) -> Reply:
         """Make one request about an object; `patient` if it moves data and so may take long."""
@@ -195,26 +200,19 @@ class S3Storage(FsspecStorage[S3Filesystem]):
             file.close()
         return Entry(name="", size=source.size, version=version)
 
-    async def _first(self, path: str, bucket: str, prefix: str) -> str | None:
-        reply = await self.ask(path, "list_objects_v2", {"Bucket": bucket, "Prefix": prefix, "MaxKeys": 1})
-        return next((str(item["Key"]) for item in reply.get("Contents", ())), None)
-
     # below: run in the file system's own event loop
 
-    async def _client(self, bucket: object) -> Any:
-        filesystem = self.filesystem
-        await filesystem.set_session()
-        return await filesystem.get_s3(bucket)
-
     async def _endpoint(self, bucket: str) -> str:
-        return str((await self._client(bucket)).meta.endpoint_url)
+        client = await _client(self.filesystem, bucket)
+        return str(client.meta.endpoint_url)
 
     async def _call(self, operation: str, parameters: Mapping[str, object]) -> Reply:
-        method = getattr(await self._client(parameters["Bucket"]), operation)
+        filesystem = self.filesystem
+        method = getattr(await _client(filesystem, parameters["Bucket"]), operation)
         # Not through s3fs's `_call_s3`: it drops parameters that an older botocore does not know, conditions
         # included, and repeats an upload from wherever its file stands. The user's own parameters
         # (encryption, requester pays) come from where it takes them.
-        defaults = self.filesystem._get_s3_method_kwargs(method)  # noqa: SLF001 - has no public name
+        defaults = filesystem._get_s3_method_kwargs(method)  # noqa: SLF001 - has no public name
         reply: Reply = await method(**{**defaults, **parameters})
         return reply
 
@@ -236,6 +234,11 @@ class S3Storage(FsspecStorage[S3Filesystem]):
         return reply
 
 
+async def _client(filesystem: S3Filesystem, bucket: object) -> Any:
+    await filesystem.set_session()
+    return await filesystem.get_s3(bucket)
+
+
 async def _chunk(body: Any) -> bytes:
     """The next bytes of a body: many of the small pieces they come in, for each write is a trip to a thread."""
     pieces: list[bytes] = []
@@ -248,7 +251,7 @@ async def _chunk(body: Any) -> bytes:
 
 def _check_length(reply: Reply, size: int) -> None:
     if size != reply["ContentLength"]:
-        raise OSError(errno.EIO, f"{size} of {reply['ContentLength']} bytes came")
+        raise OSError(errno.EIO, f"the reply ended after {size} of {reply['ContentLength']} bytes")
 
 
 def _drop(file: BinaryIO, target: Path) -> None:

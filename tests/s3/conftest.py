@@ -87,7 +87,8 @@ def proxy(server: str) -> Iterator[Proxy]:
 @pytest.fixture
 def options(proxy: Proxy) -> dict[str, object]:
     """Storage options for the proxy before the server."""
-    return {"endpoint_url": proxy.url, "key": "key", "secret": "secret"}
+    retries = {"total_max_attempts": 2}  # one of the client's own, without the pauses before a fifth
+    return {"endpoint_url": proxy.url, "key": "key", "secret": "secret", "config_kwargs": {"retries": retries}}
 
 
 @pytest.fixture

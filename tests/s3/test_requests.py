@@ -16,6 +16,7 @@ import atomicpath_s3.storage
 from atomicpath.abc import Entry, StaleVersionError, Storage
 from atomicpath.errors import GuaranteeError, ValidationError
 from tests.proxy import Proxy, Rule, hold, is_
+from tests.waiting import until
 
 Truth = Callable[[], dict[str, bytes]]
 
@@ -260,7 +261,7 @@ async def test_cancelling_an_upload_leaves_no_parts(
     proxy.rules.append(Rule(match=is_("PUT", partNumber="3"), action=hold(seen, release)))
     async with anyio.create_task_group() as group:
         group.start_soon(lambda: s3.upload(source, f"{bucket}/run/a", owner="token", multipart=True))
-        await anyio.to_thread.run_sync(seen.wait)
+        await until(seen)
         assert len(raw.list_multipart_uploads(Bucket=bucket)["Uploads"]) == 1
         group.cancel_scope.cancel()
     release.set()

@@ -1,0 +1,13 @@
+"""Waiting, in an asynchronous test, for what happens in a thread."""
+
+from __future__ import annotations
+
+import threading
+
+import anyio
+
+
+async def until(event: threading.Event) -> None:
+    """Return once it is set. Can be cancelled, as a thread that waits cannot."""
+    while not event.is_set():  # noqa: ASYNC110 - threads set it
+        await anyio.sleep(0.002)
