@@ -86,7 +86,7 @@ async def load(location: Location) -> Commit:
         return found
     if isinstance(found, IntegrityError):
         raise found
-    raise NotCommittedError(f"{location} is not a committed directory: {found}")
+    raise NotCommittedError(f"{location} is not a committed directory: {found or 'it has neither a commit record nor a marker'}")
 
 
 async def is_complete(location: Location) -> bool:
@@ -199,7 +199,8 @@ async def _examine(storage: Storage, location: Location) -> Commit | IntegrityEr
     if record is None:
         marker = await read_marker(storage, location)
         if marker is None:
-            return "" if await storage.kind(location.path) else "nothing is there"
+            kind = await storage.kind(location.path)
+            return "" if kind == "directory" else f"{kind or 'nothing'} is there"
         if token_in_marker(marker) is not None:
             return "its commit record is missing, and the marker beside it counts for nothing without one"
     elif not await is_committed(storage, location, record):
