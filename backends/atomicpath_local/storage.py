@@ -96,10 +96,12 @@ def _with_usable_names(operation: Callable[[], T], path: str) -> T:
             f"{_shown(path)}: part of this path is a file, not a directory: choose another one, or move the file"
         ) from error
     except PermissionError as error:
-        raise AccessError(
+        refused = AccessError(
             f"{_shown(str(error.filename or path))}: {error.strerror}: check the permissions there and the user this"
             " process runs as"
-        ) from error
+        )
+        refused.errno = error.errno
+        raise refused from error
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
