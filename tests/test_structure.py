@@ -66,8 +66,8 @@ def test_every_folder_of_a_backend_is_in_the_wheel_an_entry_point_typed_and_test
     points = PROJECT["project"]["entry-points"]["atomicpath.backends"]
     assert BACKENDS
     assert [f"backends/{name}" for name in BACKENDS] == sorted(set(packages) - {"atomicpath"})
-    assert BACKENDS == sorted(f"atomicpath_{point}" for point in points)
-    assert BACKENDS == sorted(value.partition(":")[0] for value in points.values())
+    assert sorted(f"atomicpath_{point}" for point in points) == BACKENDS
+    assert sorted(value.partition(":")[0] for value in points.values()) == BACKENDS
     for name in BACKENDS:
         assert (TOP / "backends" / name / "py.typed").exists(), name
         tests = TOP / "tests" / name.removeprefix("atomicpath_")
