@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
@@ -63,12 +64,22 @@ class BlockingCommit:
 
 def _run(main: Callable[[], Coroutine[object, object, T]]) -> T:
     """In this thread, or beside it where an event loop is running here already."""
+    return _beside(main) if _in_event_loop() else _here(main)
+
+
+def _here(main: Callable[[], Coroutine[object, object, T]]) -> T:
+    with in_this_thread():
+        return anyio.run(main)
+
+
+def _in_event_loop() -> bool:
     try:
         anyio.lowlevel.current_token()
+        return True
     except RuntimeError:
-        with in_this_thread():
-            return anyio.run(main)
-    return _beside(main)
+        # In a callback no task runs and anyio sees no loop; asyncio itself, if anybody uses it, knows better.
+        running = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+        return running is not None and running() is not None
 
 
 def _beside(main: Callable[[], Coroutine[object, object, T]]) -> T:

@@ -12,7 +12,7 @@ import anyio
 from upath import UPath
 
 from .abc import AttemptOptions, FileOptions, TemporaryPath
-from .errors import AtomicPathError, CommitError, GuaranteeError, ValidationError
+from .errors import AtomicPathError, CommitError, GuaranteeError, OutcomeUnknownError, ValidationError
 from .guarantees import NONE, Guarantee, Profile, check
 from .layout import is_temporary
 from .location import Location, PathLike, locate
@@ -57,6 +57,8 @@ class Writing:
         self._temporary: TemporaryPath | None = None
         self._staging: Staging | None = None
         self._staged: Path | None = None
+        self._progress = _progress(options.progress)
+        self._begun = False
         self._pid = os.getpid()
 
     @property
@@ -66,6 +68,9 @@ class Writing:
 
     async def begin(self, *, source: bool = False) -> Path | UPath:
         """Create the attempt; where to write. `source`: the files are already somewhere on this host."""
+        if self._begun:
+            raise CommitError(f"this commit of {self.location} was entered before: call commit() again for another")
+        self._begun = True
         options = self._options
         direct = self._storage.is_local or (options.direct and not source)
         strategy, profile = await self._strategy()
@@ -91,7 +96,7 @@ class Writing:
         self._temporary = temporary
         if self._staged is not None:
             return self._staged
-        return Path(path.path) if self._storage.is_local else path
+        return Path(os.fspath(path)) if self._storage.is_local else path
 
     async def finish(self, source: Path | None = None) -> None:
         """Commit what was written, or the local directory `source`."""
@@ -101,7 +106,7 @@ class Writing:
             if files_from is not None:
                 environment = self._storage.environment
                 files = await files_of(environment, files_from, source=source is not None)
-                await upload(temporary, files, _progress(self._options.progress))
+                await upload(temporary, files, self._progress)
         except BaseException as error:
             await self.abandon()
             if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
@@ -109,6 +114,12 @@ class Writing:
             raise
         try:
             await temporary.finalize()
+        except OutcomeUnknownError:
+            self._temporary = None  # nothing may be cleaned up
+            raise
+        except BaseException:
+            await self.abandon()  # a user's strategy may fail, or be cancelled, before it has discarded anything
+            raise
         finally:
             self._temporary = None
             await self._unstage()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .commit import CommitOptions, Writing
 from .environment import current
-from .errors import AtomicPathError, IntegrityError, NotCommittedError
+from .errors import AtomicPathError, IntegrityError, NotCommittedError, ValidationError
 from .inspect import load
 from .layout import is_reserved
 from .location import Location
@@ -24,6 +24,8 @@ async def get(location: Location, local_dir: str | os.PathLike[str], *, verify: 
     """Copy the committed directory at `location` to `local_dir`, which must not exist, and commit it there."""
     record = (await load(location)).record
     storage = location.open()
+    if storage.is_local and Path(os.path.abspath(os.fspath(local_dir))).is_relative_to(location.path):
+        raise ValidationError(f"{local_dir} is inside {location}, the directory to copy: use another place")
     if record is None:
         entries = entries_of(await storage.list(location.path, recursive=True), str(location))
     else:

@@ -25,6 +25,7 @@ __all__ = ["Attempt", "Commit", "Verification", "attempts", "committed", "is_com
 
 _LOG = logging.getLogger("atomicpath")
 _READS_AT_ONCE = 16
+_UNMARKED = "it has neither a commit record nor a marker"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +87,7 @@ async def load(location: Location) -> Commit:
         return found
     if isinstance(found, IntegrityError):
         raise found
-    raise NotCommittedError(f"{location} is not a committed directory: {found}")
+    raise NotCommittedError(f"{location} is not a committed directory: {found or _UNMARKED}")
 
 
 async def is_complete(location: Location) -> bool:
@@ -199,7 +200,8 @@ async def _examine(storage: Storage, location: Location) -> Commit | IntegrityEr
     if record is None:
         marker = await read_marker(storage, location)
         if marker is None:
-            return "" if await storage.kind(location.path) else "nothing is there"
+            kind = await storage.kind(location.path)
+            return "" if kind == "directory" else f"{kind or 'nothing'} is there"
         if token_in_marker(marker) is not None:
             return "its commit record is missing, and the marker beside it counts for nothing without one"
     elif not await is_committed(storage, location, record):
@@ -224,8 +226,10 @@ async def _complete(storage: Storage, root: Location, names: Iterable[str]) -> l
 async def _directories(storage: Storage, root: Location) -> list[str]:
     try:
         listing = await storage.list(root.path, recursive=False)
-    except NotADirectoryError:
-        raise ValidationError(f"{root} is a file: pass the directory that holds the committed ones") from None
+    except FileNotFoundError as error:
+        raise NotCommittedError(f"nothing can be listed at {root}: {error}") from error  # not even its bucket is there
+    if not listing and await storage.kind(root.path) not in ("directory", None):
+        raise ValidationError(f"{root} is a file: pass the directory that holds the committed ones")
     return [entry.name for entry in listing if entry.kind == "directory"]
 
 

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
 
 from upath import UPath
 
@@ -86,7 +85,14 @@ def locate(url: PathLike, storage_options: Mapping[str, object] | None = None) -
         protocol = "file"
     elif not rest.strip("/"):
         raise ValidationError(f"{text!r} names no directory: add its path, as in {protocol}://bucket/run/step_100")
-    elif "@" in rest.partition("/")[0] and urlsplit(text).password is not None:
+    elif _has_password(rest):
         raise ValidationError(f"a {protocol} URL must not carry a password: pass credentials in storage_options")
     backend = backend_for(protocol)
     return Location(backend=backend, path=backend.path(text), storage_options=options)
+
+
+def _has_password(rest: str) -> bool:
+    """Whether what follows "://" begins like `user:password@`; secret keys often have a "/" in them."""
+    user, colon, tail = rest.partition("@")[0].partition(":")
+    port, _, _ = tail.partition("/")
+    return "@" in rest and bool(colon) and "/" not in user and not port.isdigit()

@@ -87,7 +87,7 @@ async def _probe(
         except _Refuted as finding:
             findings.refuted |= guarantee
             findings.evidence[guarantee] = f"refuted by a probe: {finding}"
-        except (AccessError, FileNotFoundError):
+        except (AccessError, FileNotFoundError, ConnectionError, TimeoutError):
             raise  # nothing can be written there at all, so there is nothing to find out
         except GuaranteeError as error:
             findings.refuted |= guarantee

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self, TypeAlias, TypeVar
@@ -180,7 +181,7 @@ class CommitRecord:
             decided_by=DecidedBy(_text(fields.get("decided_by", "record"), "decided_by")),
             direct=fields.get("direct") is True,
             lease=Lease(
-                seconds=float(_number(lease.get("seconds", 60.0), "lease.seconds")),
+                seconds=_seconds(lease.get("seconds", 60.0), "lease.seconds"),
                 renewals=_integer(lease.get("renewals", 0), "lease.renewals"),
             ),
             writer=Writer(
@@ -277,6 +278,13 @@ def _integer(value: object, what: str) -> int:
     if not isinstance(number, int):
         raise TypeError(f"{what!r} is not an integer")
     return number
+
+
+def _seconds(value: object, what: str) -> float:
+    seconds = float(_number(value, what))
+    if not 0 <= seconds < math.inf:  # one that never ends would be waited for, and NaN ends at once
+        raise ValueError(f"{what!r} cannot be {seconds}")
+    return seconds
 
 
 def _optional(check: Callable[[object, str], T], value: object, what: str) -> T | None:

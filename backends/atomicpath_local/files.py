@@ -42,6 +42,8 @@ def entry(system: System, path: str) -> Entry | None:
 
 
 def create(system: System, path: str, data: bytes) -> None:
+    if entry(system, path) is not None:  # so that a writer that comes late leaves no trace in the other's directory
+        raise FileExistsError(errno.EEXIST, "something is there already", path)
     _publish(system, path, [data], exclusive=True)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from atomicpath.abc import Content, Declaration, Entry, Environment, Hold, Storage
-from atomicpath.errors import GuaranteeError, ValidationError
+from atomicpath.errors import AccessError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 
 from . import directories, files, lookup, mounts, rename, trees
@@ -95,6 +95,13 @@ def _with_usable_names(operation: Callable[[], T], path: str) -> T:
         raise ValidationError(
             f"{_shown(path)}: part of this path is a file, not a directory: choose another one, or move the file"
         ) from error
+    except PermissionError as error:
+        refused = AccessError(
+            f"{_shown(str(error.filename or path))}: {error.strerror}: check the permissions there and the user this"
+            " process runs as"
+        )
+        refused.errno = error.errno
+        raise refused from error
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise

@@ -12,6 +12,7 @@ from botocore.exceptions import (
     ClientError,
     ConnectTimeoutError,
     CredentialRetrievalError,
+    EndpointConnectionError,
     HTTPClientError,
     NoCredentialsError,
     ParamValidationError,
@@ -20,7 +21,7 @@ from botocore.exceptions import (
 )
 
 from atomicpath.abc import StaleVersionError
-from atomicpath.errors import AccessError, BackendError
+from atomicpath.errors import AccessError, AtomicPathError, BackendError, ValidationError
 
 __all__ = ["answers"]
 
@@ -52,10 +53,18 @@ def answers(path: str, *, versioned: bool = False) -> Iterator[None]:
         raise BackendError(
             f"s3://{path}: the installed botocore does not take this request: pip install -U 'atomicpath[s3]'"
         ) from error
+    except EndpointConnectionError as error:
+        raise ConnectionRefusedError(
+            errno.ECONNREFUSED, f"s3://{path}: the endpoint cannot be reached: check endpoint_url and the network"
+        ) from error
     except (HTTPClientError, aiohttp.ClientError) as error:
         raise ConnectionError(
             errno.ECONNABORTED, f"s3://{path}: the connection failed ({type(error).__name__})"
         ) from error
+    except AtomicPathError:
+        raise
+    except ValueError:  # botocore's answer to an endpoint that is no URL; it may have a password in it
+        raise ValidationError(f"s3://{path}: endpoint_url must be a URL such as https://host:9000") from None
     except BotoCoreError as error:  # a damaged reply among them
         raise OSError(errno.EIO, f"s3://{path}: no usable answer ({type(error).__name__})") from error
 

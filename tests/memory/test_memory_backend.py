@@ -1,0 +1,111 @@
+"""The memory backend: URLs, versions, and that its operations are indivisible among themselves."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from pathlib import Path
+
+import anyio
+import fsspec
+import pytest
+
+from atomicpath.abc import Environment, StaleVersionError, Storage
+from atomicpath.errors import ValidationError
+from atomicpath_memory import MemoryBackend
+
+
+@pytest.fixture
+def storage() -> Storage:
+    return MemoryBackend().open({}, Environment())
+
+
+@pytest.fixture
+def top() -> str:
+    return f"/{uuid.uuid4().hex}"
+
+
+@pytest.mark.parametrize("url", ["memory://", "memory:///", "memory://a//b", "memory://a/../b", "memory://./a"])
+def test_a_url_that_names_no_one_place_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="memory://run/step_100"):
+        MemoryBackend().path(url)
+
+
+@pytest.mark.parametrize(("url", "path"), [("memory://a/b", "/a/b"), ("memory:///a/b/", "/a/b")])
+def test_a_path_is_that_of_fsspec_and_comes_back_from_its_url(url: str, path: str) -> None:
+    backend = MemoryBackend()
+    assert backend.path(url) == path
+    assert backend.path(backend.url(path)) == path
+
+
+def test_of_many_threads_that_create_one_name_one_succeeds(storage: Storage, top: str) -> None:
+    won: list[bytes] = []
+    ready = threading.Barrier(8)
+
+    def create(number: int) -> None:
+        ready.wait()
+        try:
+            anyio.run(storage.create, f"{top}/a", b"%d" % number)
+        except FileExistsError:
+            return
+        won.append(b"%d" % number)
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert fsspec.filesystem("memory").cat_file(f"{top}/a") == won[0]
+
+
+async def test_equal_bytes_written_again_have_another_version(storage: Storage, top: str) -> None:
+    first = await storage.write(f"{top}/a", b"x")
+    second = await storage.write(f"{top}/a", b"x")
+    assert first is not None
+    assert first != second
+    with pytest.raises(StaleVersionError):
+        await storage.delete(f"{top}/a", version=first)
+    with pytest.raises(StaleVersionError):
+        await storage.swap(f"{top}/a", b"y", version=first)
+    assert (await storage.read(f"{top}/a")).data == b"x"
+
+
+async def test_what_a_user_appends_in_place_changes_the_version(storage: Storage, top: str) -> None:
+    await storage.create(f"{top}/a", b"x")
+    version = (await storage.read(f"{top}/a")).version
+    with fsspec.filesystem("memory").open(f"{top}/a", "ab") as file:
+        file.write(b"y")
+    assert (await storage.read(f"{top}/a")).version != version
+
+
+async def test_the_owner_stays_through_a_swap_and_goes_with_an_overwrite(storage: Storage, top: str) -> None:
+    version = await storage.create(f"{top}/a", b"x", owner="me")
+    assert version is not None
+    await storage.swap(f"{top}/a", b"y", version=version)
+    found = await storage.stat(f"{top}/a")
+    assert found is not None
+    assert found.owner == "me"
+    await storage.write(f"{top}/a", b"z")
+    found = await storage.stat(f"{top}/a")
+    assert found is not None
+    assert found.owner is None
+
+
+async def test_a_download_never_overwrites(storage: Storage, top: str, tmp_path: Path) -> None:
+    await storage.create(f"{top}/a", b"x")
+    (tmp_path / "a").write_bytes(b"mine")
+    with pytest.raises(FileExistsError):
+        await storage.download(f"{top}/a", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b"mine"
+
+
+async def test_a_directory_is_what_has_something_below_it(storage: Storage, top: str) -> None:
+    await storage.create(f"{top}/run/a/b", b"x")
+    await storage.create(f"{top}/run-1", b"x")
+    assert await storage.kind(f"{top}/run") == "directory"
+    assert await storage.kind(f"{top}/ru") is None
+    assert [(entry.name, entry.kind) for entry in await storage.list(f"{top}/run", recursive=False)] == [
+        ("a", "directory")
+    ]
+    assert [entry.name for entry in await storage.list(f"{top}/run", recursive=True)] == ["a/b"]
