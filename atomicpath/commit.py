@@ -96,7 +96,9 @@ class Writing:
         self._temporary = temporary
         if self._staged is not None:
             return self._staged
-        return Path(os.fspath(path)) if self._storage.is_local else path
+        if self._storage.is_local:
+            return Path(os.fspath(path))  # type: ignore[call-overload]  # a local UPath is one, which its type hides
+        return path
 
     async def finish(self, source: Path | None = None) -> None:
         """Commit what was written, or the local directory `source`."""

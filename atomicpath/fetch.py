@@ -9,7 +9,7 @@ from .commit import CommitOptions, Writing
 from .environment import current
 from .errors import AtomicPathError, IntegrityError, NotCommittedError, ValidationError
 from .inspect import load
-from .layout import is_reserved
+from .layout import COMMIT_SUCCESS_FILE
 from .location import Location
 from .manifest import digest, entries_of
 from .record import FileEntry, fingerprint
@@ -27,7 +27,7 @@ async def get(location: Location, local_dir: str | os.PathLike[str], *, verify: 
     if storage.is_local and Path(os.path.abspath(os.fspath(local_dir))).is_relative_to(location.path):
         raise ValidationError(f"{local_dir} is inside {location}, the directory to copy: use another place")
     if record is None:
-        entries = entries_of(await storage.list(location.path, recursive=True), str(location))
+        entries = entries_of(await storage.list(location.path, recursive=True), str(location), own=COMMIT_SUCCESS_FILE)
     else:
         entries = record.files
     same_place = record is not None and record.place == fingerprint(record.token, location.place)
@@ -54,7 +54,7 @@ async def get(location: Location, local_dir: str | os.PathLike[str], *, verify: 
             if entry.sha256 and await storage.environment.step(digest, current(), copy) != entry.sha256:
                 raise IntegrityError(f"{location}/{entry.name} does not have the checksum that was committed")
 
-        await for_each([entry for entry in entries if not is_reserved(entry.name)], one, at_once=_FILES_AT_ONCE)
+        await for_each(entries, one, at_once=_FILES_AT_ONCE)
         after = (await load(location)).record
         if (after and after.token) != (record and record.token):
             raise NotCommittedError(f"{location} was replaced while it was read: get it again")

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from .abc import Entry
 from .environment import Environment
 from .errors import ValidationError
-from .layout import is_reserved
 from .record import FileEntry
 
 __all__ = ["digest", "entries_of"]
@@ -17,8 +16,11 @@ __all__ = ["digest", "entries_of"]
 _CHUNK = 1 << 20
 
 
-def entries_of(listing: Iterable[Entry], where: str) -> tuple[FileEntry, ...]:
-    """The files to record; our own are left out, and what is not a file is refused with ValidationError."""
+def entries_of(listing: Iterable[Entry], where: str, *, own: str) -> tuple[FileEntry, ...]:
+    """The files to record, without `own`, which is there for another reason.
+
+    ValidationError for what is not a file, and for one by the name of another of our own.
+    """
     files = []
     for entry in listing:
         if entry.kind != "file":
@@ -26,7 +28,7 @@ def entries_of(listing: Iterable[Entry], where: str) -> tuple[FileEntry, ...]:
                 f"{entry.name!r} in {where} is {entry.kind}, which cannot be committed: what it points to or carries"
                 " is not part of the directory. Put a file in its place"
             )
-        if not is_reserved(entry.name):
+        if entry.name != own:
             files.append(FileEntry(name=entry.name, size=entry.size, etag=entry.version))
     return tuple(files)
 

@@ -20,9 +20,8 @@ LENGTH = ["--steps", "60", "--every", "15"]
 
 def train(out: Path) -> str:
     """Train to the end; the last line printed."""
-    done = subprocess.run(
-        [sys.executable, str(TRAIN), "--out", str(out), *LENGTH], capture_output=True, text=True, timeout=100, check=True
-    )
+    command = [sys.executable, str(TRAIN), "--out", str(out), *LENGTH]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
     return done.stdout.splitlines()[-1]
 
 

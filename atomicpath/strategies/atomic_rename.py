@@ -138,7 +138,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         record = self._record or await self._adopt()
         try:
             record = record.moved_to(
-                State.COMMITTED, committed=self._storage.environment.wall_ns(), files=await self._manifest()
+                State.COMMITTED, committed=self._storage.environment.wall_ns(), files=await self._manifest(record)
             )
             await self._write_own(RECORD_FILE, record.encode())
             await self._write_own(COMMIT_SUCCESS_FILE, marker_of(self._token))
@@ -184,9 +184,12 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             kind = AbandonedError if isinstance(error, FileNotFoundError) else CommitError
             raise kind(f"{what}: {error}; the attempt was discarded") from error
 
-    async def _manifest(self) -> tuple[FileEntry, ...]:
+    async def _manifest(self, record: CommitRecord) -> tuple[FileEntry, ...]:
         listing = await self._storage.list(self._temporary.path, recursive=True)
-        entries = entries_of(listing, str(self._temporary))
+        entries = entries_of(listing, str(self._temporary), own=RECORD_FILE)
+        written = next((entry.size for entry in listing if entry.name == RECORD_FILE), None)
+        if written != len(record.encode()):
+            raise ValidationError(f"{RECORD_FILE} in {self._temporary} was changed: give your own file another name")
         if not self.options.checksums:
             return entries
         environment = self._storage.environment

@@ -185,7 +185,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             if self._storage.is_local:
                 await self._remove_directory()
             else:
-                await clear(self._storage, self._final, register, is_ours=self._is_mine, conditional=self._has(_DELETE))
+                await self._clear_own(register)
                 await register.free()
         except (AbandonedError, AlreadyCommittedError) as error:
             _LOG.debug("nothing to discard: %s", error)
@@ -312,7 +312,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         if not self.options.direct:
             return tuple(entry for _, entry in sorted(self._added.items()) if entry is not None)
         listing = await self._storage.list(self._final.path, recursive=True)
-        files = entries_of(listing, str(self._final))
+        files = entries_of(listing, str(self._final), own=RECORD_FILE)
         if not self.options.checksums:
             return files
         if not self._storage.is_local:
@@ -368,6 +368,12 @@ class CommitFileTemporaryPath(TemporaryPath):
         return register
 
     # the end
+
+    async def _clear_own(self, register: Register) -> None:
+        try:
+            await clear(self._storage, self._final, register, is_ours=self._is_mine, conditional=self._has(_DELETE))
+        except ConflictError as error:
+            _LOG.warning("what this attempt wrote is deleted, but not all: %s", error)
 
     async def _is_mine(self, entry: Entry) -> bool:
         return self.options.direct or entry.name in self._added

@@ -61,7 +61,7 @@ class Register(abc.ABC):
                     return seen
                 self.version = seen.version  # "exists" was the answer to our own retry
                 return None
-        raise CommitError(f"cannot begin to write {self._final}: {failure}; nothing was written") from failure
+        raise CommitError(f"cannot begin to write {self._final}: {failure}; nothing was committed") from failure
 
     async def look(self) -> Content | None:
         """The record as it is now."""

@@ -218,7 +218,8 @@ class S3Storage(FsspecStorage[S3Filesystem]):
 
     async def _read(self, bucket: str, key: str) -> tuple[Reply, bytes]:
         reply = await self._call("get_object", {"Bucket": bucket, "Key": key})
-        async with reply["Body"] as body:
+        body = reply["Body"]
+        async with body:
             data: bytes = await body.read()
         _check_length(reply, len(data))
         return reply, data
@@ -226,7 +227,8 @@ class S3Storage(FsspecStorage[S3Filesystem]):
     async def _fetch(self, bucket: str, key: str, file: BinaryIO) -> Reply:
         reply = await self._call("get_object", {"Bucket": bucket, "Key": key})
         size = 0
-        async with reply["Body"] as body:
+        body = reply["Body"]  # not what `async with` gives, which in older aiobotocores can only be read whole
+        async with body:
             while chunk := await _chunk(body):
                 await self.filesystem.loop.run_in_executor(None, file.write, chunk)
                 size += len(chunk)
