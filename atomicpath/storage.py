@@ -87,7 +87,7 @@ def _copy(value: T) -> T:
 
 @lru_cache(maxsize=_KEPT)
 def _open(_process: int, protocol: str, options: _Options) -> object:
-    instance: object = fsspec.get_filesystem_class(protocol)(**_copy(options.options))
+    instance: object = fsspec.get_filesystem_class(protocol)(**options.options)
     return instance
 
 
