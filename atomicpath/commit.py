@@ -195,6 +195,8 @@ def _final(url: PathLike, options: CommitOptions) -> Location:
         raise ValidationError(
             f"{location} is below a temporary path, where nothing ever counts as committed: use another"
         )
+    if "/" not in location.path:
+        raise ValidationError(f"{location} is a whole bucket: add a directory's name, as in {location}/run/step_100")
     if options.replace:
         raise GuaranteeError(
             "replace=True needs RENAME_EXCHANGE, which this version does not use yet: commit another name"

@@ -26,7 +26,7 @@ class S3Backend(Backend):
     protocols = ("s3", "s3a")
 
     def path(self, url: str) -> str:
-        return join(*split(url.partition("://")[2].rstrip("/"), longest=DIRECTORY_BYTES, bucket_only=False))
+        return join(*split(url.partition("://")[2].rstrip("/"), longest=DIRECTORY_BYTES))
 
     def open(self, storage_options: Mapping[str, object], environment: Environment) -> S3Storage:
         try:

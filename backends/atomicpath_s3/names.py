@@ -17,17 +17,12 @@ DIRECTORY_BYTES = 900
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")  # what botocore lets through; the store knows its own rules
 
 
-def split(path: str, *, longest: int = KEY_BYTES, bucket_only: bool = True) -> tuple[str, str]:
-    """Bucket and key of a path; ValidationError says why there can be no such object.
-
-    With `bucket_only` the key may be missing, and is then "".
-    """
+def split(path: str, *, longest: int = KEY_BYTES) -> tuple[str, str]:
+    """Bucket and key of a path, the key "" for a bucket itself; ValidationError says why there can be no such object."""
     bucket, _, key = path.partition("/")
     reason = None
     if not _BUCKET.fullmatch(bucket):
         reason = f"{bucket!r} is no bucket's name (for an access point, use its alias)"
-    elif not (key or bucket_only):
-        reason = "it names a bucket: add a key, as in s3://bucket/run/step_100"
     elif key and any(part in ("", ".", "..") for part in key.split("/")):
         reason = "its key has an empty part, '.' or '..' in it, which other tools do not keep apart"
     else:

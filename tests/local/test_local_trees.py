@@ -3,7 +3,7 @@
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def abyss(storage: LocalStorage, tmp_path: Path) -> Path:
+async def abyss(storage: LocalStorage, tmp_path: Path) -> AsyncIterator[Path]:
     """10,000 directories one in the other."""
     root = tmp_path / "abyss"
     root.mkdir()
@@ -35,7 +35,8 @@ async def abyss(storage: LocalStorage, tmp_path: Path) -> Path:
         os.close(fd)
         fd = below
     os.close(fd)
-    return root
+    yield root
+    await storage.remove_tree(str(root))  # pytest's own clean-up is recursive
 
 
 async def test_a_recursive_listing_has_every_file_in_order_with_its_size(storage: LocalStorage, tree: Path) -> None:

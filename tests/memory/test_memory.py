@@ -98,11 +98,10 @@ async def test_swap_and_delete_refuse_another_version(memory: MemoryStorage, roo
 async def test_an_owner_stays_through_a_swap(memory: MemoryStorage, root: str) -> None:
     version = await memory.create(f"{root}/a", b"x", owner="token")
     await memory.swap(f"{root}/a", b"y", version=version)
-    assert await memory.owner_of(f"{root}/a") == "token"
+    assert (await memory.stat(f"{root}/a")).owner == "token"
     await memory.write(f"{root}/a", b"z")
-    assert await memory.owner_of(f"{root}/a") is None
-    with pytest.raises(FileNotFoundError):
-        await memory.owner_of(f"{root}/b")
+    assert (await memory.stat(f"{root}/a")).owner is None
+    assert await memory.stat(f"{root}/b") is None
 
 
 async def test_files_come_and_go_whole(memory: MemoryStorage, root: str, tmp_path: Path) -> None:
@@ -111,7 +110,7 @@ async def test_files_come_and_go_whole(memory: MemoryStorage, root: str, tmp_pat
     entry = await memory.upload(source, f"{root}/a", owner="token", multipart=True)
     with pytest.raises(FileExistsError):
         await memory.upload(source, f"{root}/a", owner="another", multipart=True)
-    assert await memory.owner_of(f"{root}/a") == "token"
+    assert (await memory.stat(f"{root}/a")).owner == "token"
     assert await memory.download(f"{root}/a", target) == entry == Entry(name="", size=4, version=entry.version)
     assert await anyio.Path(target).read_bytes() == b"data"
     with pytest.raises(FileExistsError):

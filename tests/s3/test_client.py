@@ -169,7 +169,7 @@ def test_a_path_is_the_bucket_and_the_key(url: str, path: str) -> None:
 @pytest.mark.parametrize(
     "rest",
     [
-        *("bucket", "bucket/", "/run", "b/run", "bucket//run", "bucket/a//b", "bucket/./a", "bucket/a/.."),
+        *("/run", "b/run", "bucket//run", "bucket/a//b", "bucket/./a", "bucket/a/.."),
         *("bucket/" + "é" * 451, "bucket/\udcff", "arn:aws:s3:us-east-1:1:accesspoint/x/run"),
     ],
 )

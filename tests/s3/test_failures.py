@@ -63,7 +63,7 @@ async def test_won_but_412_after_own_retry(
     with pytest.raises(FileExistsError):
         await s3.create(f"{bucket}/run/a", b"ours", owner="token")
     assert truth() == {"run/a": b"ours"}
-    assert await s3.owner_of(f"{bucket}/run/a") == "token"
+    assert (await s3.stat(f"{bucket}/run/a")).owner == "token"
 
 
 @pytest.mark.parametrize("action", [drop_request, refuse(500, "InternalError")])
@@ -143,7 +143,7 @@ async def test_late_duplicate_put_after_delete(s3: Storage, bucket: str, proxy: 
     when.set()
     await until(done)
     assert truth() == {"run/a": b"late"}
-    assert await s3.owner_of(f"{bucket}/run/a") == "token"
+    assert (await s3.stat(f"{bucket}/run/a")).owner == "token"
 
 
 async def test_truncated_get_accepted(s3: Storage, bucket: str, proxy: Proxy, tmp_path: Path) -> None:
