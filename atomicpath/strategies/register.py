@@ -209,22 +209,40 @@ class RecordRegister(Register):
             if there is None or (there.token, there.state) != (self.record.token, self.record.state):
                 raise self._lost(seen)
             self.version = seen.version if seen else None
-        raise OutcomeUnknownError(
-            f"the store does not say whether the record of {self._final} became {target.state.value!r} ({failure})."
-            " Nothing was cleaned up: look again later with is_committed(...), or commit it again"
-        ) from failure
+        raise self._unknown(target.state, failure) from failure
 
     async def _withdraw(self, committed: CommitRecord) -> None:
         """Settle a commit without an answer: once the record is swapped to discarded, it can never happen."""
         try:
             await self._move(self._discarded())
-        except AbandonedError:
-            seen = await self.look()
+        except AbandonedError as lost:
+            seen = await self._look_again(lost)
             if seen is not None and seen.data == committed.encode():
                 self.version, self.record = seen.version, committed
                 return
             raise
+        except OutcomeUnknownError:
+            raise
+        except CommitError as refused:  # the withdrawal was, which says nothing of the commit
+            raise self._unknown(committed.state, refused) from refused
         raise CommitError(f"{self._final} was not committed: the store did not take the commit; it was withdrawn")
+
+    async def _look_again(self, lost: AbandonedError) -> Content | None:
+        """What the record is, once it is known that it moved: it may be by the very commit that had no answer."""
+        failure: OSError | None = None
+        for pause in _pauses():
+            await self._storage.environment.sleep(pause)
+            try:
+                return await self.look()
+            except OSError as error:
+                failure = error
+        raise self._unknown(State.COMMITTED, failure) from lost
+
+    def _unknown(self, target: State, failure: Exception | None) -> OutcomeUnknownError:
+        return OutcomeUnknownError(
+            f"the store does not say whether the record of {self._final} became {target.value!r} ({failure})."
+            " Nothing was cleaned up: look again later with is_committed(...), or commit it again"
+        )
 
     def _discarded(self) -> CommitRecord:
         return self.record.moved_to(State.DISCARDED, writer=this_process(self._storage.environment))

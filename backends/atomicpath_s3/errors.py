@@ -28,6 +28,7 @@ __all__ = ["answers"]
 _ACCESS_CODES = frozenset(  # those that come with status 400
     {"AuthorizationHeaderMalformed", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
 )
+_READS = ("Get", "Head", "List")
 _CHECK = "check the credentials, their region and what they may do there"
 
 
@@ -41,7 +42,7 @@ def answers(path: str, *, versioned: bool = False) -> Iterator[None]:
         yield
     except ClientError as error:
         translated = _of_reply(error, f"s3://{path}", versioned=versioned)
-        if isinstance(translated, AccessError):
+        if _is_refusal(error):
             raise translated from None  # the reply may quote the session token
         raise translated from error
     except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError) as error:
@@ -69,11 +70,23 @@ def answers(path: str, *, versioned: bool = False) -> Iterator[None]:
         raise OSError(errno.EIO, f"s3://{path}: no usable answer ({type(error).__name__})") from error
 
 
+def _is_refusal(error: ClientError) -> bool:
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status in (401, 403) or error.response.get("Error", {}).get("Code") in _ACCESS_CODES
+
+
+def _repeated(error: ClientError) -> bool:
+    return bool(error.response.get("ResponseMetadata", {}).get("RetryAttempts"))
+
+
 def _of_reply(error: ClientError, url: str, *, versioned: bool) -> Exception:
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     code = str(error.response.get("Error", {}).get("Code", ""))
     said = f"{url}: {error.operation_name} was answered {status} {code}".rstrip()
-    if status in (401, 403) or code in _ACCESS_CODES:
+    if _is_refusal(error):
+        if _repeated(error) and not error.operation_name.startswith(_READS):
+            # the client's first try, which had no answer, may have been carried out: only the second was refused
+            return OSError(errno.EIO, f"{said} when it was sent again: {_CHECK}")
         return AccessError(f"{said}: {_CHECK}")
     if code == "NoSuchBucket":
         return FileNotFoundError(errno.ENOENT, f"{url}: the bucket does not exist: create it first")
