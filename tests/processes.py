@@ -1,0 +1,188 @@
+"""Processes of their own for tests: forked from a server with everything imported, killed at a chosen call.
+
+The functions that run in such a process are here too, because it has to import them by name.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import aiobotocore.client
+import anyio._backends._asyncio
+import s3fs
+import upath.implementations.cloud
+from upath import UPath
+
+import atomicpath
+import atomicpath_s3.storage
+from atomicpath import environment, probing, registry
+from atomicpath.environment import Environment
+
+__all__ = ["CONTEXT", "FILES", "Child", "Killer", "commit_files", "content_of", "known", "race"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload([__name__, "pytest"])
+_IMPORTED_ONCE = (aiobotocore.client, anyio._backends._asyncio, s3fs, upath.implementations.cloud, atomicpath_s3.storage)
+registry.backend_for("s3")
+
+FILES = ("model.bin", "optimizer/state.bin")
+
+
+def content_of(writer: object) -> dict[str, bytes]:
+    """The small tree that a writer commits; other writers write other bytes, and other lengths."""
+    return {name: f"{name} by {writer}\n".encode() * 50 for name in FILES}
+
+
+def write_tree(directory: Path | UPath, content: Mapping[str, bytes]) -> None:
+    """Write a tree as training code would, without a sync."""
+    for name, data in content.items():
+        file = directory / name
+        if isinstance(file, Path):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+
+
+@dataclass(frozen=True)
+class Killer(Environment):
+    """Kills its own process at the call or request of that number: before it is made, or after it was.
+
+    `of` says which are counted: "call" or "request". Counting needs no lock for requests, which are
+    made from one thread; the calls of a commit by the blocking face are as well.
+    """
+
+    of: str
+    at: int | None
+    after: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "begun", [])
+        object.__setattr__(self, "ended", [])
+
+    def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if self.of != "call":
+            return function(*args, **kwargs)
+        self._reach(self.begun, after=False)  # type: ignore[attr-defined]
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self._reach(self.ended, after=True)  # type: ignore[attr-defined]
+
+    async def request(self, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if self.of != "request":
+            return await function(*args, **kwargs)
+        self._reach(self.begun, after=False)  # type: ignore[attr-defined]
+        try:
+            return await function(*args, **kwargs)
+        finally:
+            self._reach(self.ended, after=True)  # type: ignore[attr-defined]
+
+    def _reach(self, counted: list[None], *, after: bool) -> None:
+        if self.after == after and self.at == len(counted):
+            os.kill(os.getpid(), signal.SIGKILL)
+        counted.append(None)
+
+
+class Child:
+    """A process that calls a function of this module and sends back what it returned or raised."""
+
+    def __init__(self, function: Callable[..., object], *args: object, **kwargs: object) -> None:
+        self._replies, theirs = CONTEXT.Pipe(duplex=False)
+        self.process: ForkServerProcess = CONTEXT.Process(
+            target=_call, args=(theirs, function, args, kwargs), daemon=True
+        )
+        self.process.start()
+        theirs.close()
+
+    def result(self) -> Any:
+        """What it returned; None if it was killed. Any error of it is raised."""
+        try:
+            ok, value = self._replies.recv()
+        except EOFError:
+            self.process.join()
+            assert self.process.exitcode == -signal.SIGKILL, f"the process ended with {self.process.exitcode}"
+            return None
+        finally:
+            self._replies.close()
+        self.process.join()
+        if not ok:
+            raise value
+        return value
+
+    def receive(self) -> Any:
+        """What it sent on its way."""
+        return self._replies.recv()
+
+
+def _call(
+    replies: Connection, function: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> None:
+    try:
+        answer = (True, function(*args, **kwargs))
+    except Exception as error:
+        answer = (False, AssertionError(f"in the other process: {type(error).__name__}: {error}"))
+    replies.send(answer)
+
+
+def known() -> dict[str, Any]:
+    """What this process has learnt by probing, to hand to others: a probe costs a hundred requests."""
+    return dict(probing._known)
+
+
+# What runs in those processes
+
+
+def commit_files(
+    url: str, writer: object, killer: Killer, findings: Mapping[str, Any], *, die: bool = False, **options: Any
+) -> int:
+    """Commit the tree of `writer`; how many calls or requests it took. `die`: be killed in the block."""
+    probing._known.update(findings)
+    with environment.use(killer), atomicpath.commit(url, **options) as path:
+        write_tree(path, content_of(writer))
+        if die:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return len(killer.begun)  # type: ignore[attr-defined]
+
+
+def race(
+    writer: int,
+    url: str,
+    rounds: int,
+    barrier: threading.Barrier,
+    findings: Mapping[str, Any],
+    *,
+    inside: bool,
+    **options: Any,
+) -> list[str]:
+    """Commit one path a round, at the same moment as the others; what came of each round.
+
+    `inside`: wait for the others in the block too, where no one's success keeps another from entering.
+    """
+    probing._known.update(findings)
+    outcomes = []
+    for number in range(rounds):
+        barrier.wait(_PATIENCE)
+        try:
+            with atomicpath.commit(f"{url}/step_{number}", metadata={"writer": writer}, **options) as path:
+                write_tree(path, content_of(writer))
+                if inside:
+                    barrier.wait(_PATIENCE)
+        except Exception as error:
+            outcomes.append(type(error).__name__)
+        else:
+            outcomes.append("won")
+    return outcomes
+
+
+_PATIENCE = 60.0

@@ -1,0 +1,440 @@
+"""What survives a power cut at any moment, and what a commit does when a sync or a write fails."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import shutil
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import pytest
+
+import atomicpath
+from atomicpath import environment
+from atomicpath.environment import Environment
+from atomicpath.record import CommitRecord, State, token_in_marker
+from atomicpath_local.rename import no_replace
+from tests.disk import Disk
+from tests.processes import content_of, write_tree
+
+P = ParamSpec("P")
+T = TypeVar("T")
+CONTENT = content_of("the job")
+RECORD, MARKER = "commit_record.json", "commit_success.txt"
+
+
+class Torn(Exception):
+    """Something is at the final path, or is not, that may not be so."""
+
+
+def whole_or_absent(found: dict[str, bytes] | None) -> None:
+    if found is not None:
+        whole(found)
+
+
+def whole_if_committed(found: dict[str, bytes] | None) -> None:
+    """For the commit-file protocol, which writes in place: whatever a reader would take for committed is whole."""
+    if found is None or not found.get(RECORD) or MARKER not in found:
+        return
+    record = CommitRecord.decode(found[RECORD], where="the disk")
+    if record.state is State.COMMITTED and token_in_marker(found[MARKER]) == record.token:
+        whole(found)
+
+
+def whole(found: dict[str, bytes] | None) -> None:
+    if found is None:
+        raise Torn("what was committed has vanished")
+    if {name: data for name, data in found.items() if name not in (RECORD, MARKER)} != CONTENT:
+        raise Torn(f"files are lost or torn: {[(name, len(data)) for name, data in found.items()]}")
+    try:
+        record = CommitRecord.decode(found.get(RECORD, b""), where="the disk")
+    except atomicpath.IntegrityError as error:
+        raise Torn(str(error)) from error
+    if record.state is not State.COMMITTED:
+        raise Torn(f"the record says {record.state}")
+    if token_in_marker(found.get(MARKER, b"")) != record.token:
+        raise Torn("the marker is lost or torn")
+
+
+Make = Callable[[Path, Path, Callable[[dict[str, bytes] | None], None]], Disk]
+
+
+def commit_with_cuts(make: Make, root: Path, *, strategy: type[atomicpath.TemporaryPath] | None = None) -> Disk:
+    """Commit below two new ancestors on a disk that may lose power at any call; Torn if that ever shows."""
+    judge = whole_if_committed if strategy is atomicpath.CommitFileTemporaryPath else whole_or_absent
+    disk = make(root, root / "new" / "run" / "step_1", judge)
+    try:
+        with environment.use(disk), atomicpath.commit(disk.final, temporary_path_class=strategy) as path:
+            write_tree(Path(disk.place(str(path))) if isinstance(disk, WriteInPlace) else path, CONTENT)
+            disk.cut()
+        disk.cut(judge=whole)
+    finally:
+        disk.close()
+    return disk
+
+
+def commit_over_an_empty_directory(make: Make, root: Path) -> None:
+    """Torn if an empty directory that somebody else made meanwhile is replaced."""
+    disk = make(root, root / "step_1", lambda found: None)
+    inode = None
+    try:
+        with environment.use(disk), atomicpath.commit(disk.final) as path:
+            write_tree(path, CONTENT)
+            os.mkdir(disk.final)
+            inode = os.stat(disk.final).st_ino
+    except atomicpath.ConflictError:
+        pass
+    finally:
+        disk.close()
+    if os.stat(disk.final).st_ino != inode or os.listdir(disk.final):
+        raise Torn("another's directory was replaced")
+
+
+# The model
+
+
+@pytest.mark.parametrize("strategy", [None, atomicpath.CommitFileTemporaryPath], ids=["rename", "commit-file"])
+def test_after_a_power_cut_at_any_call_a_commit_is_whole_or_absent(
+    tmp_path: Path, strategy: type[atomicpath.TemporaryPath] | None
+) -> None:
+    disk = commit_with_cuts(Disk, tmp_path, strategy=strategy)
+    assert disk.cuts > 200, "the model has many disks to offer"
+    whole({file.relative_to(disk.final).as_posix(): file.read_bytes() for file in Path(disk.final).rglob("*.*")})
+
+
+def test_the_users_own_files_are_synced_and_directories_after_what_is_in_them(tmp_path: Path) -> None:
+    disk = commit_with_cuts(Disk, tmp_path)
+    temporary = next(path for path in disk.synced if path.endswith("/optimizer")).removesuffix("/optimizer")
+    order = [path.removeprefix(temporary) or "." for path in disk.synced if path.startswith(temporary)]
+    assert sorted(order[:4]) == ["/commit_record.json", "/commit_success.txt", "/model.bin", "/optimizer/state.bin"]
+    assert order[4:] == ["/optimizer", "."]
+    assert disk.synced[-1] == os.path.dirname(disk.final)
+
+
+def test_empty_dir_target_silently_replaced(tmp_path: Path) -> None:
+    commit_over_an_empty_directory(Disk, tmp_path)
+
+
+# What the model has to find
+
+
+class Swallowing(Disk):
+    """A library that leaves out some syncs."""
+
+    def swallows(self, path: str) -> bool:
+        raise NotImplementedError
+
+    def perform(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if function is os.fsync and self.swallows(os.readlink(f"/proc/self/fd/{args[0]}")):
+            return None  # type: ignore[return-value]
+        return super().perform(function, *args, **kwargs)
+
+
+class NoFileSync(Swallowing):
+    def swallows(self, path: str) -> bool:
+        return os.path.isfile(path)
+
+
+class NoSyncOfTheUsersFiles(Swallowing):
+    def swallows(self, path: str) -> bool:
+        return path.endswith(".bin")
+
+
+class NoTemporaryDirectorySync(Swallowing):
+    def swallows(self, path: str) -> bool:
+        return os.path.isdir(path) and path.rpartition("/")[2].startswith("step_1.atomicpath-tmp-")
+
+
+class NoSubdirectorySync(Swallowing):
+    def swallows(self, path: str) -> bool:
+        return path.endswith("/optimizer")
+
+
+class NoParentSync(Swallowing):
+    def swallows(self, path: str) -> bool:
+        return path == os.path.dirname(self.final)
+
+
+class NoAncestorSync(Swallowing):
+    def swallows(self, path: str) -> bool:
+        return path == self.root
+
+
+class RenameBeforeSync(Disk):
+    """A library that renames first and syncs then."""
+
+    def perform(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        late: list[str] = self.__dict__.setdefault("late", [])
+        if function is os.fsync:
+            path = os.readlink(f"/proc/self/fd/{args[0]}")
+            if ".atomicpath-tmp-" in path:
+                late.append(path)
+                return None  # type: ignore[return-value]
+        result = super().perform(function, *args, **kwargs)
+        if function is no_replace:
+            self.cut()
+            for path in late:
+                fd = os.open(path.replace(str(args[0]), str(args[1])), os.O_RDONLY)
+                self.perform(os.fsync, fd)
+                os.close(fd)
+                self.cut()
+        return result
+
+
+class WriteInPlace(Disk):
+    """A library without a temporary directory."""
+
+    def place(self, path: str) -> str:
+        return re.sub(re.escape(self.final) + r"\.atomicpath-tmp-[0-9a-f]+", self.final, path)
+
+    def perform(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if function is no_replace:
+            return None  # type: ignore[return-value]
+        placed = [self.place(value) if isinstance(value, str) else value for value in args]
+        return super().perform(function, *placed, **kwargs)  # type: ignore[arg-type]
+
+
+class PlainRename(Disk):
+    """A library that renames with `os.rename`."""
+
+    def perform(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if function is no_replace:
+            return super().perform(os.rename, *args)  # type: ignore[arg-type,return-value]
+        return super().perform(function, *args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("broken", "check"),
+    [
+        pytest.param(NoFileSync, commit_with_cuts, id="torn-zero-length-after-rename"),
+        pytest.param(NoSyncOfTheUsersFiles, commit_with_cuts, id="the-users-files-not-synced"),
+        pytest.param(NoTemporaryDirectorySync, commit_with_cuts, id="staging-dirent-lost"),
+        pytest.param(NoSubdirectorySync, commit_with_cuts, id="nested-subdir-not-synced"),
+        pytest.param(NoParentSync, commit_with_cuts, id="acked-commit-vanishes"),
+        pytest.param(NoAncestorSync, commit_with_cuts, id="new-ancestor-not-synced"),
+        pytest.param(RenameBeforeSync, commit_with_cuts, id="rename-before-sync"),
+        pytest.param(WriteInPlace, commit_with_cuts, id="write-in-place"),
+        pytest.param(PlainRename, commit_over_an_empty_directory, id="empty-dir-target-silently-replaced"),
+    ],
+)
+def test_a_seeded_bug_is_found(broken: Make, check: Callable[[Make, Path], object], tmp_path: Path) -> None:
+    with pytest.raises(Torn):
+        check(broken, tmp_path)
+
+
+def test_the_broken_variants_are_broken_in_nothing_else(tmp_path: Path) -> None:
+    class Sound(Swallowing):
+        def swallows(self, path: str) -> bool:
+            return False
+
+    commit_with_cuts(Sound, tmp_path)
+
+
+# A real disk
+
+
+@pytest.fixture
+def ext4(tmp_path: Path) -> Iterator[tuple[Path, Callable[[], None], Callable[[], None]]]:
+    """A mounted ext4, how to cut its power, and how to switch it on again."""
+    tools = [tool for tool in ("mkfs.ext4", "mount", "umount", "losetup") if not shutil.which(tool)]
+    if os.geteuid() or tools:
+        pytest.skip(f"a real power cut needs root, e2fsprogs and util-linux (missing: {', '.join(tools) or 'root'})")
+    image, point = tmp_path / "disk.img", tmp_path / "disk"
+    point.mkdir()
+    with image.open("wb") as file:
+        file.truncate(32 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
+
+    def on() -> None:
+        # a long commit interval: the kernel then writes nothing by itself during the test
+        done = subprocess.run(
+            ["mount", "-o", "loop,commit=300", str(image), str(point)], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            pytest.skip(f"a loop-mounted ext4 is needed, and mount(8) refused: {done.stderr.strip()}")
+
+    def cut() -> None:
+        fd = os.open(point, os.O_RDONLY)
+        fcntl.ioctl(fd, 0x8004587D, struct.pack("I", 2))  # EXT4_IOC_SHUTDOWN, without flushing the journal
+        os.close(fd)
+
+    def off_and_on() -> None:
+        subprocess.run(["umount", str(point)], check=True)
+        on()
+
+    on()
+    yield point, cut, off_and_on
+    subprocess.run(["umount", "-l", str(point)], check=True)
+
+
+class PowerCut(Environment):
+    """Cuts the power at a function; `swallow` leaves out syncs of the paths it is true of."""
+
+    def __init__(
+        self, cut: Callable[[], None], at: object = None, swallow: Callable[[str], bool] = lambda path: False
+    ) -> None:
+        self.cut, self.at, self.swallow = cut, at, swallow
+
+    def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if function is self.at:
+            self.cut()
+        if function is os.fsync and self.swallow(os.readlink(f"/proc/self/fd/{args[0]}")):
+            return None  # type: ignore[return-value]
+        return function(*args, **kwargs)
+
+
+def commit_and_cut(
+    ext4: tuple[Path, Callable[[], None], Callable[[], None]], swallow: Callable[[str], bool] = lambda path: False
+) -> Path:
+    point, cut, off_and_on = ext4
+    final = point / "new" / "run" / "step_1"
+    with environment.use(PowerCut(cut, swallow=swallow)), atomicpath.commit(final) as path:
+        write_tree(path, CONTENT)
+    cut()
+    off_and_on()
+    return final
+
+
+def test_a_commit_that_returned_survives_a_real_power_cut(
+    ext4: tuple[Path, Callable[[], None], Callable[[], None]],
+) -> None:
+    final = commit_and_cut(ext4)
+    assert atomicpath.verify(final).ok
+    whole({file.relative_to(final).as_posix(): file.read_bytes() for file in final.rglob("*.*")})
+
+
+def test_a_real_power_cut_before_the_rename_leaves_nothing_at_the_final_path(
+    ext4: tuple[Path, Callable[[], None], Callable[[], None]],
+) -> None:
+    point, cut, off_and_on = ext4
+    final = point / "run" / "step_1"
+    with (
+        pytest.raises(atomicpath.CommitError),
+        environment.use(PowerCut(cut, at=no_replace)),
+        atomicpath.commit(final) as path,
+    ):
+        write_tree(path, CONTENT)
+    off_and_on()
+    assert not final.exists()
+    assert not atomicpath.is_committed(final)
+    with atomicpath.commit(final) as path:
+        write_tree(path, CONTENT)
+    assert atomicpath.verify(final).ok
+
+
+@pytest.mark.parametrize(
+    "swallow",
+    [
+        pytest.param(os.path.isfile, id="torn-zero-length-after-rename"),
+        pytest.param(lambda path: path.endswith("/run"), id="acked-commit-vanishes"),
+    ],
+)
+def test_a_real_power_cut_finds_a_missing_sync(
+    ext4: tuple[Path, Callable[[], None], Callable[[], None]], swallow: Callable[[str], bool]
+) -> None:
+    final = commit_and_cut(ext4, swallow)
+    found = {file.relative_to(final).as_posix(): file.read_bytes() for file in final.rglob("*.*")}
+    with pytest.raises(Torn):
+        whole(found if final.exists() else None)
+
+
+# Errors of the disk
+
+
+class Failing(Environment):
+    """The fsync of that number fails with EIO; every one is noted."""
+
+    def __init__(self, at: int | None = None) -> None:
+        self.at = at
+        self.synced: list[tuple[int, str]] = []
+
+    def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if function is os.fsync:
+            fd = args[0]
+            assert isinstance(fd, int)
+            self.synced.append((os.fstat(fd).st_ino, os.readlink(f"/proc/self/fd/{fd}")))
+            if self.at == len(self.synced) - 1:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return function(*args, **kwargs)
+
+
+SYNCS = 7  # four files, two directories, and the parent after the rename
+
+
+@pytest.mark.parametrize("at", range(SYNCS - 1))
+def test_fsync_retry_lies(tmp_path: Path, at: int) -> None:
+    world = Failing(at)
+    with (
+        pytest.raises(atomicpath.CommitError, match="sync failed") as raised,
+        environment.use(world),
+        atomicpath.commit(tmp_path / "step_1") as path,
+    ):
+        write_tree(path, CONTENT)
+    assert type(raised.value) is atomicpath.CommitError
+    assert len(world.synced) == at + 1, "after the failure nothing is synced again, that file least of all"
+    assert [*tmp_path.iterdir()] == [], "nothing is visible, and nothing was left"
+
+
+def test_error_reported_but_committed(tmp_path: Path) -> None:
+    world = Failing(SYNCS - 1)
+    final = tmp_path / "step_1"
+    with (
+        pytest.raises(atomicpath.OutcomeUnknownError),
+        environment.use(world),
+        atomicpath.commit(final) as path,
+    ):
+        write_tree(path, CONTENT)
+    assert world.synced[-1][1] == str(tmp_path)
+    assert len(world.synced) == SYNCS
+    assert atomicpath.verify(final).ok
+    assert [*tmp_path.iterdir()] == [final]
+
+
+def test_without_durable_nothing_is_synced(tmp_path: Path) -> None:
+    world = Failing()
+    with environment.use(world), atomicpath.commit(tmp_path / "new" / "step_1", durable=False) as path:
+        write_tree(path, CONTENT)
+    assert world.synced == []
+    with environment.use(world), atomicpath.commit(tmp_path / "new" / "step_2") as path:
+        write_tree(path, CONTENT)
+    assert len(world.synced) == SYNCS, "the same world sees those of a durable commit"
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Iterator[Path]:
+    """A tmpfs of 64 KiB."""
+    point = tmp_path / "tiny"
+    point.mkdir()
+    if os.geteuid() or not shutil.which("mount"):
+        pytest.skip("a full disk needs root and mount(8)")
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(point)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"a full disk needs a tmpfs, and mount(8) refused: {done.stderr.strip()}")
+    yield point
+    subprocess.run(["umount", "-l", str(point)], check=True)
+
+
+def test_enospc_in_the_block(tiny: Path) -> None:
+    with pytest.raises(OSError, match="No space") as raised, atomicpath.commit(tiny / "step_1") as path:
+        (path / "model.bin").write_bytes(bytes(1 << 20))
+    assert raised.value.errno == errno.ENOSPC
+    assert [*tiny.iterdir()] == []
+
+
+def test_enospc_mid_file(tiny: Path) -> None:
+    with pytest.raises(atomicpath.CommitError, match="No space"), atomicpath.commit(tiny / "step_1") as path:
+        with pytest.raises(OSError, match="No space"), (path / "model.bin").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+    assert [*tiny.iterdir()] == []
+    with atomicpath.commit(tiny / "step_1") as path:
+        (path / "model.bin").write_bytes(b"smaller")
+    assert atomicpath.verify(tiny / "step_1").ok

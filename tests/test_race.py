@@ -1,0 +1,98 @@
+"""Many processes commit one path at the same moment: exactly one wins, and nothing of the others is left.
+
+By default 50 rounds on the local disk and 8 on S3, so that the suite stays short; with ATOMICPATH_FULL=1
+in the environment, as in continuous integration, 200 and 50.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import atomicpath
+from tests.processes import CONTEXT, FILES, Child, Killer, commit_files, content_of, known, race
+
+FULL = os.environ.get("ATOMICPATH_FULL") == "1"
+PROCESSES = 8
+LOSSES = {"AlreadyCommittedError", "ConflictError"}
+Look = Callable[[], dict[str, bytes]]
+
+
+def run_race(url: str, rounds: int, *, inside: bool, **options: Any) -> list[int]:
+    """Let the processes race; the winner of each round."""
+    barrier = CONTEXT.Barrier(PROCESSES)
+    writers = [
+        Child(race, writer, url, rounds, barrier, known(), inside=inside, **options) for writer in range(PROCESSES)
+    ]
+    outcomes = [writer.result() for writer in writers]
+    winners = []
+    for number, outcome in enumerate(zip(*outcomes, strict=True)):
+        assert Counter(outcome)["won"] == 1, f"round {number}: {outcome}"
+        assert {*outcome} - {"won"} <= LOSSES, f"round {number}: {outcome}"
+        winners.append(outcome.index("won"))
+    return winners
+
+
+def check(url: str, winners: list[int], storage_options: dict[str, Any] | None = None) -> None:
+    """Every round's directory is that of its winner."""
+    for number, winner in enumerate(winners):
+        step = f"{url}/step_{number}"
+        found = atomicpath.verify(step, storage_options=storage_options)
+        assert found.ok, f"{step}: {found}"
+        record = atomicpath.read_record(step, storage_options=storage_options)
+        assert record.metadata == {"writer": winner}
+        content = content_of(winner)
+        assert {file.name: file.size for file in record.files} == {name: len(data) for name, data in content.items()}
+        directory = atomicpath.resolve(step, storage_options=storage_options)
+        assert {name: (directory / name).read_bytes() for name in FILES} == content
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["to-begin", "to-commit"])
+def test_of_eight_processes_on_a_local_disk_exactly_one_wins_each_round(tmp_path: Path, inside: bool) -> None:
+    rounds = 200 if FULL else 50
+    root = tmp_path / "run"
+    winners = run_race(str(root), rounds, inside=inside, durable=False)
+    check(str(root), winners)
+    assert {path.name for path in root.iterdir()} == {f"step_{number}" for number in range(rounds)}, "nothing beside"
+    for path in root.iterdir():
+        left = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
+        assert left == {*FILES, "commit_record.json", "commit_success.txt"}
+
+
+def test_of_eight_processes_on_s3_exactly_one_wins_each_round(
+    s3_root: tuple[str, Look], s3_options: dict[str, Any], tmp_path: Path
+) -> None:
+    rounds = 50 if FULL else 8
+    url, look = s3_root
+    atomicpath.profile(f"{url}/any", storage_options=s3_options)  # so that they need not probe
+    winners = run_race(url, rounds, inside=False, storage_options=s3_options, staging_dir=str(tmp_path))
+    check(url, winners, s3_options)
+    check_nothing_beside(look, rounds)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_of_eight_restarted_jobs_exactly_one_takes_over(
+    s3_root: tuple[str, Look], s3_options: dict[str, Any], tmp_path: Path
+) -> None:
+    rounds = 50 if FULL else 8
+    url, look = s3_root
+    atomicpath.profile(f"{url}/any", storage_options=s3_options)
+    options = {"storage_options": s3_options, "staging_dir": str(tmp_path)}
+    for number in range(rounds):
+        killer = Killer(of="request", at=4)  # every file is there, the commit was not sent
+        assert Child(commit_files, f"{url}/step_{number}", "killed", killer, known(), **options).result() is None
+    winners = run_race(url, rounds, inside=False, **options)
+    check(url, winners, s3_options)
+    check_nothing_beside(look, rounds)
+
+
+def check_nothing_beside(look: Look, rounds: int) -> None:
+    names = {*FILES, "commit_record.json", "commit_success.txt"}
+    assert {key.partition("/")[2] for key in look()} == {
+        f"step_{number}/{name}" for number in range(rounds) for name in names
+    }
