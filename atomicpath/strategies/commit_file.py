@@ -121,6 +121,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         self.options = await ready(type(self), self._final, self.options)
         await self._make_directory()
         register = self._new_register()
+        hold(self._token)  # before anybody can read the record: a thread of ours would take it for left behind
         try:
             await self._claim(register)
             register.keep_alive()
@@ -282,7 +283,6 @@ class CommitFileTemporaryPath(TemporaryPath):
 
     def _hold_register(self, register: Register) -> None:
         self._register = register
-        hold(self._token)
 
     def _claimed(self) -> Register:
         if self._register is None:
