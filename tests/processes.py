@@ -179,7 +179,8 @@ def race(
                 if inside:
                     barrier.wait(_PATIENCE)
         except Exception as error:
-            outcomes.append(type(error).__name__)
+            expected = isinstance(error, atomicpath.AlreadyCommittedError | atomicpath.ConflictError)
+            outcomes.append("lost" if expected else repr(error))
         else:
             outcomes.append("won")
     return outcomes

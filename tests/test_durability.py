@@ -44,7 +44,8 @@ def whole_if_committed(found: dict[str, bytes] | None) -> None:
         return
     record = CommitRecord.decode(found[RECORD], where="the disk")
     if record.state is State.COMMITTED and token_in_marker(found[MARKER]) == record.token:
-        whole(found)
+        # a file of ours that was to be the marker may still have its first name, which counts for nothing
+        whole({name: data for name, data in found.items() if not name.startswith(".atomicpath-tmp-")})
 
 
 def whole(found: dict[str, bytes] | None) -> None:

@@ -34,7 +34,14 @@ from atomicpath.errors import (
     ValidationError,
 )
 from atomicpath.guarantees import NONE, Guarantee
-from atomicpath.layout import COMMIT_SUCCESS_FILE, DISCARDED_SUFFIX, RECORD_FILE, check_file_name, temporary_of
+from atomicpath.layout import (
+    COMMIT_SUCCESS_FILE,
+    DISCARDED_SUFFIX,
+    RECORD_FILE,
+    check_file_name,
+    is_unfinished,
+    temporary_of,
+)
 from atomicpath.liveness import hold, release, this_process
 from atomicpath.location import Location, locate
 from atomicpath.manifest import digest, entries_of
@@ -229,7 +236,8 @@ class CommitFileTemporaryPath(TemporaryPath):
                 self._hold_register(register)
                 if isinstance(listing, OSError):
                     raise listing
-                names = tuple(entry.name for entry in listing if entry.name != RECORD_FILE)
+                # what a rival, or one that was killed, has of a record without its name yet is nobody's content
+                names = tuple(e.name for e in listing if e.name != RECORD_FILE and not is_unfinished(e.name))
                 if names:
                     raise await self._withdraw(names)
                 return
