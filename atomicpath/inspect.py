@@ -170,9 +170,7 @@ async def verify(location: Location, *, checksums: bool) -> Verification:
         missing=tuple(sorted(wanted.keys() - listing.keys())),
         altered=tuple(sorted(altered)),
         extra=tuple(
-            sorted(
-                name for name in listing.keys() - wanted.keys() if not (is_reserved(name) or is_unfinished(name))
-            )
+            sorted(name for name in listing.keys() - wanted.keys() if not (is_reserved(name) or is_unfinished(name)))
         ),
     )
 

@@ -16,8 +16,8 @@ __all__ = [
     "check_file_name",
     "final_of",
     "is_reserved",
-    "is_unfinished",
     "is_temporary",
+    "is_unfinished",
     "step_of",
     "temporary_of",
 ]

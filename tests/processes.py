@@ -35,7 +35,13 @@ T = TypeVar("T")
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__, "pytest"])
-_IMPORTED_ONCE = (aiobotocore.client, anyio._backends._asyncio, s3fs, upath.implementations.cloud, atomicpath_s3.storage)
+_IMPORTED_ONCE = (
+    aiobotocore.client,
+    anyio._backends._asyncio,
+    s3fs,
+    upath.implementations.cloud,
+    atomicpath_s3.storage,
+)
 registry.backend_for("s3")
 
 FILES = ("model.bin", "optimizer/state.bin")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,24 +60,31 @@ def test_a_forked_child_leaves_the_staging_directory_and_the_record_on_s3_alone(
 
 
 @pytest.fixture
-def left_behind(s3_root: tuple[str, Look], s3_options: dict[str, Any]) -> Iterator[tuple[str, UPath, dict[str, Any]]]:
+def left_behind(s3_root: tuple[str, Look], s3_options: dict[str, Any]) -> tuple[str, UPath, dict[str, Any]]:
     """An attempt on S3 whose process was killed: its URL, and its record, to be edited."""
     url = f"{s3_root[0]}/step_1"
     atomicpath.profile(url, storage_options=s3_options)
     killer = Killer(of="request", at=3)
     assert Child(commit_files, url, "killed", killer, known(), storage_options=s3_options).result() is None
     record = UPath(url, **s3_options) / "commit_record.json"
-    yield url, record, json.loads(record.read_bytes())
+    return url, record, json.loads(record.read_bytes())
 
 
-@pytest.mark.parametrize("same_start", [False, True], ids=["another-start", "same-start-and-not-held"])
+@pytest.mark.parametrize(
+    ("pid", "same_start"),
+    [
+        pytest.param(os.getpid, False, id="ours-with-another-start"),
+        pytest.param(os.getpid, True, id="ours-with-our-start-and-not-held"),
+        pytest.param(os.getppid, False, id="a-running-process-with-another-start"),
+    ],
+)
 def test_pid_reuse_adopts_foreign_attempt(
-    left_behind: tuple[str, UPath, dict[str, Any]], s3_options: dict[str, Any], same_start: bool
+    left_behind: tuple[str, UPath, dict[str, Any]], s3_options: dict[str, Any], pid: Callable[[], int], same_start: bool
 ) -> None:
-    """A record that names our own pid is not ours by that: it is dead, and taken over at once, files and all."""
+    """A record that names a pid that runs is not alive by that: it is dead, and taken over at once, files and all."""
     url, path, record = left_behind
     ours = liveness.this_process(Environment())
-    record["writer"] |= {"pid": os.getpid(), "start": ours.start if same_start else (ours.start or 0) - 1}
+    record["writer"] |= {"pid": pid(), "start": ours.start if same_start else (ours.start or 0) - 1}
     path.write_bytes(json.dumps(record).encode())
     world = Impatient()
     with environment.use(world), atomicpath.commit(url, storage_options=s3_options) as directory:
@@ -137,8 +144,12 @@ def test_a_staging_directory_of_the_same_token_is_not_deleted(
     others = tmp_path / f"atomicpath-staging-{TOKEN}"
     (others / "files").mkdir(parents=True)
     (others / "files" / "model.bin").write_bytes(b"the other's")
-    with environment.use(SameToken()), pytest.raises(atomicpath.ValidationError):
-        with atomicpath.commit(f"{s3_root[0]}/step_1", storage_options=s3_options, staging_dir=str(tmp_path)):
-            pass
+    url = f"{s3_root[0]}/step_1"
+    with (
+        environment.use(SameToken()),
+        pytest.raises(atomicpath.ValidationError),
+        atomicpath.commit(url, storage_options=s3_options, staging_dir=str(tmp_path)),
+    ):
+        pass
     assert (others / "files" / "model.bin").read_bytes() == b"the other's"
     assert s3_root[1]() == {}

@@ -173,7 +173,9 @@ def test_oom_kill_mid_write(s3: Root) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_killed_direct_attempt_is_taken_over_only_where_the_user_says_so(s3: Root, objects: Look, after: bool) -> None:
+def test_a_killed_direct_attempt_is_taken_over_only_where_the_user_says_so(
+    s3: Root, objects: Look, after: bool
+) -> None:
     def run(killer: Killer) -> int | None:
         step = next(s3.steps)
         url = s3.url_of(step)
@@ -208,7 +210,7 @@ def test_killed_at_any_call_a_local_commit_in_place_is_whole_or_absent(local: Ro
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_crash_during_recovery(s3: Root, objects: Look, after: bool) -> None:
+def test_crash_during_recovery(s3: Root, after: bool) -> None:
     uploaded = Killer(of="request", at=4)  # every file is there, the commit was not sent
 
     def run(killer: Killer) -> int | None:
