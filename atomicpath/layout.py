@@ -17,6 +17,7 @@ __all__ = [
     "final_of",
     "is_reserved",
     "is_temporary",
+    "is_unfinished",
     "step_of",
     "temporary_of",
 ]
@@ -67,6 +68,14 @@ def is_reserved(name: str) -> bool:
     return name in (RECORD_FILE, COMMIT_SUCCESS_FILE)
 
 
+def is_unfinished(name: str) -> bool:
+    """Whether `name`, relative to a committed directory, is of a file that a local write has yet to give its name.
+
+    A process killed in between leaves it behind, and one that is at work may have one there: never content.
+    """
+    return name.rpartition("/")[2].startswith(TMP_DIR_SUFFIX)
+
+
 def step_of(name: str) -> int | None:
     """The integer at the end of a directory's name (`step_100`, `checkpoint-100`, `100`), or None."""
     found = _STEP.search(name)
@@ -90,6 +99,8 @@ def check_file_name(name: str) -> str:
         reason = "it has a NUL in it"
     elif is_reserved(name):
         reason = "atomicpath writes a file of that name itself"
+    elif is_unfinished(name):
+        reason = f"names that begin with {TMP_DIR_SUFFIX!r} are of files that atomicpath has not finished"
     elif len(name.encode("utf-8", "surrogateescape")) > _OBJECT_KEY_BYTES:
         reason = f"it is longer than {_OBJECT_KEY_BYTES} bytes"
     if reason:

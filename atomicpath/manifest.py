@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from .abc import Entry
 from .environment import Environment
 from .errors import ValidationError
+from .layout import is_unfinished
 from .record import FileEntry
 
 __all__ = ["digest", "entries_of"]
@@ -23,6 +24,8 @@ def entries_of(listing: Iterable[Entry], where: str, *, own: str) -> tuple[FileE
     """
     files = []
     for entry in listing:
+        if is_unfinished(entry.name):
+            continue
         if entry.kind != "file":
             raise ValidationError(
                 f"{entry.name!r} in {where} is {entry.kind}, which cannot be committed: what it points to or carries"

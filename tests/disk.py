@@ -68,10 +68,7 @@ class Disk(Environment):
         for kept in itertools.product((False, True), repeat=len(questions)):
             chosen = dict(zip(questions, kept, strict=True))
             found = self._files_at_final(
-                {
-                    inode: memory[inode] if chosen.get(inode) else self._lost(inode, memory)
-                    for inode in everything
-                }
+                {inode: memory[inode] if chosen.get(inode) else self._lost(inode, memory) for inode in everything}
             )
             self.cuts += 1
             known = None if found is None else tuple(sorted(found.items()))

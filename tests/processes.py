@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -34,7 +35,13 @@ T = TypeVar("T")
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__, "pytest"])
-_IMPORTED_ONCE = (aiobotocore.client, anyio._backends._asyncio, s3fs, upath.implementations.cloud, atomicpath_s3.storage)
+_IMPORTED_ONCE = (
+    aiobotocore.client,
+    anyio._backends._asyncio,
+    s3fs,
+    upath.implementations.cloud,
+    atomicpath_s3.storage,
+)
 registry.backend_for("s3")
 
 FILES = ("model.bin", "optimizer/state.bin")
@@ -179,10 +186,37 @@ def race(
                 if inside:
                     barrier.wait(_PATIENCE)
         except Exception as error:
-            outcomes.append(type(error).__name__)
+            expected = isinstance(error, atomicpath.AlreadyCommittedError | atomicpath.ConflictError)
+            outcomes.append("lost" if expected else repr(error))
         else:
             outcomes.append("won")
     return outcomes
 
 
 _PATIENCE = 60.0
+
+
+def fork_in_the_block(url: str, leave: str, **options: Any) -> int:
+    """Fork in the block; the child leaves it as `leave` says, then the parent commits. The child's exit code.
+
+    11: it ended by the exception; 12: by sys.exit; 13: at the end of the block it was told that it cannot commit.
+    """
+    parent, status = os.getpid(), 0
+    try:
+        with atomicpath.commit(url, **options) as path:
+            write_tree(path, content_of("the parent"))
+            child = os.fork()
+            if child == 0 and leave == "exception":
+                raise ZeroDivisionError
+            if child == 0 and leave == "sys.exit":
+                sys.exit("as the test asked")
+            if child:
+                _, status = os.waitpid(child, 0)
+                assert {name: (path / name).read_bytes() for name in FILES} == content_of("the parent")
+    except BaseException as error:
+        if os.getpid() == parent:
+            raise
+        os._exit({ZeroDivisionError: 11, SystemExit: 12, atomicpath.CommitError: 13}.get(type(error), 1))
+    if os.getpid() != parent:
+        os._exit(0)
+    return os.waitstatus_to_exitcode(status)

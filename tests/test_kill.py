@@ -173,7 +173,9 @@ def test_oom_kill_mid_write(s3: Root) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_killed_direct_attempt_is_taken_over_only_where_the_user_says_so(s3: Root, objects: Look, after: bool) -> None:
+def test_a_killed_direct_attempt_is_taken_over_only_where_the_user_says_so(
+    s3: Root, objects: Look, after: bool
+) -> None:
     def run(killer: Killer) -> int | None:
         step = next(s3.steps)
         url = s3.url_of(step)
@@ -194,7 +196,21 @@ def test_a_killed_direct_attempt_is_taken_over_only_where_the_user_says_so(s3: R
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_crash_during_recovery(s3: Root, objects: Look, after: bool) -> None:
+def test_killed_at_any_call_a_local_commit_in_place_is_whole_or_absent(local: Root, after: bool) -> None:
+    """A local disk has no conditional writes, so what was left behind is taken over only on the user's word."""
+    local.options = {"temporary_path_class": atomicpath.CommitFileTemporaryPath}
+
+    def run(killer: Killer) -> int | None:
+        step = next(local.steps)
+        count = local.run(local.url_of(step), killer)
+        local.check_and_restart(step, unsafe_takeover=True)
+        return count
+
+    assert kill_at_every("call", after=after, run=run) > 20
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_crash_during_recovery(s3: Root, after: bool) -> None:
     uploaded = Killer(of="request", at=4)  # every file is there, the commit was not sent
 
     def run(killer: Killer) -> int | None:

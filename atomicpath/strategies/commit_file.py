@@ -39,7 +39,7 @@ from atomicpath.layout import (
     DISCARDED_SUFFIX,
     RECORD_FILE,
     check_file_name,
-    is_temporary,
+    is_unfinished,
     temporary_of,
 )
 from atomicpath.liveness import hold, release, this_process
@@ -237,8 +237,8 @@ class CommitFileTemporaryPath(TemporaryPath):
                 self._hold_register(register)
                 if isinstance(listing, OSError):
                     raise listing
-                # A backend's own unfinished files, the one of this very claim among them, are nobody's content.
-                names = tuple(e.name for e in listing if e.name != RECORD_FILE and not is_temporary(e.name))
+                # what a rival, or one that was killed, has of a record without its name yet is nobody's content
+                names = tuple(e.name for e in listing if e.name != RECORD_FILE and not is_unfinished(e.name))
                 if names:
                     raise await self._withdraw(names)
                 return
