@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
@@ -31,7 +31,7 @@ _LOG = logging.getLogger("atomicpath")
 class CommitOptions:
     """The keyword arguments of `commit`; their meaning stands there."""
 
-    storage_options: Mapping[str, object] | None = None
+    storage_options: Mapping[str, object] | None = field(default=None, repr=False)  # may hold credentials
     temporary_path_class: type[TemporaryPath] | None = None
     direct: bool = False
     replace: bool = False
@@ -180,8 +180,8 @@ async def put(local_dir: str | os.PathLike[str], url: PathLike, options: CommitO
     """Commit an existing local directory, which is left as it is."""
     source = Path(os.path.abspath(os.fspath(local_dir)))
     writing = Writing(url, options)
-    if not source.is_dir():
-        raise ValidationError(f"{source} is not a directory: put() commits an existing local directory")
+    if not os.path.isdir(source):
+        raise ValidationError(f"{source} is not a directory, or not to be seen: put() commits an existing local directory")
     if writing.is_local and Path(writing.location.path).is_relative_to(source):
         raise ValidationError(f"{writing.location} is inside {source}, the directory to commit: use another place")
     await files_of(writing.location.open().environment, source, source=True)  # refuse before anything is begun

@@ -202,7 +202,10 @@ async def _examine(storage: Storage, location: Location) -> Commit | IntegrityEr
     if record is None:
         marker = await read_marker(storage, location)
         if marker is None:
-            kind = await storage.kind(location.path)
+            try:
+                kind = await storage.kind(location.path)
+            except FileNotFoundError as error:  # not even its bucket is there
+                return str(error)
             return "" if kind == "directory" else f"{kind or 'nothing'} is there"
         if token_in_marker(marker) is not None:
             return "its commit record is missing, and the marker beside it counts for nothing without one"

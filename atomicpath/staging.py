@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Callable
@@ -164,11 +164,29 @@ def _refuse_unfinished(environment: Environment, top: Path) -> None:
 
 def _remove(environment: Environment, directory: Path) -> None:
     try:
-        environment.call(shutil.rmtree, directory)
+        environment.call(_remove_tree, directory)
     except FileNotFoundError:
         return  # another process of ours was quicker
     except OSError as error:
         _LOG.warning("could not remove %s: %s", directory, error)
+
+
+def _remove_tree(top: Path) -> None:
+    """At any depth: what is below is moved up first, since neither Python's stack nor a path's length is unbounded."""
+    numbers = itertools.count()
+    pending = [top]
+    while pending:
+        directory = pending.pop()
+        with os.scandir(directory) as entries:
+            for entry in list(entries):
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(top / f"{_PREFIX}{next(numbers)}")
+                    os.rename(entry.path, pending[-1])
+                else:
+                    os.unlink(entry.path)
+        if directory != top:
+            os.rmdir(directory)
+    os.rmdir(top)
 
 
 def _shown(name: str) -> str:

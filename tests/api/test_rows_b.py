@@ -155,7 +155,7 @@ def test_no_silent_weakening_the_message_says_what_each_strategy_lacks_and_what_
 def test_what_was_refuted_cannot_be_asserted(proxied: tuple[S3Root, Proxy]) -> None:
     root, proxy = proxied
     proxy.rules.append(Rule(match=lambda request: bool(request.conditions), action=ignore_conditions, times=None))
-    with pytest.raises(atomicpath.GuaranteeError, match="refuted cannot be asserted"):
+    with pytest.raises(atomicpath.GuaranteeError, match="EXCLUSIVE_CREATE, which was refuted"):
         _publish(root, "a", guarantees=atomicpath.CommitFileTemporaryPath.requires)
     assert not root.raw()
 
@@ -200,6 +200,7 @@ def test_of_many_writers_of_one_path_exactly_one_commits_and_the_others_hear_who
         thread.start()
     for thread in threads:
         thread.join()
+    assert None in outcome.values(), outcome
     (winner,) = [number for number, error in outcome.items() if error is None]
     assert root.names() == ["step_1"]
     stored = root.raw("step_1")
