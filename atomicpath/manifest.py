@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 
-from .abc import Entry
+from .abc import Entry, Storage
 from .environment import Environment
 from .errors import ValidationError
 from .layout import is_unfinished
 from .record import FileEntry
 
-__all__ = ["digest", "entries_of"]
+__all__ = ["digest", "entries_of", "manifest_of"]
 
 _CHUNK = 1 << 20
 
@@ -34,6 +35,20 @@ def entries_of(listing: Iterable[Entry], where: str, *, own: str) -> tuple[FileE
         if entry.name != own:
             files.append(FileEntry(name=entry.name, size=entry.size, etag=entry.version))
     return tuple(files)
+
+
+async def manifest_of(
+    storage: Storage, directory: str, listing: Iterable[Entry], *, own: str, checksums: bool
+) -> tuple[FileEntry, ...]:
+    """The manifest of a directory that has just been listed, read once more for `checksums`."""
+    files = entries_of(listing, directory, own=own)
+    if not checksums:
+        return files
+    if not storage.is_local:
+        raise ValidationError("checksums need the files at hand: use staging (direct=False), or leave checksums out")
+    environment = storage.environment
+    hashes = [await environment.step(digest, environment, f"{directory}/{file.name}") for file in files]
+    return tuple(replace(file, sha256=found) for file, found in zip(files, hashes, strict=True))
 
 
 def digest(environment: Environment, path: str | os.PathLike[str]) -> str:

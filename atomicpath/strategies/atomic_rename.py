@@ -11,7 +11,6 @@ rename of the second fails, because it never replaces; no attempt ever touches a
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import Self
 
 import anyio
@@ -30,7 +29,7 @@ from atomicpath.guarantees import Guarantee
 from atomicpath.layout import COMMIT_SUCCESS_FILE, DISCARDED_SUFFIX, RECORD_FILE, TMP_DIR_SUFFIX, final_of, temporary_of
 from atomicpath.liveness import hold, release, this_process
 from atomicpath.location import Location, locate
-from atomicpath.manifest import digest, entries_of
+from atomicpath.manifest import manifest_of
 from atomicpath.record import CommitRecord, FileEntry, State, marker_of
 
 from .begin import expect_directory, ready, refuse
@@ -186,21 +185,11 @@ class AtomicRenameTemporaryPath(TemporaryPath):
 
     async def _manifest(self, record: CommitRecord) -> tuple[FileEntry, ...]:
         listing = await self._storage.list(self._temporary.path, recursive=True)
-        entries = entries_of(listing, str(self._temporary), own=RECORD_FILE)
         written = next((entry.size for entry in listing if entry.name == RECORD_FILE), None)
         if written != len(record.encode()):
             raise ValidationError(f"{RECORD_FILE} in {self._temporary} was changed: give your own file another name")
-        if not self.options.checksums:
-            return entries
-        environment = self._storage.environment
-        return tuple(
-            [
-                replace(
-                    entry, sha256=await environment.step(digest, environment, self._temporary.child(entry.name).path)
-                )
-                for entry in entries
-            ]
-        )
+        directory, checksums = self._temporary.path, self.options.checksums
+        return await manifest_of(self._storage, directory, listing, own=RECORD_FILE, checksums=checksums)
 
     async def _publish(self) -> None:
         """The commit: rename, and settle what became of it. Everything after it can only say so."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -39,21 +38,19 @@ from atomicpath.layout import (
     DISCARDED_SUFFIX,
     RECORD_FILE,
     check_file_name,
-    is_unfinished,
     temporary_of,
 )
 from atomicpath.liveness import hold, release, this_process
 from atomicpath.location import Location, locate
-from atomicpath.manifest import digest, entries_of
+from atomicpath.manifest import digest, manifest_of
 from atomicpath.probing import profile_of
-from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, fingerprint, marker_of, token_in_marker
-from atomicpath.tasks import both
+from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, fingerprint, marker_of
 
 from .begin import expect_directory, ready, refuse
+from .claiming import claim
 from .clearing import clear
-from .held import already_committed, foreign, read_marker, taken
+from .held import foreign, read_marker, taken
 from .register import MarkerRegister, RecordRegister, Register
-from .takeover import take_over
 
 __all__ = ["CommitFileTemporaryPath"]
 
@@ -120,10 +117,16 @@ class CommitFileTemporaryPath(TemporaryPath):
             raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
         self.options = await ready(type(self), self._final, self.options)
         await self._make_directory()
-        register = self._new_register()
+        register = self._register = self._new_register()
         hold(self._token)  # before anybody can read the record: a thread of ours would take it for left behind
         try:
-            await self._claim(register)
+            await claim(
+                self._storage,
+                self._final,
+                register,
+                guarantees=self._guarantees,
+                unsafe=self.options.unsafe_takeover,
+            )
             register.keep_alive()
         except BaseException as error:
             await self._give_up(error, f"cannot begin to write {self._final}")
@@ -177,7 +180,7 @@ class CommitFileTemporaryPath(TemporaryPath):
 
     async def discard(self) -> None:
         register, self._register = self._register, None
-        if register is None or self._over:
+        if register is None or not register.held or self._over:
             self._end()
             return
         try:
@@ -230,62 +233,8 @@ class CommitFileTemporaryPath(TemporaryPath):
             return MarkerRegister(self._storage, self._final, record)
         return RecordRegister(self._storage, self._final, record, conditional_delete=self._has(_DELETE))
 
-    async def _claim(self, register: Register) -> None:
-        for _ in range(_TRIES):
-            seen, listing = await both(register.claim, self._listing)
-            if seen is None:
-                self._hold_register(register)
-                if isinstance(listing, OSError):
-                    raise listing
-                # what a rival, or one that was killed, has of a record without its name yet is nobody's content
-                names = tuple(e.name for e in listing if e.name != RECORD_FILE and not is_unfinished(e.name))
-                if names:
-                    raise await self._withdraw(names)
-                return
-            is_ours = await take_over(
-                self._storage,
-                self._final,
-                register,
-                seen,
-                guarantees=self._guarantees,
-                unsafe=self.options.unsafe_takeover,
-            )
-            if is_ours is not None:
-                self._hold_register(register)
-                await self._clear(register, is_ours)
-                return
-        raise ConflictError(f"{self._final} keeps changing hands: somebody else commits there too. Use another name")
-
-    async def _listing(self) -> list[Entry] | OSError:
-        try:
-            return await self._storage.list(self._final.path, recursive=True)
-        except OSError as error:
-            return error  # returned: raised, it would cancel the claim beside it half-way
-
-    async def _clear(self, register: Register, is_ours: Callable[[Entry], Awaitable[bool]]) -> None:
-        try:
-            await clear(self._storage, self._final, register, is_ours=is_ours, conditional=self._has(_DELETE))
-        except ConflictError:
-            await self._withdraw(())
-            raise
-
-    async def _withdraw(self, names: tuple[str, ...]) -> CommitError:
-        """Something foreign is there: take our record away again, nothing else, and say what was found."""
-        register = self._claimed()
-        self._register = None
-        with anyio.CancelScope(shield=True):
-            await register.free()
-        self._end()
-        marker = await read_marker(self._storage, self._final) if COMMIT_SUCCESS_FILE in names else None
-        if marker is not None and token_in_marker(marker) is None:
-            return already_committed(self._final, None)
-        return foreign(self._final, "directory", names)
-
-    def _hold_register(self, register: Register) -> None:
-        self._register = register
-
     def _claimed(self) -> Register:
-        if self._register is None:
+        if self._register is None or not self._register.held:
             raise CommitError(f"the attempt at {self._final} was not created, or is already over: begin a new one")
         return self._register
 
@@ -312,20 +261,8 @@ class CommitFileTemporaryPath(TemporaryPath):
         if not self.options.direct:
             return tuple(entry for _, entry in sorted(self._added.items()) if entry is not None)
         listing = await self._storage.list(self._final.path, recursive=True)
-        files = entries_of(listing, str(self._final), own=RECORD_FILE)
-        if not self.options.checksums:
-            return files
-        if not self._storage.is_local:
-            raise ValidationError(
-                "checksums need the files at hand: use staging (direct=False), or leave checksums out"
-            )
-        environment = self._storage.environment
-        return tuple(
-            [
-                replace(file, sha256=await environment.step(digest, environment, self._final.child(file.name).path))
-                for file in files
-            ]
-        )
+        directory, checksums = self._final.path, self.options.checksums
+        return await manifest_of(self._storage, directory, listing, own=RECORD_FILE, checksums=checksums)
 
     async def _commit(self, register: Register, committed: CommitRecord) -> None:
         try:
@@ -363,7 +300,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         record = CommitRecord.decode(seen.data, where=str(self._final))
         if record.state is not State.WRITING:
             raise await taken(self._storage, self._final)
-        register.record, register.version, self._token = record, seen.version, record.token
+        register.record, register.version, register.held, self._token = record, seen.version, True, record.token
         self._register = register
         return register
 

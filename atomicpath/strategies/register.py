@@ -41,6 +41,8 @@ class Register(abc.ABC):
         self.path = final.child(RECORD_FILE).path
         self.record = replace(record, decided_by=self.decided_by)
         self.version: str | None = None
+        self.held = False
+        """Whether the record is ours, as far as we know: then it is also ours to give up."""
 
     async def claim(self) -> Content | None:
         """Create the record. None: it is ours; else what is in the way."""
@@ -49,6 +51,7 @@ class Register(abc.ABC):
             await self._storage.environment.sleep(pause)
             try:
                 self.version = await self._storage.create(self.path, self.record.encode(), owner=self.record.token)
+                self.held = True
                 return None
             except (AccessError, FileNotFoundError):
                 raise
@@ -59,7 +62,7 @@ class Register(abc.ABC):
                 there = self._decoded(seen)
                 if there.token != self.record.token:
                     return seen
-                self.version = seen.version  # "exists" was the answer to our own retry
+                self.version, self.held = seen.version, True  # "exists" was the answer to our own retry
                 return None
         raise CommitError(f"cannot begin to write {self._final}: {failure}; nothing was committed") from failure
 
@@ -73,7 +76,7 @@ class Register(abc.ABC):
     async def confirm(self) -> None:
         """Rule *confirm*: the register is still ours; AbandonedError if not."""
         seen = await self.look()
-        if seen is None or self._decoded(seen).token != self.record.token:
+        if seen is None or not self._is_ours(self._decoded(seen)):
             raise self._lost(seen)
 
     @abc.abstractmethod
@@ -101,6 +104,9 @@ class Register(abc.ABC):
     async def renew(self) -> None:
         """Renew now, if this register has leases; AbandonedError if it is not ours any more."""
         await self.confirm()
+
+    def _is_ours(self, there: CommitRecord) -> bool:
+        return (there.token, there.state) == (self.record.token, self.record.state)
 
     def _decoded(self, content: Content) -> CommitRecord:
         return CommitRecord.decode(content.data, where=str(self._final))
@@ -137,6 +143,7 @@ class RecordRegister(Register):
             await self._move(self.record)  # rule *register*: moved before anything of the old attempt is deleted
         except AbandonedError:
             return False
+        self.held = True
         return True
 
     async def commit(self, committed: CommitRecord) -> None:
@@ -150,6 +157,7 @@ class RecordRegister(Register):
 
     async def free(self) -> None:
         await self._storage.delete(self.path, version=self.version if self._conditional_delete else None)
+        self.held = False
 
     async def renew(self) -> None:
         lease = replace(self.record.lease, renewals=self.record.lease.renewals + 1)
@@ -205,10 +213,9 @@ class RecordRegister(Register):
             if seen is not None and seen.data == target.encode():
                 self.version, self.record = seen.version, target
                 return  # it had happened: the reply was lost, or a refusal answered our own retry
-            there = self._decoded(seen) if seen is not None else None
-            if there is None or (there.token, there.state) != (self.record.token, self.record.state):
+            if seen is None or not self._is_ours(self._decoded(seen)):
                 raise self._lost(seen)
-            self.version = seen.version if seen else None
+            self.version = seen.version
         raise self._unknown(target.state, failure) from failure
 
     async def _withdraw(self, committed: CommitRecord) -> None:
@@ -255,6 +262,7 @@ class MarkerRegister(Register):
 
     async def take(self, seen: Content) -> bool:  # noqa: ARG002 - nothing here can be conditional on it
         self.version = await self._storage.write(self.path, self.record.encode())  # only ever for unsafe_takeover
+        self.held = True
         return True
 
     async def commit(self, committed: CommitRecord) -> None:
@@ -290,6 +298,7 @@ class MarkerRegister(Register):
 
     async def free(self) -> None:
         await self._storage.delete(self.path)
+        self.held = False
 
 
 def _pauses() -> list[float]:

@@ -18,7 +18,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")  # what botocore lets 
 
 
 def split(path: str, *, longest: int = KEY_BYTES) -> tuple[str, str]:
-    """Bucket and key of a path, the key "" for a bucket itself; ValidationError says why there can be no such object."""
+    """Bucket and key of a path, "" for a bucket itself; ValidationError says why there can be no such object."""
     bucket, _, key = path.partition("/")
     reason = None
     if not _BUCKET.fullmatch(bucket):

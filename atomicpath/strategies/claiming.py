@@ -1,0 +1,143 @@
+"""Making a final path one attempt's own: claimed if free, taken over if abandoned, or refused."""
+
+from __future__ import annotations
+
+import logging
+
+import anyio
+
+from atomicpath.abc import Content, Entry, Storage
+from atomicpath.errors import AlreadyCommittedError, ConflictError
+from atomicpath.guarantees import Guarantee
+from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, is_unfinished
+from atomicpath.liveness import proof_of_life
+from atomicpath.location import Location
+from atomicpath.record import CommitRecord, DecidedBy, State, token_in_marker
+from atomicpath.tasks import both
+
+from .clearing import clear
+from .held import already_committed, foreign, held, is_committed, read_marker
+from .register import Register
+
+__all__ = ["claim"]
+
+_LOG = logging.getLogger("atomicpath")
+_TRIES = 5
+_LOOKS_PER_LEASE = 12
+
+
+async def claim(storage: Storage, final: Location, register: Register, *, guarantees: Guarantee, unsafe: bool) -> None:
+    """Returns once the register is held and nothing but the record is at the final path.
+
+    AlreadyCommittedError or ConflictError if it is another's, or if foreign files are there: these are
+    not touched, and the register is not held. `register.held` tells for any other error.
+    """
+
+    async def listing() -> list[Entry] | OSError:
+        try:
+            return await storage.list(final.path, recursive=True)
+        except OSError as error:
+            return error  # returned: raised, it would cancel the claim beside it half-way
+
+    for _ in range(_TRIES):
+        in_the_way, there = await both(register.claim, listing)
+        if in_the_way is None:
+            if isinstance(there, OSError):
+                raise there
+            # what a rival, or one that was killed, has of a record without its name yet is nobody's content
+            names = tuple(e.name for e in there if e.name != RECORD_FILE and not is_unfinished(e.name))
+            if names:
+                raise await _withdrawn(storage, final, register, names)
+            return
+        if await _take_over(storage, final, register, in_the_way, guarantees=guarantees, unsafe=unsafe):
+            return
+    raise ConflictError(f"{final} keeps changing hands: somebody else commits there too. Use another name")
+
+
+async def _withdrawn(
+    storage: Storage, final: Location, register: Register, names: tuple[str, ...]
+) -> AlreadyCommittedError | ConflictError:
+    """Something foreign is there: take our record away again, nothing else, and say what was found."""
+    with anyio.CancelScope(shield=True):
+        await register.free()
+    marker = await read_marker(storage, final) if COMMIT_SUCCESS_FILE in names else None
+    if marker is not None and token_in_marker(marker) is None:
+        return already_committed(final, None)
+    return foreign(final, "directory", names)
+
+
+async def _take_over(
+    storage: Storage, final: Location, register: Register, seen: Content, *, guarantees: Guarantee, unsafe: bool
+) -> bool:
+    """Swap the record `seen` for our own and clear what its attempt left; False if it has moved meanwhile."""
+    there = CommitRecord.decode(seen.data, where=str(final))
+    if await is_committed(storage, final, there):
+        raise already_committed(final, there)
+    fence = Guarantee.COMPARE_AND_SWAP | Guarantee.CONDITIONAL_DELETE
+    can_fence = fence in guarantees and there.decided_by is DecidedBy.RECORD
+    abandoned = await _wait_until_abandoned(storage, final, register.path, seen, can_fence=can_fence, unsafe=unsafe)
+    if abandoned is None or not await register.take(abandoned):
+        return False
+    _LOG.warning("took over %s from %s, which left it unfinished", final, there.writer)
+
+    async def left_behind(entry: Entry) -> bool:
+        if there.direct:
+            return True  # only ever with unsafe_takeover: the user says that all of it is the old attempt's
+        found = await storage.stat(final.child(entry.name).path)
+        return found is None or bool(found.owner)
+
+    conditional = Guarantee.CONDITIONAL_DELETE in guarantees
+    try:
+        await clear(storage, final, register, is_ours=left_behind, conditional=conditional)
+    except ConflictError:
+        with anyio.CancelScope(shield=True):
+            await register.free()
+        raise
+    return True
+
+
+async def _wait_until_abandoned(
+    storage: Storage, final: Location, path: str, seen: Content, *, can_fence: bool, unsafe: bool
+) -> Content | None:
+    """The content of the record to swap from, once its holder is known to be gone; None if it moved meanwhile.
+
+    ConflictError if the holder lives, or if nothing here could stop it from writing on. On this host
+    the system tells at once; elsewhere the holder must renew its lease, and one lease is waited for
+    that. `can_fence`: the store refuses a late writer (COMPARE_AND_SWAP and CONDITIONAL_DELETE hold).
+    """
+    record = CommitRecord.decode(seen.data, where=str(final))
+    alive = proof_of_life(storage.environment, record)
+    if alive:
+        raise held(final, record, "a live attempt" if record.state is State.WRITING else "a live clean-up")
+    if unsafe:
+        return seen
+    if record.direct or not can_fence:
+        why = (
+            "whose user wrote on the target itself"
+            if record.direct
+            else "which this store could not stop, should it wake"
+        )
+        raise held(final, record, f"an attempt {why}")
+    if alive is None:
+        return await _wait_a_lease(storage, final, path, seen, record)
+    return seen
+
+
+async def _wait_a_lease(
+    storage: Storage, final: Location, path: str, seen: Content, record: CommitRecord
+) -> Content | None:
+    environment = storage.environment
+    lease = record.lease.seconds
+    end = environment.monotonic() + lease - (seen.age or 0.0)
+    while (left := end - environment.monotonic()) > 0:
+        await environment.sleep(min(left, lease / _LOOKS_PER_LEASE))
+        try:
+            now = await storage.read(path)
+        except FileNotFoundError:
+            return None
+        if now.data != seen.data:
+            there = CommitRecord.decode(now.data, where=str(final))
+            if (there.token, there.state) == (record.token, State.WRITING):
+                raise held(final, there, "a live attempt, which has just renewed its lease")
+            return None
+    return seen
