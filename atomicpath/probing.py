@@ -53,8 +53,8 @@ async def profile_of(
     storage = location.open()
     declaration = await storage.declare(location.path)
     findings = _known.setdefault(location.parent.place, _Findings())
-    if probe:
-        due = (declaration.observable | declaration.refutable) & ~findings.tried & ~declaration.declared
+    if probe and (unsure := declaration.observable | declaration.refutable):
+        due = unsure & ~findings.tried & ~declaration.declared
         if wanted is not None:
             due &= wanted
         if due:
@@ -68,9 +68,7 @@ async def profile_of(
         observed=findings.observed & declaration.observable,
         refuted=findings.refuted,
         asserted=asserted,
-        evidence=dict(declaration.evidence)
-        | dict.fromkeys(asserted & ~declaration.declared, "asserted by the caller")
-        | findings.evidence,
+        evidence=dict.fromkeys(asserted, "asserted by the caller") | dict(declaration.evidence) | findings.evidence,
     )
 
 

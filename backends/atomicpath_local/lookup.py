@@ -27,8 +27,8 @@ def mount_of(system: System, path: str) -> Mount | None:
 
 def read_proc(path: str) -> str:
     """One of the kernel's own text files; names in it need not be UTF-8."""
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        return file.read()
+    with open(path, "rb", buffering=0) as file:
+        return os.fsdecode(file.read())
 
 
 if sys.platform == "linux":

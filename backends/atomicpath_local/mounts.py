@@ -33,6 +33,7 @@ _KNOWN = {
     **dict.fromkeys(("apfs", "hfs", "NTFS"), (_DISK, f"{_A_DISK}; untested")),
     **dict.fromkeys(NETWORK_FILE_SYSTEMS, (_FILES | _RENAME, _NETWORK)),
 }
+_MEMBERS = {declared: tuple(declared) for declared, _ in _KNOWN.values()}  # taking a flag apart is slow
 _OBSERVABLE = Guarantee.DIRECTORIES | Guarantee.LIST_AFTER_WRITE
 _REFUTABLE = _RENAME | Guarantee.EXCLUSIVE_CREATE
 
@@ -81,7 +82,7 @@ def declaration_of(mount: Mount | None) -> Declaration:
     where = f"{mount.kind} at {mount.point} (device {mount.device})"
     if mount.kind in _KNOWN:
         declared, reason = _KNOWN[mount.kind]
-        return Declaration(declared=declared, evidence=dict.fromkeys(declared, f"{where}: {reason}"))
+        return Declaration(declared=declared, evidence=dict.fromkeys(_MEMBERS[declared], f"{where}: {reason}"))
     if mount.kind.partition(".")[0] in ("fuse", "fuseblk"):
         return _unknown(f"{where}: a FUSE mount ({mount.kind}) is not taken for a disk")
     return _unknown(f"{where}: nothing is known of this kind of file system")
