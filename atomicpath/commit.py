@@ -179,7 +179,9 @@ async def put(local_dir: str | os.PathLike[str], url: PathLike, options: CommitO
     source = Path(os.path.abspath(os.fspath(local_dir)))
     writing = Writing(url, options)
     if not os.path.isdir(source):
-        raise ValidationError(f"{source} is not a directory, or not to be seen: put() commits an existing local directory")
+        raise ValidationError(
+            f"{source} is not a directory, or not to be seen: put() commits an existing local directory"
+        )
     if writing.is_local and Path(writing.location.path).is_relative_to(source):
         raise ValidationError(f"{writing.location} is inside {source}, the directory to commit: use another place")
     await files_of(writing.location.open().environment, source, source=True)  # refuse before anything is begun

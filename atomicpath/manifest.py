@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from .abc import Entry
 from .environment import Environment
 from .errors import ValidationError
-from .layout import is_reserved
+from .layout import TMP_DIR_SUFFIX, is_reserved
 from .record import FileEntry
 
 __all__ = ["digest", "entries_of"]
@@ -21,6 +21,8 @@ def entries_of(listing: Iterable[Entry], where: str) -> tuple[FileEntry, ...]:
     """The files to record; our own are left out, and what is not a file is refused with ValidationError."""
     files = []
     for entry in listing:
+        if entry.name.startswith(TMP_DIR_SUFFIX):
+            continue  # a backend's own unfinished file, of a rival who tries to claim the record
         if entry.kind != "file":
             raise ValidationError(
                 f"{entry.name!r} in {where} is {entry.kind}, which cannot be committed: what it points to or carries"

@@ -137,7 +137,7 @@ def test_reserved_names_are_written_in_the_layout_module_only() -> None:
 
 def test_the_private_name_of_the_local_backend_is_one_that_never_counts_as_committed() -> None:
     files = importlib.import_module("atomicpath_local.files")
-    assert layout.is_temporary(f"/run/{files._TEMPORARY}0123")
+    assert layout.is_temporary(f"/run/{files.UNFINISHED}0123")
 
 
 def test_all_is_sorted_complete_and_there() -> None:

@@ -19,9 +19,9 @@ from .kinds import kind_of
 from .rename import NO_SUCH_RENAME, no_replace
 from .system import NOFOLLOW, NONBLOCK, System
 
-__all__ = ["create", "delete", "download", "entry", "read", "upload", "write", "write_private"]
+__all__ = ["UNFINISHED", "create", "delete", "download", "entry", "read", "upload", "write", "write_private"]
 
-_TEMPORARY = ".atomicpath-tmp-"  # what the core never counts as committed; short, so that long names fit
+UNFINISHED = ".atomicpath-tmp-"  # what the core never counts as committed; short, so that long names fit
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NOFOLLOW
 
@@ -119,7 +119,7 @@ def _fill(system: System, path: str, pieces: Iterable[bytes], *, durable: bool) 
 def _publish(system: System, path: str, pieces: Iterable[bytes], *, exclusive: bool) -> None:
     """Make a file appear whole under its name, durably: nobody ever sees, or finds after a power cut, a part."""
     parent = os.path.dirname(path)
-    temporary = f"{parent}/{_TEMPORARY}{system.environment.token()}"
+    temporary = f"{parent}/{UNFINISHED}{system.environment.token()}"
     _fill(system, temporary, pieces, durable=True)
     try:
         if exclusive:

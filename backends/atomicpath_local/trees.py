@@ -14,6 +14,7 @@ from atomicpath.abc import Entry
 from atomicpath.errors import ValidationError
 
 from .directories import sync_directory
+from .files import UNFINISHED
 from .kinds import kind_of
 from .system import DIRECTORY, NOFOLLOW, System
 
@@ -44,6 +45,8 @@ def sync_tree(system: System, path: str) -> None:
     directories = [path]
     for directory in directories:  # grows meanwhile: parents stay before their children
         for item in system.call(_scan, directory):
+            if directory == path and item.name.startswith(UNFINISHED):
+                continue  # of a writer who tries to claim what is ours, and takes it away again
             kind = _kind(system, item)
             if kind == "directory":
                 directories.append(item.path)
