@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import queue
+import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine
-from contextvars import copy_context
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, ParamSpec, TypeVar
@@ -17,12 +19,15 @@ import anyio.lowlevel
 from upath import UPath
 
 from .aio import Committing
-from .environment import in_this_thread
+from .environment import current, in_this_thread, use
 
 __all__ = ["BlockingCommit", "blocking", "blocking_context"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_ENDED = "ended"
+_INTERRUPT = "interrupt"
 
 
 def blocking(function: Callable[P, Coroutine[object, object, T]], *, interruptible: bool = False) -> Callable[P, T]:
@@ -54,7 +59,11 @@ class BlockingCommit:
         self._run = _run if committing.is_local else _beside
 
     def __enter__(self) -> Path | UPath:
-        return self._run(self._committing.__aenter__)
+        try:
+            return self._run(self._committing.__aenter__)
+        except KeyboardInterrupt as error:  # it may have begun all the same, and nobody will leave the block
+            self._run(functools.partial(self._committing.__aexit__, type(error), error, None))
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -98,30 +107,52 @@ class _Beside(Generic[T]):
         self._value: list[T] = []
         self._error: BaseException | None = None
         self._scope: anyio.CancelScope | None = None
+        self._events: queue.SimpleQueue[str] = queue.SimpleQueue()  # the one that signal handlers may use
         self._loop: anyio.lowlevel.EventLoopToken | None = None
-        self._thread = threading.Thread(target=copy_context().run, args=(self._work,), name="atomicpath")
+        self._thread = threading.Thread(target=self._work, name="atomicpath")
+        self._environment = current()  # and nothing else of this context, which may say that a loop runs in it
 
     def result(self) -> T:
-        self._thread.start()
         interrupt: BaseException | None = None
-        while self._thread.is_alive():
-            try:
-                self._thread.join()
-            except KeyboardInterrupt as error:
-                interrupt = interrupt or error
-                self._cancel()
-        if interrupt is not None:
-            raise interrupt
+        ended = cancelled = False
+        with self._interrupts():
+            self._thread.start()
+            while not ended:
+                try:
+                    ended = self._events.get() == _ENDED
+                except BaseException as error:  # noqa: BLE001 - a handler of the user's raised it; raised again below
+                    interrupt = interrupt or error
+                if not (ended or cancelled):
+                    cancelled = True
+                    threading.Thread(target=self._cancel, name="atomicpath-cancel", daemon=True).start()
+            self._thread.join()
+        if cancelled:
+            raise interrupt or KeyboardInterrupt
         if self._error is not None:
             raise self._error
         return self._value[0]
 
+    @contextmanager
+    def _interrupts(self) -> Iterator[None]:
+        """Have Ctrl-C only noted, however often it is pressed: raised here, it would let go of the other thread."""
+        main = threading.current_thread() is threading.main_thread()
+        if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            yield
+            return
+        signal.signal(signal.SIGINT, lambda *_: self._events.put(_INTERRUPT))
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def _work(self) -> None:
         try:
-            with in_this_thread():
+            with use(self._environment), in_this_thread():
                 anyio.run(self._scoped)
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
             self._error = error
+        finally:
+            self._events.put(_ENDED)
 
     async def _scoped(self) -> None:
         with anyio.CancelScope() as self._scope:
@@ -129,5 +160,7 @@ class _Beside(Generic[T]):
             self._value.append(await self._main())
 
     def _cancel(self) -> None:
-        if self._scope is not None and self._loop is not None:
+        if self._scope is None or self._loop is None:
+            return
+        with suppress(Exception):  # the loop has just ended, and with it what was to be cancelled
             anyio.from_thread.run_sync(self._scope.cancel, token=self._loop)

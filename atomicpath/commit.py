@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import anyio
 from upath import UPath
@@ -96,9 +97,7 @@ class Writing:
         self._temporary = temporary
         if self._staged is not None:
             return self._staged
-        if self._storage.is_local:
-            return Path(os.fspath(path))  # type: ignore[call-overload]  # a local UPath is one, which its type hides
-        return path
+        return Path(cast("os.PathLike[str]", path)) if self._storage.is_local else path
 
     async def finish(self, source: Path | None = None) -> None:
         """Commit what was written, or the local directory `source`."""

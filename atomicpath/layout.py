@@ -40,7 +40,7 @@ METADATA_FILE = "_CHECKPOINT_METADATA"
 PROBE_PREFIX = ".atomicpath-probe-"
 """Start of every name a probe creates, beside the target."""
 
-_STEP = re.compile(r"(?:^|[^0-9])([0-9]{1,18})$")
+_STEP = re.compile(r"(?:^|[^0-9])([0-9]{1,18})\Z")
 _OBJECT_KEY_BYTES = 1024  # the longest key of S3, GCS and Azure
 
 

@@ -121,7 +121,7 @@ def test_a_plug_in_that_does_not_load_costs_nobody_but_its_users(
     points = (*_entry_points(), EntryPoint("acme", "no_such_module:Backend", registry.GROUP))
     monkeypatch.setattr(registry, "_entry_points", lambda: points)
     assert not atomicpath.is_committed(memory / "a")
-    with pytest.raises(atomicpath.BackendError, match="'acme' does not load.*no_such_module"):
+    with pytest.raises(atomicpath.BackendError, match=r"'acme' does not load.*no_such_module"):
         atomicpath.is_committed("acme://a/b")
     with pytest.raises(atomicpath.BackendError, match="Not loaded: acme"):
         atomicpath.is_committed("other://a/b")
@@ -206,7 +206,7 @@ def test_a_dangling_link_at_the_final_path_is_left_alone(local: LocalRoot) -> No
 
 def test_a_final_path_below_a_temporary_one(root: Root) -> None:
     for name in (temporary_of("step_1", "ffff"), f"{temporary_of('step_1', 'ffff')}/step_2"):
-        with pytest.raises(atomicpath.ValidationError, match="below a temporary path.*use another"):
+        with pytest.raises(atomicpath.ValidationError, match=r"below a temporary path.*use another"):
             _commit(root / name, storage_options=root.options)
     assert root.raw() == {}
 
@@ -276,7 +276,7 @@ def test_a_record_that_cannot_be_used(root: Root, damage: str, tmp_path: Path) -
 @pytest.mark.parametrize("strategy", [None, atomicpath.CommitFileTemporaryPath])
 def test_a_directory_ten_thousand_deep_on_a_disk(local: LocalRoot, strategy: Any) -> None:
     with (
-        pytest.raises(atomicpath.ValidationError, match="nest less deeply|longer than"),
+        pytest.raises(atomicpath.ValidationError, match=r"nest less deeply|longer than"),
         atomicpath.commit(local / "step_1", temporary_path_class=strategy) as path,
     ):
         _dig(path, 10_000)

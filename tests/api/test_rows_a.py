@@ -456,7 +456,7 @@ def test_the_mode_of_the_directory_is_the_one_asked_for(
 
 def test_a_mode_that_cannot_be_honoured_is_refused(store: Root) -> None:
     with (
-        pytest.raises(atomicpath.GuaranteeError, match="DIRECTORIES.*Leave it out"),
+        pytest.raises(atomicpath.GuaranteeError, match=r"DIRECTORIES.*Leave it out"),
         atomicpath.commit(
             store / "step_1", storage_options=store.options, file_options=FileOptions(path_permission_mode=0o750)
         ),

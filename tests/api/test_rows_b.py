@@ -281,7 +281,7 @@ def test_a_live_attempt_is_never_touched(root: Root) -> None:
 
 def test_foreign_files_are_left_alone_and_refused(root: Root) -> None:
     root.write("step_1/notes", b"mine")
-    with pytest.raises(atomicpath.ConflictError, match="not written by atomicpath.*move") as raised:
+    with pytest.raises(atomicpath.ConflictError, match=r"not written by atomicpath.*move") as raised:
         _publish(root, "step_1")
     assert raised.value.record is None
     assert root.raw() == {"step_1/notes": b"mine"}
@@ -791,7 +791,7 @@ def test_put_of_an_unfinished_attempt_is_refused(root: Root, tmp_path: Path) -> 
 
 def test_put_of_what_cannot_be_committed_is_refused_before_anything_begins(root: Root, made: Path) -> None:
     (made / "dangling").symlink_to("nowhere")
-    with pytest.raises((atomicpath.ValidationError, atomicpath.IntegrityError), match="dangling|cannot read"):
+    with pytest.raises((atomicpath.ValidationError, atomicpath.IntegrityError), match=r"dangling|cannot read"):
         atomicpath.put(made, root / "step_1", storage_options=root.options)
     (made / "dangling").unlink()
     (made / "directory").symlink_to(made / "a")
