@@ -38,13 +38,13 @@ RECORD, MARKER = "commit_record.json", "commit_success.txt"
 
 
 class Quick(Environment):
-    """Sleeping takes no time, but the monotonic clock moves by it. `on_sleep` is called with the clock's new time."""
+    """Sleeping takes no time, but the monotonic clock moves by it. `on_sleep` is awaited with the clock's new time."""
 
     def __init__(self, lease: float = 60.0) -> None:
         self.lease = lease
         self.now = 1000.0
         self.slept: list[float] = []
-        self.on_sleep: Callable[[float], object] | None = None
+        self.on_sleep: Callable[[float], Awaitable[object]] | None = None
         self._lock = threading.Lock()
 
     def monotonic(self) -> float:
@@ -57,7 +57,7 @@ class Quick(Environment):
                 self.now += seconds
                 self.slept.append(seconds)
             if self.on_sleep is not None:
-                self.on_sleep(self.now)
+                await self.on_sleep(self.now)
 
 
 class Failing(Quick):
