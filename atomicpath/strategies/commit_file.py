@@ -262,7 +262,11 @@ class CommitFileTemporaryPath(TemporaryPath):
             return tuple(entry for _, entry in sorted(self._added.items()) if entry is not None)
         listing = await self._storage.list(self._final.path, recursive=True)
         directory, checksums = self._final.path, self.options.checksums
-        return await manifest_of(self._storage, directory, listing, own=RECORD_FILE, checksums=checksums)
+        try:
+            return await manifest_of(self._storage, directory, listing, own=RECORD_FILE, checksums=checksums)
+        except ValidationError:
+            await self._claimed().confirm()  # a marker may be there because another has taken over and committed
+            raise
 
     async def _commit(self, register: Register, committed: CommitRecord) -> None:
         try:

@@ -29,7 +29,7 @@ from atomicpath.environment import use
 from atomicpath.errors import AtomicPathError, OutcomeUnknownError
 from atomicpath.location import locate
 from atomicpath.record import CommitRecord, State
-from atomicpath.strategies import takeover
+from atomicpath.strategies import claiming
 from atomicpath.strategies.clearing import clear
 from atomicpath.strategies.register import RecordRegister
 from atomicpath_memory import MemoryStorage
@@ -290,10 +290,10 @@ def _first(group: BaseExceptionGroup[Any]) -> BaseException:
 def _any_holder_may_be_held_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Always, which is the worst: politeness is no part of safety."""
     monkeypatch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
-    monkeypatch.setattr(takeover, "proof_of_life", lambda environment, record: False)
+    monkeypatch.setattr(claiming, "proof_of_life", lambda environment, record: False)
     monkeypatch.setattr(RecordRegister, "keep_alive", lambda self: None)  # a thread would be outside the schedule
     monkeypatch.setattr("atomicpath.strategies.commit_file._LOG.disabled", True)
-    monkeypatch.setattr("atomicpath.strategies.takeover._LOG.disabled", True)
+    monkeypatch.setattr("atomicpath.strategies.claiming._LOG.disabled", True)
 
 
 @pytest.fixture(scope="module")
