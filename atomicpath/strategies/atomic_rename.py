@@ -226,8 +226,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
                 lost = await self._settle(error)
             except (OSError, AtomicPathError) as second:
                 raise OutcomeUnknownError(
-                    f"the rename to {self._final} failed ({error}), and looking whether it happened failed too ({second}). Nothing"
-                    " was cleaned up; look again with is_committed(...)"
+                    f"the rename to {self._final} failed ({error}), and looking whether it happened failed too"
+                    f" ({second}). Nothing was cleaned up; look again with is_committed(...)"
                 ) from error
             if lost:
                 raise lost from error

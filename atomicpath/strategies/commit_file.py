@@ -126,6 +126,8 @@ class CommitFileTemporaryPath(TemporaryPath):
             await self._claim(register)
             register.keep_alive()
         except BaseException as error:
+            if self._register is None and not isinstance(error, AtomicPathError):
+                await self._find_claim(register)
             await self._give_up(error, f"cannot begin to write {self._final}")
             raise
         return self.get()
@@ -255,6 +257,19 @@ class CommitFileTemporaryPath(TemporaryPath):
                 await self._clear(register, is_ours)
                 return
         raise ConflictError(f"{self._final} keeps changing hands: somebody else commits there too. Use another name")
+
+    async def _find_claim(self, register: Register) -> None:
+        """After a claim that was cancelled or failed half-way: if it happened all the same, it is ours to discard."""
+        with anyio.CancelScope(shield=True):
+            try:
+                seen = await register.look()
+                if seen is None or CommitRecord.decode(seen.data, where=str(self._final)).token != self._token:
+                    return
+            except (OSError, AtomicPathError) as error:
+                _LOG.debug("cannot see whether %s was claimed: %s", self._final, error)
+                return
+            register.version = seen.version
+            self._hold_register(register)
 
     async def _listing(self) -> list[Entry] | OSError:
         try:
