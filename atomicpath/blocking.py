@@ -126,7 +126,7 @@ class _Beside(Generic[T]):
                     cancelled = True
                     threading.Thread(target=self._cancel, name="atomicpath-cancel", daemon=True).start()
             self._thread.join()
-        if cancelled:
+        if cancelled or not self._events.empty():  # an interrupt that came with the end is not swallowed
             raise interrupt or KeyboardInterrupt
         if self._error is not None:
             raise self._error

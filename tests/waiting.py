@@ -9,5 +9,5 @@ import anyio
 
 async def until(event: threading.Event) -> None:
     """Return once it is set. Can be cancelled, as a thread that waits cannot."""
-    while not event.is_set():  # noqa: ASYNC110 - threads set it
+    while not event.is_set():
         await anyio.sleep(0.002)

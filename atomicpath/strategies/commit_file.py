@@ -129,6 +129,8 @@ class CommitFileTemporaryPath(TemporaryPath):
             )
             register.keep_alive()
         except BaseException as error:
+            if not isinstance(error, AtomicPathError):
+                await register.find()
             await self._give_up(error, f"cannot begin to write {self._final}")
             raise
         return self.get()

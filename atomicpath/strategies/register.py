@@ -66,6 +66,19 @@ class Register(abc.ABC):
                 return None
         raise CommitError(f"cannot begin to write {self._final}: {failure}; nothing was committed") from failure
 
+    async def find(self) -> None:
+        """After a claim that was cut short: hold the record if it was created all the same."""
+        if self.held:
+            return
+        with anyio.CancelScope(shield=True):
+            try:
+                seen = await self.look()
+                self.held = seen is not None and self._is_ours(self._decoded(seen))
+            except (OSError, AtomicPathError) as error:
+                _LOG.debug("cannot see whether %s was claimed: %s", self._final, error)
+            else:
+                self.version = seen.version if seen else None
+
     async def look(self) -> Content | None:
         """The record as it is now."""
         try:

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from upath import UPath
 
@@ -207,7 +208,13 @@ def test_a_dangling_link_at_the_final_path_is_left_alone(local: LocalRoot) -> No
 def test_a_final_path_below_a_temporary_one(root: Root) -> None:
     for name in (temporary_of("step_1", "ffff"), f"{temporary_of('step_1', 'ffff')}/step_2"):
         with pytest.raises(atomicpath.ValidationError, match=r"below a temporary path.*use another"):
-            _commit(root / name, storage_options=root.options)
+            atomicpath.commit(root / name, storage_options=root.options)  # before it is entered
+        strategy = atomicpath.AtomicRenameTemporaryPath
+        if root.kind != "local":
+            strategy = atomicpath.CommitFileTemporaryPath
+        options: dict[str, Any] = root.options
+        with pytest.raises(atomicpath.ValidationError, match=r"below a temporary path.*use another"):
+            anyio.run(strategy.from_final(UPath(root / name, **options)).create)
     assert root.raw() == {}
 
 

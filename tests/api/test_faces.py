@@ -281,7 +281,10 @@ def test_the_block_may_end_in_another_thread_than_it_began(root: Root) -> None:
 
 @pytest.mark.parametrize("times", [1, 3, 50])
 def test_keyboardinterrupt_between_commit_and_return(local: LocalRoot, s3: S3Root, python: Any, times: int) -> None:
-    """Ctrl-C while the upload runs: not committed and nothing left, or committed whole."""
+    """Ctrl-C while the upload runs: not committed and nothing left, or committed whole.
+
+    To the main thread, which the kernel prefers, too: another one would not wake it.
+    """
     script = """
 import os, signal, sys, threading, atomicpath
 url, options, staging = sys.argv[1], eval(sys.argv[2]), sys.argv[3]
@@ -290,7 +293,7 @@ def interrupt(done, total):
     global times
     if done and times:
         times -= 1
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 try:
     with atomicpath.commit(url, storage_options=options, staging_dir=staging, progress=interrupt) as path:
         for number in range(50):
@@ -348,7 +351,7 @@ class Interrupting(Environment):
     async def request(self, function, /, *args, **kwargs):
         found = await super().request(function, *args, **kwargs)
         if "put_object" in args and args[1].get("Key", "").endswith("commit_record.json"):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         return found
 try:
     with use(Interrupting()), atomicpath.commit(url, storage_options=options, staging_dir=staging):
@@ -364,3 +367,31 @@ print([thread.name for thread in threading.enumerate()], os.listdir(staging))
     assert "atomicpath-lease" not in done.stdout
     assert done.stdout.endswith(" []\n")
     assert s3.names() == ["step_0"]
+
+
+async def test_a_claim_cancelled_after_it_reached_the_store_is_discarded(store: Root) -> None:
+    from atomicpath.environment import Environment, use
+
+    scope = anyio.CancelScope()
+
+    class Cancelling(Environment):
+        async def step(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+            found = await super().step(function, *args, **kwargs)
+            await self._look()
+            return found
+
+        async def request(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+            found = await super().request(function, *args, **kwargs)
+            await self._look()
+            return found
+
+        async def _look(self) -> None:
+            if not scope.cancel_called and "step_1/commit_record.json" in store.raw():
+                scope.cancel()
+                await anyio.lowlevel.checkpoint()
+
+    with use(Cancelling()), scope:
+        async with atomicpath.aio.commit(store / "step_1", storage_options=store.options):
+            pytest.fail("entered")
+    assert scope.cancelled_caught
+    assert store.raw() == {}

@@ -25,7 +25,7 @@ from atomicpath import Guarantee
 from atomicpath.environment import Environment, use
 from atomicpath.layout import temporary_of
 from atomicpath.liveness import proof_of_life
-from atomicpath.record import CommitRecord, marker_of
+from atomicpath.record import CommitRecord, State, Writer, marker_of
 from tests.proxy import Proxy, Rule, drop_reply, ignore_conditions, is_, truncate
 
 from .conftest import LocalRoot, MemoryRoot, Root, S3Root
@@ -726,6 +726,16 @@ with atomicpath.commit("memory://run/step_1", staging_dir=sys.argv[1]) as path:
     assert {path.name for path in staging.iterdir()} == {"mine", "atomicpath-staging-damaged"}
 
 
+def test_what_a_process_of_another_host_staged_in_a_shared_directory_is_kept(memory: MemoryRoot, staging: Path) -> None:
+    other = staging / "atomicpath-staging-0123"
+    other.mkdir()
+    writer = Writer(host="elsewhere", pid=1, boot="another boot", namespace="pid:[1]", start=1)
+    record = CommitRecord(state=State.WRITING, token="0123", strategy="staging", started=1, writer=writer)
+    (other / "commit_record.json").write_bytes(record.encode())
+    _publish(memory, "step_1", staging_dir=staging)
+    assert list(staging.iterdir()) == [other]
+
+
 def test_a_staging_directory_that_is_not_there_is_refused(store: Root, tmp_path: Path) -> None:
     with pytest.raises(atomicpath.ValidationError, match="staging_dir="):
         _publish(store, "step_1", staging_dir=tmp_path / "none")
@@ -852,6 +862,14 @@ def test_get_of_what_is_not_committed_makes_nothing(root: Root, tmp_path: Path) 
         with pytest.raises(atomicpath.NotCommittedError):
             atomicpath.get(root / name, tmp_path / "copy", storage_options=root.options)
     assert not (tmp_path / "copy").exists()
+
+
+def test_get_compares_sizes_where_there_is_nothing_else_to_compare(local: LocalRoot) -> None:
+    _publish(local, "step_1", {"x": b"123"})
+    local.write("step_1/x", b"12")
+    with pytest.raises(atomicpath.IntegrityError, match="has 2 bytes, 3 were committed"):
+        atomicpath.get(local / "step_1", local / "copy")
+    assert local.names() == ["step_1"]
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "altered"])
