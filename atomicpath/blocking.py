@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import copy_context
 from pathlib import Path
 from types import TracebackType
@@ -53,12 +54,27 @@ class BlockingCommit:
         self._run = _run if committing.is_local else _beside
 
     def __enter__(self) -> Path | UPath:
-        return self._run(self._committing.__aenter__)
+        try:
+            return self._run(self._committing.__aenter__)
+        except KeyboardInterrupt as interrupt:
+            self._abandon(interrupt)
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._run(functools.partial(self._committing.__aexit__, kind, error, trace))
+        try:
+            self._run(functools.partial(self._committing.__aexit__, kind, error, trace))
+        except KeyboardInterrupt as interrupt:
+            self._abandon(interrupt)
+            raise
+
+    def _abandon(self, interrupt: KeyboardInterrupt) -> None:
+        """An interrupt may come right before the work begins or after it has ended: then nobody else gives up.
+
+        Does nothing where the work itself saw it, or where it had committed.
+        """
+        self._run(functools.partial(self._committing.__aexit__, KeyboardInterrupt, interrupt, None))
 
 
 def _run(main: Callable[[], Coroutine[object, object, T]]) -> T:
@@ -88,14 +104,16 @@ class _Beside(Generic[T]):
         self._error: BaseException | None = None
         self._scope: anyio.CancelScope | None = None
         self._loop: anyio.lowlevel.EventLoopToken | None = None
+        self._over = threading.Event()
         self._thread = threading.Thread(target=copy_context().run, args=(self._work,), name="atomicpath")
 
     def result(self) -> T:
         self._thread.start()
         interrupt: BaseException | None = None
-        while self._thread.is_alive():
+        while not self._over.is_set():
             try:
-                self._thread.join()
+                # not Thread.join, after whose interruption CPython 3.11 and 3.12 say that the thread has ended
+                self._over.wait()
             except KeyboardInterrupt as error:
                 interrupt = interrupt or error
                 self._cancel()
@@ -111,6 +129,8 @@ class _Beside(Generic[T]):
                 anyio.run(self._scoped)
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
             self._error = error
+        finally:
+            self._over.set()
 
     async def _scoped(self) -> None:
         with anyio.CancelScope() as self._scope:
@@ -119,4 +139,5 @@ class _Beside(Generic[T]):
 
     def _cancel(self) -> None:
         if self._scope is not None and self._loop is not None:
-            anyio.from_thread.run_sync(self._scope.cancel, token=self._loop)
+            with suppress(anyio.RunFinishedError):
+                anyio.from_thread.run_sync(self._scope.cancel, token=self._loop)
