@@ -59,9 +59,7 @@ async def test_a_direct_commit_is_five_requests_beside_the_data(
     assert [file.name for file in (await aio.read_record(url, storage_options=options)).files] == ["data"]
 
 
-async def test_is_committed_is_one_request(
-    source: Path, url: str, options: dict[str, Any], proxy: Proxy
-) -> None:
+async def test_is_committed_is_one_request(source: Path, url: str, options: dict[str, Any], proxy: Proxy) -> None:
     with use(Quick()):
         await aio.put(source, url, storage_options=options)
     sent(proxy)
@@ -70,9 +68,7 @@ async def test_is_committed_is_one_request(
     assert requests == [f"GET {RECORD}"], requests
 
 
-async def test_latest_is_at_most_three_requests(
-    source: Path, url: str, options: dict[str, Any], proxy: Proxy
-) -> None:
+async def test_latest_is_at_most_three_requests(source: Path, url: str, options: dict[str, Any], proxy: Proxy) -> None:
     root = url.rpartition("/")[0]
     with use(Quick()):
         for step in range(1, 6):

@@ -165,6 +165,7 @@ class Run:
         actors: list[Callable[[], Awaitable[None]]] = [self.write] * self.writers
         actors += [lambda: self.clean(State.WRITING, State.DISCARDED)] * self.sweeps
         actors += [lambda: self.clean(State.COMMITTED)] * self.removes
+
         async def one(number: int, act: Callable[[], Awaitable[None]]) -> None:
             _actor.set(number)
             try:
@@ -385,9 +386,7 @@ RULES = {
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_every_rule_is_needed_and_the_search_sees_it(
-    rule: str, monkeypatch: pytest.MonkeyPatch, sources: Path
-) -> None:
+def test_every_rule_is_needed_and_the_search_sees_it(rule: str, monkeypatch: pytest.MonkeyPatch, sources: Path) -> None:
     RULES[rule](monkeypatch)
     for seed in range(SCHEDULES):
         try:

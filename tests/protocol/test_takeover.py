@@ -31,7 +31,6 @@ from tests.protocol.worlds import (
     decoded,
     files_below,
     swaps_to,
-    trust,
     written,
 )
 from tests.proxy import Proxy, Request, Rule, answer_after, ignore_conditions
@@ -166,9 +165,7 @@ def holder(on_s3: Place, proxy: Proxy, tmp_path: Path) -> Iterator[subprocess.Po
         process.kill()
 
 
-async def test_an_attempt_of_a_live_process_is_a_conflict_at_once(
-    on_s3: Place, holder: subprocess.Popen[str]
-) -> None:
+async def test_an_attempt_of_a_live_process_is_a_conflict_at_once(on_s3: Place, holder: subprocess.Popen[str]) -> None:
     before = on_s3.files()
     with pytest.raises(ConflictError, match=f"process {holder.pid} on ") as caught:
         await on_s3.attempt().create()
@@ -319,9 +316,7 @@ async def test_foreign_files_without_a_record_are_named_and_not_touched(place: P
     assert place.files() == before
 
 
-async def test_foreign_files_beside_an_abandoned_record_are_named_and_not_touched(
-    place: Place, tmp_path: Path
-) -> None:
+async def test_foreign_files_beside_an_abandoned_record_are_named_and_not_touched(place: Place, tmp_path: Path) -> None:
     old = place.attempt()  # which crashes after it has claimed the path, and before it looked
     await old.create()
     release(old._token)
