@@ -61,14 +61,25 @@ class BlockingCommit:
     def __enter__(self) -> Path | UPath:
         try:
             return self._run(self._committing.__aenter__)
-        except KeyboardInterrupt as error:  # it may have begun all the same, and nobody will leave the block
-            self._run(functools.partial(self._committing.__aexit__, type(error), error, None))
+        except KeyboardInterrupt as interrupt:
+            self._abandon(interrupt)
             raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._run(functools.partial(self._committing.__aexit__, kind, error, trace))
+        try:
+            self._run(functools.partial(self._committing.__aexit__, kind, error, trace))
+        except KeyboardInterrupt as interrupt:
+            self._abandon(interrupt)
+            raise
+
+    def _abandon(self, interrupt: KeyboardInterrupt) -> None:
+        """An interrupt may come right before the work begins or after it has ended: then nobody else gives up.
+
+        Does nothing where the work itself saw it, or where it had committed.
+        """
+        self._run(functools.partial(self._committing.__aexit__, KeyboardInterrupt, interrupt, None))
 
 
 def _run(main: Callable[[], Coroutine[object, object, T]]) -> T:
