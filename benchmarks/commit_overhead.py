@@ -37,7 +37,7 @@ def raw(path: str, *, sync: bool = True) -> None:
     directory = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
     for name in ("record", "record", "marker"):
-        file = os.open(f"{temporary}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        file = os.open(f"{temporary}/{name}", os.O_WRONLY | os.O_CREAT, 0o666)
         os.write(file, PAYLOAD)
         os.close(file)
     if sync:

@@ -52,8 +52,11 @@ def write(system: System, path: str, data: bytes) -> None:
 
 
 def write_private(system: System, path: str, data: bytes) -> None:
-    with system.descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NOFOLLOW) as fd:
+    # Not O_TRUNC: ext4 writes a file that was truncated to the disk as soon as it is closed (auto_da_alloc in ext4(5)).
+    with system.descriptor(path, os.O_WRONLY | os.O_CREAT | NOFOLLOW) as fd:
         system.write(fd, data)
+        if system.call(os.fstat, fd).st_size > len(data):
+            system.call(os.ftruncate, fd, len(data))
 
 
 def upload(system: System, path: str, source: Path) -> Entry:

@@ -88,7 +88,7 @@ async def test_the_claim_and_the_listing_are_under_way_at_once(
     met: list[str] = []
 
     def meet(request: Request, send: Any) -> Any:
-        both.wait(timeout=30)  # neither is carried out before the other is there
+        both.wait(timeout=10)  # neither is carried out before the other is there; sooner than a request times out
         met.append(_said(request))
         return send(request)
 

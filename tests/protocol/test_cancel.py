@@ -16,7 +16,8 @@ import pytest
 import atomicpath
 from atomicpath import aio
 from atomicpath.environment import use
-from tests.protocol.worlds import ALL, MARKER, RECORD, Quick, decoded, files_below, swaps_to, trust
+from atomicpath.liveness import release
+from tests.protocol.worlds import ALL, MARKER, RECORD, Quick, attempt, decoded, files_below, swaps_to, trust, written
 from tests.proxy import Proxy, Rule, answer_after
 
 P = ParamSpec("P")
@@ -137,6 +138,33 @@ async def test_cancelled_at_every_await_on_disk(after: bool, tmp_path: Path) -> 
     assert not_committed >= 4
 
 
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_cancelled_at_every_await_of_a_takeover(after: bool, tmp_path: Path, memory: dict[str, Any]) -> None:
+    url = "memory://run/step_1"
+
+    async def cancelled(environment: Cancelling) -> None:
+        memory.clear()
+        old = attempt(url, environment=Quick())
+        await old.create()
+        for name in ("data", "another"):
+            await old.add(name, written(tmp_path, name, b"of the old"))
+        assert old._register is not None
+        await old._register.rest()
+        release(old._token)  # as if its process had died
+        await commit(url, environment, tmp_path)
+        assert renewing() == []
+
+    counting = Cancelling(-1, after=after)
+    await cancelled(counting)
+    for at in range(counting.hooks):
+        await cancelled(Cancelling(at, after=after))
+        if not await aio.is_committed(url):
+            following = Cancelling(-1, after=False)
+            assert await commit(url, following, tmp_path)
+            assert following.slept == []
+        assert set(files_below(memory, "/run/step_1")) == {RECORD, MARKER, "data", "more"}
+
+
 async def test_once_the_commit_has_begun_the_outcome_is_settled(
     tmp_path: Path, url: str, options: dict[str, Any], proxy: Proxy, truth: Callable[[], dict[str, bytes]]
 ) -> None:
@@ -163,6 +191,7 @@ import json, os, signal, sys
 from pathlib import Path
 import atomicpath
 from atomicpath.environment import use
+from atomicpath.liveness import release
 from tests.protocol.worlds import ALL, Quick, trust
 
 class Interrupting(Quick):

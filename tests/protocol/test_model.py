@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +43,7 @@ URL, PLACE = "memory://run/step_1", "/run/step_1"
 _actor: ContextVar[int] = ContextVar("actor", default=-1)
 
 
-class Violation(AssertionError):
+class ViolationError(AssertionError):
     """What must never be was seen."""
 
 
@@ -168,10 +169,8 @@ class Run:
 
         async def one(number: int, act: Callable[[], Awaitable[None]]) -> None:
             _actor.set(number)
-            try:
+            with suppress(Asleep):
                 await act()
-            except Asleep:
-                pass
 
         async with trio.open_nursery() as nursery:
             for number, act in enumerate(actors):
@@ -187,10 +186,8 @@ class Run:
             await trio.testing.wait_all_tasks_blocked()
             self.check()
             if late and (not waiting or not self.chooser.pick(8)):
-                try:
+                with suppress(OSError):  # nobody hears of it any more
                     late.pop(self.chooser.pick(len(late)))()
-                except OSError:
-                    pass  # nobody hears of it any more
             elif waiting:
                 waiting.pop(self.chooser.turn([actor for actor, _ in waiting]))[1].set()
             else:
@@ -258,12 +255,12 @@ class Run:
         if committed:
             data = self.memory.get(f"{PLACE}/data")
             if data is None or data.getvalue() != committed.encode():
-                raise Violation(f"{committed} is committed, with data {data and data.getvalue()!r}")
+                raise ViolationError(f"{committed} is committed, with data {data and data.getvalue()!r}")
         for token, said in self.told.items():
             if said == "committed" and token != committed and token not in self.ended:
-                raise Violation(f"{token} was told that it is committed, and the record says {committed}")
+                raise ViolationError(f"{token} was told that it is committed, and the record says {committed}")
             if said.startswith(("not", "discarded")) and token == committed:
-                raise Violation(f"{token} is committed, and was told: {said}")
+                raise ViolationError(f"{token} is committed, and was told: {said}")
 
 
 def run(chooser: Chooser, sources: Path, **more: Any) -> Run:
@@ -272,7 +269,7 @@ def run(chooser: Chooser, sources: Path, **more: Any) -> Run:
     try:
         trio.run(made.main)
     except BaseExceptionGroup as group:
-        violations = group.subgroup(Violation)
+        violations = group.subgroup(ViolationError)
         if violations is not None:
             raise _first(violations) from None
         raise
@@ -391,6 +388,6 @@ def test_every_rule_is_needed_and_the_search_sees_it(rule: str, monkeypatch: pyt
     for seed in range(SCHEDULES):
         try:
             run(Seeded(seed), sources, writers=2 + seed % 3)
-        except Violation:
+        except ViolationError:
             return
     pytest.fail(f"{SCHEDULES} schedules without the rule {rule!r}, and nothing went wrong")

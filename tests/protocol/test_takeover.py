@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -132,6 +133,17 @@ async def test_a_committed_directory_is_not_committed_again(place: Place, tmp_pa
     assert place.files() == before
 
 
+async def test_an_attempt_that_was_committed_or_discarded_is_not_adopted(place: Place, tmp_path: Path) -> None:
+    first = place.attempt()
+    await first.create()
+    await commit(first, tmp_path)
+    with pytest.raises(AlreadyCommittedError):
+        await place.attempt().finalize()  # as `from_temporary` makes it in another process
+    await place.rewrite(state=State.DISCARDED)
+    with pytest.raises(ConflictError):
+        await place.attempt().finalize()
+
+
 _HOLDER = """
 import sys, anyio
 from pathlib import Path
@@ -181,8 +193,7 @@ async def test_an_attempt_of_a_killed_process_is_taken_over_at_once(
 ) -> None:
     holder.kill()
     # not yet waited for: a zombie will never write again either
-    while Path(f"/proc/{holder.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-        await anyio.sleep(0.01)
+    await anyio.to_thread.run_sync(os.waitid, os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
     new = on_s3.attempt()
     await new.create()
     assert on_s3.environment.slept == []
@@ -404,8 +415,9 @@ async def test_the_discarded_record_of_a_live_cleaner_is_a_conflict(place: Place
 
 
 async def renewed(place: Place, times: int) -> None:
-    while place.record.lease.renewals < times:
-        await anyio.sleep(0.01)
+    with anyio.fail_after(60):  # or else it would hang
+        while place.record.lease.renewals < times:  # noqa: ASYNC110 - only the store knows
+            await anyio.sleep(0.01)
 
 
 async def test_the_record_is_renewed_while_the_block_runs(place: Place, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Environments for tests: a clock that only sleeping moves, requests that fail on a plan, and their use."""
+"""Environments for tests: a clock that only sleeping moves, steps that fail on a plan; and what goes with them."""
 
 from __future__ import annotations
 
