@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from . import aio
 from .abc import Backend, FileOptions, SnapshotType, Storage, TemporaryPath
-from .blocking import blocking, blocking_context
 from .errors import (
     AbandonedError,
     AccessError,
@@ -38,6 +37,7 @@ from .record import CommitRecord, FileEntry
 from .selection import select
 from .strategies.atomic_rename import AtomicRenameTemporaryPath
 from .strategies.commit_file import CommitFileTemporaryPath
+from .sync import blocking, blocking_context
 
 __all__ = [
     "COMMIT_SUCCESS_FILE",

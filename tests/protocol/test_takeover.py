@@ -416,7 +416,7 @@ async def test_the_discarded_record_of_a_live_cleaner_is_a_conflict(place: Place
 
 async def renewed(place: Place, times: int) -> None:
     with anyio.fail_after(60):  # or else it would hang
-        while place.record.lease.renewals < times:  # noqa: ASYNC110 - only the store knows
+        while place.record.lease.renewals < times:
             await anyio.sleep(0.01)
 
 
