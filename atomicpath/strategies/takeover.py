@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 
 from atomicpath.abc import Content, Entry, Storage
 from atomicpath.guarantees import Guarantee
+from atomicpath.layout import COMMIT_SUCCESS_FILE
 from atomicpath.liveness import proof_of_life
 from atomicpath.location import Location
-from atomicpath.record import CommitRecord, DecidedBy, State
+from atomicpath.record import CommitRecord, DecidedBy, State, token_in_marker
 
-from .held import already_committed, held, is_committed
+from .held import already_committed, held, is_committed, read_marker
 from .register import Register
 
 __all__ = ["take_over"]
@@ -47,6 +48,9 @@ async def take_over(
     async def left_behind(entry: Entry) -> bool:
         if there.direct:
             return True  # only ever with unsafe_takeover: the user says that all of it is the old attempt's
+        if entry.name == COMMIT_SUCCESS_FILE:  # may have been overwritten, and then has no owner
+            marker = await read_marker(storage, final)
+            return marker is None or token_in_marker(marker) is not None
         found = await storage.stat(final.child(entry.name).path)
         return found is None or bool(found.owner)
 
