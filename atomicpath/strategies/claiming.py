@@ -15,7 +15,7 @@ from atomicpath.location import Location
 from atomicpath.record import CommitRecord, DecidedBy, State, token_in_marker
 from atomicpath.tasks import both
 
-from .clearing import clear
+from .clearing import clear, is_an_attempts
 from .held import already_committed, foreign, held, is_committed, read_marker
 from .register import Register
 
@@ -83,8 +83,7 @@ async def _take_over(
     async def left_behind(entry: Entry) -> bool:
         if there.direct:
             return True  # only ever with unsafe_takeover: the user says that all of it is the old attempt's
-        found = await storage.stat(final.child(entry.name).path)
-        return found is None or bool(found.owner)
+        return await is_an_attempts(storage, final, entry)
 
     conditional = Guarantee.CONDITIONAL_DELETE in guarantees
     try:

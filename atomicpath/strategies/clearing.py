@@ -6,14 +6,15 @@ from collections.abc import Awaitable, Callable
 
 from atomicpath.abc import Entry, StaleVersionError, Storage
 from atomicpath.errors import ConflictError
-from atomicpath.layout import RECORD_FILE
+from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE
 from atomicpath.location import Location
+from atomicpath.record import token_in_marker
 from atomicpath.tasks import for_each
 
-from .held import foreign
+from .held import foreign, read_marker
 from .register import Register
 
-__all__ = ["clear"]
+__all__ = ["clear", "is_an_attempts"]
 
 _AT_ONCE = 16
 _PASSES = 5
@@ -44,6 +45,15 @@ async def clear(
     raise ConflictError(
         f"{final} cannot be cleared: somebody keeps writing there. Stop it, or commit under another name"
     )
+
+
+async def is_an_attempts(storage: Storage, final: Location, entry: Entry) -> bool:
+    """Whether a file below `final` is provably of an attempt, this or an earlier one; also if it has gone again."""
+    if entry.name == COMMIT_SUCCESS_FILE:  # may have been written twice, and then does not tell its owner
+        marker = await read_marker(storage, final)
+        return marker is None or token_in_marker(marker) is not None
+    found = await storage.stat(final.child(entry.name).path)
+    return found is None or bool(found.owner)
 
 
 async def _delete(

@@ -48,7 +48,7 @@ from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, 
 
 from .begin import expect_directory, ready, refuse
 from .claiming import claim
-from .clearing import clear
+from .clearing import clear, is_an_attempts
 from .held import foreign, read_marker, taken
 from .register import MarkerRegister, RecordRegister, Register
 
@@ -72,6 +72,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         self._register: Register | None = None
         self._added: dict[str, FileEntry | None] = {}
         self._hold: Hold | None = None
+        self._alone = False  # whether all that was at the final path is gone, and what is there now is of this attempt
         self._over = False
 
     @classmethod
@@ -127,6 +128,7 @@ class CommitFileTemporaryPath(TemporaryPath):
                 guarantees=self._guarantees,
                 unsafe=self.options.unsafe_takeover,
             )
+            self._alone = True
             register.keep_alive()
         except BaseException as error:
             if not isinstance(error, AtomicPathError):
@@ -307,7 +309,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         if record.state is not State.WRITING:
             raise await taken(self._storage, self._final)
         register.record, register.version, register.held, self._token = record, seen.version, True, record.token
-        self._register = register
+        self._register, self._alone = register, True
         return register
 
     # the end
@@ -316,10 +318,14 @@ class CommitFileTemporaryPath(TemporaryPath):
         try:
             await clear(self._storage, self._final, register, is_ours=self._is_mine, conditional=self._has(_DELETE))
         except ConflictError as error:
+            if not self._alone:
+                raise  # of a take-over cut short: the record stays, discarded, so that the next attempt can go on
             _LOG.warning("what this attempt wrote is deleted, but not all: %s", error)
 
     async def _is_mine(self, entry: Entry) -> bool:
-        return self.options.direct or entry.name in self._added
+        if self.options.direct and self._alone:
+            return True
+        return entry.name in self._added or await is_an_attempts(self._storage, self._final, entry)
 
     async def _remove_directory(self) -> None:
         doomed = self._final.at(temporary_of(self._final.path, self._token) + DISCARDED_SUFFIX)

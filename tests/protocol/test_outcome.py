@@ -79,12 +79,20 @@ def assert_committed(objects: dict[str, bytes]) -> None:
 
 @pytest.mark.parametrize("which", ALL_WRITES)
 async def test_won_but_412_after_own_retry(
-    which: str, source: Path, url: str, retrying: dict[str, Any], proxy: Proxy, truth: Truth
+    which: str,
+    source: Path,
+    url: str,
+    retrying: dict[str, Any],
+    proxy: Proxy,
+    truth: Truth,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     proxy.rules.append(Rule(match=ALL_WRITES[which], action=drop_reply))
     await put(source, url, retrying)
     assert proxy.rules[0].times == 0
     assert proxy.count(ALL_WRITES[which]) == 2  # the client's own retry, which the server refused
+    assert proxy.count(swaps_to("writing")) == 0  # nor did it take itself over
+    assert not [record for record in caplog.records if record.name == "atomicpath"]
     assert_committed(truth())
 
 

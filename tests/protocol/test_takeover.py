@@ -401,6 +401,19 @@ async def test_the_discarded_record_of_a_dead_cleaner_is_taken_over_at_once(plac
     assert_new(place, new._token)
 
 
+async def test_the_marker_a_dead_remover_left_is_ours_however_it_was_written(place: Place, tmp_path: Path) -> None:
+    old = place.attempt()
+    await old.create()
+    await commit(old, tmp_path)
+    await place.storage.write(place.path(MARKER), place.files()[MARKER])  # as after a retry: without its owner
+    await place.rewrite(state=State.DISCARDED)
+    new = place.attempt()
+    await new.create()
+    assert set(place.files()) == {RECORD}
+    await commit(new, tmp_path)
+    assert_new(place, new._token)
+
+
 async def test_the_discarded_record_of_a_live_cleaner_is_a_conflict(place: Place) -> None:
     old = place.attempt()
     await old.create()
