@@ -8,14 +8,13 @@ the medians are compared. Every way is called as a training script calls it, fro
 - raw: the system calls of the rename protocol with the same syncs, nothing else: mkdir, flock, the record,
   the record again and the marker, fsync of both and of the directory, rename, fsync of the parent.
 - atomicpath: `with atomicpath.commit(path): pass`, and once more with `durable=False`.
-- Orbax: `AtomicRenameTemporaryPath.create` and `finalize` by `asyncio.run`, which sync nothing. Left out if
-  it is not installed: pip install orbax-checkpoint.
+- Orbax: `AtomicRenameTemporaryPath.create` and `finalize`, which sync nothing, each run as its own blocking
+  `Checkpointer` does. Left out if it is not installed: pip install orbax-checkpoint.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import fcntl
 import logging
 import os
@@ -64,17 +63,18 @@ def orbax() -> Callable[[str], None] | None:
     """Orbax's create and finalize, or None if it is not installed."""
     try:
         from etils import epath
+        from orbax.checkpoint._src import asyncio_utils
         from orbax.checkpoint._src.path import atomicity
     except ImportError:
         return None
     logging.getLogger("absl").setLevel(logging.ERROR)
 
-    async def both(path: str) -> None:
+    def both(path: str) -> None:
         temporary = atomicity.AtomicRenameTemporaryPath.from_final(epath.Path(path))
-        await temporary.create()
-        await temporary.finalize()
+        asyncio_utils.run_sync(temporary.create())
+        asyncio_utils.run_sync(temporary.finalize())
 
-    return lambda path: asyncio.run(both(path))
+    return both
 
 
 def main() -> None:
