@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-import anyio
 from upath import UPath
 
 from .abc import AttemptOptions, FileOptions, TemporaryPath
+from .environment import need_event_loop, shielded
 from .errors import AtomicPathError, CommitError, GuaranteeError, OutcomeUnknownError, ValidationError
 from .guarantees import NONE, Guarantee, Profile, check
 from .layout import is_temporary
@@ -22,6 +22,7 @@ from .progress import progress_bar
 from .record import JSONValue, check_metadata
 from .selection import select
 from .staging import Progress, Staging, files_of, upload
+from .strategies.atomic_rename import AtomicRenameTemporaryPath
 
 __all__ = ["CommitOptions", "Writing", "put"]
 
@@ -71,10 +72,12 @@ class Writing:
         """Create the attempt; where to write. `source`: the files are already somewhere on this host."""
         if self._begun:
             raise CommitError(f"this commit of {self.location} was entered before: call commit() again for another")
-        self._begun = True
         options = self._options
         direct = self._storage.is_local or (options.direct and not source)
         strategy, profile = await self._strategy()
+        if strategy is not AtomicRenameTemporaryPath or not self._storage.is_local:
+            need_event_loop()  # any other may wait for what it likes
+        self._begun = True
         temporary = strategy.from_final(self.location.upath, file_options=options.file_options)
         temporary.configure(
             AttemptOptions(
@@ -129,7 +132,7 @@ class Writing:
         """Give up after the block failed: never raises, so that the block's own error is what is seen."""
         if os.getpid() != self._pid:
             return  # a forked child leaves the block: the attempt is its parent's
-        with anyio.CancelScope(shield=True):
+        with shielded():
             temporary, self._temporary = self._temporary, None
             if temporary is not None:
                 try:
@@ -161,7 +164,7 @@ class Writing:
     async def _unstage(self) -> None:
         staging, self._staging = self._staging, None
         if staging is not None:
-            with anyio.CancelScope(shield=True):
+            with shielded():
                 await staging.remove()
 
 

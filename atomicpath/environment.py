@@ -17,10 +17,23 @@ from typing import ParamSpec, TypeVar
 import anyio
 import anyio.to_thread
 
-__all__ = ["Environment", "current", "in_this_thread", "use"]
+__all__ = [
+    "Environment",
+    "EventLoopNeeded",
+    "current",
+    "in_this_thread",
+    "need_event_loop",
+    "shielded",
+    "use",
+    "without_event_loop",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class EventLoopNeeded(Exception):  # noqa: N818 - a request to the blocking face, not an error
+    """What was asked for needs an event loop, and nothing has been done yet."""
 
 
 class Environment:
@@ -43,7 +56,10 @@ class Environment:
 
     async def sleep(self, seconds: float) -> None:
         """Wait, cancellably."""
-        await anyio.sleep(seconds)
+        if _alone.get():
+            time.sleep(seconds)  # noqa: ASYNC251 - there is no loop to block
+        else:
+            await anyio.sleep(seconds)
 
     def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Make one system call."""
@@ -65,6 +81,7 @@ class Environment:
 
 _current: ContextVar[Environment] = ContextVar("atomicpath_environment")
 _inline: ContextVar[bool] = ContextVar("atomicpath_inline", default=False)
+_alone: ContextVar[bool] = ContextVar("atomicpath_alone", default=False)
 _REAL = Environment()
 
 
@@ -91,3 +108,30 @@ def in_this_thread() -> Iterator[None]:
         yield
     finally:
         _inline.reset(token)
+
+
+@contextmanager
+def without_event_loop() -> Iterator[None]:
+    """For a block that drives a coroutine by hand: steps run in the calling thread, and nothing can be waited for."""
+    token = _alone.set(True)
+    try:
+        with in_this_thread():
+            yield
+    finally:
+        _alone.reset(token)
+
+
+def need_event_loop() -> None:
+    """Said before the first thing that cannot be done without one; EventLoopNeeded where there is none."""
+    if _alone.get():
+        raise EventLoopNeeded
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Let the block end, whoever cancels; without an event loop nobody can."""
+    if _alone.get():
+        yield
+    else:
+        with anyio.CancelScope(shield=True):
+            yield

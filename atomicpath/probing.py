@@ -14,9 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-import anyio
-
 from .abc import Declaration, StaleVersionError, Storage
+from .environment import shielded
 from .errors import AccessError, AtomicPathError, GuaranteeError, ValidationError
 from .guarantees import NONE, Guarantee, Profile
 from .layout import PROBE_PREFIX
@@ -100,7 +99,7 @@ async def _probe(
                 findings.observed |= guarantee
                 findings.evidence[guarantee] = _SUCCESS[guarantee]
         finally:
-            with anyio.CancelScope(shield=True):
+            with shielded():
                 await _clean(storage, place.path)
         findings.tried |= guarantee
 

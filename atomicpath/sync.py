@@ -19,7 +19,7 @@ import anyio.lowlevel
 from upath import UPath
 
 from .aio import Committing
-from .environment import current, in_this_thread, use
+from .environment import EventLoopNeeded, current, in_this_thread, use, without_event_loop
 
 __all__ = ["BlockingCommit", "blocking", "blocking_context"]
 
@@ -56,7 +56,7 @@ class BlockingCommit:
 
     def __init__(self, committing: Committing) -> None:
         self._committing = committing
-        self._run = _run if committing.is_local else _beside
+        self._alone = committing.is_local
 
     def __enter__(self) -> Path | UPath:
         try:
@@ -74,6 +74,16 @@ class BlockingCommit:
             self._abandon(interrupt)
             raise
 
+    def _run(self, main: Callable[[], Coroutine[object, object, T]]) -> T:
+        if not self._committing.is_local:
+            return _beside(main)
+        if self._alone and not _in_event_loop():
+            try:
+                return _alone(main)
+            except EventLoopNeeded:
+                self._alone = False
+        return _run(main)
+
     def _abandon(self, interrupt: KeyboardInterrupt) -> None:
         """An interrupt may come right before the work begins or after it has ended: then nobody else gives up.
 
@@ -85,6 +95,51 @@ class BlockingCommit:
 def _run(main: Callable[[], Coroutine[object, object, T]]) -> T:
     """In this thread, or beside it where an event loop is running here already."""
     return _beside(main) if _in_event_loop() else _here(main)
+
+
+def _alone(main: Callable[[], Coroutine[object, object, T]]) -> T:
+    """Without any event loop, which would cost as much as a whole commit to a disk: no step of one ever waits.
+
+    Ctrl-C is noted and raised when the steps are done; a second one breaks into them.
+    """
+    noted: list[bool] = []
+    error: BaseException | None = None
+    value: list[T] = []
+
+    def note(*_: object) -> None:
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(True)
+
+    with _on_interrupt(note):
+        try:
+            with without_event_loop():
+                main().send(None)
+        except StopIteration as end:
+            value.append(end.value)
+        except BaseException as raised:  # noqa: BLE001 - raised again below
+            error = raised
+        else:
+            error = RuntimeError("a step of a local commit waited for something: this is a mistake in atomicpath")
+    if noted and not isinstance(error, EventLoopNeeded):
+        raise KeyboardInterrupt from error
+    if error is not None:
+        raise error
+    return value[0]
+
+
+@contextmanager
+def _on_interrupt(handler: Callable[..., object]) -> Iterator[None]:
+    """Have Ctrl-C call `handler` for the block, where it would else raise KeyboardInterrupt."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _here(main: Callable[[], Coroutine[object, object, T]]) -> T:
@@ -126,7 +181,8 @@ class _Beside(Generic[T]):
     def result(self) -> T:
         interrupt: BaseException | None = None
         ended = cancelled = False
-        with self._interrupts():
+        # only noted, however often it is pressed: raised here, it would let go of the other thread
+        with _on_interrupt(lambda *_: self._events.put(_INTERRUPT)):
             self._thread.start()
             while not ended:
                 try:
@@ -142,19 +198,6 @@ class _Beside(Generic[T]):
         if self._error is not None:
             raise self._error
         return self._value[0]
-
-    @contextmanager
-    def _interrupts(self) -> Iterator[None]:
-        """Have Ctrl-C only noted, however often it is pressed: raised here, it would let go of the other thread."""
-        main = threading.current_thread() is threading.main_thread()
-        if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-            yield
-            return
-        signal.signal(signal.SIGINT, lambda *_: self._events.put(_INTERRUPT))
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _work(self) -> None:
         try:

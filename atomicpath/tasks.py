@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import anyio
 
+from .environment import need_event_loop
+
 __all__ = ["both", "for_each"]
 
 T = TypeVar("T")
@@ -21,6 +23,7 @@ async def for_each(items: Iterable[T], function: Callable[[T], Awaitable[R]], *,
     work = list(items)
     if len(work) == 1:
         return [await function(work[0])]
+    need_event_loop()
     results: dict[int, R] = {}
     limiter = anyio.Semaphore(at_once)
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 import logging
 from typing import Self
 
-import anyio
 from upath import UPath
 
 from atomicpath.abc import FileOptions, Hold, SnapshotType, TemporaryPath
+from atomicpath.environment import shielded
 from atomicpath.errors import (
     AbandonedError,
     AtomicPathError,
@@ -146,7 +146,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         except BaseException as error:
             await self._give_up(error, f"{self._final} was not committed")
             raise
-        with anyio.CancelScope(shield=True):
+        with shielded():
             await self._publish()
 
     async def discard(self) -> None:
@@ -177,7 +177,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
 
     async def _give_up(self, error: BaseException, what: str) -> None:
         """Discard after an error, and put an error of the storage in our own words."""
-        with anyio.CancelScope(shield=True):
+        with shielded():
             await self.discard()
         if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
             kind = AbandonedError if isinstance(error, FileNotFoundError) else CommitError

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 
-import anyio
-
 from atomicpath.abc import Content, Entry, Storage
+from atomicpath.environment import shielded
 from atomicpath.errors import AlreadyCommittedError, ConflictError
 from atomicpath.guarantees import Guarantee
 from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, is_unfinished
@@ -58,7 +57,7 @@ async def _withdrawn(
     storage: Storage, final: Location, register: Register, names: tuple[str, ...]
 ) -> AlreadyCommittedError | ConflictError:
     """Something foreign is there: take our record away again, nothing else, and say what was found."""
-    with anyio.CancelScope(shield=True):
+    with shielded():
         await register.free()
     marker = await read_marker(storage, final) if COMMIT_SUCCESS_FILE in names else None
     if marker is not None and token_in_marker(marker) is None:
@@ -89,7 +88,7 @@ async def _take_over(
     try:
         await clear(storage, final, register, is_ours=left_behind, conditional=conditional)
     except ConflictError:
-        with anyio.CancelScope(shield=True):
+        with shielded():
             await register.free()
         raise
     return True

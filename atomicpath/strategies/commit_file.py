@@ -18,10 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-import anyio
 from upath import UPath
 
 from atomicpath.abc import Entry, FileOptions, Hold, SnapshotType, StaleVersionError, TemporaryPath
+from atomicpath.environment import shielded
 from atomicpath.errors import (
     AbandonedError,
     AlreadyCommittedError,
@@ -179,7 +179,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             files=files,
             place=fingerprint(self._token, self._final.place),
         )
-        with anyio.CancelScope(shield=True):
+        with shielded():
             await self._commit(register, committed)
 
     async def discard(self) -> None:
@@ -334,7 +334,7 @@ class CommitFileTemporaryPath(TemporaryPath):
 
     async def _give_up(self, error: BaseException, what: str) -> None:
         """Discard after an error, and put an error of the storage in our own words."""
-        with anyio.CancelScope(shield=True):
+        with shielded():
             await self.discard()
         if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
             raise CommitError(f"{what}: {error}; the attempt was discarded") from error
