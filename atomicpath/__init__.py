@@ -37,7 +37,8 @@ from .record import CommitRecord, FileEntry
 from .selection import select
 from .strategies.atomic_rename import AtomicRenameTemporaryPath
 from .strategies.commit_file import CommitFileTemporaryPath
-from .sync import blocking, blocking_context
+from .sync import blocking as _blocking
+from .sync import blocking_context as _blocking_context
 
 __all__ = [
     "COMMIT_SUCCESS_FILE",
@@ -85,15 +86,15 @@ __all__ = [
     "verify",
 ]
 
-commit = blocking_context(aio.commit)
-put = blocking(aio.put, interruptible=True)
-get = blocking(aio.get, interruptible=True)
-resolve = blocking(aio.resolve)
-is_committed = blocking(aio.is_committed)
-read_record = blocking(aio.read_record)
-committed = blocking(aio.committed)
-latest = blocking(aio.latest)
-attempts = blocking(aio.attempts)
-verify = blocking(aio.verify)
-profile = blocking(aio.profile)
-explain = blocking(aio.explain)
+commit = _blocking_context(aio.commit)
+put = _blocking(aio.put, interruptible=True)
+get = _blocking(aio.get, interruptible=True)
+resolve = _blocking(aio.resolve)
+is_committed = _blocking(aio.is_committed)
+read_record = _blocking(aio.read_record)
+committed = _blocking(aio.committed)
+latest = _blocking(aio.latest)
+attempts = _blocking(aio.attempts)
+verify = _blocking(aio.verify)
+profile = _blocking(aio.profile)
+explain = _blocking(aio.explain)

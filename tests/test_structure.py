@@ -147,7 +147,7 @@ def test_all_is_sorted_complete_and_there() -> None:
     assert all(hasattr(atomicpath, name) for name in names)
     public = {name for name in vars(atomicpath) if not name.startswith("_")}
     modules = {found.name for found in pkgutil.iter_modules(atomicpath.__path__)}
-    assert public - modules - {"blocking_context", "annotations"} <= set(names)
+    assert public - modules - {"annotations"} <= set(names)
 
 
 def test_every_other_module_lists_its_public_names_sorted() -> None:
