@@ -190,10 +190,11 @@ class CommitFileTemporaryPath(TemporaryPath):
         try:
             await register.rest()
             await register.discard()
-            if self._storage.is_local:
+            if self._alone and self._storage.is_local:
                 await self._remove_directory()
             else:
-                await self._clear_own(register)
+                if self._alone or register.inherits:  # else nothing but the record can be ours
+                    await self._clear_own(register)
                 await register.free()
         except (AbandonedError, AlreadyCommittedError) as error:
             _LOG.debug("nothing to discard: %s", error)

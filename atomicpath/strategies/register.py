@@ -44,6 +44,8 @@ class Register(abc.ABC):
         self.version: str | None = None
         self.held = False
         """Whether the record is ours, as far as we know: then it is also ours to give up."""
+        self.inherits = False
+        """Whether it was another attempt's, whose files may be there still."""
 
     async def claim(self) -> Content | None:
         """Create the record. None: it is ours; else what is in the way."""
@@ -152,7 +154,7 @@ class RecordRegister(Register):
         self._renewing: threading.Thread | None = None
 
     async def take(self, seen: Content) -> bool:
-        self.version = seen.version
+        self.version, self.inherits = seen.version, True
         try:
             await self._move(self.record)  # rule *register*: moved before anything of the old attempt is deleted
         except AbandonedError:
@@ -276,7 +278,7 @@ class MarkerRegister(Register):
 
     async def take(self, seen: Content) -> bool:  # noqa: ARG002 - nothing here can be conditional on it
         self.version = await self._storage.write(self.path, self.record.encode())  # only ever for unsafe_takeover
-        self.held = True
+        self.held = self.inherits = True
         return True
 
     async def commit(self, committed: CommitRecord) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import inspect
 import json
@@ -475,6 +476,26 @@ def test_verify_of_what_was_never_committed_is_an_error(root: Root) -> None:
 
 
 # B9
+
+
+class _Blind(Environment):
+    """A disk whose directories cannot be read."""
+
+    def call(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if getattr(function, "__name__", "") == "_scan":
+            raise OSError(errno.EIO, "as the test asked")
+        return super().call(function, *args, **kwargs)
+
+
+def test_foreign_files_that_could_not_be_seen_are_left_alone(local: LocalRoot) -> None:
+    local.write("step_1/notes", b"mine")
+    with (
+        use(_Blind()),
+        pytest.raises(atomicpath.CommitError, match="as the test asked"),
+        atomicpath.commit(local / "step_1", temporary_path_class=atomicpath.CommitFileTemporaryPath),
+    ):
+        pytest.fail("it began")
+    assert local.raw("step_1") == {"notes": b"mine"}
 
 
 def test_what_is_incomplete_is_skipped_loudly(root: Root, caplog: pytest.LogCaptureFixture) -> None:

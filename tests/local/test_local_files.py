@@ -129,7 +129,9 @@ async def test_a_public_file_and_its_name_are_synced_in_that_order(
     assert world.calls.index("fsync") < publishing < len(world.calls) - 1 - world.calls[::-1].index("fsync")
 
 
-async def test_a_private_file_costs_four_calls_and_is_cut_only_if_it_was_longer(storage: LocalStorage, world, tmp_path: Path) -> None:
+async def test_a_private_file_costs_four_calls_and_is_cut_only_if_it_was_longer(
+    storage: LocalStorage, world, tmp_path: Path
+) -> None:
     await storage.write(f"{tmp_path}/a", b"data", private=True)
     world.calls.clear()
     await storage.write(f"{tmp_path}/a", b"longer", private=True)
