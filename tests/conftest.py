@@ -1,4 +1,4 @@
-"""What every test shares: each asynchronous one runs on asyncio and on trio; a server that speaks S3."""
+"""What every test shares: both event loops, a server that speaks S3, and a client that looks past our code."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
 
-_MOTO = """
+from tests.proxy import Proxy
+
+_SERVER = """
 import sys
 from moto.server import ThreadedMotoServer
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -27,14 +31,23 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture(scope="session")
-def moto() -> Iterator[str]:
-    """The endpoint of a moto server in a process of its own: it changes botocore in the one it runs in."""
+@pytest.fixture(scope="session", autouse=True)
+def _no_ambient_configuration() -> Iterator[None]:
+    """Whatever the developer's own account is, no test knows it."""
     kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("AWS_")}
     os.environ.update(AWS_DEFAULT_REGION="us-east-1", AWS_EC2_METADATA_DISABLED="true")
     os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
+    yield
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ.update(kept)
+
+
+@pytest.fixture(scope="session")
+def server(_no_ambient_configuration: None) -> Iterator[str]:
+    """The endpoint of a moto server in a process of its own: it changes botocore in the one it runs in."""
     with subprocess.Popen(
-        [sys.executable, "-c", _MOTO],
+        [sys.executable, "-c", _SERVER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -44,29 +57,56 @@ def moto() -> Iterator[str]:
         yield f"http://127.0.0.1:{int(process.stdout.readline())}"
         assert process.stdin is not None
         process.stdin.close()
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        del os.environ[name]
-    os.environ.update(kept)
+
+
+@pytest.fixture(scope="session")
+def raw(server: str) -> Iterator[Any]:
+    """boto's own client, directly to the server."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=server,
+        aws_access_key_id="key",
+        aws_secret_access_key="secret",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+    yield client
+    client.close()
 
 
 @pytest.fixture
-def s3_options(moto: str) -> dict[str, Any]:
-    """Storage options for that server."""
-    return {"endpoint_url": moto, "key": "key", "secret": "secret"}
+def bucket(raw: Any) -> str:
+    """An empty bucket of the test's own."""
+    name = f"b-{uuid.uuid4().hex[:12]}"
+    raw.create_bucket(Bucket=name)
+    return name
 
 
 @pytest.fixture
-def s3_root(moto: str) -> Iterator[tuple[str, Callable[[], dict[str, bytes]]]]:
-    """A prefix in a bucket of its own, and a look at every object of it past our code."""
-    boto3 = pytest.importorskip("boto3", reason="needs boto3")
-    client = boto3.client("s3", endpoint_url=moto, aws_access_key_id="key", aws_secret_access_key="secret")
-    bucket = f"b-{uuid.uuid4().hex[:12]}"
-    client.create_bucket(Bucket=bucket)
+def proxy(server: str) -> Iterator[Proxy]:
+    """Between the client and the server, and wrong on request."""
+    with Proxy(server) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def truth(raw: Any, bucket: str) -> Callable[[], dict[str, bytes]]:
+    """Every object of the bucket, as the server has it."""
 
     def look() -> dict[str, bytes]:
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        pages = raw.get_paginator("list_objects_v2").paginate(Bucket=bucket)
         keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
-        return {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+        return {key: raw.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
 
-    yield f"s3://{bucket}/run", look
-    client.close()
+    return look
+
+
+@pytest.fixture
+def s3_options(server: str) -> dict[str, Any]:
+    """Storage options for the server itself."""
+    return {"endpoint_url": server, "key": "key", "secret": "secret"}
+
+
+@pytest.fixture
+def s3_root(bucket: str, truth: Callable[[], dict[str, bytes]]) -> tuple[str, Callable[[], dict[str, bytes]]]:
+    """A prefix in a bucket of its own, and a look at every object of it."""
+    return f"s3://{bucket}/run", truth

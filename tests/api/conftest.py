@@ -23,15 +23,6 @@ from atomicpath.layout import PROBE_PREFIX
 
 SECRET = "s3cr3t-d0-n0t-sh0w"
 
-_SERVER = """
-import sys
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-print(server.get_host_and_port()[1], flush=True)
-sys.stdin.read()
-"""
-
 
 class Root(abc.ABC):
     """A place to publish in. `raw`, `write` and `delete` go past the code under test; names are relative."""
@@ -127,36 +118,6 @@ class S3Root(Root):
 
     def delete(self, name: str) -> None:
         self.client.delete_object(Bucket=self.bucket, Key=f"{self.top}/{name}")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _no_ambient_configuration() -> Iterator[None]:
-    """Whatever the developer's own account is, no test knows it."""
-    kept = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    for name in kept:
-        del os.environ[name]
-    os.environ.update(AWS_DEFAULT_REGION="us-east-1", AWS_EC2_METADATA_DISABLED="true")
-    os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
-    yield
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        del os.environ[name]
-    os.environ.update(kept)
-
-
-@pytest.fixture(scope="session")
-def server(_no_ambient_configuration: None) -> Iterator[str]:
-    # a process of its own: moto changes botocore in the one it runs in
-    with subprocess.Popen(
-        [sys.executable, "-c", _SERVER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        assert process.stdin is not None
-        process.stdin.close()
 
 
 @pytest.fixture(scope="session")
