@@ -17,12 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import boto3
 from rich.console import Console
 from rich.table import Table
 
 import atomicpath
 
 TRAIN = Path(__file__).with_name("train.py")
+SERVER = Path(__file__).with_name("s3_server.py")
 KILL_AT = 200  # the step whose save is interrupted
 PATIENCE = 120  # seconds for any one run
 
@@ -110,7 +112,11 @@ def tell(target: str, out: str, reference: str) -> Story:
 def embedded_s3() -> Iterator[str]:
     """moto's S3 on loopback, with one bucket; its URL."""
     server = subprocess.Popen(
-        [sys.executable, "-c", SERVER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, str(SERVER)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     try:
         if server.stdout is None:
@@ -122,26 +128,11 @@ def embedded_s3() -> Iterator[str]:
             "AWS_SECRET_ACCESS_KEY": "demo",
             "AWS_DEFAULT_REGION": "us-east-1",
         }
+        boto3.client("s3").create_bucket(Bucket="checkpoints")
         yield "s3://checkpoints"
     finally:
         server.kill()
         server.wait()
-
-
-SERVER = """
-import boto3, contextlib, io, time
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-with contextlib.redirect_stdout(io.StringIO()):
-    server.start()
-host, port = server.get_host_and_port()
-url = f"http://{host}:{port}"
-keys = dict(aws_access_key_id="demo", aws_secret_access_key="demo", region_name="us-east-1")
-boto3.client("s3", endpoint_url=url, **keys).create_bucket(Bucket="checkpoints")
-print(url, flush=True)
-while True:
-    time.sleep(3600)
-"""
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -15,14 +16,7 @@ from botocore.config import Config
 
 from tests.proxy import Proxy
 
-_SERVER = """
-import sys
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-print(server.get_host_and_port()[1], flush=True)
-sys.stdin.read()
-"""
+_SERVER = Path(__file__).parents[1] / "examples" / "s3_server.py"
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -45,16 +39,16 @@ def _no_ambient_configuration() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def server(_no_ambient_configuration: None) -> Iterator[str]:
-    """The endpoint of a moto server in a process of its own: it changes botocore in the one it runs in."""
+    """The endpoint of moto's S3, in a process of its own: it changes botocore in the one it runs in."""
     with subprocess.Popen(
-        [sys.executable, "-c", _SERVER],
+        [sys.executable, str(_SERVER)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     ) as process:
         assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        yield process.stdout.readline().strip()
         assert process.stdin is not None
         process.stdin.close()
 
