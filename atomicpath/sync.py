@@ -7,7 +7,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -129,7 +129,7 @@ def _alone(main: Callable[[], Coroutine[object, object, T]]) -> T:
 
 
 @contextmanager
-def _on_interrupt(handler: Callable[..., object]) -> Iterator[None]:
+def _on_interrupt(handler: Callable[..., object]) -> Generator[None]:
     """Have Ctrl-C call `handler` for the block, where it would else raise KeyboardInterrupt."""
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
