@@ -15,6 +15,7 @@ import pytest
 from botocore.config import Config
 
 from tests.proxy import Proxy
+from tests.roots import LocalRoot, MemoryRoot, Root, S3Root
 
 _SERVER = Path(__file__).parents[1] / "examples" / "s3_server.py"
 
@@ -104,3 +105,29 @@ def s3_options(server: str) -> dict[str, Any]:
 def s3_root(bucket: str, truth: Callable[[], dict[str, bytes]]) -> tuple[str, Callable[[], dict[str, bytes]]]:
     """A prefix in a bucket of its own, and a look at every object of it."""
     return f"s3://{bucket}/run", truth
+
+
+# A place of the test's own on every backend: `place` is the one that the test's parameter names.
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest) -> Root:
+    """`@pytest.mark.parametrize("place", ["local", "moto"], indirect=True)`"""
+    found: Root = request.getfixturevalue(f"{request.param}_place")
+    return found
+
+
+@pytest.fixture
+def local_place(tmp_path: Path) -> LocalRoot:
+    (tmp_path / "place").mkdir()
+    return LocalRoot(tmp_path / "place")
+
+
+@pytest.fixture
+def memory_place() -> MemoryRoot:
+    return MemoryRoot()
+
+
+@pytest.fixture
+def moto_place(raw: Any, bucket: str, server: str) -> S3Root:
+    return S3Root(raw, bucket, server)

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import atomicpath
+from atomicpath.testing import Place
 from tests.processes import CONTEXT, FILES, Child, Killer, commit_files, content_of, known, race
 
 FULL = os.environ.get("ATOMICPATH_FULL") == "1"
 PROCESSES = 8
-Look = Callable[[], dict[str, bytes]]
 
 
 def run_race(url: str, rounds: int, *, inside: bool, **options: Any) -> list[int]:
@@ -36,7 +36,7 @@ def run_race(url: str, rounds: int, *, inside: bool, **options: Any) -> list[int
     return winners
 
 
-def check(url: str, winners: list[int], storage_options: dict[str, Any] | None = None) -> None:
+def check(url: str, winners: list[int], storage_options: Mapping[str, object] | None = None) -> None:
     """Every round's directory is that of its winner."""
     for number, winner in enumerate(winners):
         step = f"{url}/step_{number}"
@@ -71,35 +71,33 @@ def test_of_eight_processes_that_write_in_place_exactly_one_wins_each_round(tmp_
     assert {path.name for path in root.iterdir()} == {f"step_{number}" for number in range(rounds)}, "nothing beside"
 
 
-def test_of_eight_processes_on_s3_exactly_one_wins_each_round(
-    s3_root: tuple[str, Look], s3_options: dict[str, Any], tmp_path: Path
-) -> None:
+STORES = ["moto"]
+
+
+@pytest.mark.parametrize("place", STORES, indirect=True)
+def test_of_eight_processes_on_a_store_exactly_one_wins_each_round(place: Place, tmp_path: Path) -> None:
     rounds = 50 if FULL else 8
-    url, look = s3_root
-    atomicpath.profile(f"{url}/any", storage_options=s3_options)  # so that they need not probe
-    winners = run_race(url, rounds, inside=False, storage_options=s3_options, staging_dir=str(tmp_path))
-    check(url, winners, s3_options)
-    check_nothing_beside(look, rounds)
+    options = {"storage_options": place.storage_options, "staging_dir": str(tmp_path)}
+    atomicpath.profile(place / "any", storage_options=place.storage_options)  # so that they need not probe
+    winners = run_race(place.url, rounds, inside=False, **options)
+    check(place.url, winners, place.storage_options)
+    check_nothing_beside(place, rounds)
     assert [*tmp_path.iterdir()] == []
 
 
-def test_of_eight_restarted_jobs_exactly_one_takes_over(
-    s3_root: tuple[str, Look], s3_options: dict[str, Any], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("place", STORES, indirect=True)
+def test_of_eight_restarted_jobs_exactly_one_takes_over(place: Place, tmp_path: Path) -> None:
     rounds = 50 if FULL else 8
-    url, look = s3_root
-    atomicpath.profile(f"{url}/any", storage_options=s3_options)
-    options = {"storage_options": s3_options, "staging_dir": str(tmp_path)}
+    options = {"storage_options": place.storage_options, "staging_dir": str(tmp_path)}
+    atomicpath.profile(place / "any", storage_options=place.storage_options)
     for number in range(rounds):
         killer = Killer(of="request", at=4)  # every file is there, the commit was not sent
-        assert Child(commit_files, f"{url}/step_{number}", "killed", killer, known(), **options).result() is None
-    winners = run_race(url, rounds, inside=False, **options)
-    check(url, winners, s3_options)
-    check_nothing_beside(look, rounds)
+        assert Child(commit_files, place / f"step_{number}", "killed", killer, known(), **options).result() is None
+    winners = run_race(place.url, rounds, inside=False, **options)
+    check(place.url, winners, place.storage_options)
+    check_nothing_beside(place, rounds)
 
 
-def check_nothing_beside(look: Look, rounds: int) -> None:
+def check_nothing_beside(place: Place, rounds: int) -> None:
     names = {*FILES, "commit_record.json", "commit_success.txt"}
-    assert {key.partition("/")[2] for key in look()} == {
-        f"step_{number}/{name}" for number in range(rounds) for name in names
-    }
+    assert set(place.read_all()) == {f"step_{number}/{name}" for number in range(rounds) for name in names}

@@ -9,9 +9,9 @@ import anyio
 
 from atomicpath.abc import Entry, Environment
 from atomicpath.errors import BackendError
+from atomicpath.storage import Source, bodies
 
 from .names import split
-from .source import Source, bodies
 
 __all__ = ["PART", "TOKEN", "Asks", "Reply", "create_in_parts", "upload_parts", "version_of"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from atomicpath.errors import ValidationError
+from atomicpath.storage import flaw_of_key, unusable
 
 __all__ = ["DIRECTORY_BYTES", "KEY_BYTES", "is_directory_bucket", "join", "split"]
 
@@ -20,22 +20,10 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")  # what botocore lets 
 def split(path: str, *, longest: int = KEY_BYTES) -> tuple[str, str]:
     """Bucket and key of a path, "" for a bucket itself; ValidationError says why there can be no such object."""
     bucket, _, key = path.partition("/")
-    reason = None
     if not _BUCKET.fullmatch(bucket):
-        reason = f"{bucket!r} is no bucket's name (for an access point, use its alias)"
-    elif key and any(part in ("", ".", "..") for part in key.split("/")):
-        reason = "its key has an empty part, '.' or '..' in it, which other tools do not keep apart"
-    else:
-        try:
-            size = len(key.encode())
-        except UnicodeEncodeError:
-            reason = "its key is not valid Unicode"
-        else:
-            if size > longest:
-                reason = f"its key is {size} bytes long, {longest} are possible"
-    if reason:
-        shown = path if len(path) <= 80 else f"{path[:77]}..."
-        raise ValidationError(f"s3://{shown} cannot be used: {reason}".encode(errors="backslashreplace").decode())
+        raise unusable(f"s3://{path}", f"{bucket!r} is no bucket's name (for an access point, use its alias)")
+    if key and (flaw := flaw_of_key(key, longest=longest)):
+        raise unusable(f"s3://{path}", flaw)
     return bucket, key
 
 

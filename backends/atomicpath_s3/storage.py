@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 from urllib.parse import urlsplit
@@ -16,12 +13,11 @@ import anyio
 from atomicpath.abc import Content, Declaration, Entry, Environment
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import Guarantee
-from atomicpath.storage import AsyncFilesystem, FsspecStorage, opener
+from atomicpath.storage import AsyncFilesystem, FsspecStorage, Source, age_of, bodies, check_length, opener, receive
 
 from .errors import answers
 from .multipart import PART, TOKEN, Reply, create_in_parts, upload_parts, version_of
 from .names import is_directory_bucket, split
-from .source import Source, bodies
 
 __all__ = ["S3Storage", "open_s3"]
 
@@ -109,15 +105,12 @@ class S3Storage(FsspecStorage[S3Filesystem]):
 
     async def download(self, path: str, target: Path) -> Entry:
         bucket, key = split(path)
-        file = await self.environment.step(target.open, "xb")
-        try:
+
+        async def fetch(file: BinaryIO) -> Reply:
             with answers(path):
-                reply = await self.request(self._fetch, bucket, key, file)
-            await self.environment.step(file.close)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self.environment.step(_drop, file, target)
-            raise
+                return await self.request(self._fetch, bucket, key, file)
+
+        reply = await receive(self.environment, target, fetch)
         return Entry(name="", size=reply["ContentLength"], version=version_of(reply))
 
     async def stat(self, path: str) -> Entry | None:
@@ -221,7 +214,7 @@ class S3Storage(FsspecStorage[S3Filesystem]):
         body = reply["Body"]
         async with body:
             data: bytes = await body.read()
-        _check_length(reply, len(data))
+        check_length(len(data), reply["ContentLength"])
         return reply, data
 
     async def _fetch(self, bucket: str, key: str, file: BinaryIO) -> Reply:
@@ -232,7 +225,7 @@ class S3Storage(FsspecStorage[S3Filesystem]):
             while chunk := await _chunk(body):
                 await self.filesystem.loop.run_in_executor(None, file.write, chunk)
                 size += len(chunk)
-        _check_length(reply, size)
+        check_length(size, reply["ContentLength"])
         return reply
 
 
@@ -251,21 +244,5 @@ async def _chunk(body: Any) -> bytes:
     return b"".join(pieces)
 
 
-def _check_length(reply: Reply, size: int) -> None:
-    if size != reply["ContentLength"]:
-        raise OSError(errno.EIO, f"the reply ended after {size} of {reply['ContentLength']} bytes")
-
-
-def _drop(file: BinaryIO, target: Path) -> None:
-    with suppress(OSError):  # a full disk fails again at closing
-        file.close()
-    with suppress(OSError):
-        target.unlink()
-
-
 def _age(reply: Reply) -> float | None:
-    told = reply["ResponseMetadata"]["HTTPHeaders"].get("date")
-    written: datetime | None = reply.get("LastModified")
-    if not told or written is None:
-        return None
-    return max((parsedate_to_datetime(told) - written).total_seconds(), 0.0)
+    return age_of(reply.get("LastModified"), reply["ResponseMetadata"]["HTTPHeaders"].get("date"))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import abc
 import logging
 import os
-import shutil
 import subprocess
 import sys
 import uuid
@@ -14,110 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import fsspec
 import pytest
 from botocore.config import Config
 
 from atomicpath.environment import Environment, use
 from atomicpath.layout import PROBE_PREFIX
-
-SECRET = "s3cr3t-d0-n0t-sh0w"
-
-
-class Root(abc.ABC):
-    """A place to publish in. `raw`, `write` and `delete` go past the code under test; names are relative."""
-
-    kind: str
-    url: str
-    options: dict[str, object]
-
-    def __truediv__(self, name: str) -> str:
-        return f"{self.url}/{name}"
-
-    @abc.abstractmethod
-    def raw(self, below: str = "") -> dict[str, bytes]:
-        """Every file below a name: relative name → content."""
-
-    @abc.abstractmethod
-    def write(self, name: str, data: bytes) -> None:
-        """Store a file, whatever is there."""
-
-    @abc.abstractmethod
-    def delete(self, name: str) -> None:
-        """Delete a file."""
-
-    def copy(self, source: str, target: str) -> None:
-        """What `cp -r` does."""
-        for name, data in self.raw(source).items():
-            self.write(f"{target}/{name}", data)
-
-    def names(self) -> list[str]:
-        """The first components of all that is stored, and of empty directories where there are any."""
-        return sorted({name.partition("/")[0] for name in self.raw()})
-
-
-class LocalRoot(Root):
-    kind = "local"
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.url, self.options = path, str(path), {}
-
-    def raw(self, below: str = "") -> dict[str, bytes]:
-        top = self.path / below
-        return {str(p.relative_to(top)): p.read_bytes() for p in sorted(top.rglob("*")) if p.is_file()}
-
-    def write(self, name: str, data: bytes) -> None:
-        (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-        (self.path / name).write_bytes(data)
-
-    def delete(self, name: str) -> None:
-        (self.path / name).unlink()
-
-    def copy(self, source: str, target: str) -> None:
-        shutil.copytree(self.path / source, self.path / target)
-
-    def names(self) -> list[str]:
-        return sorted(os.listdir(self.path))
-
-
-class MemoryRoot(Root):
-    kind = "memory"
-
-    def __init__(self) -> None:
-        self.top = f"/{uuid.uuid4().hex}"
-        self.url, self.options = f"memory:/{self.top}", {}
-        self.fs = fsspec.filesystem("memory")
-
-    def raw(self, below: str = "") -> dict[str, bytes]:
-        prefix = f"{self.top}/{below}".rstrip("/") + "/"
-        return {k[len(prefix) :]: f.getvalue() for k, f in sorted(self.fs.store.items()) if k.startswith(prefix)}
-
-    def write(self, name: str, data: bytes) -> None:
-        self.fs.pipe_file(f"{self.top}/{name}", data)
-
-    def delete(self, name: str) -> None:
-        self.fs.rm_file(f"{self.top}/{name}")
-
-
-class S3Root(Root):
-    kind = "s3"
-
-    def __init__(self, client: Any, bucket: str, endpoint: str) -> None:
-        self.client, self.bucket, self.top = client, bucket, uuid.uuid4().hex
-        self.url = f"s3://{bucket}/{self.top}"
-        self.options = {"endpoint_url": endpoint, "key": "key", "secret": SECRET}
-
-    def raw(self, below: str = "") -> dict[str, bytes]:
-        prefix = f"{self.top}/{below}".rstrip("/") + "/"
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
-        keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
-        return {key[len(prefix) :]: self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read() for key in keys}
-
-    def write(self, name: str, data: bytes) -> None:
-        self.client.put_object(Bucket=self.bucket, Key=f"{self.top}/{name}", Body=data)
-
-    def delete(self, name: str) -> None:
-        self.client.delete_object(Bucket=self.bucket, Key=f"{self.top}/{name}")
+from tests.roots import SECRET, LocalRoot, MemoryRoot, Root, S3Root
 
 
 @pytest.fixture(scope="session")

@@ -25,8 +25,7 @@ from atomicpath.layout import temporary_of
 from atomicpath.location import locate
 from atomicpath.record import CommitRecord
 from atomicpath.registry import _entry_points, _load
-
-from .conftest import SECRET, LocalRoot, MemoryRoot, Root, S3Root
+from tests.roots import SECRET, LocalRoot, MemoryRoot, Root, S3Root
 
 ONCE = {"config_kwargs": {"retries": {"total_max_attempts": 1}, "connect_timeout": 2, "read_timeout": 2}}
 
@@ -164,7 +163,7 @@ def test_dots_in_a_store_s_path(url: str, tmp_path: Path, quiet: None) -> None:
 
 def test_a_file_where_a_directory_is_expected(root: Root, tmp_path: Path) -> None:
     root.write("file", b"mine")
-    options: dict[str, Any] = {"storage_options": root.options}
+    options: dict[str, Any] = {"storage_options": root.storage_options}
     (tmp_path / "made").mkdir()
     if root.kind == "local":
         with pytest.raises(atomicpath.ConflictError, match=r"\(a file\).*move it away"):
@@ -180,22 +179,22 @@ def test_a_file_where_a_directory_is_expected(root: Root, tmp_path: Path) -> Non
     assert not atomicpath.is_committed(root / "file/below", **options)
     with pytest.raises(atomicpath.NotCommittedError, match="file is there"):
         atomicpath.resolve(root / "file", **options)
-    assert root.raw() == {"file": b"mine"}
+    assert root.read_all() == {"file": b"mine"}
 
 
 def test_a_final_path_that_exists_uncommitted_and_foreign(root: Root, tmp_path: Path) -> None:
     root.write("step_1/notes", b"mine")
     (tmp_path / "made").mkdir()
     for call in (
-        lambda: _commit(root / "step_1", storage_options=root.options),
-        lambda: _commit(root / "step_1", storage_options=root.options, direct=True),
-        lambda: atomicpath.put(tmp_path / "made", root / "step_1", storage_options=root.options),
+        lambda: _commit(root / "step_1", storage_options=root.storage_options),
+        lambda: _commit(root / "step_1", storage_options=root.storage_options, direct=True),
+        lambda: atomicpath.put(tmp_path / "made", root / "step_1", storage_options=root.storage_options),
     ):
         with pytest.raises(atomicpath.ConflictError, match=r"move.*away, or commit under another name"):
             call()
-    assert root.raw() == {"step_1/notes": b"mine"}
+    assert root.read_all() == {"step_1/notes": b"mine"}
     with pytest.raises(atomicpath.NotCommittedError, match="neither a commit record nor a marker"):
-        atomicpath.resolve(root / "step_1", storage_options=root.options)
+        atomicpath.resolve(root / "step_1", storage_options=root.storage_options)
 
 
 def test_a_dangling_link_at_the_final_path_is_left_alone(local: LocalRoot) -> None:
@@ -209,23 +208,23 @@ def test_a_dangling_link_at_the_final_path_is_left_alone(local: LocalRoot) -> No
 def test_a_final_path_below_a_temporary_one(root: Root) -> None:
     for name in (temporary_of("step_1", "ffff"), f"{temporary_of('step_1', 'ffff')}/step_2"):
         with pytest.raises(atomicpath.ValidationError, match=r"below a temporary path.*use another"):
-            atomicpath.commit(root / name, storage_options=root.options)  # before it is entered
+            atomicpath.commit(root / name, storage_options=root.storage_options)  # before it is entered
         strategy = atomicpath.AtomicRenameTemporaryPath
         if root.kind != "local":
             strategy = atomicpath.CommitFileTemporaryPath
-        options: dict[str, Any] = root.options
+        options: dict[str, Any] = root.storage_options
         with pytest.raises(atomicpath.ValidationError, match=r"below a temporary path.*use another"):
             anyio.run(strategy.from_final(UPath(root / name, **options)).create)
-    assert root.raw() == {}
+    assert root.read_all() == {}
 
 
 # records
 
 
 def _published(root: Root) -> dict[str, Any]:
-    with atomicpath.commit(root / "step_1", storage_options=root.options) as path:
+    with atomicpath.commit(root / "step_1", storage_options=root.storage_options) as path:
         (path / "x").write_bytes(b"1")
-    found: dict[str, Any] = json.loads(root.raw("step_1")["commit_record.json"])
+    found: dict[str, Any] = json.loads(root.read_all("step_1")["commit_record.json"])
     return found
 
 
@@ -256,8 +255,8 @@ _DAMAGES: dict[str, Callable[[dict[str, Any]], bytes]] = {
 def test_a_record_that_cannot_be_used(root: Root, damage: str, tmp_path: Path) -> None:
     record = _published(root)
     root.write("step_1/commit_record.json", _DAMAGES[damage](record))
-    before = root.raw()
-    location, options = root / "step_1", {"storage_options": root.options}
+    before = root.read_all()
+    location, options = root / "step_1", {"storage_options": root.storage_options}
     for call in (
         lambda: atomicpath.resolve(location, **options),
         lambda: atomicpath.read_record(location, **options),
@@ -274,7 +273,7 @@ def test_a_record_that_cannot_be_used(root: Root, damage: str, tmp_path: Path) -
             assert "pip install -U atomicpath" in str(raised.value)
     assert atomicpath.latest(root.url, **options) is None
     assert not atomicpath.is_committed(location, **options)
-    assert root.raw() == before
+    assert root.read_all() == before
     assert not (tmp_path / "copy").exists()
 
 
@@ -294,10 +293,10 @@ def test_a_directory_ten_thousand_deep_on_a_disk(local: LocalRoot, strategy: Any
 def test_a_directory_ten_thousand_deep_is_not_put(store: Root, tmp_path: Path, staging: Path) -> None:
     with (
         pytest.raises(atomicpath.ValidationError, match="shorten its path"),
-        atomicpath.commit(store / "step_1", storage_options=store.options, staging_dir=staging) as path,
+        atomicpath.commit(store / "step_1", storage_options=store.storage_options, staging_dir=staging) as path,
     ):
         _dig(path, 10_000)
-    assert store.raw() == {}
+    assert store.read_all() == {}
     assert list(staging.iterdir()) == []
 
 
@@ -321,27 +320,27 @@ def test_a_name_too_long_for_a_disk(local: LocalRoot, length: int) -> None:
 
 
 def test_a_name_too_long_for_a_store(s3: S3Root, tmp_path: Path) -> None:
-    for call in _every(s3 / ("a" * 5000), tmp_path, storage_options=s3.options):
+    for call in _every(s3 / ("a" * 5000), tmp_path, storage_options=s3.storage_options):
         with pytest.raises(atomicpath.ValidationError, match="bytes long"):
             call()
-    assert s3.raw() == {}
+    assert s3.read_all() == {}
 
 
 @pytest.mark.parametrize("name", ["commit_record.json", "commit_success.txt", "back\\slash"])
 def test_a_reserved_or_impossible_name_in_a_staged_block(store: Root, name: str) -> None:
     with (
         pytest.raises(atomicpath.ValidationError, match="cannot be the name of a file"),
-        atomicpath.commit(store / "step_1", storage_options=store.options) as path,
+        atomicpath.commit(store / "step_1", storage_options=store.storage_options) as path,
     ):
         (path / name).write_bytes(b"mine")
-    assert store.raw() == {}
+    assert store.read_all() == {}
 
 
 def test_a_reserved_name_below_the_top_is_an_ordinary_one(root: Root) -> None:
-    with atomicpath.commit(root / "step_1", storage_options=root.options) as path:
+    with atomicpath.commit(root / "step_1", storage_options=root.storage_options) as path:
         (path / "a").mkdir()
         (path / "a" / "commit_record.json").write_bytes(b"mine")
-    assert [f.name for f in atomicpath.read_record(root / "step_1", storage_options=root.options).files] == [
+    assert [f.name for f in atomicpath.read_record(root / "step_1", storage_options=root.storage_options).files] == [
         "a/commit_record.json"
     ]
 
@@ -351,7 +350,7 @@ def test_a_reserved_name_below_the_top_is_an_ordinary_one(root: Root) -> None:
 def test_a_link_or_fifo_in_the_block(root: Root, kind: str, strategy: Any) -> None:
     with (
         pytest.raises(atomicpath.ValidationError, match=r"'a/odd'.*[Pp]ut a file in its place"),
-        atomicpath.commit(root / "step_1", storage_options=root.options, temporary_path_class=strategy) as path,
+        atomicpath.commit(root / "step_1", storage_options=root.storage_options, temporary_path_class=strategy) as path,
     ):
         (path / "a").mkdir()
         if kind == "link":
@@ -367,20 +366,20 @@ def test_a_link_or_fifo_in_the_block(root: Root, kind: str, strategy: Any) -> No
 def test_a_mode_on_a_store_and_checksums_of_what_is_written_directly(store: Root) -> None:
     mode = atomicpath.FileOptions(path_permission_mode=0o750)
     with pytest.raises(atomicpath.GuaranteeError, match="Leave it out"):
-        _commit(store / "step_1", storage_options=store.options, file_options=mode)
+        _commit(store / "step_1", storage_options=store.storage_options, file_options=mode)
     with (
         pytest.raises(atomicpath.ValidationError, match=r"use staging \(direct=False\)"),
-        atomicpath.commit(store / "step_1", storage_options=store.options, direct=True, checksums=True) as path,
+        atomicpath.commit(store / "step_1", storage_options=store.storage_options, direct=True, checksums=True) as path,
     ):
         (path / "x").write_bytes(b"1")
-    assert store.raw() == {}
+    assert store.read_all() == {}
 
 
 @pytest.mark.parametrize("metadata", [{"a": object()}, {"a": float("nan")}, {"a": b"x"}, [1], {"a": {1, 2}}])
 def test_metadata_that_json_cannot_hold(root: Root, metadata: Any) -> None:
     with pytest.raises(atomicpath.ValidationError, match="JSON"):
-        _commit(root / "step_1", storage_options=root.options, metadata=metadata)
-    assert root.raw() == {}
+        _commit(root / "step_1", storage_options=root.storage_options, metadata=metadata)
+    assert root.read_all() == {}
 
 
 # access
@@ -428,7 +427,7 @@ def _bow_to_permissions() -> None:
 def test_permissions_that_do_not_allow_it(local: LocalRoot, call: str, mode: int) -> None:
     with atomicpath.commit(local / "done") as path:
         (path / "x").write_bytes(b"1")
-    before = local.raw()
+    before = local.read_all()
     local.path.chmod(mode)
     try:
         done = subprocess.run(
@@ -447,7 +446,7 @@ def test_permissions_that_do_not_allow_it(local: LocalRoot, call: str, mode: int
     assert kind in ("AccessError", "ValidationError"), (kind, message)
     assert is_permission == (kind == "AccessError")
     assert "check the permissions" in message or "not a directory" in message or "Make it readable" in message
-    assert local.raw() == before
+    assert local.read_all() == before
     assert not Path("/tmp/never").exists()
 
 
@@ -515,20 +514,20 @@ def test_credentials_that_are_wrong(
 
 
 def test_no_credentials_at_all(s3: S3Root) -> None:
-    options = {"endpoint_url": s3.options["endpoint_url"]}
+    options = {"endpoint_url": s3.storage_options["endpoint_url"]}
     with pytest.raises(atomicpath.AccessError, match=r"no usable credentials|check the credentials"):
         _commit(s3 / "step_1", storage_options=options)
-    assert s3.raw() == {}
+    assert s3.read_all() == {}
 
 
 def test_nothing_that_people_print_shows_the_credentials(s3: S3Root) -> None:
     options = {
-        **s3.options,
+        **s3.storage_options,
         "token": SECRET,
-        "endpoint_url": str(s3.options["endpoint_url"]).replace("//", f"//u:{SECRET}@"),
+        "endpoint_url": str(s3.storage_options["endpoint_url"]).replace("//", f"//u:{SECRET}@"),
     }
     location = locate(s3 / "step_1", options)
-    plain = {**s3.options, "token": SECRET}
+    plain = {**s3.storage_options, "token": SECRET}
     writing = Writing(s3 / "step_1", CommitOptions(storage_options=plain))
     with atomicpath.commit(s3 / "step_1", storage_options=plain) as path:
         (path / "x").write_bytes(b"1")
@@ -548,7 +547,7 @@ def test_nothing_that_people_print_shows_the_credentials(s3: S3Root) -> None:
     for thing in shown:
         assert SECRET not in str(thing), type(thing)
         assert SECRET not in repr(thing), type(thing)
-    for data in s3.raw().values():
+    for data in s3.read_all().values():
         assert SECRET.encode() not in data
 
 
@@ -582,7 +581,7 @@ def test_an_endpoint_that_is_no_url(endpoint: str, tmp_path: Path, quiet: None) 
 
 
 def test_a_bucket_that_does_not_exist(s3: S3Root, tmp_path: Path) -> None:
-    options = {"storage_options": s3.options}
+    options = {"storage_options": s3.storage_options}
     url = "s3://no-such-bucket-here/run/step_1"
     with pytest.raises(atomicpath.ValidationError, match="the bucket does not exist: create it first"):
         _commit(url, **options)
@@ -596,10 +595,10 @@ def test_a_bucket_that_does_not_exist(s3: S3Root, tmp_path: Path) -> None:
 
 def test_get_into_the_committed_directory_itself(local: LocalRoot) -> None:
     _published(local)
-    before = local.raw()
+    before = local.read_all()
     with pytest.raises(atomicpath.ValidationError, match="use another place"):
         atomicpath.get(local / "step_1", local / "step_1/copy")
-    assert local.raw() == before
+    assert local.read_all() == before
 
 
 def test_get_of_names_that_this_disk_cannot_hold(memory: MemoryRoot, tmp_path: Path) -> None:

@@ -13,17 +13,16 @@ import pytest
 
 import atomicpath
 from atomicpath.location import PathLike
-
-from .conftest import LocalRoot, MemoryRoot, Root, S3Root
+from tests.roots import LocalRoot, MemoryRoot, Root, S3Root
 
 
 def _write(root: Root, name: str = "step_1", **options: Any) -> None:
-    with atomicpath.commit(root / name, storage_options=root.options, **options) as path:
+    with atomicpath.commit(root / name, storage_options=root.storage_options, **options) as path:
         (path / "x").write_bytes(b"1")
 
 
 def _is_there(root: Root, name: str = "step_1") -> bool:
-    return atomicpath.is_committed(root / name, storage_options=root.options)
+    return atomicpath.is_committed(root / name, storage_options=root.storage_options)
 
 
 _SCRIPT = """
@@ -36,7 +35,7 @@ print(atomicpath.is_committed(url, storage_options=options), atomicpath.verify(u
 
 
 def test_from_a_plain_script_which_ends_by_itself_and_says_nothing(root: Root, python: Any) -> None:
-    done = python(_SCRIPT, root / "step_1", repr(root.options))
+    done = python(_SCRIPT, root / "step_1", repr(root.storage_options))
     assert (done.returncode, done.stdout, done.stderr) == (0, "True True\n", "")
     if root.kind != "memory":
         assert _is_there(root)
@@ -109,9 +108,9 @@ status = os.waitpid(child, 0)[1]
 write("step_3")
 sys.exit(os.waitstatus_to_exitcode(status))
 """
-    done = python(script, root.url, repr(root.options))
+    done = python(script, root.url, repr(root.storage_options))
     assert done.returncode == 0, done.stderr
-    names = [commit.name for commit in atomicpath.committed(root.url, storage_options=root.options)]
+    names = [commit.name for commit in atomicpath.committed(root.url, storage_options=root.storage_options)]
     assert names == ["step_1", "step_2", "step_3"]
 
 
@@ -141,10 +140,10 @@ if child == 0:
     os._exit(9)
 print(os.waitstatus_to_exitcode(status))
 """
-    done = python(script, root / "step_1", repr(root.options), leaves)
+    done = python(script, root / "step_1", repr(root.storage_options), leaves)
     assert (done.returncode, done.stdout) == (0, "7\n"), done.stderr
-    assert atomicpath.verify(root / "step_1", storage_options=root.options).ok
-    assert root.raw("step_1")["x"] == b"1"
+    assert atomicpath.verify(root / "step_1", storage_options=root.storage_options).ok
+    assert root.read_all("step_1")["x"] == b"1"
     assert root.names() == ["step_1"]
 
 
@@ -164,20 +163,20 @@ def test_many_threads_at_once(root: Root) -> None:
     for thread in threads:
         thread.join()
     assert errors == []
-    found = atomicpath.committed(root.url, storage_options=root.options)
+    found = atomicpath.committed(root.url, storage_options=root.storage_options)
     assert [commit.step for commit in found] == list(range(12))
 
 
 async def test_many_tasks_at_once(root: Root) -> None:
     async def write(number: int) -> None:
-        async with atomicpath.aio.commit(root / f"step_{number}", storage_options=root.options) as path:
+        async with atomicpath.aio.commit(root / f"step_{number}", storage_options=root.storage_options) as path:
             (path / "x").write_bytes(b"1")
             await anyio.lowlevel.checkpoint()
 
     async with anyio.create_task_group() as group:
         for number in range(12):
             group.start_soon(write, number)
-    assert len(await atomicpath.aio.committed(root.url, storage_options=root.options)) == 12
+    assert len(await atomicpath.aio.committed(root.url, storage_options=root.storage_options)) == 12
 
 
 # ways out of the block
@@ -195,7 +194,7 @@ def test_whatever_the_block_raises_comes_out_as_it_was_and_nothing_is_visible(
     raised = error("the first")
     with (
         pytest.raises(error) as caught,
-        atomicpath.commit(root / "step_1", storage_options=root.options, direct=direct) as path,
+        atomicpath.commit(root / "step_1", storage_options=root.storage_options, direct=direct) as path,
     ):
         (path / "x").write_bytes(b"1")
         raise raised
@@ -208,7 +207,7 @@ def test_whatever_the_block_raises_comes_out_as_it_was_and_nothing_is_visible(
 
 def test_a_generator_that_is_closed_inside_the_block_leaves_nothing(root: Root) -> None:
     def generate() -> Iterator[int]:
-        with atomicpath.commit(root / "step_1", storage_options=root.options) as path:
+        with atomicpath.commit(root / "step_1", storage_options=root.storage_options) as path:
             (path / "x").write_bytes(b"1")
             yield 1
             yield 2
@@ -221,7 +220,7 @@ def test_a_generator_that_is_closed_inside_the_block_leaves_nothing(root: Root) 
 
 def test_a_return_out_of_the_block_commits(root: Root) -> None:
     def write() -> int:
-        with atomicpath.commit(root / "step_1", storage_options=root.options) as path:
+        with atomicpath.commit(root / "step_1", storage_options=root.storage_options) as path:
             (path / "x").write_bytes(b"1")
             return 5
 
@@ -246,7 +245,7 @@ def test_exception_in_cleanup_masks_the_first_error(local: LocalRoot, caplog: py
 
 @pytest.mark.parametrize("nested", [True, False])
 def test_entering_a_commit_twice_is_an_error_and_the_first_goes_on(root: Root, nested: bool) -> None:
-    committing = atomicpath.commit(root / "step_1", storage_options=root.options)
+    committing = atomicpath.commit(root / "step_1", storage_options=root.storage_options)
     with committing as path:
         (path / "x").write_bytes(b"1")
         if nested:
@@ -255,22 +254,22 @@ def test_entering_a_commit_twice_is_an_error_and_the_first_goes_on(root: Root, n
     if not nested:
         with pytest.raises(atomicpath.CommitError, match="entered before"), committing:
             pytest.fail("entered")
-    assert root.raw("step_1")["x"] == b"1"
+    assert root.read_all("step_1")["x"] == b"1"
     assert root.names() == ["step_1"]
 
 
 def test_a_commit_never_entered_does_nothing(root: Root) -> None:
-    committing = atomicpath.commit(root / "step_1", storage_options=root.options)
+    committing = atomicpath.commit(root / "step_1", storage_options=root.storage_options)
     del committing
-    assert root.raw() == {}
-    ended = atomicpath.commit(root / "step_1", storage_options=root.options)
+    assert root.read_all() == {}
+    ended = atomicpath.commit(root / "step_1", storage_options=root.storage_options)
     with pytest.raises(atomicpath.CommitError, match="never begun"):
         ended.__exit__(None, None, None)
-    assert root.raw() == {}
+    assert root.read_all() == {}
 
 
 def test_the_block_may_end_in_another_thread_than_it_began(root: Root) -> None:
-    committing = atomicpath.commit(root / "step_1", storage_options=root.options)
+    committing = atomicpath.commit(root / "step_1", storage_options=root.storage_options)
     path = committing.__enter__()
     (path / "x").write_bytes(b"1")
     thread = threading.Thread(target=committing.__exit__, args=(None, None, None))
@@ -302,14 +301,14 @@ except KeyboardInterrupt:
     print("interrupted")
 print([thread.name for thread in threading.enumerate() if thread.name == "atomicpath"], os.listdir(staging))
 """
-    done = python(script, s3 / "step_1", repr(s3.options), local.url, str(times))
+    done = python(script, s3 / "step_1", repr(s3.storage_options), local.url, str(times))
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("interrupted\n")
     assert done.stdout.endswith("[] []\n")
     if not _is_there(s3):
-        assert s3.raw() == {}
+        assert s3.read_all() == {}
     else:
-        assert atomicpath.verify(s3 / "step_1", storage_options=s3.options).ok
+        assert atomicpath.verify(s3 / "step_1", storage_options=s3.storage_options).ok
 
 
 @pytest.mark.parametrize("make", [str, Path, "upath"])
@@ -327,7 +326,7 @@ def test_every_kind_of_path_is_taken(local: LocalRoot, make: Any) -> None:
 def test_the_options_of_a_upath_are_used(s3: S3Root) -> None:
     from upath import UPath
 
-    options: dict[str, Any] = s3.options
+    options: dict[str, Any] = s3.storage_options
     url = UPath(s3 / "step_1", **options)
     with atomicpath.commit(url) as path:
         (path / "x").write_bytes(b"1")
@@ -360,7 +359,7 @@ except KeyboardInterrupt:
     print("interrupted")
 print([thread.name for thread in threading.enumerate()], os.listdir(staging))
 """
-    done = python(script, s3 / "step_1", repr(s3.options), local.url)
+    done = python(script, s3 / "step_1", repr(s3.storage_options), local.url)
     assert done.returncode == 0, done.stderr
     assert "interrupted\n" in done.stdout
     assert "'atomicpath'" not in done.stdout
@@ -386,12 +385,12 @@ async def test_a_claim_cancelled_after_it_reached_the_store_is_discarded(store: 
             return found
 
         async def _look(self) -> None:
-            if not scope.cancel_called and "step_1/commit_record.json" in store.raw():
+            if not scope.cancel_called and "step_1/commit_record.json" in store.read_all():
                 scope.cancel()
                 await anyio.lowlevel.checkpoint()
 
     with use(Cancelling()), scope:
-        async with atomicpath.aio.commit(store / "step_1", storage_options=store.options):
+        async with atomicpath.aio.commit(store / "step_1", storage_options=store.storage_options):
             pytest.fail("entered")
     assert scope.cancelled_caught
-    assert store.raw() == {}
+    assert store.read_all() == {}

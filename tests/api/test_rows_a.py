@@ -23,8 +23,9 @@ from atomicpath import (
     TemporaryPath,
 )
 from atomicpath.layout import temporary_of
+from tests.roots import LocalRoot, MemoryRoot, Root
 
-from .conftest import Counting, LocalRoot, MemoryRoot, Root
+from .conftest import Counting
 
 STRATEGIES = [AtomicRenameTemporaryPath, CommitFileTemporaryPath]
 strategies = pytest.mark.parametrize("strategy", STRATEGIES)
@@ -96,7 +97,7 @@ class Thoughtful(AtomicRenameTemporaryPath):
 
 
 def _at(root: Root, name: str) -> UPath:
-    options: dict[str, Any] = root.options
+    options: dict[str, Any] = root.storage_options
     path: UPath = UPath(root / name, **options)
     return path
 
@@ -130,7 +131,7 @@ def test_get_is_stable_and_nothing_is_asked_of_the_world_before_create(
     assert str(attempt.get_final()) == str(_at(root, "step_1"))
     strategy.from_temporary(attempt.get())
     assert world.asked == []
-    assert root.raw() == {}
+    assert root.read_all() == {}
 
 
 async def test_the_path_that_create_returns_is_the_one_get_told_before(root: Root) -> None:
@@ -140,8 +141,8 @@ async def test_the_path_that_create_returns_is_the_one_get_told_before(root: Roo
     assert await attempt.create() == told == attempt.get()
     (told / "x").write_bytes(b"1")
     await attempt.finalize()
-    assert await atomicpath.aio.is_committed(root / "step_1", storage_options=root.options)
-    assert root.raw("step_1")["x"] == b"1"
+    assert await atomicpath.aio.is_committed(root / "step_1", storage_options=root.storage_options)
+    assert root.read_all("step_1")["x"] == b"1"
 
 
 def test_a_users_own_strategy_can_be_handed_in(local: LocalRoot) -> None:
@@ -170,7 +171,7 @@ def test_a_users_own_strategy_is_discarded_when_the_block_raises(local: LocalRoo
 def test_a_users_refinement_of_ours_can_be_handed_in(local: LocalRoot) -> None:
     with atomicpath.commit(local / "step_1", temporary_path_class=Thoughtful) as path:
         (path / "x").write_bytes(b"1")
-    assert local.raw("step_1")["x"] == b"1"
+    assert local.read_all("step_1")["x"] == b"1"
     assert local.names() == ["step_1"]
 
 
@@ -205,7 +206,7 @@ async def test_an_attempt_created_by_another_object_is_recovered_and_finalized(
     assert second.get() == first.get()
     assert second.get_final() == first.get_final() == _at(local, "step_1")
     await second.finalize()
-    assert local.raw("step_1")["x"] == b"1"
+    assert local.read_all("step_1")["x"] == b"1"
     assert (await atomicpath.aio.verify(local / "step_1")).ok
 
 
@@ -215,7 +216,7 @@ async def test_an_attempt_on_a_store_is_recovered_and_finalized(store: Root) -> 
     token = (await CommitFileTemporaryPath.from_temporary(first.get())._adopt()).record.token
     await CommitFileTemporaryPath.from_temporary(first.get()).finalize()
     await first.discard()  # it is not the first's any more: nothing happens
-    record = await atomicpath.aio.read_record(store / "step_1", storage_options=store.options)
+    record = await atomicpath.aio.read_record(store / "step_1", storage_options=store.storage_options)
     assert (record.token, [file.name for file in record.files]) == (token, ["x"])
 
 
@@ -226,7 +227,7 @@ async def test_create_twice_is_an_error_and_harms_nothing(strategy: type[Tempora
     with pytest.raises(atomicpath.CommitError, match="created before"):
         await attempt.create()
     await attempt.finalize()
-    assert local.raw("step_1")["x"] == b"1"
+    assert local.read_all("step_1")["x"] == b"1"
     with pytest.raises(atomicpath.CommitError, match="created before"):
         await attempt.create()
 
@@ -237,7 +238,7 @@ async def test_finalize_before_create_is_an_error(strategy: type[TemporaryPath],
         strategy = CommitFileTemporaryPath
     with pytest.raises(atomicpath.CommitError, match="call create first"):
         await strategy.from_final(_at(root, "step_1")).finalize()
-    assert root.raw() == {}
+    assert root.read_all() == {}
 
 
 @strategies
@@ -245,10 +246,10 @@ async def test_finalize_twice_is_an_error_and_the_commit_stays(strategy: type[Te
     attempt = strategy.from_final(_at(local, "step_1"))
     (await attempt.create() / "x").write_bytes(b"1")
     await attempt.finalize()
-    before = local.raw()
+    before = local.read_all()
     with pytest.raises(atomicpath.CommitError, match="over"):
         await attempt.finalize()
-    assert local.raw() == before
+    assert local.read_all() == before
 
 
 async def test_discard_can_be_repeated_and_does_nothing_before_create_or_after_finalize(root: Root) -> None:
@@ -259,15 +260,15 @@ async def test_discard_can_be_repeated_and_does_nothing_before_create_or_after_f
     (await given_up.create() / "x").write_bytes(b"1")
     await given_up.discard()
     await given_up.discard()
-    assert root.raw() == {}
+    assert root.read_all() == {}
     with pytest.raises(atomicpath.CommitError, match="over"):
         await given_up.finalize()
     done = strategy.from_final(_at(root, "step_2"))
     await done.create()
     await done.finalize()
-    before = root.raw()
+    before = root.read_all()
     await done.discard()
-    assert root.raw() == before
+    assert root.read_all() == before
     assert root.names() == ["step_2"]
 
 
@@ -309,7 +310,7 @@ def test_empty_dir_target_silently_replaced(local: LocalRoot) -> None:
     ):
         (local.path / "step_2").mkdir()
     assert local.names() == ["step_1", "step_2"]
-    assert local.raw() == {}
+    assert local.read_all() == {}
 
 
 # A3
@@ -324,11 +325,11 @@ async def test_the_commit_file_strategy_writes_in_place_and_the_marker_comes_las
     path = await attempt.create()
     assert str(path) == str(_at(root, "step_1"))
     (path / "x").write_bytes(b"1")
-    assert set(root.raw("step_1")) == {"x", "commit_record.json"}
-    assert not await atomicpath.aio.is_committed(root / "step_1", storage_options=root.options)
+    assert set(root.read_all("step_1")) == {"x", "commit_record.json"}
+    assert not await atomicpath.aio.is_committed(root / "step_1", storage_options=root.storage_options)
     await attempt.finalize()
-    assert set(root.raw("step_1")) == {"x", "commit_record.json", atomicpath.COMMIT_SUCCESS_FILE}
-    assert await atomicpath.aio.is_committed(root / "step_1", storage_options=root.options)
+    assert set(root.read_all("step_1")) == {"x", "commit_record.json", atomicpath.COMMIT_SUCCESS_FILE}
+    assert await atomicpath.aio.is_committed(root / "step_1", storage_options=root.storage_options)
 
 
 @pytest.mark.parametrize("snapshot", list(SnapshotType))
@@ -408,8 +409,8 @@ def test_stale_temp_name_collision(local: LocalRoot, monkeypatch: pytest.MonkeyP
     local.write(f"{temporary_of('step_1', 'ffff')}/x", b"left behind")
     with atomicpath.commit(local / "step_1") as path:
         (path / "x").write_bytes(b"new")
-    assert local.raw("step_1")["x"] == b"new"
-    assert local.raw(temporary_of("step_1", "ffff")) == {"x": b"left behind"}
+    assert local.read_all("step_1")["x"] == b"new"
+    assert local.read_all(temporary_of("step_1", "ffff")) == {"x": b"left behind"}
 
 
 async def test_a_name_that_another_attempt_has_already_is_left_alone(local: LocalRoot) -> None:
@@ -418,7 +419,7 @@ async def test_a_name_that_another_attempt_has_already_is_left_alone(local: Loca
     attempt = AtomicRenameTemporaryPath.from_temporary(_at(local, taken))
     with pytest.raises(atomicpath.CommitError, match="another attempt"):
         await attempt.create()
-    assert local.raw() == {f"{taken}/x": b"live"}
+    assert local.read_all() == {f"{taken}/x": b"live"}
 
 
 def test_a_killed_run_is_continued_by_the_next_one_at_once(root: Root, python: Any) -> None:
@@ -431,13 +432,13 @@ with atomicpath.commit(sys.argv[1], storage_options=eval(sys.argv[2])) as path:
     (path / "half").write_bytes(b"1")
     os._exit(9)
 """
-    assert python(script, root / "step_1", repr(root.options)).returncode == 9
-    assert not atomicpath.is_committed(root / "step_1", storage_options=root.options)
-    left = atomicpath.attempts(root.url, storage_options=root.options)
+    assert python(script, root / "step_1", repr(root.storage_options)).returncode == 9
+    assert not atomicpath.is_committed(root / "step_1", storage_options=root.storage_options)
+    left = atomicpath.attempts(root.url, storage_options=root.storage_options)
     assert [found.alive for found in left] == [False]
-    with atomicpath.commit(root / "step_1", storage_options=root.options) as path:
+    with atomicpath.commit(root / "step_1", storage_options=root.storage_options) as path:
         (path / "x").write_bytes(b"2")
-    assert set(root.raw("step_1")) == {"x", "commit_record.json", "commit_success.txt"}
+    assert set(root.read_all("step_1")) == {"x", "commit_record.json", "commit_success.txt"}
 
 
 # A7
@@ -458,11 +459,13 @@ def test_a_mode_that_cannot_be_honoured_is_refused(store: Root) -> None:
     with (
         pytest.raises(atomicpath.GuaranteeError, match=r"DIRECTORIES.*Leave it out"),
         atomicpath.commit(
-            store / "step_1", storage_options=store.options, file_options=FileOptions(path_permission_mode=0o750)
+            store / "step_1",
+            storage_options=store.storage_options,
+            file_options=FileOptions(path_permission_mode=0o750),
         ),
     ):
         pytest.fail("entered")
-    assert store.raw() == {}
+    assert store.read_all() == {}
 
 
 # A17
@@ -483,12 +486,12 @@ def test_left_to_the_library_the_class_follows_from_the_guarantees(
     kind: str, strategy: str, request: pytest.FixtureRequest
 ) -> None:
     root: Root = request.getfixturevalue(kind)
-    with atomicpath.commit(root / "step_1", storage_options=root.options):
+    with atomicpath.commit(root / "step_1", storage_options=root.storage_options):
         pass
-    assert atomicpath.read_record(root / "step_1", storage_options=root.options).strategy == strategy
-    chosen = atomicpath.explain(root / "step_1", storage_options=root.options).strategy
+    assert atomicpath.read_record(root / "step_1", storage_options=root.storage_options).strategy == strategy
+    chosen = atomicpath.explain(root / "step_1", storage_options=root.storage_options).strategy
     assert chosen in STRATEGIES
-    assert chosen is atomicpath.select(atomicpath.profile(root / "step_1", storage_options=root.options))
+    assert chosen is atomicpath.select(atomicpath.profile(root / "step_1", storage_options=root.storage_options))
 
 
 def test_a_class_whose_needs_are_not_met_is_refused(memory: MemoryRoot) -> None:
@@ -497,14 +500,14 @@ def test_a_class_whose_needs_are_not_met_is_refused(memory: MemoryRoot) -> None:
         atomicpath.commit(memory / "step_1", temporary_path_class=AtomicRenameTemporaryPath),
     ):
         pytest.fail("entered")
-    assert memory.raw() == {}
+    assert memory.read_all() == {}
 
 
 # A18
 
 
 def test_temporary_and_finished_directories_below_a_root_are_told_apart(root: Root) -> None:
-    options = root.options
+    options = root.storage_options
     with atomicpath.commit(root / "step_1", storage_options=options):
         pass
     root.write("logs/events", b"not ours")
@@ -524,7 +527,7 @@ def test_temporary_and_finished_directories_below_a_root_are_told_apart(root: Ro
 def test_a_damaged_attempt_is_listed_too(root: Root) -> None:
     root.write(f"{temporary_of('step_1', 'ffff')}/commit_record.json", b'{"format"')
     root.write("step_2/commit_record.json", b"")
-    found = atomicpath.attempts(root.url, storage_options=root.options)
+    found = atomicpath.attempts(root.url, storage_options=root.storage_options)
     assert [(item.final.name, item.record, item.alive) for item in found] == [
         ("step_1", None, None),
         ("step_2", None, None),

@@ -28,8 +28,7 @@ from atomicpath.layout import temporary_of
 from atomicpath.liveness import proof_of_life
 from atomicpath.record import CommitRecord, State, Writer, marker_of
 from tests.proxy import Proxy, Rule, drop_reply, ignore_conditions, is_, truncate
-
-from .conftest import LocalRoot, MemoryRoot, Root, S3Root
+from tests.roots import LocalRoot, MemoryRoot, Root, S3Root
 
 lookup = importlib.import_module("atomicpath_local.lookup")
 
@@ -51,12 +50,12 @@ class Mounted(Environment):
 @pytest.fixture
 def proxied(s3: S3Root, server: str) -> Iterator[tuple[S3Root, Proxy]]:
     with Proxy(server) as proxy:
-        s3.options = {**s3.options, "endpoint_url": proxy.url}
+        s3.storage_options = {**s3.storage_options, "endpoint_url": proxy.url}
         yield s3, proxy
 
 
 def _publish(root: Root, name: str, files: dict[str, bytes] | None = None, **options: Any) -> None:
-    with atomicpath.commit(root / name, storage_options=root.options, **options) as path:
+    with atomicpath.commit(root / name, storage_options=root.storage_options, **options) as path:
         for file, data in (files or {"x": b"1"}).items():
             (path / file).parent.mkdir(parents=True, exist_ok=True)
             (path / file).write_bytes(data)
@@ -79,21 +78,21 @@ def test_the_same_scheme_has_another_answer_on_another_mount(local: LocalRoot) -
 
 def test_conditional_header_ignored_by_store(proxied: tuple[S3Root, Proxy]) -> None:
     root, proxy = proxied
-    honest = atomicpath.profile(root / "a", storage_options=root.options)
+    honest = atomicpath.profile(root / "a", storage_options=root.storage_options)
     assert Guarantee.EXCLUSIVE_CREATE | Guarantee.COMPARE_AND_SWAP in honest.observed
     root.url = f"{root.url}/elsewhere"  # probed afresh
     proxy.rules.append(Rule(match=lambda request: bool(request.conditions), action=ignore_conditions, times=None))
-    lying = atomicpath.profile(root / "a", storage_options=root.options)
+    lying = atomicpath.profile(root / "a", storage_options=root.storage_options)
     refuted = Guarantee.EXCLUSIVE_CREATE | Guarantee.COMPARE_AND_SWAP | Guarantee.CONDITIONAL_DELETE
     assert refuted in lying.refuted
     assert not refuted & lying.effective
     with pytest.raises(atomicpath.GuaranteeError, match="EXCLUSIVE_CREATE, which was refuted"):
         _publish(root, "a")
-    assert not root.raw()
+    assert not root.read_all()
 
 
 def test_evidence_says_where_every_answer_comes_from(root: Root) -> None:
-    found = atomicpath.explain(root / "a", storage_options=root.options)
+    found = atomicpath.explain(root / "a", storage_options=root.storage_options)
     for member in found.profile.declared | found.profile.observed | found.profile.refuted:
         assert found.profile.evidence[member]
     text = str(found)
@@ -105,13 +104,13 @@ def test_evidence_says_where_every_answer_comes_from(root: Root) -> None:
 
 def test_nothing_is_probed_when_probing_is_turned_off(proxied: tuple[S3Root, Proxy]) -> None:
     root, proxy = proxied
-    found = atomicpath.profile(root / "a", storage_options=root.options, probe=False)
+    found = atomicpath.profile(root / "a", storage_options=root.storage_options, probe=False)
     assert proxy.requests == []
     assert found.effective == Guarantee.ATOMIC_WRITE
     with use(Environment()):
         asserted = atomicpath.explain(
             root / "a",
-            storage_options=root.options,
+            storage_options=root.storage_options,
             probe=False,
             guarantees=Guarantee.EXCLUSIVE_CREATE | Guarantee.LIST_AFTER_WRITE,
         )
@@ -158,7 +157,7 @@ def test_what_was_refuted_cannot_be_asserted(proxied: tuple[S3Root, Proxy]) -> N
     proxy.rules.append(Rule(match=lambda request: bool(request.conditions), action=ignore_conditions, times=None))
     with pytest.raises(atomicpath.GuaranteeError, match="EXCLUSIVE_CREATE, which was refuted"):
         _publish(root, "a", guarantees=atomicpath.CommitFileTemporaryPath.requires)
-    assert not root.raw()
+    assert not root.read_all()
 
 
 def test_arguments_of_rows_to_come_are_refused_honestly(root: Root) -> None:
@@ -170,7 +169,7 @@ def test_arguments_of_rows_to_come_are_refused_honestly(root: Root) -> None:
             _publish(root, "a", **arguments)
     with pytest.raises(atomicpath.ValidationError, match="checkpoint_metadata_store"):
         atomicpath.CommitFileTemporaryPath.from_final(UPath("memory://a/b"), checkpoint_metadata_store=object())
-    assert root.raw() == {}
+    assert root.read_all() == {}
 
 
 # B3
@@ -186,7 +185,7 @@ def test_of_many_writers_of_one_path_exactly_one_commits_and_the_others_hear_who
         start.wait()
         try:
             with atomicpath.commit(
-                root / "step_1", storage_options=root.options, temporary_path_class=strategy
+                root / "step_1", storage_options=root.storage_options, temporary_path_class=strategy
             ) as path:
                 entered.append(number)
                 (path / "x").write_bytes(b"%d" % number)
@@ -204,7 +203,7 @@ def test_of_many_writers_of_one_path_exactly_one_commits_and_the_others_hear_who
     assert None in outcome.values(), outcome
     (winner,) = [number for number, error in outcome.items() if error is None]
     assert root.names() == ["step_1"]
-    stored = root.raw("step_1")
+    stored = root.read_all("step_1")
     assert stored.keys() == {"x", f"of-{winner}", "commit_record.json", "commit_success.txt"}
     assert stored["x"] == b"%d" % winner
     token = json.loads(stored["commit_record.json"])["token"]
@@ -219,11 +218,11 @@ def test_of_many_writers_of_one_path_exactly_one_commits_and_the_others_hear_who
 
 def test_the_second_commit_of_a_path_is_told_by_whom_and_changes_nothing(root: Root) -> None:
     _publish(root, "step_1")
-    before = root.raw()
+    before = root.read_all()
     with pytest.raises(atomicpath.AlreadyCommittedError, match="already committed by process") as raised:
         _publish(root, "step_1", {"x": b"2"})
-    assert raised.value.record == atomicpath.read_record(root / "step_1", storage_options=root.options)
-    assert root.raw() == before
+    assert raised.value.record == atomicpath.read_record(root / "step_1", storage_options=root.storage_options)
+    assert root.read_all() == before
 
 
 # B4
@@ -242,33 +241,33 @@ def test_won_but_412_after_own_retry(proxied: tuple[S3Root, Proxy]) -> None:
     _publish(root, "step_2")
     assert [rule.times for rule in proxy.rules] == [0]
     for name in ("step_1", "step_2"):
-        assert atomicpath.verify(root / name, storage_options=root.options).ok
+        assert atomicpath.verify(root / name, storage_options=root.storage_options).ok
 
 
 def test_what_the_store_does_not_answer_is_unknown_and_nothing_is_cleaned_up(proxied: tuple[S3Root, Proxy]) -> None:
     root, proxy = proxied
-    root.options = {**root.options, "config_kwargs": {"retries": {"total_max_attempts": 1}}}
+    root.storage_options = {**root.storage_options, "config_kwargs": {"retries": {"total_max_attempts": 1}}}
     _publish(root, "step_0")
     with (
         pytest.raises(atomicpath.OutcomeUnknownError, match="Nothing was cleaned up: look again"),
-        atomicpath.commit(root / "step_1", storage_options=root.options) as path,
+        atomicpath.commit(root / "step_1", storage_options=root.storage_options) as path,
     ):
         (path / "x").write_bytes(b"1")
         proxy.rules.append(
             Rule(match=lambda r: r.path.endswith("step_1/commit_record.json"), action=drop_reply, times=None)
         )
     proxy.rules.clear()
-    assert root.raw("step_1")["x"] == b"1"
+    assert root.read_all("step_1")["x"] == b"1"
 
 
 # B5
 
 
 def test_a_live_attempt_is_never_touched(root: Root) -> None:
-    options = root.options
+    options = root.storage_options
     with atomicpath.commit(root / "step_1", storage_options=options, direct=True) as path:
         (path / "x").write_bytes(b"1")
-        before = root.raw()
+        before = root.read_all()
         if root.kind == "local":
             with pytest.raises(ZeroDivisionError), atomicpath.commit(root / "step_1") as other:
                 (other / "x").write_bytes(b"2")
@@ -276,8 +275,8 @@ def test_a_live_attempt_is_never_touched(root: Root) -> None:
         else:
             with pytest.raises(atomicpath.ConflictError, match="live attempt"):
                 _publish(root, "step_1")
-        assert root.raw() == before
-    assert root.raw("step_1")["x"] == b"1"
+        assert root.read_all() == before
+    assert root.read_all("step_1")["x"] == b"1"
 
 
 def test_foreign_files_are_left_alone_and_refused(root: Root) -> None:
@@ -285,7 +284,7 @@ def test_foreign_files_are_left_alone_and_refused(root: Root) -> None:
     with pytest.raises(atomicpath.ConflictError, match=r"not written by atomicpath.*move") as raised:
         _publish(root, "step_1")
     assert raised.value.record is None
-    assert root.raw() == {"step_1/notes": b"mine"}
+    assert root.read_all() == {"step_1/notes": b"mine"}
 
 
 # B6
@@ -293,7 +292,7 @@ def test_foreign_files_are_left_alone_and_refused(root: Root) -> None:
 
 def test_the_record_on_storage_has_the_fields_of_the_design(root: Root) -> None:
     _publish(root, "step_1", {"a/b": b"12", "x": b""}, metadata={"epoch": 3, "name": "é"}, checksums=True)
-    stored = root.raw("step_1")
+    stored = root.read_all("step_1")
     record = json.loads(stored["commit_record.json"])
     wanted = {"format", "state", "token", "strategy", "decided_by", "started", "committed", "lease", "writer"}
     assert record.keys() >= wanted | {"files", "metadata"}
@@ -316,7 +315,7 @@ def test_the_record_on_storage_has_the_fields_of_the_design(root: Root) -> None:
 
 def test_the_marker_is_there_and_names_the_record(root: Root) -> None:
     _publish(root, "step_1")
-    stored = root.raw("step_1")
+    stored = root.read_all("step_1")
     marker = json.loads(stored["commit_success.txt"])
     assert marker == {"record": "commit_record.json", "token": json.loads(stored["commit_record.json"])["token"]}
 
@@ -326,14 +325,14 @@ def test_a_plain_recursive_copy_stays_committed_wherever_it_goes(root: Root, tmp
     _publish(root, "step_1", {"x": b"123", "a/b": b"4"}, checksums=True)
     root.copy("step_1", "copies/step_1")
     copy = root / "copies/step_1"
-    assert atomicpath.is_committed(copy, storage_options=root.options)
-    assert atomicpath.verify(copy, checksums=True, storage_options=root.options).ok
+    assert atomicpath.is_committed(copy, storage_options=root.storage_options)
+    assert atomicpath.verify(copy, checksums=True, storage_options=root.storage_options).ok
     outside = LocalRoot(tmp_path / "outside")
-    for name, data in root.raw("step_1").items():
+    for name, data in root.read_all("step_1").items():
         outside.write(name, data)
     assert atomicpath.verify(outside.path, checksums=True).ok
     root.write("copies/step_1/x", b"12")
-    assert atomicpath.verify(copy, storage_options=root.options).altered == ("x",)
+    assert atomicpath.verify(copy, storage_options=root.storage_options).altered == ("x",)
 
 
 def test_the_same_bytes_written_again_differ_where_the_store_has_versions(memory: MemoryRoot) -> None:
@@ -348,18 +347,18 @@ def test_the_same_bytes_written_again_differ_where_the_store_has_versions(memory
 def test_marker_lost_by_copy_then_cleaned_as_temp(root: Root) -> None:
     _publish(root, "step_1")
     root.delete("step_1/commit_success.txt")
-    assert atomicpath.is_committed(root / "step_1", storage_options=root.options)
+    assert atomicpath.is_committed(root / "step_1", storage_options=root.storage_options)
     with pytest.raises(atomicpath.AlreadyCommittedError):
         _publish(root, "step_1")
-    assert atomicpath.attempts(root.url, storage_options=root.options) == []
+    assert atomicpath.attempts(root.url, storage_options=root.storage_options) == []
 
 
 def test_our_marker_without_its_record_counts_for_nothing(root: Root) -> None:
     _publish(root, "step_1")
     root.delete("step_1/commit_record.json")
-    assert not atomicpath.is_committed(root / "step_1", storage_options=root.options)
+    assert not atomicpath.is_committed(root / "step_1", storage_options=root.storage_options)
     with pytest.raises(atomicpath.NotCommittedError, match="record is missing"):
-        atomicpath.resolve(root / "step_1", storage_options=root.options)
+        atomicpath.resolve(root / "step_1", storage_options=root.storage_options)
     with pytest.raises(atomicpath.ConflictError):
         _publish(root, "step_1")
 
@@ -370,8 +369,8 @@ def test_another_tools_marker_without_a_record_counts_as_committed_without_a_man
 ) -> None:
     root.write("step_1/x", b"1")
     root.write("step_1/commit_success.txt", marker)
-    before = root.raw()
-    options = root.options
+    before = root.read_all()
+    options = root.storage_options
     assert atomicpath.is_committed(root / "step_1", storage_options=options)
     (found,) = atomicpath.committed(root.url, storage_options=options)
     assert (found.name, found.step, found.record) == ("step_1", 1, None)
@@ -382,7 +381,7 @@ def test_another_tools_marker_without_a_record_counts_as_committed_without_a_man
     with pytest.raises(atomicpath.AlreadyCommittedError, match="another tool") as raised:
         _publish(root, "step_1")
     assert raised.value.record is None
-    assert root.raw() == before
+    assert root.read_all() == before
     copy = atomicpath.get(root / "step_1", tmp_path / "copy", storage_options=options)
     assert (copy / "x").read_bytes() == b"1"
     assert [file.name for file in atomicpath.read_record(copy).files] == ["x"]
@@ -392,10 +391,10 @@ def test_a_record_below_a_temporary_name_never_counts(root: Root) -> None:
     _publish(root, "step_1")
     name = temporary_of("step_2", "ffff")
     root.copy("step_1", name)
-    assert not atomicpath.is_committed(root / name, storage_options=root.options)
-    assert [found.name for found in atomicpath.committed(root.url, storage_options=root.options)] == ["step_1"]
+    assert not atomicpath.is_committed(root / name, storage_options=root.storage_options)
+    assert [found.name for found in atomicpath.committed(root.url, storage_options=root.storage_options)] == ["step_1"]
     with pytest.raises(atomicpath.NotCommittedError, match="temporary"):
-        atomicpath.resolve(f"{root / name}/below", storage_options=root.options)
+        atomicpath.resolve(f"{root / name}/below", storage_options=root.storage_options)
 
 
 # B7 is the business of tests/durability; here only that it is on, and can be turned off
@@ -430,13 +429,13 @@ def test_what_is_committed_was_synced_unless_declined(local: LocalRoot, strategy
 def test_verify_names_each_missing_truncated_altered_and_extra_file(root: Root) -> None:
     files = {"gone": b"1", "short": b"12", "kept": b"3", "a/gone": b"4"}
     _publish(root, "step_1", files)
-    assert atomicpath.verify(root / "step_1", storage_options=root.options).ok
-    assert str(atomicpath.verify(root / "step_1", storage_options=root.options)) == "as committed"
+    assert atomicpath.verify(root / "step_1", storage_options=root.storage_options).ok
+    assert str(atomicpath.verify(root / "step_1", storage_options=root.storage_options)) == "as committed"
     root.delete("step_1/gone")
     root.delete("step_1/a/gone")
     root.write("step_1/short", b"1")
     root.write("step_1/b/more", b"1")
-    found = atomicpath.verify(root / "step_1", storage_options=root.options)
+    found = atomicpath.verify(root / "step_1", storage_options=root.storage_options)
     assert not found.ok
     assert (found.missing, found.altered, found.extra) == (("a/gone", "gone"), ("short",), ("b/more",))
     for name in ("a/gone", "gone", "short", "b/more"):
@@ -459,20 +458,20 @@ def test_on_a_store_the_version_finds_it_and_in_a_copy_the_checksum(store: Root)
     store.copy("step_1", "step_2")
     store.write("step_1/x", b"132")
     store.write("step_2/x", b"132")
-    assert atomicpath.verify(store / "step_1", storage_options=store.options).altered == ("x",)
-    assert atomicpath.verify(store / "step_2", storage_options=store.options).ok
-    assert atomicpath.verify(store / "step_2", storage_options=store.options, checksums=True).altered == ("x",)
+    assert atomicpath.verify(store / "step_1", storage_options=store.storage_options).altered == ("x",)
+    assert atomicpath.verify(store / "step_2", storage_options=store.storage_options).ok
+    assert atomicpath.verify(store / "step_2", storage_options=store.storage_options, checksums=True).altered == ("x",)
 
 
 def test_checksums_that_were_not_recorded_cannot_be_compared(root: Root) -> None:
     _publish(root, "step_1")
     with pytest.raises(atomicpath.ValidationError, match="commit with checksums=True"):
-        atomicpath.verify(root / "step_1", checksums=True, storage_options=root.options)
+        atomicpath.verify(root / "step_1", checksums=True, storage_options=root.storage_options)
 
 
 def test_verify_of_what_was_never_committed_is_an_error(root: Root) -> None:
     with pytest.raises(atomicpath.NotCommittedError):
-        atomicpath.verify(root / "step_1", storage_options=root.options)
+        atomicpath.verify(root / "step_1", storage_options=root.storage_options)
 
 
 # B9
@@ -495,20 +494,20 @@ def test_foreign_files_that_could_not_be_seen_are_left_alone(local: LocalRoot) -
         atomicpath.commit(local / "step_1", temporary_path_class=atomicpath.CommitFileTemporaryPath),
     ):
         pytest.fail("it began")
-    assert local.raw("step_1") == {"notes": b"mine"}
+    assert local.read_all("step_1") == {"notes": b"mine"}
 
 
 def test_what_is_incomplete_is_skipped_loudly(root: Root, caplog: pytest.LogCaptureFixture) -> None:
     _publish(root, "step_1")
     root.copy("step_1", "step_2")
-    text = root.raw("step_1")["commit_record.json"].replace(b'"state": "committed"', b'"state": "writing"')
+    text = root.read_all("step_1")["commit_record.json"].replace(b'"state": "committed"', b'"state": "writing"')
     assert b'"writing"' in text
     root.write("step_2/commit_record.json", text)
     root.write("step_3/commit_record.json", text[:40])
     root.write("step_4/x", b"")
     root.write(f"{temporary_of('step_5', 'ffff')}/x", b"")
     with caplog.at_level(logging.WARNING, "atomicpath"):
-        newest = atomicpath.latest(root.url, storage_options=root.options)
+        newest = atomicpath.latest(root.url, storage_options=root.storage_options)
     assert newest is not None
     assert newest.name == "step_1"
     said = [entry.getMessage() for entry in caplog.records if entry.levelno == logging.WARNING]
@@ -516,7 +515,9 @@ def test_what_is_incomplete_is_skipped_loudly(root: Root, caplog: pytest.LogCapt
         assert [line for line in said if f"skipping {root / name}" in line], f"nothing was said of {name}"
     caplog.clear()
     with caplog.at_level(logging.WARNING, "atomicpath"):
-        assert [found.name for found in atomicpath.committed(root.url, storage_options=root.options)] == ["step_1"]
+        assert [found.name for found in atomicpath.committed(root.url, storage_options=root.storage_options)] == [
+            "step_1"
+        ]
     assert len([entry for entry in caplog.records if entry.levelno == logging.WARNING]) == 4
 
 
@@ -533,45 +534,45 @@ def test_an_empty_directory_named_5_is_no_step(local: LocalRoot, caplog: pytest.
 def test_what_is_not_a_step_and_not_ours_is_skipped_silently(root: Root, caplog: pytest.LogCaptureFixture) -> None:
     root.write("logs/x", b"")
     root.write("config.json", b"{}")
-    assert atomicpath.committed(root.url, storage_options=root.options) == []
-    assert atomicpath.latest(root.url, storage_options=root.options) is None
+    assert atomicpath.committed(root.url, storage_options=root.storage_options) == []
+    assert atomicpath.latest(root.url, storage_options=root.storage_options) is None
     assert not [entry for entry in caplog.records if entry.levelno >= logging.WARNING]
 
 
 def test_the_order_is_by_step_then_by_commit_time_and_names_without_a_step_come_first(root: Root) -> None:
     for name in ("step_10", "best", "step_9", "checkpoint-100", "final", "run-100"):
         _publish(root, name)
-    found = atomicpath.committed(root.url, storage_options=root.options)
+    found = atomicpath.committed(root.url, storage_options=root.storage_options)
     assert [commit.name for commit in found] == ["best", "final", "step_9", "step_10", "checkpoint-100", "run-100"]
     assert [commit.step for commit in found] == [None, None, 9, 10, 100, 100]
-    newest = atomicpath.latest(root.url, storage_options=root.options)
+    newest = atomicpath.latest(root.url, storage_options=root.storage_options)
     assert newest == found[-1]
     assert str(newest.path) == root / "run-100"
-    assert newest.record == atomicpath.read_record(root / "run-100", storage_options=root.options)
+    assert newest.record == atomicpath.read_record(root / "run-100", storage_options=root.storage_options)
 
 
 def test_without_any_step_the_latest_is_the_last_committed(root: Root) -> None:
     for name in ("b", "a"):
         _publish(root, name)
-    newest = atomicpath.latest(root.url, storage_options=root.options)
+    newest = atomicpath.latest(root.url, storage_options=root.storage_options)
     assert newest is not None
     assert newest.name == "a"
 
 
 def test_a_root_that_is_not_there_holds_nothing(root: Root) -> None:
-    assert atomicpath.latest(root / "none", storage_options=root.options) is None
-    assert atomicpath.committed(root / "none", storage_options=root.options) == []
-    assert atomicpath.attempts(root / "none", storage_options=root.options) == []
-    assert not atomicpath.is_committed(root / "none", storage_options=root.options)
+    assert atomicpath.latest(root / "none", storage_options=root.storage_options) is None
+    assert atomicpath.committed(root / "none", storage_options=root.storage_options) == []
+    assert atomicpath.attempts(root / "none", storage_options=root.storage_options) == []
+    assert not atomicpath.is_committed(root / "none", storage_options=root.storage_options)
 
 
 def test_resolve_gives_a_path_to_read_from_with_the_options_in_it(root: Root) -> None:
     _publish(root, "step_1")
-    path = atomicpath.resolve(root / "step_1", storage_options=root.options)
+    path = atomicpath.resolve(root / "step_1", storage_options=root.storage_options)
     assert (path / "x").read_bytes() == b"1"
     assert atomicpath.is_committed(path)
     with pytest.raises(atomicpath.NotCommittedError, match="nothing is there") as raised:
-        atomicpath.resolve(root / "step_2", storage_options=root.options)
+        atomicpath.resolve(root / "step_2", storage_options=root.storage_options)
     assert isinstance(raised.value, FileNotFoundError)
 
 
@@ -601,7 +602,7 @@ def test_commit_and_put_take_the_same_options_keyword_only() -> None:
 
 
 async def test_the_async_face_does_all_that_the_blocking_one_does(root: Root, tmp_path: Path) -> None:
-    aio, options = atomicpath.aio, root.options
+    aio, options = atomicpath.aio, root.storage_options
     async with aio.commit(root / "step_1", storage_options=options) as path:
         (path / "x").write_bytes(b"1")
     (tmp_path / "made").mkdir()
@@ -624,7 +625,7 @@ async def test_the_async_face_does_all_that_the_blocking_one_does(root: Root, tm
 
 async def test_a_cancelled_block_leaves_nothing(root: Root) -> None:
     with anyio.CancelScope() as scope:
-        async with atomicpath.aio.commit(root / "step_1", storage_options=root.options) as path:
+        async with atomicpath.aio.commit(root / "step_1", storage_options=root.storage_options) as path:
             (path / "x").write_bytes(b"1")
             scope.cancel()
             await anyio.lowlevel.checkpoint()
@@ -636,24 +637,26 @@ async def test_a_cancelled_block_leaves_nothing(root: Root) -> None:
 
 
 def test_the_block_gets_a_real_local_directory_and_a_upath_when_direct(store: Root, staging: Path) -> None:
-    with atomicpath.commit(store / "step_1", storage_options=store.options, staging_dir=staging) as path:
+    with atomicpath.commit(store / "step_1", storage_options=store.storage_options, staging_dir=staging) as path:
         assert isinstance(path, Path)
         assert type(path).__module__.startswith("pathlib")
         assert path.is_relative_to(staging)
         assert path.stat().st_mode & 0o077 == 0 or path.parent.stat().st_mode & 0o077 == 0
         (path / "x").write_bytes(b"1")
-        assert "step_1/x" not in store.raw()
+        assert "step_1/x" not in store.read_all()
     assert list(staging.iterdir()) == []
-    with atomicpath.commit(store / "step_2", storage_options=store.options, staging_dir=staging, direct=True) as direct:
+    with atomicpath.commit(
+        store / "step_2", storage_options=store.storage_options, staging_dir=staging, direct=True
+    ) as direct:
         assert isinstance(direct, UPath)
         assert str(direct) == store / "step_2"
         (direct / "x").write_bytes(b"1")
-        assert store.raw("step_2")["x"] == b"1"
+        assert store.read_all("step_2")["x"] == b"1"
         assert not atomicpath.is_committed(direct)
         assert list(staging.iterdir()) == []
     for name in ("step_1", "step_2"):
-        assert atomicpath.verify(store / name, storage_options=store.options).ok
-    assert atomicpath.read_record(store / "step_2", storage_options=store.options).direct
+        assert atomicpath.verify(store / name, storage_options=store.storage_options).ok
+    assert atomicpath.read_record(store / "step_2", storage_options=store.storage_options).direct
 
 
 def test_on_a_disk_there_is_no_second_copy(local: LocalRoot, staging: Path) -> None:
@@ -680,7 +683,7 @@ def test_a_progress_callback_that_fails_means_no_commit(store: Root) -> None:
 
     with pytest.raises(ZeroDivisionError):
         _publish(store, "step_1", progress=fail)
-    assert store.raw() == {}
+    assert store.read_all() == {}
 
 
 def test_a_bar_without_anything_to_draw_with_is_refused_before_the_block(
@@ -690,10 +693,10 @@ def test_a_bar_without_anything_to_draw_with_is_refused_before_the_block(
         monkeypatch.setitem(__import__("sys").modules, name, None)
     with (
         pytest.raises(atomicpath.ValidationError, match="pip install"),
-        atomicpath.commit(store / "step_1", storage_options=store.options, progress=True),
+        atomicpath.commit(store / "step_1", storage_options=store.storage_options, progress=True),
     ):
         pytest.fail("entered: what the block wrote would be lost")
-    assert store.raw() == {}
+    assert store.read_all() == {}
 
 
 def test_a_bar_is_drawn(memory: MemoryRoot, capsys: pytest.CaptureFixture[str]) -> None:
@@ -707,7 +710,7 @@ def test_the_staging_directory_is_removed_after_success_and_after_any_failure(
     store: Root, staging: Path, error: type[BaseException] | None
 ) -> None:
     try:
-        with atomicpath.commit(store / "step_1", storage_options=store.options, staging_dir=staging) as path:
+        with atomicpath.commit(store / "step_1", storage_options=store.storage_options, staging_dir=staging) as path:
             (path / "x").write_bytes(b"1")
             assert len(list(staging.iterdir())) == 1
             if error:
@@ -760,14 +763,14 @@ def test_what_a_process_of_another_host_staged_in_a_shared_directory_is_kept(mem
 def test_a_staging_directory_that_is_not_there_is_refused(store: Root, tmp_path: Path) -> None:
     with pytest.raises(atomicpath.ValidationError, match="staging_dir="):
         _publish(store, "step_1", staging_dir=tmp_path / "none")
-    assert store.raw() == {}
+    assert store.read_all() == {}
 
 
 def test_metadata_travels(root: Root, tmp_path: Path) -> None:
     metadata = {"epoch": 3, "loss": 0.25, "tags": ["a", None, True], "deep": {"x": {}}}
     _publish(root, "step_1", metadata=metadata)
-    assert atomicpath.read_record(root / "step_1", storage_options=root.options).metadata == metadata
-    copy = atomicpath.get(root / "step_1", tmp_path / "copy", storage_options=root.options)
+    assert atomicpath.read_record(root / "step_1", storage_options=root.storage_options).metadata == metadata
+    copy = atomicpath.get(root / "step_1", tmp_path / "copy", storage_options=root.storage_options)
     assert atomicpath.read_record(copy).metadata == metadata
 
 
@@ -784,19 +787,19 @@ def made(tmp_path: Path) -> Path:
 
 
 def test_put_commits_a_copy_and_leaves_the_source_as_it_is(root: Root, made: Path) -> None:
-    atomicpath.put(made, root / "step_1", storage_options=root.options, metadata={"a": 1}, checksums=True)
-    assert {name for name in root.raw("step_1") if not name.startswith("commit_")} == {"x", "a/y"}
-    assert atomicpath.verify(root / "step_1", checksums=True, storage_options=root.options).ok
+    atomicpath.put(made, root / "step_1", storage_options=root.storage_options, metadata={"a": 1}, checksums=True)
+    assert {name for name in root.read_all("step_1") if not name.startswith("commit_")} == {"x", "a/y"}
+    assert atomicpath.verify(root / "step_1", checksums=True, storage_options=root.storage_options).ok
     assert sorted(path.name for path in made.rglob("*")) == ["a", "x", "y"]
     with pytest.raises(atomicpath.AlreadyCommittedError):
-        atomicpath.put(made, root / "step_1", storage_options=root.options)
+        atomicpath.put(made, root / "step_1", storage_options=root.storage_options)
 
 
 def test_put_follows_a_link_to_a_file(root: Root, made: Path) -> None:
     (made / "link").symlink_to(made / "x")
-    atomicpath.put(made, root / "step_1", storage_options=root.options)
-    assert root.raw("step_1")["link"] == b"1"
-    assert atomicpath.verify(root / "step_1", storage_options=root.options).ok
+    atomicpath.put(made, root / "step_1", storage_options=root.storage_options)
+    assert root.read_all("step_1")["link"] == b"1"
+    assert atomicpath.verify(root / "step_1", storage_options=root.storage_options).ok
     if isinstance(root, LocalRoot):
         assert not (root.path / "step_1" / "link").is_symlink()
 
@@ -805,8 +808,8 @@ def test_put_of_a_committed_directory_is_a_commit_of_its_own(root: Root, local: 
     source = tmp_path / "source"
     with atomicpath.commit(source) as path:
         (path / "x").write_bytes(b"1")
-    atomicpath.put(source, root / "step_1", storage_options=root.options)
-    there = atomicpath.read_record(root / "step_1", storage_options=root.options)
+    atomicpath.put(source, root / "step_1", storage_options=root.storage_options)
+    there = atomicpath.read_record(root / "step_1", storage_options=root.storage_options)
     assert there.token != atomicpath.read_record(source).token
     assert [file.name for file in there.files] == ["x"]
 
@@ -815,24 +818,24 @@ def test_put_of_an_unfinished_attempt_is_refused(root: Root, tmp_path: Path) -> 
     attempt = atomicpath.CommitFileTemporaryPath.from_final(UPath(tmp_path / "source"))
     anyio.run(attempt.create)
     with pytest.raises(atomicpath.IntegrityError, match="never committed"):
-        atomicpath.put(tmp_path / "source", root / "step_1", storage_options=root.options)
-    assert root.raw() == {}
+        atomicpath.put(tmp_path / "source", root / "step_1", storage_options=root.storage_options)
+    assert root.read_all() == {}
     anyio.run(attempt.discard)
 
 
 def test_put_of_what_cannot_be_committed_is_refused_before_anything_begins(root: Root, made: Path) -> None:
     (made / "dangling").symlink_to("nowhere")
     with pytest.raises((atomicpath.ValidationError, atomicpath.IntegrityError), match=r"dangling|cannot read"):
-        atomicpath.put(made, root / "step_1", storage_options=root.options)
+        atomicpath.put(made, root / "step_1", storage_options=root.storage_options)
     (made / "dangling").unlink()
     (made / "directory").symlink_to(made / "a")
     with pytest.raises(atomicpath.ValidationError, match="directory"):
-        atomicpath.put(made, root / "step_1", storage_options=root.options)
+        atomicpath.put(made, root / "step_1", storage_options=root.storage_options)
     with pytest.raises(atomicpath.ValidationError, match="not a directory"):
-        atomicpath.put(made / "x", root / "step_1", storage_options=root.options)
+        atomicpath.put(made / "x", root / "step_1", storage_options=root.storage_options)
     with pytest.raises(atomicpath.ValidationError, match="not a directory"):
-        atomicpath.put(made / "none", root / "step_1", storage_options=root.options)
-    assert root.raw() == {}
+        atomicpath.put(made / "none", root / "step_1", storage_options=root.storage_options)
+    assert root.read_all() == {}
 
 
 def test_put_into_the_source_itself_is_refused(made: Path) -> None:
@@ -844,12 +847,12 @@ def test_put_into_the_source_itself_is_refused(made: Path) -> None:
 def test_get_downloads_the_files_and_the_copy_is_committed(root: Root, tmp_path: Path) -> None:
     _publish(root, "step_1", {"x": b"1", "a/b/c": b"22", "empty": b""}, checksums=True)
     target = tmp_path / "new" / "copy"
-    assert atomicpath.get(root / "step_1", target, storage_options=root.options) == target
+    assert atomicpath.get(root / "step_1", target, storage_options=root.storage_options) == target
     assert (target / "a/b/c").read_bytes() == b"22"
     assert atomicpath.verify(target, checksums=True).ok
     assert (
         atomicpath.read_record(target).token
-        != atomicpath.read_record(root / "step_1", storage_options=root.options).token
+        != atomicpath.read_record(root / "step_1", storage_options=root.storage_options).token
     )
 
 
@@ -872,7 +875,7 @@ def test_get_never_touches_what_is_there(root: Root, tmp_path: Path, there: str)
             (path / "mine").write_bytes(b"1")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(FileExistsError) as raised:
-        atomicpath.get(root / "step_1", target, storage_options=root.options)
+        atomicpath.get(root / "step_1", target, storage_options=root.storage_options)
     assert isinstance(raised.value, atomicpath.CommitError)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -881,7 +884,7 @@ def test_get_of_what_is_not_committed_makes_nothing(root: Root, tmp_path: Path) 
     root.write("step_1/x", b"1")
     for name in ("step_1", "step_2"):
         with pytest.raises(atomicpath.NotCommittedError):
-            atomicpath.get(root / name, tmp_path / "copy", storage_options=root.options)
+            atomicpath.get(root / name, tmp_path / "copy", storage_options=root.storage_options)
     assert not (tmp_path / "copy").exists()
 
 
@@ -903,10 +906,12 @@ def test_get_of_a_damaged_directory_makes_nothing(root: Root, tmp_path: Path, da
     target = tmp_path / "down"
     target.mkdir()
     with pytest.raises(atomicpath.IntegrityError, match="x"):
-        atomicpath.get(root / "step_1", target / "copy", storage_options=root.options)
+        atomicpath.get(root / "step_1", target / "copy", storage_options=root.storage_options)
     assert list(target.iterdir()) == []
     if damage == "altered":
-        unverified = atomicpath.get(root / "step_1", target / "copy", storage_options=root.options, verify=False)
+        unverified = atomicpath.get(
+            root / "step_1", target / "copy", storage_options=root.storage_options, verify=False
+        )
         assert (unverified / "x").read_bytes() == b"132"
 
 
@@ -917,15 +922,15 @@ def test_truncated_get_accepted(proxied: tuple[S3Root, Proxy], tmp_path: Path) -
     (tmp_path / "down").mkdir()
     proxy.rules.append(Rule(match=is_("GET", "step_1/x"), action=truncate(2), times=None))
     with pytest.raises(OSError, match="x"):
-        atomicpath.get(root / "step_1", tmp_path / "down" / "copy", storage_options=root.options)
+        atomicpath.get(root / "step_1", tmp_path / "down" / "copy", storage_options=root.storage_options)
     assert list((tmp_path / "down").iterdir()) == []
     proxy.rules.clear()
-    atomicpath.get(root / "step_1", tmp_path / "down" / "copy", storage_options=root.options)
+    atomicpath.get(root / "step_1", tmp_path / "down" / "copy", storage_options=root.storage_options)
 
 
 async def test_a_cancelled_download_leaves_nothing(root: Root, tmp_path: Path) -> None:
     files = {f"f{number}": b"1" for number in range(20)}
-    async with atomicpath.aio.commit(root / "step_1", storage_options=root.options) as path:
+    async with atomicpath.aio.commit(root / "step_1", storage_options=root.storage_options) as path:
         for name, data in files.items():
             (path / name).write_bytes(data)
 
@@ -943,17 +948,17 @@ async def test_a_cancelled_download_leaves_nothing(root: Root, tmp_path: Path) -
             return found
 
     with use(Cancelling()), scope:
-        await atomicpath.aio.get(root / "step_1", tmp_path / "down" / "copy", storage_options=root.options)
+        await atomicpath.aio.get(root / "step_1", tmp_path / "down" / "copy", storage_options=root.storage_options)
     assert scope.cancelled_caught
     assert list((tmp_path / "down").iterdir()) == []
 
 
 def test_unknown_fields_of_a_record_are_kept(root: Root) -> None:
     _publish(root, "step_1")
-    data = json.loads(root.raw("step_1")["commit_record.json"])
+    data = json.loads(root.read_all("step_1")["commit_record.json"])
     data["later"] = {"field": [1]}
     root.write("step_1/commit_record.json", json.dumps(data).encode())
-    record = atomicpath.read_record(root / "step_1", storage_options=root.options)
+    record = atomicpath.read_record(root / "step_1", storage_options=root.storage_options)
     assert record.unknown == {"later": {"field": [1]}}
     assert json.loads(record.encode())["later"] == {"field": [1]}
     assert CommitRecord.decode(record.encode(), where="here") == record
@@ -961,13 +966,13 @@ def test_unknown_fields_of_a_record_are_kept(root: Root) -> None:
 
 def test_a_marker_decides_where_the_record_says_so(root: Root) -> None:
     _publish(root, "step_1")
-    data = json.loads(root.raw("step_1")["commit_record.json"])
+    data = json.loads(root.read_all("step_1")["commit_record.json"])
     root.write("step_1/commit_record.json", json.dumps({**data, "decided_by": "marker"}).encode())
-    assert atomicpath.is_committed(root / "step_1", storage_options=root.options)
+    assert atomicpath.is_committed(root / "step_1", storage_options=root.storage_options)
     root.write("step_1/commit_success.txt", marker_of(secrets.token_hex(10)))
-    assert not atomicpath.is_committed(root / "step_1", storage_options=root.options)
+    assert not atomicpath.is_committed(root / "step_1", storage_options=root.storage_options)
     root.delete("step_1/commit_success.txt")
-    assert not atomicpath.is_committed(root / "step_1", storage_options=root.options)
+    assert not atomicpath.is_committed(root / "step_1", storage_options=root.storage_options)
 
 
 def test_a_copied_tree_has_everything_shutil_copies(local: LocalRoot, tmp_path: Path) -> None:
@@ -983,7 +988,7 @@ async def test_an_attempt_is_held_before_anybody_can_read_its_record(memory: Mem
     class Looking(Environment):
         def call(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
             found = super().call(function, *args, **kwargs)
-            data = memory.raw().get("step_1/commit_record.json")
+            data = memory.read_all().get("step_1/commit_record.json")
             if data is not None and b'"writing"' in data:
                 seen.append(proof_of_life(Environment(), CommitRecord.decode(data, where="here")))
             return found

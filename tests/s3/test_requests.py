@@ -15,7 +15,7 @@ import atomicpath_s3.multipart
 import atomicpath_s3.storage
 from atomicpath.abc import Entry, StaleVersionError, Storage
 from atomicpath.errors import GuaranteeError, ValidationError
-from atomicpath_s3.source import Source
+from atomicpath.storage import Source
 from tests.proxy import Proxy, Rule, hold, is_
 from tests.waiting import until
 

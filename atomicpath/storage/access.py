@@ -14,7 +14,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import fsspec
 
-from .abc import Environment, Storage
+from atomicpath.abc import Environment, Storage
 
 __all__ = ["AsyncFilesystem", "FsspecStorage", "IOLoop", "opener"]
 

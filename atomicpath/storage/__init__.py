@@ -1,0 +1,23 @@
+"""What backends are built with: access through fsspec, and what every object store needs of a file, a name and a date.
+
+Part of the plug-in surface, with `atomicpath.abc`, `guarantees` and `errors`.
+"""
+
+from .access import AsyncFilesystem, FsspecStorage, IOLoop, opener
+from .names import flaw_of_key, unusable
+from .source import Source, bodies
+from .target import age_of, check_length, receive
+
+__all__ = [
+    "AsyncFilesystem",
+    "FsspecStorage",
+    "IOLoop",
+    "Source",
+    "age_of",
+    "bodies",
+    "check_length",
+    "flaw_of_key",
+    "opener",
+    "receive",
+    "unusable",
+]
