@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import operator
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
 
 from .abc import Declaration, StaleVersionError, Storage
 from .environment import shielded
@@ -20,9 +21,9 @@ from .errors import AccessError, AtomicPathError, GuaranteeError, ValidationErro
 from .guarantees import NONE, Guarantee, Profile
 from .layout import PROBE_PREFIX
 from .location import Location
-from .tasks import for_each
+from .tasks import both, for_each
 
-__all__ = ["profile_of"]
+__all__ = ["TRIED", "profile_of", "race"]
 
 _LOG = logging.getLogger("atomicpath")
 _RACERS = 6
@@ -109,7 +110,7 @@ class _Refuted(Exception):  # noqa: N818 - a finding, not an error
 
 
 async def _exclusive_create(storage: Storage, path: str) -> None:
-    won = await _race(lambda racer: storage.create(path, racer))
+    won = await race(lambda racer: storage.create(path, racer))
     if len(won) != 1:
         raise _Refuted(f"{len(won)} of {_RACERS} concurrent creations of one name succeeded")
     if (await storage.read(path)).data != won[0]:
@@ -122,21 +123,26 @@ async def _exclusive_create(storage: Storage, path: str) -> None:
 
 
 async def _compare_and_swap(storage: Storage, path: str) -> None:
-    await storage.write(path, b"first")
+    await storage.write(path, b"racer-?")  # as long as what is swapped for it: a version is more than a length
     version = (await storage.read(path)).version
     if version is None:
         raise _Refuted("the store gives no version")
-    won = await _race(lambda racer: storage.swap(path, racer, version=version))
+    won = await race(lambda racer: storage.swap(path, racer, version=version))
     if len(won) != 1:
         raise _Refuted(f"{len(won)} of {_RACERS} concurrent swaps from one version succeeded")
     if (await storage.read(path)).data != won[0]:
         raise _Refuted("the content stored was not that of the one swap that succeeded")
+    try:
+        await storage.swap(path, b"late", version=version)
+    except StaleVersionError:
+        return
+    raise _Refuted("a swap that named an old version was not refused")
 
 
 async def _conditional_delete(storage: Storage, path: str) -> None:
-    await storage.write(path, b"first")
+    await storage.write(path, b"one")
     old = (await storage.read(path)).version
-    await storage.write(path, b"second")
+    await storage.write(path, b"two")
     new = (await storage.read(path)).version
     if old is None or new is None or old == new:
         raise _Refuted("the store gives no versions that tell two contents apart")
@@ -162,7 +168,7 @@ async def _list_after_write(storage: Storage, path: str) -> None:
 
 async def _exclusive_multipart(storage: Storage, path: str) -> None:
     for again in range(_ROUNDS):
-        won = await _race(partial(storage.create_in_parts, f"{path}/{again}"))
+        won = await race(partial(storage.create_in_parts, f"{path}/{again}"))
         if len(won) != 1:
             raise _Refuted(f"{len(won)} of {_RACERS} concurrent multi-part completions of one name succeeded")
 
@@ -173,10 +179,37 @@ async def _directories(storage: Storage, path: str) -> None:
         raise _Refuted("a directory that was made is not there")
 
 
-async def _renames(storage: Storage, path: str) -> None:
-    """Both halves at once: on a mount that merges or copies, it is the refusals that are missing."""
-    target = f"{path}/target"
+async def _atomic_rename(storage: Storage, path: str) -> None:
+    """A reader watches: on a mount or server that copies, it finds some of the files at the new name."""
+    source, target = f"{path}/source", f"{path}/target"
     await _make(storage, path)
+    await _make(storage, source)
+    names = [f"file-{number}" for number in range(_RACERS)]
+    for name in names:
+        await storage.write(f"{source}/{name}", name.encode())
+    renamed: list[str] = []
+
+    async def rename() -> None:
+        await storage.rename_directory(source, target)
+        renamed.append(target)
+
+    async def watch() -> None:
+        last = False
+        while not last:
+            last = bool(renamed)  # one more look after the end
+            seen = [entry.name for entry in await storage.list(target, recursive=True)]
+            if seen != names and (seen or last):
+                raise _Refuted(f"a reader found {len(seen)} of the {len(names)} files of a directory being renamed")
+
+    await both(rename, watch)
+    if await storage.kind(source) is not None:
+        raise _Refuted("a renamed directory is still at its old name")
+
+
+async def _rename_noreplace(storage: Storage, path: str) -> None:
+    target, empty = f"{path}/target", f"{path}/empty"
+    await _make(storage, path)
+    await _make(storage, empty)
 
     async def rename(racer: bytes) -> None:
         source = f"{path}/{racer.decode()}"
@@ -184,14 +217,17 @@ async def _renames(storage: Storage, path: str) -> None:
         await storage.write(f"{source}/file-{racer.decode()}", racer)
         await storage.rename_directory(source, target)
 
-    won = await _race(rename)
+    won = await race(rename)
     if len(won) != 1:
         raise _Refuted(f"{len(won)} of {_RACERS} directories were renamed to one name")
     found = [entry.name for entry in await storage.list(target, recursive=True)]
     if found != [f"file-{won[0].decode()}"]:
         raise _Refuted("a directory renamed to a free name did not arrive as it was")
-    if await storage.kind(f"{path}/{won[0].decode()}") is not None:
-        raise _Refuted("a renamed directory is still at its old name")
+    try:
+        await storage.rename_directory(target, empty)
+    except FileExistsError:
+        return
+    raise _Refuted("a directory was renamed onto an empty one")
 
 
 async def _make(storage: Storage, path: str) -> None:
@@ -200,8 +236,8 @@ async def _make(storage: Storage, path: str) -> None:
         held.release()
 
 
-async def _race(attempt: Callable[[bytes], Awaitable[object]]) -> list[bytes]:
-    """Those of several concurrent attempts that succeeded; a refusal is an answer, any other error ends the probe."""
+async def race(attempt: Callable[[bytes], Awaitable[object]], racers: int = _RACERS) -> list[bytes]:
+    """Those of several concurrent attempts that succeeded; a refusal is an answer, any other error ends the race."""
 
     async def one(racer: bytes) -> bytes | None:
         try:
@@ -214,8 +250,8 @@ async def _race(attempt: Callable[[bytes], Awaitable[object]]) -> list[bytes]:
             raise
         return racer
 
-    racers = [f"racer-{number}".encode() for number in range(_RACERS)]
-    return [racer for racer in await for_each(racers, one, at_once=_RACERS) if racer is not None]
+    names = [f"racer-{number}".encode() for number in range(racers)]
+    return [racer for racer in await for_each(names, one, at_once=racers) if racer is not None]
 
 
 async def _clean(storage: Storage, path: str) -> None:
@@ -247,9 +283,12 @@ _TRIALS: Mapping[Guarantee, Callable[[Storage, str], Awaitable[None]]] = {
     Guarantee.COMPARE_AND_SWAP: _compare_and_swap,
     Guarantee.CONDITIONAL_DELETE: _conditional_delete,
     Guarantee.DIRECTORIES: _directories,
-    Guarantee.ATOMIC_RENAME: _renames,
-    Guarantee.RENAME_NOREPLACE: _renames,
+    Guarantee.ATOMIC_RENAME: _atomic_rename,
+    Guarantee.RENAME_NOREPLACE: _rename_noreplace,
 }
+
+TRIED = reduce(operator.or_, _TRIALS)
+"""What there is a probe for."""
 
 _SUCCESS: Mapping[Guarantee, str] = {
     Guarantee.LIST_AFTER_WRITE: "a probe saw each of its writes in the next listing",
@@ -258,4 +297,6 @@ _SUCCESS: Mapping[Guarantee, str] = {
     Guarantee.COMPARE_AND_SWAP: f"a probe raced {_RACERS} swaps from one version: one won, and its bytes were there",
     Guarantee.CONDITIONAL_DELETE: "a probe's delete naming an old version was refused, naming the present one was done",
     Guarantee.DIRECTORIES: "a probe made a directory and saw it",
+    Guarantee.ATOMIC_RENAME: "a probe watched a directory being renamed: it was seen whole or not at all",
+    Guarantee.RENAME_NOREPLACE: f"a probe raced {_RACERS} directories to one name: one won, no empty one was replaced",
 }

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 from .abc import Backend
 from .errors import BackendError
 
-__all__ = ["GROUP", "backend_for"]
+__all__ = ["GROUP", "backend_for", "serving"]
 
 GROUP = "atomicpath.backends"
 _LOG = logging.getLogger("atomicpath")
+_before: list[Backend] = []  # those of `serving`, the latest last
+
+
+@contextmanager
+def serving(backend: Backend) -> Iterator[None]:
+    """Have a backend serve its protocols in this process for the block, before any that is installed: for tests."""
+    _before.append(backend)
+    try:
+        yield
+    finally:
+        _before.remove(backend)
 
 
 def backend_for(protocol: str) -> Backend:
@@ -21,6 +34,9 @@ def backend_for(protocol: str) -> Backend:
     The entry point named like the protocol is tried first, then the others in alphabetical order, so
     that a plug-in that does not load costs nobody but its own users.
     """
+    for backend in reversed(_before):
+        if protocol in backend.protocols:
+            return backend
     points = sorted(_entry_points(), key=lambda point: (point.name != protocol, point.name))
     failed: dict[str, Exception] = {}
     for point in points:

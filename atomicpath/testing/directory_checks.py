@@ -1,0 +1,147 @@
+"""Checks of directories, where a storage has them: made, renamed, synced, removed."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from atomicpath.guarantees import Guarantee
+from atomicpath.probing import race
+from atomicpath.tasks import both
+
+from .check import Subject, check, expect
+
+__all__: list[str] = []
+
+_RACERS = 8
+_ROUNDS = 4
+_FILES = 12
+
+
+@check(Guarantee.DIRECTORIES)
+async def a_directory_is_made_once(at: Subject) -> None:
+    """It and its ancestors are there, empty; made again it is `FileExistsError`; removed it is gone with all in it."""
+    await _make(at, "new/deep/er")
+    for name in ("new", "new/deep", "new/deep/er"):
+        expect(await at.storage.kind(at.path(name)) == "directory", f"{name} is {await at.storage.kind(at.path(name))}")
+    expect(await at.storage.list(at.path("new/deep/er"), recursive=False) == [], "a new directory is not empty")
+    children = [(entry.name, entry.kind) for entry in await at.storage.list(at.path("new"), recursive=False)]
+    expect(children == [("deep", "directory")], f"its parent lists {children}")
+    try:
+        await _make(at, "new/deep/er")
+    except FileExistsError:
+        pass
+    else:
+        expect(False, "a directory that existed was made again")
+    await at.storage.write(at.path("new/deep/file"), b"x")
+    await at.storage.remove_tree(at.path("new"))
+    expect(await at.storage.kind(at.path("new")) is None, "a removed directory is still there")
+    expect(await at.stored() == {}, "a removed directory left files")
+
+
+@check(Guarantee.DIRECTORIES)
+async def of_many_makings_of_a_directory_one_succeeds(at: Subject) -> None:
+    """Directories of one name made at the same moment: one wins."""
+    for number in range(_ROUNDS):
+        name = f"made-{number}"
+        won = await race(lambda _, name=name: _make(at, name), _RACERS)  # type: ignore[misc]
+        expect(len(won) == 1, f"{len(won)} of {_RACERS} made {name}")
+
+
+@check(Guarantee.ATOMIC_RENAME)
+async def a_renamed_directory_is_seen_whole_or_not_at_all(at: Subject) -> None:
+    """While a directory is renamed, the new name shows everything or nothing; afterwards the old one is gone."""
+    expected = [f"sub/{number}" for number in range(_FILES)]
+
+    renamed: set[str] = set()
+
+    async def rename(source: str, target: str) -> None:
+        await at.storage.rename_directory(at.path(source), at.path(target))
+        renamed.add(target)
+
+    async def watch(target: str) -> None:
+        last = False
+        while not last:
+            last = target in renamed  # one more look after the end
+            seen = [entry.name for entry in await at.storage.list(at.path(target), recursive=True)]
+            expect(seen in ([], sorted(expected)), f"a reader found {len(seen)} of {_FILES} files")
+
+    for number in range(_ROUNDS):
+        source, target = f"from-{number}", f"to-{number}"
+        await _make(at, f"{source}/sub")
+        for name in expected:
+            await at.storage.write(at.path(f"{source}/{name}"), name.encode())
+        await both(partial(rename, source, target), partial(watch, target))
+        expect(await at.storage.kind(at.path(source)) is None, "a renamed directory is still at its old name")
+        expect(await at.stored(source) == {}, "a renamed directory left files at its old name")
+        expect(await at.stored(target) == {name: name.encode() for name in expected}, "it arrived changed")
+
+
+@check(Guarantee.ATOMIC_RENAME)
+async def what_is_not_there_is_not_renamed(at: Subject) -> None:
+    """A missing source is `FileNotFoundError`, and nothing appears."""
+    try:
+        await at.storage.rename_directory(at.path("missing"), at.path("target"))
+    except FileNotFoundError:
+        expect(await at.storage.kind(at.path("target")) is None, "a directory appeared from nowhere")
+    else:
+        expect(False, "a missing directory was renamed")
+
+
+@check(Guarantee.RENAME_NOREPLACE)
+async def a_rename_never_replaces(at: Subject) -> None:
+    """A file, a full and an empty directory in the way are `FileExistsError`, and both sides stay as they were."""
+    await _make(at, "source")
+    await at.storage.write(at.path("source/new"), b"new")
+    await _make(at, "full")
+    await at.storage.write(at.path("full/old"), b"old")
+    await _make(at, "empty")
+    await at.storage.write(at.path("file"), b"file")
+    for target in ("full", "empty", "file"):
+        try:
+            await at.storage.rename_directory(at.path("source"), at.path(target))
+        except FileExistsError:
+            pass
+        else:
+            expect(False, f"a directory was renamed onto one that is {target}")
+        expected = {"source/new": b"new", "full/old": b"old", "file": b"file"}
+        expect(await at.stored() == expected, f"a refused rename onto {target} changed something")
+        expect(await at.storage.kind(at.path("empty")) == "directory", "the empty directory is gone")
+
+
+@check(Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE)
+async def of_many_renames_one_succeeds(at: Subject) -> None:
+    """Directories renamed to one name at the same moment: one arrives, alone."""
+    for number in range(_ROUNDS):
+        target = f"target-{number}"
+
+        async def rename(racer: bytes, number: int = number, target: str = target) -> None:
+            source = f"{racer.decode()}-{number}"
+            await _make(at, source)
+            await at.storage.write(at.path(f"{source}/file-{racer.decode()}"), racer)
+            await at.storage.rename_directory(at.path(source), at.path(target))
+
+        won = await race(rename, _RACERS)
+        expect(len(won) == 1, f"{len(won)} of {_RACERS} directories were renamed to one name")
+        stored = await at.stored(target)
+        expect(stored == {f"file-{won[0].decode()}": won[0]}, f"{won[0]!r} won, {sorted(stored)} is there")
+
+
+@check(Guarantee.SYNC)
+async def what_is_there_can_be_synced(at: Subject) -> None:
+    """Trees and directories can be synced; what is not there raises rather than pass for synced."""
+    await _make(at, "tree/sub")
+    await at.storage.write(at.path("tree/sub/file"), b"x")
+    await at.storage.sync_tree(at.path("tree"))
+    await at.storage.sync_directory(at.path())
+    for sync in (at.storage.sync_tree, at.storage.sync_directory):
+        try:
+            await sync(at.path("missing"))
+        except FileNotFoundError:
+            continue
+        expect(False, "what does not exist was synced")
+
+
+async def _make(at: Subject, name: str) -> None:
+    hold = await at.storage.make_directory(at.path(name), mode=None, durable=False)
+    if hold is not None:
+        hold.release()

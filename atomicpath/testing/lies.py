@@ -1,0 +1,400 @@
+"""Storages that lie, to show that the checks and the probes would notice: a check that nothing fails proves nothing.
+
+    with serving(Lying(MemoryBackend(), IgnoresConditions)):
+        ...  # memory:// now overwrites what must not exist
+
+Each is an honest storage with one thing wrong. They are for tests of the kit, and of code that must notice.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+
+from atomicpath.abc import Backend, Content, Declaration, Entry, Environment, Hold, StaleVersionError, Storage
+from atomicpath.guarantees import NONE, Guarantee
+
+__all__ = [
+    "LIES",
+    "ChecksThenWrites",
+    "CopiesToRename",
+    "ForgetsDeletes",
+    "IgnoresConditions",
+    "Lie",
+    "ListsLate",
+    "LosesReplies",
+    "Lying",
+    "MergesOnRename",
+    "RacesParts",
+    "RenamesOntoEmpty",
+    "Reorders",
+    "RepeatsVersions",
+    "ShortensDownloads",
+    "TearsWrites",
+]
+
+
+class Lie(Storage):
+    """The honest storage `inner` under another name; each lie below changes one thing."""
+
+    about: Guarantee = NONE
+    """The guarantees that do not hold because of it."""
+
+    def __init__(self, inner: Storage, state: dict[str, object]) -> None:
+        super().__init__(inner.environment)
+        self.inner = inner
+        self.state = state  # of the backend: a storage is opened many times
+        self.largest_single = inner.largest_single  # type: ignore[misc]  # each is the inner one's
+        self.is_local = inner.is_local  # type: ignore[misc]
+
+    async def declare(self, path: str) -> Declaration:
+        return await self.inner.declare(path)
+
+    async def read(self, path: str) -> Content:
+        return await self.inner.read(path)
+
+    async def create(self, path: str, data: bytes, *, owner: str = "") -> str | None:
+        return await self.inner.create(path, data, owner=owner)
+
+    async def swap(self, path: str, data: bytes, *, version: str) -> str:
+        return await self.inner.swap(path, data, version=version)
+
+    async def write(self, path: str, data: bytes, *, private: bool = False) -> str | None:
+        return await self.inner.write(path, data, private=private)
+
+    async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
+        return await self.inner.upload(source, path, owner=owner, multipart=multipart)
+
+    async def download(self, path: str, target: Path) -> Entry:
+        return await self.inner.download(path, target)
+
+    async def create_in_parts(self, path: str, data: bytes) -> None:
+        await self.inner.create_in_parts(path, data)
+
+    async def stat(self, path: str) -> Entry | None:
+        return await self.inner.stat(path)
+
+    async def delete(self, path: str, *, version: str | None = None) -> None:
+        await self.inner.delete(path, version=version)
+
+    async def list(self, path: str, *, recursive: bool) -> list[Entry]:
+        return await self.inner.list(path, recursive=recursive)
+
+    async def kind(self, path: str) -> str | None:
+        return await self.inner.kind(path)
+
+    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> Hold | None:
+        return await self.inner.make_directory(path, mode=mode, durable=durable)
+
+    async def rename_directory(self, source: str, target: str) -> None:
+        await self.inner.rename_directory(source, target)
+
+    async def sync_tree(self, path: str) -> None:
+        await self.inner.sync_tree(path)
+
+    async def sync_directory(self, path: str) -> None:
+        await self.inner.sync_directory(path)
+
+    async def remove_tree(self, path: str) -> None:
+        await self.inner.remove_tree(path)
+
+
+class Lying(Backend):
+    """A backend whose storages tell one lie.
+
+    It claims what the honest one claims. With `admits` it declares nothing of what the lie is about and
+    leaves it to the probes: an endpoint that nobody has documented.
+    """
+
+    def __init__(self, inner: Backend, lie: type[Lie], *, admits: bool = False) -> None:
+        self.protocols = inner.protocols  # type: ignore[misc]  # those of this one
+        self._inner, self._lie, self._admits = inner, lie, admits
+        self._state: dict[str, object] = {}
+
+    def path(self, url: str) -> str:
+        return self._inner.path(url)
+
+    def url(self, path: str) -> str:
+        return self._inner.url(path)
+
+    def place(self, path: str, storage_options: Mapping[str, object]) -> str:
+        return self._inner.place(path, storage_options)
+
+    def open(self, storage_options: Mapping[str, object], environment: Environment) -> Storage:
+        storage = self._lie(self._inner.open(storage_options, environment), self._state)
+        return _Admitting(storage, self._state) if self._admits else storage
+
+
+class _Admitting(Lie):
+    async def declare(self, path: str) -> Declaration:
+        told = await self.inner.declare(path)
+        about = told.declared & self.inner.about if isinstance(self.inner, Lie) else NONE
+        return replace(told, declared=told.declared & ~about, observable=told.observable | about)
+
+
+# Objects
+
+
+class IgnoresConditions(Lie):
+    """Overwrites what must not exist, swaps and deletes whatever the version (rclone's S3 server does)."""
+
+    about = Guarantee.EXCLUSIVE_CREATE | Guarantee.COMPARE_AND_SWAP | Guarantee.CONDITIONAL_DELETE
+
+    async def create(self, path: str, data: bytes, *, owner: str = "") -> str | None:
+        await self.inner.delete(path)
+        return await _created(self.inner, path, data, owner)
+
+    async def swap(self, path: str, data: bytes, *, version: str) -> str:
+        return str(await self.inner.write(path, data))
+
+    async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
+        await self.inner.delete(path)
+        return await self.inner.upload(source, path, owner=owner, multipart=multipart)
+
+    async def delete(self, path: str, *, version: str | None = None) -> None:
+        await self.inner.delete(path)
+
+
+class ChecksThenWrites(Lie):
+    """Keeps conditions while nobody else writes: it looks first and writes later (moto under load does)."""
+
+    about = Guarantee.EXCLUSIVE_CREATE | Guarantee.COMPARE_AND_SWAP
+
+    async def create(self, path: str, data: bytes, *, owner: str = "") -> str | None:
+        found = await self.inner.kind(path)
+        await _let_others_go_first()
+        if found is not None:
+            raise FileExistsError(errno.EEXIST, "something is there", path)
+        await self.inner.delete(path)
+        return await _created(self.inner, path, data, owner)
+
+    async def swap(self, path: str, data: bytes, *, version: str) -> str:
+        found = await self.inner.stat(path)
+        await _let_others_go_first()
+        if found is None or found.version != version:
+            raise StaleVersionError(errno.ESTALE, "it has another version", path)
+        return str(await self.inner.write(path, data))
+
+
+class RacesParts(Lie):
+    """Lets several multi-part uploads of one name complete (SeaweedFS does, now and then)."""
+
+    about = Guarantee.EXCLUSIVE_MULTIPART
+
+    async def create_in_parts(self, path: str, data: bytes) -> None:
+        found = await self.inner.kind(path)
+        await _let_others_go_first()
+        if found is not None:
+            raise FileExistsError(errno.EEXIST, "something is there", path)
+        await self.inner.write(path, data)
+
+
+class RepeatsVersions(Lie):
+    """Gives different contents of one length the same version."""
+
+    about = Guarantee.COMPARE_AND_SWAP | Guarantee.CONDITIONAL_DELETE
+
+    async def read(self, path: str) -> Content:
+        content = await self.inner.read(path)
+        return replace(content, version=str(len(content.data)))
+
+    async def create(self, path: str, data: bytes, *, owner: str = "") -> str | None:
+        await self.inner.create(path, data, owner=owner)
+        return str(len(data))
+
+    async def write(self, path: str, data: bytes, *, private: bool = False) -> str | None:
+        await self.inner.write(path, data, private=private)
+        return str(len(data))
+
+    async def swap(self, path: str, data: bytes, *, version: str) -> str:
+        await self.inner.swap(path, data, version=await self._true(path, version))
+        return str(len(data))
+
+    async def delete(self, path: str, *, version: str | None = None) -> None:
+        await self.inner.delete(path, version=await self._true(path, version) if version is not None else None)
+
+    async def stat(self, path: str) -> Entry | None:
+        found = await self.inner.stat(path)
+        return found and _by_size(found)
+
+    async def list(self, path: str, *, recursive: bool) -> list[Entry]:
+        return [_by_size(entry) for entry in await self.inner.list(path, recursive=recursive)]
+
+    async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
+        return _by_size(await self.inner.upload(source, path, owner=owner, multipart=multipart))
+
+    async def download(self, path: str, target: Path) -> Entry:
+        return _by_size(await self.inner.download(path, target))
+
+    async def _true(self, path: str, version: str) -> str:
+        found = await self.inner.stat(path)
+        if found is None or found.version is None or str(found.size) != version:
+            raise StaleVersionError(errno.ESTALE, "it has another size", path)
+        return found.version
+
+
+class ListsLate(Lie):
+    """Shows in each listing what the one before should have shown."""
+
+    about = Guarantee.LIST_AFTER_WRITE
+
+    async def list(self, path: str, *, recursive: bool) -> list[Entry]:
+        now = await self.inner.list(path, recursive=recursive)
+        before = self.state.get(f"{path} {recursive}", [])
+        self.state[f"{path} {recursive}"] = now
+        return before if isinstance(before, list) else []
+
+
+class TearsWrites(Lie):
+    """Stores half of an object first."""
+
+    about = Guarantee.ATOMIC_WRITE
+
+    async def create(self, path: str, data: bytes, *, owner: str = "") -> str | None:
+        await self.inner.create(path, data[: len(data) // 2], owner=owner)
+        await _let_others_go_first()
+        return await self.inner.write(path, data)
+
+    async def write(self, path: str, data: bytes, *, private: bool = False) -> str | None:
+        await self.inner.write(path, data[: len(data) // 2], private=private)
+        await _let_others_go_first()
+        return await self.inner.write(path, data, private=private)
+
+
+class LosesReplies(Lie):
+    """Says of every fifth object that it creates that it was there before (a client that retries by itself does)."""
+
+    async def create(self, path: str, data: bytes, *, owner: str = "") -> str | None:
+        version = await self.inner.create(path, data, owner=owner)
+        count = self.state.get("count", 0)
+        self.state["count"] = count = (count if isinstance(count, int) else 0) + 1
+        if count % 5 == 0:
+            raise FileExistsError(errno.EEXIST, "something is there", path)
+        return version
+
+
+class Reorders(Lie):
+    """Acknowledges an overwrite at once and does it with the next one."""
+
+    async def write(self, path: str, data: bytes, *, private: bool = False) -> str | None:
+        late = self.state.get("late")
+        self.state["late"] = (path, data)
+        if isinstance(late, tuple):
+            await self.inner.write(*late)
+        found = await self.inner.stat(path)
+        return found.version if found else await self.inner.write(path, b"")
+
+
+class ForgetsDeletes(Lie):
+    """Acknowledges a delete and does nothing."""
+
+    about = Guarantee.CONDITIONAL_DELETE
+
+    async def delete(self, path: str, *, version: str | None = None) -> None:
+        """Nothing."""
+
+
+class ShortensDownloads(Lie):
+    """Ends a long download early, without an error."""
+
+    async def download(self, path: str, target: Path) -> Entry:
+        got = await self.inner.download(path, target)
+        if got.size > 100:
+            await self.environment.step(_shorten, target)
+        return got
+
+
+# Directories
+
+
+class CopiesToRename(Lie):
+    """Renames a directory file by file (what `fs.mv` does on an object store)."""
+
+    about = Guarantee.ATOMIC_RENAME
+
+    async def rename_directory(self, source: str, target: str) -> None:
+        entries = await self.inner.list(source, recursive=True)
+        if await self.inner.kind(source) is None:
+            raise FileNotFoundError(errno.ENOENT, "nothing is there", source)
+        await _made(self.inner, target)
+        for entry in entries:
+            parent = f"{target}/{entry.name}".rpartition("/")[0]
+            if await self.inner.kind(parent) is None:
+                await _made(self.inner, parent)
+            await self.inner.write(f"{target}/{entry.name}", (await self.inner.read(f"{source}/{entry.name}")).data)
+            await _let_others_go_first()
+        await self.inner.remove_tree(source)
+
+
+class MergesOnRename(Lie):
+    """Moves a directory's files into one that is there already (rclone's mounts do)."""
+
+    about = Guarantee.RENAME_NOREPLACE
+
+    async def rename_directory(self, source: str, target: str) -> None:
+        try:
+            await self.inner.rename_directory(source, target)
+        except FileExistsError:
+            for entry in await self.inner.list(source, recursive=True):
+                data = (await self.inner.read(f"{source}/{entry.name}")).data
+                await self.inner.write(f"{target}/{entry.name}", data)
+            await self.inner.remove_tree(source)
+
+
+class RenamesOntoEmpty(Lie):
+    """Replaces an empty directory (what plain rename(2) does)."""
+
+    about = Guarantee.RENAME_NOREPLACE
+
+    async def rename_directory(self, source: str, target: str) -> None:
+        if await self.inner.kind(target) == "directory" and not await self.inner.list(target, recursive=False):
+            await self.inner.remove_tree(target)
+        await self.inner.rename_directory(source, target)
+
+
+LIES: tuple[type[Lie], ...] = (
+    IgnoresConditions,
+    ChecksThenWrites,
+    RacesParts,
+    RepeatsVersions,
+    ListsLate,
+    TearsWrites,
+    LosesReplies,
+    Reorders,
+    ForgetsDeletes,
+    ShortensDownloads,
+    CopiesToRename,
+    MergesOnRename,
+    RenamesOntoEmpty,
+)
+"""All of them."""
+
+
+async def _let_others_go_first() -> None:
+    await anyio.sleep(0.002)  # not the environment's: it is the store that takes its time
+
+
+async def _created(inner: Storage, path: str, data: bytes, owner: str) -> str | None:
+    try:
+        return await inner.create(path, data, owner=owner)
+    except FileExistsError:
+        return await inner.write(path, data)
+
+
+async def _made(inner: Storage, path: str) -> None:
+    hold = await inner.make_directory(path, mode=None, durable=False)
+    if hold is not None:
+        hold.release()
+
+
+def _by_size(entry: Entry) -> Entry:
+    return replace(entry, version=str(entry.size) if entry.kind == "file" else None)
+
+
+def _shorten(target: Path) -> None:
+    with target.open("r+b") as file:
+        file.truncate(target.stat().st_size // 2)
