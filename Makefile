@@ -16,6 +16,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy examples/write_a_backend/src
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 

@@ -12,8 +12,6 @@ import pytest
 
 import atomicpath
 
-pytest.importorskip("sklearn", reason="scikit-learn, which brings the data, is not installed: pip install -e '.[dev]'")
-
 TRAIN = Path(__file__).parents[1] / "examples" / "train.py"
 LENGTH = ["--steps", "60", "--every", "15"]
 

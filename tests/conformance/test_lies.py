@@ -1,4 +1,4 @@
-"""Each lying storage is caught by the checks, and by probes where it declares nothing: the matrix of docs/conformance.md."""
+"""Each lying storage is caught by the checks, and by probes where it declares nothing: see docs/conformance.md."""
 
 from __future__ import annotations
 

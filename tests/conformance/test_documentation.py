@@ -1,0 +1,34 @@
+"""The guide to writing a backend quotes the example that continuous integration installs and runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from atomicpath.guarantees import Guarantee
+
+TOP = Path(__file__).parents[2]
+GUIDE = (TOP / "docs" / "writing-a-backend.md").read_text(encoding="utf-8")
+EXAMPLE = TOP / "examples" / "write_a_backend"
+QUOTED = re.findall(r"```(?:python|toml)\n(.*?)```", GUIDE, re.DOTALL)
+FILES = [path for path in EXAMPLE.rglob("*") if path.suffix in (".py", ".toml")]
+
+
+@pytest.mark.parametrize("block", QUOTED, ids=lambda block: block.split("\n")[0].strip())
+def test_every_block_is_from_the_example(block: str) -> None:
+    assert any(block in path.read_text(encoding="utf-8") for path in FILES), block
+
+
+def test_there_are_blocks_and_every_file_of_the_tree_is_there() -> None:
+    assert len(QUOTED) >= 6
+    tree = re.findall(r"^    ((?:src|tests)/\S+|pyproject\.toml)", GUIDE, re.MULTILINE)
+    assert len(tree) == 5
+    assert not [name for name in tree if not (EXAMPLE / name).exists()]
+
+
+def test_every_guarantee_it_names_exists() -> None:
+    named = set(re.findall(r"`([A-Z]+_[A-Z_]+)`", GUIDE))
+    assert len(named) >= 8
+    assert named <= {member.name for member in Guarantee}
