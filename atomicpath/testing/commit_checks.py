@@ -56,7 +56,7 @@ async def an_unfinished_commit_is_not_seen(at: Subject) -> None:
     options = at.place.storage_options
     try:
         async with aio.commit(at.place / "step_1", storage_options=options) as path:
-            _fill(Path(path), _TREE)
+            _fill(path, _TREE)
             expect(not await aio.is_committed(at.place / "step_1", storage_options=options), "seen too early")
             expect(await aio.latest(at.place.url, storage_options=options) is None, "`latest` found it too early")
             try:
@@ -265,7 +265,7 @@ async def _put(at: Subject, name: str, tree: Mapping[str, bytes]) -> None:
     await aio.put(source, at.place / name, storage_options=at.place.storage_options)
 
 
-def _fill(directory: Path, tree: Mapping[str, bytes]) -> None:
+def _fill(directory: Path | UPath, tree: Mapping[str, bytes]) -> None:
     for name, data in tree.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
