@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 import anyio
 import anyio.lowlevel
+from upath import UPath
 
 from atomicpath import aio
 from atomicpath.environment import Environment, use
