@@ -16,6 +16,9 @@ from botocore.config import Config
 
 from tests.proxy import Proxy
 from tests.roots import LocalRoot, MemoryRoot, Root, S3Root
+from tests.servers import s3 as s3_servers
+from tests.servers.rclone import rclone as running_rclone
+from tests.servers.seaweedfs import seaweedfs as running_seaweedfs
 
 _SERVER = Path(__file__).parents[1] / "examples" / "s3_server.py"
 
@@ -131,3 +134,44 @@ def memory_place() -> MemoryRoot:
 @pytest.fixture
 def moto_place(raw: Any, bucket: str, server: str) -> S3Root:
     return S3Root(raw, bucket, server)
+
+
+# Stores that speak S3 and were written by others.
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(_no_ambient_configuration: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The endpoint of SeaweedFS."""
+    with running_seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def seaweedfs_client(seaweedfs: str) -> Iterator[Any]:
+    with s3_servers.client(seaweedfs) as client:
+        client.create_bucket(Bucket="places")
+        yield client
+
+
+@pytest.fixture
+def seaweedfs_place(seaweedfs_client: Any, seaweedfs: str) -> S3Root:
+    return S3Root(seaweedfs_client, "places", seaweedfs)
+
+
+@pytest.fixture(scope="session")
+def rclone(_no_ambient_configuration: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The endpoint of rclone's S3 server."""
+    with running_rclone(tmp_path_factory.mktemp("rclone")) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def rclone_client(rclone: str) -> Iterator[Any]:
+    with s3_servers.client(rclone) as client:
+        client.create_bucket(Bucket="places")
+        yield client
+
+
+@pytest.fixture
+def rclone_place(rclone_client: Any, rclone: str) -> S3Root:
+    return S3Root(rclone_client, "places", rclone)
