@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from tests.proxy import Proxy
-from tests.roots import LocalRoot, MemoryRoot, Root, S3Root
+from tests.roots import SECRET, LocalRoot, MemoryRoot, Root, S3Root
 from tests.servers import s3 as s3_servers
 from tests.servers.rclone import rclone as running_rclone
 from tests.servers.seaweedfs import seaweedfs as running_seaweedfs
@@ -42,7 +40,13 @@ def _no_ambient_configuration() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def server(_no_ambient_configuration: None) -> Iterator[str]:
+def server(moto_server: str) -> str:
+    """The endpoint of S3 as most tests have it."""
+    return moto_server
+
+
+@pytest.fixture(scope="session")
+def moto_server(_no_ambient_configuration: None) -> Iterator[str]:
     """The endpoint of moto's S3, in a process of its own: it changes botocore in the one it runs in."""
     with subprocess.Popen(
         [sys.executable, str(_SERVER)],
@@ -60,15 +64,8 @@ def server(_no_ambient_configuration: None) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def raw(server: str) -> Iterator[Any]:
     """boto's own client, directly to the server."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=server,
-        aws_access_key_id="key",
-        aws_secret_access_key="secret",
-        config=Config(retries={"total_max_attempts": 1}),
-    )
-    yield client
-    client.close()
+    with s3_servers.client(server) as client:
+        yield client
 
 
 @pytest.fixture
@@ -101,7 +98,7 @@ def truth(raw: Any, bucket: str) -> Callable[[], dict[str, bytes]]:
 @pytest.fixture
 def s3_options(server: str) -> dict[str, Any]:
     """Storage options for the server itself."""
-    return {"endpoint_url": server, "key": "key", "secret": "secret"}
+    return {"endpoint_url": server, "key": s3_servers.KEY, "secret": SECRET}
 
 
 @pytest.fixture

@@ -195,13 +195,15 @@ async def test_only_the_vendors_own_endpoint_is_believed(s3: Storage, monkeypatc
     custom = await s3.declare("bucket/run")
     assert custom.declared == Guarantee.ATOMIC_WRITE
     assert Guarantee.EXCLUSIVE_CREATE in custom.observable
+    assert custom.refutable == Guarantee.EXCLUSIVE_MULTIPART
+    assert "no probe can show it" in custom.evidence[Guarantee.EXCLUSIVE_MULTIPART]
 
     def declared(**options: object) -> Storage:
         return S3Backend().open({"key": "k", "secret": "s", **options}, Environment())
 
     vendor = await declared().declare("bucket/run")
-    assert vendor.declared == custom.declared | custom.observable
-    assert vendor.observable == Guarantee(0)
+    assert vendor.declared == custom.declared | custom.observable | custom.refutable
+    assert vendor.observable == vendor.refutable == Guarantee(0)
     assert set(vendor.evidence) == set(vendor.declared)
     assert (
         "directory buckets" in (await declared().declare("b--use1-az4--x-s3/run")).evidence[Guarantee.EXCLUSIVE_CREATE]

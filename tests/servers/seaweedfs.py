@@ -37,7 +37,8 @@ def seaweedfs(directory: Path) -> Iterator[str]:
         *(f"-s3.config={known}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"),
         *(f"-filer.localSocket={data}/filer", f"-s3.localSocket={data}/s3"),
         *("-admin.ui=false", "-webdav=false", "-metricsPort=0", "-master.telemetry=false"),
-        *("-volume.max=0", "-volume.preStopSeconds=0"),  # as many volumes as the disk has room for: a bucket takes some
+        # a bucket takes several volumes: small ones, as many as the disk has room for
+        *("-master.volumeSizeLimitMB=64", "-volume.max=0", "-volume.preStopSeconds=0"),
     ]
     with running(command, lambda: answers(port), directory / "log", {"HOME": str(data)}):
         yield f"http://127.0.0.1:{port}"
