@@ -15,6 +15,7 @@ import pytest
 from tests.proxy import Proxy
 from tests.roots import SECRET, LocalRoot, MemoryRoot, Root, S3Root
 from tests.servers import s3 as s3_servers
+from tests.servers.rclone import RcloneRoot
 from tests.servers.rclone import rclone as running_rclone
 from tests.servers.seaweedfs import seaweedfs as running_seaweedfs
 
@@ -156,9 +157,14 @@ def seaweedfs_place(seaweedfs_client: Any, seaweedfs: str) -> S3Root:
 
 
 @pytest.fixture(scope="session")
-def rclone(_no_ambient_configuration: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def rclone_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("rclone")
+
+
+@pytest.fixture(scope="session")
+def rclone(_no_ambient_configuration: None, rclone_directory: Path) -> Iterator[str]:
     """The endpoint of rclone's S3 server."""
-    with running_rclone(tmp_path_factory.mktemp("rclone")) as endpoint:
+    with running_rclone(rclone_directory) as endpoint:
         yield endpoint
 
 
@@ -170,5 +176,5 @@ def rclone_client(rclone: str) -> Iterator[Any]:
 
 
 @pytest.fixture
-def rclone_place(rclone_client: Any, rclone: str) -> S3Root:
-    return S3Root(rclone_client, "places", rclone)
+def rclone_place(rclone_client: Any, rclone: str, rclone_directory: Path) -> RcloneRoot:
+    return RcloneRoot(rclone_client, "places", rclone, rclone_directory)

