@@ -22,11 +22,22 @@ from tests.waiting import until
 Truth = Callable[[], dict[str, bytes]]
 
 
-@pytest.fixture(scope="session", params=["moto_server", "seaweedfs"])
-def server(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(scope="session", params=["asyncio-moto_server", "trio-moto_server", "trio-seaweedfs"])
+def world(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """An event loop, and the endpoint of a server."""
+    loop, _, server = request.param.partition("-")
+    return loop, request.getfixturevalue(server)
+
+
+@pytest.fixture
+def anyio_backend(world: tuple[str, str]) -> str:
+    return world[0]
+
+
+@pytest.fixture(scope="session")
+def server(world: tuple[str, str]) -> str:
     """In the place of the one that all other tests use."""
-    endpoint: str = request.getfixturevalue(request.param)
-    return endpoint
+    return world[1]
 
 
 @pytest.fixture
