@@ -152,7 +152,8 @@ class Writing:
         options = self._options
         chosen = options.temporary_path_class
         needs = (chosen.requires if chosen else Guarantee.EXCLUSIVE_CREATE | Guarantee.LIST_AFTER_WRITE) | _WANTED
-        profile = await profile_of(self.location, wanted=needs, asserted=options.guarantees or NONE)
+        asserted = options.guarantees or NONE  # put to the test too: what a probe refutes cannot be asserted
+        profile = await profile_of(self.location, wanted=needs | asserted, asserted=asserted)
         if chosen is None:
             chosen = select(profile)
         else:

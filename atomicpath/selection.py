@@ -37,6 +37,6 @@ def select(profile: Profile) -> type[TemporaryPath]:
 
 
 def _distance(missing: Guarantee, profile: Profile) -> tuple[bool, bool, int]:
-    """How far a strategy is from being safe: refuted, in need of directories where none are known, or unknown."""
+    """How far a strategy is from being safe: in need of directories where none are known, refuted, or unknown."""
     renames = bool(missing & Guarantee.ATOMIC_RENAME) and Guarantee.DIRECTORIES not in profile.effective
-    return bool(missing & profile.refuted), renames, len(missing)
+    return renames, bool(missing & profile.refuted), len(missing)

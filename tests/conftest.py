@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from tests.proxy import Proxy
-from tests.roots import LocalRoot, MemoryRoot, Root, S3Root
+from tests.roots import SECRET, LocalRoot, MemoryRoot, Root, S3Root
+from tests.servers import s3 as s3_servers
+from tests.servers.rclone import RcloneRoot
+from tests.servers.rclone import rclone as running_rclone
+from tests.servers.seaweedfs import seaweedfs as running_seaweedfs
 
 _SERVER = Path(__file__).parents[1] / "examples" / "s3_server.py"
 
@@ -39,7 +41,13 @@ def _no_ambient_configuration() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def server(_no_ambient_configuration: None) -> Iterator[str]:
+def server(moto_server: str) -> str:
+    """The endpoint of S3 as most tests have it."""
+    return moto_server
+
+
+@pytest.fixture(scope="session")
+def moto_server(_no_ambient_configuration: None) -> Iterator[str]:
     """The endpoint of moto's S3, in a process of its own: it changes botocore in the one it runs in."""
     with subprocess.Popen(
         [sys.executable, str(_SERVER)],
@@ -57,15 +65,8 @@ def server(_no_ambient_configuration: None) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def raw(server: str) -> Iterator[Any]:
     """boto's own client, directly to the server."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=server,
-        aws_access_key_id="key",
-        aws_secret_access_key="secret",
-        config=Config(retries={"total_max_attempts": 1}),
-    )
-    yield client
-    client.close()
+    with s3_servers.client(server) as client:
+        yield client
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def truth(raw: Any, bucket: str) -> Callable[[], dict[str, bytes]]:
 @pytest.fixture
 def s3_options(server: str) -> dict[str, Any]:
     """Storage options for the server itself."""
-    return {"endpoint_url": server, "key": "key", "secret": "secret"}
+    return {"endpoint_url": server, "key": s3_servers.KEY, "secret": SECRET}
 
 
 @pytest.fixture
@@ -131,3 +132,49 @@ def memory_place() -> MemoryRoot:
 @pytest.fixture
 def moto_place(raw: Any, bucket: str, server: str) -> S3Root:
     return S3Root(raw, bucket, server)
+
+
+# Stores that speak S3 and were written by others.
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(_no_ambient_configuration: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The endpoint of SeaweedFS."""
+    with running_seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def seaweedfs_client(seaweedfs: str) -> Iterator[Any]:
+    with s3_servers.client(seaweedfs) as client:
+        client.create_bucket(Bucket="places")
+        yield client
+
+
+@pytest.fixture
+def seaweedfs_place(seaweedfs_client: Any, seaweedfs: str) -> S3Root:
+    return S3Root(seaweedfs_client, "places", seaweedfs)
+
+
+@pytest.fixture(scope="session")
+def rclone_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("rclone")
+
+
+@pytest.fixture(scope="session")
+def rclone(_no_ambient_configuration: None, rclone_directory: Path) -> Iterator[str]:
+    """The endpoint of rclone's S3 server."""
+    with running_rclone(rclone_directory) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def rclone_client(rclone: str) -> Iterator[Any]:
+    with s3_servers.client(rclone) as client:
+        client.create_bucket(Bucket="places")
+        yield client
+
+
+@pytest.fixture
+def rclone_place(rclone_client: Any, rclone: str, rclone_directory: Path) -> RcloneRoot:
+    return RcloneRoot(rclone_client, "places", rclone, rclone_directory)

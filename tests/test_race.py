@@ -71,7 +71,7 @@ def test_of_eight_processes_that_write_in_place_exactly_one_wins_each_round(tmp_
     assert {path.name for path in root.iterdir()} == {f"step_{number}" for number in range(rounds)}, "nothing beside"
 
 
-STORES = ["moto"]
+STORES = ["moto", "seaweedfs"]
 
 
 @pytest.mark.parametrize("place", STORES, indirect=True)

@@ -57,6 +57,7 @@ __all__ = ["CommitFileTemporaryPath"]
 _LOG = logging.getLogger("atomicpath")
 _TRIES = 5
 _DELETE = Guarantee.CONDITIONAL_DELETE
+_MULTIPART = Guarantee.EXCLUSIVE_MULTIPART
 
 
 class CommitFileTemporaryPath(TemporaryPath):
@@ -249,10 +250,10 @@ class CommitFileTemporaryPath(TemporaryPath):
         """Whether a large file may be uploaded in parts; asked of the location only once such a file comes."""
         if (await self._storage.environment.step(os.stat, source)).st_size <= self._storage.largest_single:
             return False
-        if not self._has(Guarantee.EXCLUSIVE_MULTIPART):
-            profile = await profile_of(self._final, wanted=Guarantee.EXCLUSIVE_MULTIPART)
+        if not self._has(_MULTIPART) and _MULTIPART in (await self._storage.declare(self._final.path)).observable:
+            profile = await profile_of(self._final, wanted=_MULTIPART)
             self.options = replace(self.options, guarantees=self._guarantees | profile.effective)
-        return self._has(Guarantee.EXCLUSIVE_MULTIPART)
+        return self._has(_MULTIPART)
 
     async def _remove_late(self, target: Location, there: Entry) -> None:
         if there.owner is None:

@@ -337,7 +337,7 @@ async def test_multipart_complete_reply_lost(
     big = b"0123456789abcdef" * (small_parts // 16) + b"the end"
     (source / "data").write_bytes(big)
     proxy.rules.append(Rule(match=is_("POST", "data", uploadId=""), action=drop_reply))
-    await put(source, url, retrying if own_retry else options)
+    await put(source, url, retrying if own_retry else options, guarantees=Guarantee.EXCLUSIVE_MULTIPART)
     assert proxy.rules[0].times == 0
     assert truth()["run/step_1/data"] == big
     assert (await aio.verify(url, storage_options=options)).ok
@@ -364,7 +364,11 @@ async def test_multipart_complete_ignores_condition(
     (source / "data").write_bytes(big)
     await put(source, f"s3://{bucket}/run/step_2", options)
     assert truth()["run/step_2/data"] == big
-    assert not [r for r in proxy.requests if r.path.endswith("step_2/data") and "uploads" in r.query]
+    assert proxy.count(completes) == 0  # nor would an answer have helped: no race that goes well proves anything
+    await put(source, f"s3://{bucket}/run/step_3", options, guarantees=Guarantee.EXCLUSIVE_MULTIPART)
+    assert proxy.count(completes) > 0  # what is asserted is put to the test,
+    assert not [r for r in proxy.requests if r.path.endswith("/data") and "uploads" in r.query]  # and was refuted
+    assert truth()["run/step_3/data"] == big
     profile = await aio.profile(f"s3://{bucket}/run/step_2", storage_options=options)
     assert Guarantee.EXCLUSIVE_MULTIPART in profile.refuted
     assert Guarantee.EXCLUSIVE_CREATE in profile.effective

@@ -7,13 +7,15 @@ import pytest
 from atomicpath.abc import Environment, Storage
 from atomicpath_s3 import S3Backend
 from tests.proxy import Proxy
+from tests.roots import SECRET
+from tests.servers.s3 import KEY
 
 
 @pytest.fixture
 def options(proxy: Proxy) -> dict[str, object]:
     """Storage options for the proxy before the server."""
     retries = {"total_max_attempts": 2}  # one of the client's own, without the pauses before a fifth
-    return {"endpoint_url": proxy.url, "key": "key", "secret": "secret", "config_kwargs": {"retries": retries}}
+    return {"endpoint_url": proxy.url, "key": KEY, "secret": SECRET, "config_kwargs": {"retries": retries}}
 
 
 @pytest.fixture

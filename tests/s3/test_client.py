@@ -14,9 +14,13 @@ from typing import Any
 import anyio
 import pytest
 
+from atomicpath import AtomicRenameTemporaryPath, CommitFileTemporaryPath, select
 from atomicpath.abc import Environment, Storage
-from atomicpath.errors import BackendError, ValidationError
+from atomicpath.environment import use
+from atomicpath.errors import BackendError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
+from atomicpath.location import locate
+from atomicpath.probing import profile_of
 from atomicpath_s3 import S3Backend
 from tests.proxy import Proxy, Rule, hold, is_
 from tests.waiting import until
@@ -195,13 +199,15 @@ async def test_only_the_vendors_own_endpoint_is_believed(s3: Storage, monkeypatc
     custom = await s3.declare("bucket/run")
     assert custom.declared == Guarantee.ATOMIC_WRITE
     assert Guarantee.EXCLUSIVE_CREATE in custom.observable
+    assert custom.refutable == Guarantee.EXCLUSIVE_MULTIPART
+    assert "no probe can show it" in custom.evidence[Guarantee.EXCLUSIVE_MULTIPART]
 
     def declared(**options: object) -> Storage:
         return S3Backend().open({"key": "k", "secret": "s", **options}, Environment())
 
     vendor = await declared().declare("bucket/run")
-    assert vendor.declared == custom.declared | custom.observable
-    assert vendor.observable == Guarantee(0)
+    assert vendor.declared == custom.declared | custom.observable | custom.refutable
+    assert vendor.observable == vendor.refutable == Guarantee(0)
     assert set(vendor.evidence) == set(vendor.declared)
     assert (
         "directory buckets" in (await declared().declare("b--use1-az4--x-s3/run")).evidence[Guarantee.EXCLUSIVE_CREATE]
@@ -213,6 +219,27 @@ async def test_only_the_vendors_own_endpoint_is_believed(s3: Storage, monkeypatc
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://store:9000")
     elsewhere = declared(use_ssl=False)  # other options, hence a client made under that variable
     assert (await elsewhere.declare("bucket/run")).declared == Guarantee.ATOMIC_WRITE
+
+
+class Offline(Environment):
+    async def request(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("a request was made")
+
+
+async def test_a_directory_bucket_is_committed_to_by_its_record_although_it_can_rename_objects() -> None:
+    """RenameObject moves one object; what directories are there is only in its keys."""
+    location = locate("s3://run--use1-az4--x-s3/run/step_1", {"key": "k", "secret": "s"})
+    with use(Offline()):
+        storage = location.open()
+        declaration = await storage.declare(location.path)
+        profile = await profile_of(location)
+        with pytest.raises(GuaranteeError, match="does not implement ATOMIC_RENAME"):
+            await storage.rename_directory(location.path, f"{location.path}-new")
+        with pytest.raises(GuaranteeError, match="ATOMIC_RENAME, which is not known to hold"):
+            await AtomicRenameTemporaryPath.from_final(location.upath).create()
+    said = declaration.declared | declaration.observable | declaration.refutable
+    assert not said & (Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE | Guarantee.DIRECTORIES)
+    assert select(profile) is CommitFileTemporaryPath
 
 
 async def test_users_options_are_kept(proxy: Proxy, bucket: str) -> None:
