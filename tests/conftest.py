@@ -19,8 +19,8 @@ from tests.roots import LocalRoot, MemoryRoot, Root, S3Root
 from tests.servers.fake_hns import FakeGcs
 from tests.servers.gcs import FakeGcsRoot, GcsRoot, client_of, fake_gcs_server
 
-# Read by gcsfs when it is imported, by servers' processes too: without it, a path that a user gets asks for its bucket's
-# layout by gRPC, which no emulator answers for minutes. Our backend never does, whatever the environment.
+# Read by gcsfs when it is imported: without it, a path that a user gets asks for its bucket's layout by gRPC, which
+# no emulator answers for minutes. Our backend never does, whatever the environment.
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 
 _AMBIENT = ("AWS_", "GCSFS_DEFAULT", "GOOGLE_", "STORAGE_EMULATOR_HOST")

@@ -6,17 +6,15 @@ import errno
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import nullcontext
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import anyio
-from gcsfs.retry import HttpError
-from google.auth.exceptions import GoogleAuthError
 
 from atomicpath.errors import AccessError
 from atomicpath.storage import FsspecStorage
 
 from .errors import AGAIN, CHECK, answers, refused
-from .exchange import GcsFilesystem, Reply, Request, exchange, location, receive_into, url_of
+from .exchange import GcsFilesystem, Reply, Request, Resource, exchange, location, receive_into, url_of
 
 __all__ = ["Asking", "together"]
 
@@ -37,7 +35,7 @@ class Asking(FsspecStorage[GcsFilesystem]):
             return
         try:
             await self.environment.step(self._open)
-        except (GoogleAuthError, HttpError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - gcsfs raises whatever it stumbles over in what it was given
             # not chained: credentials may be in the text
             raise AccessError(f"gs://{path}: no usable credentials ({type(error).__name__}): {CHECK}") from None
         self._ready_in = os.getpid()
@@ -53,12 +51,11 @@ class Asking(FsspecStorage[GcsFilesystem]):
 
     async def look(
         self, path: str, what: str, *parts: str, query: Mapping[str, str], of_object: bool = False
-    ) -> dict[str, Any]:
+    ) -> Resource:
         """Get a resource."""
         await self.ready(path)
         request = Request(what=what, method="GET", url=self.url(*parts), query=query, of_object=of_object)
-        resource: dict[str, Any] = (await self.ask(path, request)).json
-        return resource
+        return (await self.ask(path, request)).resource
 
     async def ask(self, path: str, request: Request, *, into: BinaryIO | None = None) -> Reply:
         """Make a request about an object; its reply, of a success. `into`: a file for the reply's body."""

@@ -13,7 +13,7 @@ from gcsfs.retry import HttpError
 from google.auth.exceptions import GoogleAuthError
 
 from atomicpath.abc import StaleVersionError
-from atomicpath.errors import AccessError, ValidationError
+from atomicpath.errors import AccessError, AtomicPathError, ValidationError
 
 from .exchange import Reply, Request
 
@@ -33,14 +33,14 @@ class TemporaryError(OSError):
 
 @contextmanager
 def answers(path: str) -> Iterator[None]:
-    """Translate what the block raises about `path`. No message holds a text from outside: it may quote what was sent."""
+    """Translate what the block raises about `path`. No text from outside is in a message: it may hold secrets."""
     url = f"gs://{path}"
     try:
         yield
     except (GoogleAuthError, HttpError) as error:  # gcsfs raises the second when the first happened at a refresh
         # not chained: the answer of a token server is in its text
         raise AccessError(f"{url}: no usable credentials ({type(error).__name__}): {CHECK}") from None
-    except aiohttp.InvalidURL:  # it may have a password in it
+    except aiohttp.InvalidURL:  # as below, where it is a `ValueError` only
         raise ValidationError(f"{url}: endpoint_url must be a URL such as https://host:9000") from None
     except aiohttp.ServerTimeoutError as error:
         raise TimeoutError(errno.ETIMEDOUT, f"{url}: the endpoint did not answer in time") from error
@@ -52,6 +52,10 @@ def answers(path: str) -> Iterator[None]:
         raise ConnectionError(errno.ECONNABORTED, f"{url}: the connection failed ({type(error).__name__})") from error
     except TimeoutError as error:
         raise TimeoutError(errno.ETIMEDOUT, f"{url}: the endpoint did not answer in time") from error
+    except AtomicPathError:
+        raise
+    except ValueError:  # of an endpoint that is no URL; it may have a password in it
+        raise ValidationError(f"{url}: endpoint_url must be a URL such as https://host:9000") from None
 
 
 def refused(reply: Reply, request: Request, path: str, *, doubtful: bool) -> Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,18 @@ from yarl import URL
 
 from atomicpath.storage import AsyncFilesystem, IOLoop, check_length
 
-__all__ = ["Body", "GcsFilesystem", "Reply", "Request", "encoded", "exchange", "location", "receive_into", "url_of"]
+__all__ = [
+    "Body",
+    "GcsFilesystem",
+    "Reply",
+    "Request",
+    "Resource",
+    "encoded",
+    "exchange",
+    "location",
+    "receive_into",
+    "url_of",
+]
 
 _WAITS = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=20)  # aiohttp's own total would end long uploads
 _CHUNK = 2**20
@@ -39,6 +51,13 @@ class GcsFilesystem(AsyncFilesystem, Protocol):
     def _get_params(self, kwargs: Mapping[str, str]) -> dict[str, str]: ...
 
 
+class Resource(dict[str, Any]):
+    """A resource of the JSON API, whose fields should be there."""
+
+    def __missing__(self, name: str) -> Any:
+        raise OSError(errno.EIO, f"the reply has no {name!r}")
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """A whole reply; header names are in lower case."""
@@ -48,9 +67,15 @@ class Reply:
     body: bytes = field(default=b"", repr=False)
 
     @property
-    def json(self) -> Any:
-        """The body, which on success is a resource of the JSON API."""
-        return json.loads(self.body)
+    def resource(self) -> Resource:
+        """The body, which on success is a resource of the JSON API; `OSError` if it is something else."""
+        try:
+            found = json.loads(self.body, object_hook=Resource)
+        except ValueError as error:
+            raise OSError(errno.EIO, "the reply is not JSON") from error
+        if not isinstance(found, Resource):
+            raise OSError(errno.EIO, "the reply is no resource")
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,4 +186,4 @@ def _check(response: Any, size: int, crc: int) -> None:
     for one in ",".join(response.headers.getall("X-Goog-Hash", ())).split(","):
         name, _, value = one.strip().partition("=")
         if name == "crc32c" and value != encoded(crc):
-            raise OSError("the reply's bytes do not have the checksum that its head announced")
+            raise OSError(errno.EIO, "the reply's bytes do not have the checksum that its head announced")

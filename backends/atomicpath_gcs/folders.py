@@ -6,14 +6,13 @@ import errno
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
 
 from atomicpath.errors import AccessError, GuaranteeError
 from atomicpath.storage import IOLoop
 
 from .asking import Asking, together
 from .errors import CHECK, TemporaryError
-from .exchange import Reply, Request
+from .exchange import Reply, Request, Resource
 from .names import split
 
 __all__ = ["Layout", "kind", "layout", "make", "remove", "rename"]
@@ -69,7 +68,8 @@ async def make(storage: Asking, path: str, *, mode: int | None) -> None:
     """Create a folder that must not exist, and the ancestors it needs."""
     if mode is not None:
         raise GuaranteeError(
-            f"path_permission_mode cannot be honoured at gs://{path}: folders of Cloud Storage have no modes. Leave it out"
+            f"path_permission_mode cannot be honoured at gs://{path}: folders of Cloud Storage have no modes. Leave it"
+            " out"
         )
     bucket, key = split(path)
     resource = json.dumps({"name": f"{key}/"}).encode()
@@ -115,9 +115,8 @@ async def rename(storage: Asking, source: str, target: str) -> None:
         if doubtful:
             raise OSError(errno.EIO, f"the rename of gs://{source} was answered {reply.status} when it was sent again")
         raise await _refusal(storage, source, target, missing=reply.status == 404, said=f"answered {reply.status}")
-    operation: dict[str, Any] = reply.json
     try:
-        operation = await _ended(storage, source, bucket, operation)
+        operation = await _ended(storage, source, bucket, reply.resource)
     except (AccessError, OSError) as error:
         raise OSError(
             errno.EIO, f"the rename of gs://{source} was begun, and could not be followed: {error}"
@@ -168,7 +167,7 @@ async def _insist(storage: Asking, path: str, request: Request) -> tuple[Reply, 
     raise AssertionError("unreachable")
 
 
-async def _ended(storage: Asking, path: str, bucket: str, operation: dict[str, Any]) -> dict[str, Any]:
+async def _ended(storage: Asking, path: str, bucket: str, operation: Resource) -> Resource:
     """The operation once it is done; TimeoutError if that takes too long."""
     environment = storage.environment
     end, pause = environment.monotonic() + _PATIENCE, _FIRST_LOOK
@@ -177,7 +176,7 @@ async def _ended(storage: Asking, path: str, bucket: str, operation: dict[str, A
             raise TimeoutError(errno.ETIMEDOUT, f"it is not done after {_PATIENCE:.0f} s")
         await environment.sleep(pause)
         pause = min(2 * pause, _LAST_LOOK)
-        name = str(operation.get("name")).rpartition("/")[2]
+        name = str(operation["name"]).rpartition("/")[2]
         operation = await storage.look(path, "the state of a rename", bucket, "operations", name, query={})
     return operation
 
@@ -204,8 +203,11 @@ def _layout_of(reply: Reply) -> Layout:
     """What the answer says. Flat buckets have no `hierarchicalNamespace` in theirs."""
     if reply.status != 200:
         return Layout(None, f"the bucket's storage layout is not known (the endpoint answered {reply.status})")
-    resource = reply.json
-    if not isinstance(resource, dict) or resource.get("kind") != "storage#storageLayout":
+    try:
+        resource = reply.resource
+    except OSError as error:
+        return Layout(None, f"the bucket's storage layout is not known ({error.strerror})")
+    if resource.get("kind") != "storage#storageLayout":
         return Layout(None, "the bucket's storage layout is not known (the endpoint answered something else)")
     if (resource.get("hierarchicalNamespace") or {}).get("enabled") is True:
         return Layout(True, "the bucket has a hierarchical namespace")

@@ -89,7 +89,7 @@ class GcsStorage(Asking):
             data = await self.environment.step(seen.read, 0, seen.size)
             request = one_request(self, path, data, condition={"ifGenerationMatch": "0"}, owner=owner, small=False)
             reply = await self.ask(path, request)
-        return Entry(name="", size=seen.size, version=str(reply.json["generation"]))
+        return Entry(name="", size=seen.size, version=str(reply.resource["generation"]))
 
     async def create_in_parts(self, path: str, data: bytes) -> None:
         await self.ready(path)
@@ -199,7 +199,7 @@ class GcsStorage(Asking):
     async def _put(self, path: str, data: bytes, condition: Mapping[str, str], *, owner: str = "") -> str:
         await self.ready(path)
         request = one_request(self, path, data, condition=condition, owner=owner)
-        return str((await self.ask(path, request)).json["generation"])
+        return str((await self.ask(path, request)).resource["generation"])
 
 
 def _media(url: str, *, patient: bool = False) -> Request:

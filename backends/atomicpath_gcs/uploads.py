@@ -1,4 +1,4 @@
-"""What creates or overwrites an object: one request with name, metadata and bytes, or a resumable session of several."""
+"""What makes an object: one request with its name, metadata and bytes, or a resumable session of several."""
 
 from __future__ import annotations
 
@@ -113,10 +113,12 @@ async def upload_in_stream(storage: Asking, source: Source, path: str, *, owner:
     try:
         reply = await storage.ask(path, request)
     except OSError as error:
-        raise changed[0] if changed else error
+        if changed:
+            raise changed[0] from error
+        raise
     finally:
-        await storage.environment.step(file.close)
-    return _entry(path, source, reply.json, sent[-1])
+        file.close()
+    return _entry(path, source, reply.resource, sent[-1])
 
 
 async def upload_in_parts(storage: Asking, source: Source, path: str, *, owner: str) -> Entry:
@@ -184,7 +186,7 @@ async def _send(storage: Asking, source: Source, path: str, session: str) -> Ent
             raise OSError(errno.EPROTO, f"gs://{path}: the upload does not have the bytes that were sent")
         crc = google_crc32c.extend(crc, data[: kept - offset])
         if reply.status != _INCOMPLETE:
-            return _entry(path, source, reply.json, crc)
+            return _entry(path, source, reply.resource, crc)
         offset = kept
 
 

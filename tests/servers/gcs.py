@@ -9,9 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from google.auth.credentials import AnonymousCredentials
-from google.cloud import storage
-
 from tests.roots import Root
 from tests.servers.base import answers, free_port, missing, running
 from tests.servers.fake_hns import FakeGcs
@@ -47,6 +44,9 @@ def fake_gcs_server(log: Path) -> Iterator[str]:
 @contextmanager
 def client_of(endpoint: str) -> Iterator[Any]:
     """Google's own client, directly to the server."""
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import storage
+
     client = storage.Client(
         project="test", credentials=AnonymousCredentials(), client_options={"api_endpoint": endpoint}
     )
