@@ -40,7 +40,7 @@ from atomicpath.layout import (
 )
 from atomicpath.liveness import hold, release, this_process
 from atomicpath.location import Location, locate
-from atomicpath.manifest import manifest_of
+from atomicpath.manifest import digest, manifest_of
 from atomicpath.record import CommitRecord, FileEntry, State, marker_of
 
 from .begin import expect_directory, ready, refuse
@@ -66,6 +66,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._mode = file_options.path_permission_mode if file_options else None
         self._storage = final.open()
         self._record: CommitRecord | None = None
+        self._added: dict[str, FileEntry] = {}
         self._hold: Hold | None = None
         self._over = False
         self._doomed = temporary.path + DISCARDED_SUFFIX
@@ -155,11 +156,15 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         check_file_name(name)
         path = self._temporary.child(name).path
         try:  # in parts without a guarantee that one completion wins: nobody else knows the temporary name
-            await self._storage.upload(source, path, owner=self._token, multipart=True)
+            entry = await self._storage.upload(source, path, owner=self._token, multipart=True)
         except FileExistsError:
             there = await self._storage.stat(path)
             if there is None or there.owner != self._token:
-                raise  # else it is the answer to our own retry
+                raise
+            entry = there  # the answer to our own retry
+        environment = self._storage.environment
+        sha256 = await environment.step(digest, environment, source) if self.options.checksums else None
+        self._added[name] = FileEntry(name=name, size=entry.size, sha256=sha256)  # a rename may change the version
 
     async def finalize(self) -> None:
         record = self._record or await self._adopt()
@@ -211,6 +216,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             raise kind(f"{what}: {error}; the attempt was discarded") from error
 
     async def _manifest(self, record: CommitRecord) -> tuple[FileEntry, ...]:
+        if not (self.options.direct or self._storage.is_local):
+            return tuple(entry for _, entry in sorted(self._added.items()))
         listing = await self._storage.list(self._temporary.path, recursive=True)
         written = next((entry.size for entry in listing if entry.name == RECORD_FILE), None)
         if written != len(record.encode()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,8 +11,8 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
-from atomicpath import AtomicRenameTemporaryPath, CommitError, OutcomeUnknownError, is_committed
-from atomicpath.abc import Entry
+from atomicpath import AtomicRenameTemporaryPath, CommitError, OutcomeUnknownError, is_committed, read_record
+from atomicpath.abc import AttemptOptions, Entry
 from atomicpath.environment import use
 from atomicpath_local.storage import LocalStorage
 from tests.protocol.worlds import Quick
@@ -122,14 +123,20 @@ async def test_a_staged_file_goes_through_the_storage(
         raise FileExistsError(path)
 
     async def stat(storage: LocalStorage, path: str) -> Entry:
-        return Entry(name="", size=1, owner="somebody else" if taken else sent[-1][1])
+        return Entry(name="", size=1, version="1", owner="somebody else" if taken else sent[-1][1])
 
-    monkeypatch.setattr(LocalStorage, "upload", upload)
-    monkeypatch.setattr(LocalStorage, "stat", stat)
+    (tmp_path / "source").write_bytes(b"x")
     attempt = AtomicRenameTemporaryPath.from_final(UPath(tmp_path / "step_1"))
-    await attempt.add("sub/file", tmp_path / "source")  # our own retry was told that it exists
-    token = str(attempt.get()).rpartition("-")[2]
-    assert sent == [(f"{attempt.get()}/sub/file", token)]
-    taken = True
-    with pytest.raises(FileExistsError):
-        await attempt.add("file", tmp_path / "source")
+    attempt.configure(AttemptOptions(direct=False, checksums=True))
+    await attempt.create()
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalStorage, "upload", upload)
+        patched.setattr(LocalStorage, "stat", stat)
+        await attempt.add("sub/file", tmp_path / "source")  # our own retry was told that it exists
+        assert sent == [(f"{attempt.get()}/sub/file", str(attempt.get()).rpartition("-")[2])]
+        taken = True
+        with pytest.raises(FileExistsError):
+            await attempt.add("file", tmp_path / "source")
+    await attempt.finalize()
+    (file,) = read_record(tmp_path / "step_1").files  # what was added, without a listing
+    assert (file.name, file.size, file.sha256) == ("sub/file", 1, hashlib.sha256(b"x").hexdigest())
