@@ -48,4 +48,5 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> int:
     size = 2**18  # the least that a part but the last may have
     monkeypatch.setattr(atomicpath_gcs.uploads, "PART", size)
     monkeypatch.setattr(atomicpath_gcs.storage, "PART", size)
+    monkeypatch.setattr(atomicpath_gcs.storage.GcsStorage, "largest_single", size)
     return size
