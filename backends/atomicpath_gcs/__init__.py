@@ -21,7 +21,11 @@ _ENDPOINT_VARIABLE = "STORAGE_EMULATOR_HOST"  # the one that gcsfs and Google's 
 
 
 class GcsBackend(Backend):
-    """`gs://bucket/key`, whose path is `bucket/key`; `storage_options` are those of `gcsfs.GCSFileSystem`."""
+    """`gs://bucket/key`, whose path is `bucket/key`; `storage_options` are those of `gcsfs.GCSFileSystem`.
+
+    The `UPath`s that users get are gcsfs's own. At an emulator its first request waits for minutes for an answer by
+    gRPC, unless GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT is "false" when it is imported; nothing of ours does.
+    """
 
     protocols = ("gs", "gcs")
 
