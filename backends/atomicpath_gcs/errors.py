@@ -49,7 +49,8 @@ def answers(path: str) -> Iterator[None]:
             errno.ECONNREFUSED, f"{url}: the endpoint cannot be reached: check endpoint_url and the network"
         ) from error
     except aiohttp.ClientError as error:
-        raise ConnectionError(errno.ECONNABORTED, f"{url}: the connection failed ({type(error).__name__})") from error
+        # not chained: the address of an upload session, with which anybody could write, may be in its text
+        raise ConnectionError(errno.ECONNABORTED, f"{url}: the connection failed ({type(error).__name__})") from None
     except TimeoutError as error:
         raise TimeoutError(errno.ETIMEDOUT, f"{url}: the endpoint did not answer in time") from error
     except AtomicPathError:

@@ -11,7 +11,7 @@ from typing import BinaryIO, cast
 from urllib.parse import urlsplit
 
 from atomicpath.abc import Content, Declaration, Entry, Environment, Hold, StaleVersionError
-from atomicpath.guarantees import Guarantee
+from atomicpath.guarantees import NONE, Guarantee
 from atomicpath.storage import Source, age_of, bodies, opener, receive
 
 from . import folders
@@ -55,7 +55,7 @@ class GcsStorage(Asking):
             renames = _RENAMES
         else:
             evidence |= dict.fromkeys(_RENAMES, layout.reason)
-            renames = Guarantee(0)
+            renames = NONE
         if host != _VENDOR and not host.endswith(f".{_VENDOR}"):
             return Declaration(declared=Guarantee.ATOMIC_WRITE, observable=_CONDITIONS | renames, evidence=evidence)
         evidence |= dict.fromkeys(_CONDITIONS, "Google documents it for buckets of every kind")
@@ -192,8 +192,8 @@ class GcsStorage(Asking):
     async def remove_tree(self, path: str) -> None:
         if not (await folders.layout(self, path)).hierarchical:
             await super().remove_tree(path)
-        while names := [entry.name for entry in await self.list(path, recursive=True)]:
-            await together(names, lambda name: self.delete(f"{path}/{name}"))
+        names = [entry.name for entry in await self.list(path, recursive=True)]
+        await together(names, lambda name: self.delete(f"{path}/{name}"))
         await folders.remove(self, path)
 
     async def _put(self, path: str, data: bytes, condition: Mapping[str, str], *, owner: str = "") -> str:

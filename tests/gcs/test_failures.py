@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,20 @@ async def test_a_resumable_upload_goes_on_where_the_store_is(
     entry = await store.storage.upload(source, path, owner="token", multipart=True)
     assert store.truth() == {"run/a": source.read_bytes()}
     assert (await store.storage.read(path)).version == entry.version
+
+
+async def test_an_uploads_address_is_shown_nowhere(
+    store: Store, tmp_path: Path, small_parts: int, fake_gcs: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until the upload has ended, it lets anybody write."""
+    source = tmp_path / "source"
+    source.write_bytes(b"x" * 2 * small_parts)
+    store.proxy.rules.append(Rule(match=is_("PUT"), action=drop_request, times=None))
+    store.proxy.rules.append(Rule(match=is_("DELETE"), action=drop_request, times=None))
+    with pytest.raises(ConnectionError) as caught:
+        await store.storage.upload(source, store.path("run/a"), owner="token", multipart=True)
+    (left,) = fake_gcs.sessions
+    assert left not in "".join(traceback.format_exception(caught.value)) + caplog.text
 
 
 async def test_a_session_that_is_lost_is_an_unknown_outcome(

@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+from atomicpath import aio
 from atomicpath.abc import Entry
 from atomicpath.errors import AccessError, GuaranteeError
 from atomicpath.guarantees import Guarantee
@@ -243,3 +244,21 @@ async def test_only_googles_own_endpoint_is_believed(store: Store, monkeypatch: 
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://store:9000")
     elsewhere = await declared("bucket-1", hierarchical=True, project="p")
     assert elsewhere.declared == Guarantee.ATOMIC_WRITE
+
+
+async def test_a_store_that_renames_over_an_empty_folder_is_found_out(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = FakeGcs._rename
+
+    def lie(server: FakeGcs, bucket: str, source: str, target: str) -> Any:
+        place = server.buckets[bucket]
+        if not any(name.startswith(target) for name in place.objects):
+            place.folders.discard(target)
+        return rename(server, bucket, source, target)
+
+    monkeypatch.setattr(FakeGcs, "_rename", lie)
+    explanation = await aio.explain(f"gs://{store.bucket}/run/step_1", storage_options=store.options)
+    assert explanation.profile.refuted == RENAMES
+    assert "a directory was renamed over an empty one" in str(explanation)
+    assert store.truth() == {}
