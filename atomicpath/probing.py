@@ -28,6 +28,7 @@ __all__ = ["TRIED", "profile_of", "race"]
 _LOG = logging.getLogger("atomicpath")
 _RACERS = 6
 _ROUNDS = 4  # of multi-part completions: on a store that breaks it, half of the rounds went well
+_OF_DIRECTORIES = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE | Guarantee.DIRECTORIES
 
 
 @dataclass(slots=True)
@@ -76,6 +77,7 @@ async def _probe(
     storage: Storage, location: Location, due: Guarantee, declaration: Declaration, findings: _Findings
 ) -> None:
     base = (await _nearest_directory(storage, location)).child(PROBE_PREFIX + storage.environment.token())
+    has_directories = storage.is_local or bool(_OF_DIRECTORIES & (declaration.declared | declaration.observable))
     for guarantee, trial in _TRIALS.items():
         if not guarantee & due:
             continue
@@ -101,7 +103,7 @@ async def _probe(
                 findings.evidence[guarantee] = _SUCCESS[guarantee]
         finally:
             with shielded():
-                await _clean(storage, place.path)
+                await _clean(storage, place.path, has_directories=has_directories)
         findings.tried |= guarantee
 
 
@@ -254,9 +256,9 @@ async def race(attempt: Callable[[bytes], Awaitable[object]], racers: int = _RAC
     return [racer for racer in await for_each(names, one, at_once=racers) if racer is not None]
 
 
-async def _clean(storage: Storage, path: str) -> None:
+async def _clean(storage: Storage, path: str, *, has_directories: bool) -> None:
     try:
-        if storage.is_local and await storage.kind(path) == "directory":
+        if has_directories and await storage.kind(path) == "directory":
             await storage.remove_tree(path)
             return
         for entry in await storage.list(path, recursive=True):

@@ -15,10 +15,17 @@ import pytest
 from tests.proxy import Proxy
 from tests.roots import SECRET, LocalRoot, MemoryRoot, Root, S3Root
 from tests.servers import s3 as s3_servers
+from tests.servers.fake_hns import FakeGcs
+from tests.servers.gcs import FakeGcsRoot, GcsRoot, client_of, fake_gcs_server
 from tests.servers.rclone import RcloneRoot
 from tests.servers.rclone import rclone as running_rclone
 from tests.servers.seaweedfs import seaweedfs as running_seaweedfs
 
+# Read by gcsfs when it is imported: without it, a path that a user gets asks for its bucket's layout by gRPC, which
+# no emulator answers for minutes. Our backend never does, whatever the environment.
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
+
+_AMBIENT = ("AWS_", "GCSFS_DEFAULT", "GOOGLE_", "STORAGE_EMULATOR_HOST")
 _SERVER = Path(__file__).parents[1] / "examples" / "s3_server.py"
 
 
@@ -31,11 +38,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session", autouse=True)
 def _no_ambient_configuration() -> Iterator[None]:
     """Whatever the developer's own account is, no test knows it."""
-    kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("AWS_")}
+    kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_AMBIENT)}
     os.environ.update(AWS_DEFAULT_REGION="us-east-1", AWS_EC2_METADATA_DISABLED="true")
     os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
     yield
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
+    for name in [name for name in os.environ if name.startswith(_AMBIENT)]:
         del os.environ[name]
     os.environ.update(kept)
 
@@ -178,3 +185,50 @@ def rclone_client(rclone: str) -> Iterator[Any]:
 @pytest.fixture
 def rclone_place(rclone_client: Any, rclone: str, rclone_directory: Path) -> RcloneRoot:
     return RcloneRoot(rclone_client, "places", rclone, rclone_directory)
+
+
+# Google Cloud Storage: a server nobody here wrote, and our own fake with what it lacks.
+
+
+@pytest.fixture(scope="session")
+def gcs_server(tmp_path_factory: pytest.TempPathFactory, _no_ambient_configuration: None) -> Iterator[str]:
+    """The endpoint of fake-gcs-server."""
+    with fake_gcs_server(tmp_path_factory.mktemp("gcs") / "log") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def gcs_raw(gcs_server: str) -> Iterator[Any]:
+    """Google's own client, directly to the server."""
+    with client_of(gcs_server) as client:
+        yield client
+
+
+@pytest.fixture
+def gcs_bucket(gcs_raw: Any) -> str:
+    """An empty bucket of the test's own on fake-gcs-server."""
+    name = f"b-{uuid.uuid4().hex[:12]}"
+    gcs_raw.create_bucket(name)
+    return name
+
+
+@pytest.fixture
+def gcs_place(gcs_raw: Any, gcs_bucket: str, gcs_server: str) -> GcsRoot:
+    return GcsRoot(gcs_raw, gcs_bucket, gcs_server)
+
+
+@pytest.fixture
+def fake_gcs(_no_ambient_configuration: None) -> Iterator[FakeGcs]:
+    """Our own fake, which has folders and keeps every condition, and is wrong on request."""
+    with FakeGcs() as server:
+        yield server
+
+
+@pytest.fixture
+def gcs_flat_place(fake_gcs: FakeGcs) -> FakeGcsRoot:
+    return FakeGcsRoot(fake_gcs, hierarchical=False)
+
+
+@pytest.fixture
+def gcs_hns_place(fake_gcs: FakeGcs) -> FakeGcsRoot:
+    return FakeGcsRoot(fake_gcs, hierarchical=True)

@@ -19,11 +19,13 @@ from typing import Any, ParamSpec, TypeVar
 
 import aiobotocore.client
 import anyio._backends._asyncio
+import gcsfs
 import s3fs
 import upath.implementations.cloud
 from upath import UPath
 
 import atomicpath
+import atomicpath_gcs.storage
 import atomicpath_s3.storage
 from atomicpath import environment, probing, registry
 from atomicpath.environment import Environment
@@ -38,11 +40,14 @@ CONTEXT.set_forkserver_preload([__name__, "pytest"])
 _IMPORTED_ONCE = (
     aiobotocore.client,
     anyio._backends._asyncio,
+    gcsfs,
     s3fs,
     upath.implementations.cloud,
+    atomicpath_gcs.storage,
     atomicpath_s3.storage,
 )
 registry.backend_for("s3")
+registry.backend_for("gs")
 
 FILES = ("model.bin", "optimizer/state.bin")
 

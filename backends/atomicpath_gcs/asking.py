@@ -1,0 +1,112 @@
+"""Asking the store, bounded in time, and again where it could not serve: what every operation is made of."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import nullcontext
+from typing import BinaryIO
+
+import anyio
+
+from atomicpath.errors import AccessError
+from atomicpath.storage import FsspecStorage
+
+from .errors import AGAIN, CHECK, answers, refused
+from .exchange import GcsFilesystem, Reply, Request, Resource, exchange, location, receive_into, url_of
+
+__all__ = ["Asking", "together"]
+
+# Sooner than half of a lease of 60 s: a cleaner must not delete after the lease it waited for was renewed.
+_PATIENCE = 20.0  # seconds for a request about one small object, repetitions included
+_PAUSE = 0.5  # seconds before the first repetition; then twice as long each time
+_AT_ONCE = 16
+
+
+class Asking(FsspecStorage[GcsFilesystem]):
+    """A storage that speaks the JSON API; not yet what is said."""
+
+    _ready_in: int | None = None
+
+    async def ready(self, path: str) -> None:
+        """Have this process's file system made, in a worker thread: finding credentials may ask a metadata server."""
+        if self._ready_in == os.getpid():
+            return
+        try:
+            await self.environment.step(self._open)
+        except Exception as error:  # noqa: BLE001 - gcsfs raises whatever it stumbles over in what it was given
+            # not chained: credentials may be in the text
+            raise AccessError(f"gs://{path}: no usable credentials ({type(error).__name__}): {CHECK}") from None
+        self._ready_in = os.getpid()
+
+    def url(self, *parts: str, upload: bool = False) -> str:
+        """The address of a resource; only once `ready`."""
+        return url_of(self.filesystem, *parts, upload=upload)
+
+    @property
+    def endpoint(self) -> str:
+        """Scheme and host of the address; only once `ready`."""
+        return location(self.filesystem)
+
+    async def look(
+        self, path: str, what: str, *parts: str, query: Mapping[str, str], of_object: bool = False
+    ) -> Resource:
+        """Get a resource."""
+        await self.ready(path)
+        request = Request(what=what, method="GET", url=self.url(*parts), query=query, of_object=of_object)
+        return (await self.ask(path, request)).resource
+
+    async def ask(self, path: str, request: Request, *, into: BinaryIO | None = None) -> Reply:
+        """Make a request about an object; its reply, of a success. `into`: a file for the reply's body."""
+        bound = nullcontext() if request.patient else anyio.fail_after(_PATIENCE)
+        with answers(path), bound:
+            return await self._ask(path, request, into)
+
+    async def _ask(self, path: str, request: Request, into: BinaryIO | None) -> Reply:
+        doubtful = False
+        left = request.tries
+        while True:
+            left -= 1
+            try:
+                with answers(path):
+                    reply = await self.request(self._exchange, request, into)
+            except AccessError as error:
+                if doubtful:  # there were no credentials to send it again with
+                    raise OSError(errno.EIO, str(error)) from None
+                raise
+            except (ConnectionError, TimeoutError):
+                if not left:
+                    raise
+            else:
+                if 200 <= reply.status < 300 or reply.status in request.accept:
+                    return reply
+                if not left or reply.status not in AGAIN:
+                    raise refused(reply, request, path, doubtful=doubtful)
+            doubtful = request.method != "GET"
+            await self.environment.sleep(_PAUSE * 2 ** (request.tries - 1 - left))
+
+    async def _exchange(self, request: Request, into: BinaryIO | None) -> Reply:  # in the file system's event loop
+        if into is None:
+            return await exchange(self.filesystem, request)
+        return await receive_into(self.filesystem, request, into)
+
+
+async def together(items: Iterable[str], function: Callable[[str], Awaitable[object]]) -> None:
+    """Do the same for many, some at once; the first failure ends it and is raised."""
+    limit = anyio.CapacityLimiter(_AT_ONCE)
+    failures: list[Exception] = []
+
+    async def one(item: str) -> None:
+        async with limit:
+            try:
+                await function(item)
+            except Exception as error:  # noqa: BLE001 - raised below, instead of a group of which only the first matters
+                failures.append(error)
+                group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        for item in items:
+            group.start_soon(one, item)
+    if failures:
+        raise failures[0]

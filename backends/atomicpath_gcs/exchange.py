@@ -1,0 +1,189 @@
+"""One HTTP exchange with gcsfs's session and credentials: what is sent, and what comes back."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Protocol
+from urllib.parse import quote, urlencode
+
+import aiohttp
+import google_crc32c
+from yarl import URL
+
+from atomicpath.storage import AsyncFilesystem, IOLoop, check_length
+
+__all__ = [
+    "Body",
+    "GcsFilesystem",
+    "Reply",
+    "Request",
+    "Resource",
+    "encoded",
+    "exchange",
+    "location",
+    "receive_into",
+    "url_of",
+]
+
+_WAITS = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=20)  # aiohttp's own total would end long uploads
+_CHUNK = 2**20
+
+Body = Callable[[IOLoop], AsyncIterator[bytes | memoryview]]
+"""Makes a request's body anew for each try."""
+
+
+class GcsFilesystem(AsyncFilesystem, Protocol):
+    """What is used of `gcsfs.GCSFileSystem`: its session, credentials and options, none of its requests.
+
+    Those drop or reinterpret conditions on some kinds of bucket, repeat a write without telling, and ask for the
+    bucket's layout by gRPC, which at an emulator's endpoint ends only after minutes.
+    """
+
+    base: str
+    requests_timeout: Any
+
+    async def _set_session(self) -> aiohttp.ClientSession: ...
+    def _get_headers(self, headers: Mapping[str, str] | None) -> dict[str, str]: ...
+    def _get_params(self, kwargs: Mapping[str, str]) -> dict[str, str]: ...
+
+
+class Resource(dict[str, Any]):
+    """A resource of the JSON API, whose fields should be there."""
+
+    def __missing__(self, name: str) -> Any:
+        raise OSError(errno.EIO, f"the reply has no {name!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole reply; header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(default=b"", repr=False)
+
+    @property
+    def resource(self) -> Resource:
+        """The body, which on success is a resource of the JSON API; `OSError` if it is something else."""
+        try:
+            found = json.loads(self.body, object_hook=Resource)
+        except ValueError as error:
+            raise OSError(errno.EIO, "the reply is not JSON") from error
+        if not isinstance(found, Resource):
+            raise OSError(errno.EIO, "the reply is no resource")
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is sent, and what the answers to it mean.
+
+    `what`: in words, for messages. `url`: absolute, without a query. `length`: in bytes, of a body that is given.
+    `signed`: with credentials; the address of an upload session is one itself, and needs no other.
+    `patient`: it moves data and so may take long. `tries`: how often it may be sent. `accept`: replies beside 2xx
+    that are no errors. `versioned`: it names a generation. `of_object`: a 404 need not mean that the bucket is missing.
+    """
+
+    what: str
+    method: str
+    url: str
+    query: Mapping[str, str] = field(default_factory=dict[str, str])
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    body: Body | None = field(default=None, repr=False)
+    length: int = 0
+    signed: bool = True
+    patient: bool = False
+    tries: int = 4
+    accept: tuple[int, ...] = ()
+    versioned: bool = False
+    of_object: bool = False
+
+
+def location(filesystem: GcsFilesystem) -> str:
+    """Scheme and host of the endpoint, without a trailing "/"."""
+    return filesystem.base.removesuffix("/storage/v1/").rstrip("/")
+
+
+def url_of(filesystem: GcsFilesystem, *parts: str, upload: bool = False) -> str:
+    """The address of a resource below `/b`, each part of its path encoded whole ("Cloud Storage request endpoints")."""
+    below = "/".join(quote(part, safe="") for part in parts)
+    return f"{location(filesystem)}{'/upload' if upload else ''}/storage/v1/b/{below}"
+
+
+async def exchange(filesystem: GcsFilesystem, request: Request) -> Reply:
+    """Send a request, once, and read the reply whole. Runs in the file system's event loop."""
+    async with await _send(filesystem, request) as response:
+        body = await response.read()
+        if request.query.get("alt") == "media" and response.status == 200:
+            _check(response, len(body), google_crc32c.value(body))
+        return _reply(response, body)
+
+
+async def receive_into(filesystem: GcsFilesystem, request: Request, file: BinaryIO) -> Reply:
+    """The same, with the body of a success written to a file, from its beginning; the reply's own is left empty."""
+    async with await _send(filesystem, request) as response:
+        if response.status != 200:
+            return _reply(response, await response.read())
+        size = crc = 0
+        await filesystem.loop.run_in_executor(None, _begin_again, file)
+        async for chunk in response.content.iter_chunked(_CHUNK):
+            await filesystem.loop.run_in_executor(None, file.write, chunk)
+            size, crc = size + len(chunk), google_crc32c.extend(crc, chunk)
+        _check(response, size, crc)
+        return _reply(response, b"")
+
+
+def encoded(crc: int) -> str:
+    """A checksum as the JSON API writes it: CRC32C, big-endian, in base 64."""
+    return base64.b64encode(crc.to_bytes(4, "big")).decode()
+
+
+async def _send(filesystem: GcsFilesystem, request: Request) -> Any:
+    session = await filesystem._set_session()  # noqa: SLF001 - has no public name
+    headers, query = dict(request.headers), dict(request.query)
+    if request.signed:
+        # in a worker thread: credentials that have to be refreshed make a blocking request
+        headers = await filesystem.loop.run_in_executor(None, filesystem._get_headers, headers)  # noqa: SLF001 - as above
+        query = filesystem._get_params(query)  # noqa: SLF001 - as above; it adds who pays
+    if request.query.get("alt") == "media":
+        headers["Accept-Encoding"] = "gzip"  # else what is stored compressed is sent decompressed ("Transcoding")
+    data: Any = None
+    if request.body is not None:
+        data = request.body(filesystem.loop)
+        headers["Content-Length"] = str(request.length)
+    chosen = filesystem.requests_timeout
+    waits = aiohttp.ClientTimeout(total=chosen) if isinstance(chosen, int | float) else chosen or _WAITS
+    return session.request(
+        request.method,
+        URL(request.url + (f"?{urlencode(query, quote_via=quote)}" if query else ""), encoded=True),
+        data=data,
+        headers=headers,
+        timeout=waits,
+        allow_redirects=False,
+        raise_for_status=False,
+        auto_decompress=request.query.get("alt") != "media",
+    )
+
+
+def _reply(response: Any, body: bytes) -> Reply:
+    return Reply(response.status, {name.lower(): value for name, value in response.headers.items()}, body)
+
+
+def _begin_again(file: BinaryIO) -> None:
+    file.seek(0)
+    file.truncate()
+
+
+def _check(response: Any, size: int, crc: int) -> None:
+    """Raise an `OSError` unless what came is what the head announced."""
+    announced = response.headers.get("Content-Length")
+    if announced is not None:
+        check_length(size, int(announced))
+    for one in ",".join(response.headers.getall("X-Goog-Hash", ())).split(","):
+        name, _, value = one.strip().partition("=")
+        if name == "crc32c" and value != encoded(crc):
+            raise OSError(errno.EIO, "the reply's bytes do not have the checksum that its head announced")

@@ -1,0 +1,222 @@
+"""Objects on Google Cloud Storage: each operation of `Storage` as the conditional request that carries it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import BinaryIO, cast
+from urllib.parse import urlsplit
+
+from atomicpath.abc import Content, Declaration, Entry, Environment, Hold, StaleVersionError
+from atomicpath.guarantees import NONE, Guarantee
+from atomicpath.storage import Source, age_of, bodies, opener, receive
+
+from . import folders
+from .asking import Asking, together
+from .exchange import GcsFilesystem, Reply, Request
+from .names import split
+from .uploads import PART, TOKEN, create_in_parts, one_request, upload_in_parts, upload_in_stream
+
+__all__ = ["GcsStorage", "open_gcs"]
+
+_CONDITIONS = (
+    Guarantee.LIST_AFTER_WRITE
+    | Guarantee.EXCLUSIVE_CREATE
+    | Guarantee.EXCLUSIVE_MULTIPART
+    | Guarantee.COMPARE_AND_SWAP
+    | Guarantee.CONDITIONAL_DELETE
+)
+_RENAMES = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE
+_VENDOR = "googleapis.com"
+_GENERATION = re.compile(r"[1-9][0-9]{0,18}")
+
+
+def open_gcs(options: Mapping[str, object], environment: Environment) -> GcsStorage:
+    """Access under gcsfs's options."""
+    settings = {**options, "asynchronous": False, "loop": None}
+    return GcsStorage(cast("Callable[[], GcsFilesystem]", opener("gs", settings)), environment)
+
+
+class GcsStorage(Asking):
+    """Google Cloud Storage and servers that speak its JSON API, on flat and on hierarchical buckets."""
+
+    largest_single = PART
+
+    async def declare(self, path: str) -> Declaration:
+        bucket, _ = split(path)
+        layout = await folders.layout(self, path)
+        host = urlsplit(self.url(bucket)).hostname or ""
+        evidence = {Guarantee.ATOMIC_WRITE: "the JSON API has no other way to store an object than whole"}
+        if layout.hierarchical:
+            evidence[Guarantee.DIRECTORIES] = "folders exist by themselves here, but have no modes"
+            renames = _RENAMES
+        else:
+            evidence |= dict.fromkeys(_RENAMES, layout.reason)
+            renames = NONE
+        if host != _VENDOR and not host.endswith(f".{_VENDOR}"):
+            return Declaration(declared=Guarantee.ATOMIC_WRITE, observable=_CONDITIONS | renames, evidence=evidence)
+        evidence |= dict.fromkeys(_CONDITIONS, "Google documents it for buckets of every kind")
+        evidence |= dict.fromkeys(renames, "Google documents it for folders, and the bucket has them")
+        return Declaration(declared=Guarantee.ATOMIC_WRITE | _CONDITIONS | renames, evidence=evidence)
+
+    # objects
+
+    async def read(self, path: str) -> Content:
+        bucket, key = split(path)
+        await self.ready(path)
+        reply = await self.ask(path, _media(self.url(bucket, "o", key)))
+        return Content(data=reply.body, version=_version(reply), age=_age(reply))
+
+    async def create(self, path: str, data: bytes, *, owner: str = "") -> str:
+        return await self._put(path, data, {"ifGenerationMatch": "0"}, owner=owner)
+
+    async def swap(self, path: str, data: bytes, *, version: str) -> str:
+        return await self._put(path, data, {"ifGenerationMatch": _generation(path, version)})
+
+    async def write(self, path: str, data: bytes, *, private: bool = False) -> str:  # noqa: ARG002 - the port's
+        return await self._put(path, data, {})
+
+    async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
+        await self.ready(path)
+        seen = await self.environment.step(Source.look, source)
+        if seen.size > PART:
+            # One request can be of any size that an object can have (Cloud Storage, "Quotas and limits").
+            return await (upload_in_parts if multipart else upload_in_stream)(self, seen, path, owner=owner)
+        async with bodies():
+            data = await self.environment.step(seen.read, 0, seen.size)
+            request = one_request(self, path, data, condition={"ifGenerationMatch": "0"}, owner=owner, small=False)
+            reply = await self.ask(path, request)
+        return Entry(name="", size=seen.size, version=str(reply.resource["generation"]))
+
+    async def create_in_parts(self, path: str, data: bytes) -> None:
+        await self.ready(path)
+        await create_in_parts(self, path, data)
+
+    async def download(self, path: str, target: Path) -> Entry:
+        bucket, key = split(path)
+        await self.ready(path)
+
+        async def fetch(file: BinaryIO) -> tuple[Reply, int]:
+            reply = await self.ask(path, _media(self.url(bucket, "o", key), patient=True), into=file)
+            return reply, await self.environment.step(file.tell)
+
+        reply, size = await receive(self.environment, target, fetch)
+        return Entry(name="", size=size, version=_version(reply))
+
+    async def stat(self, path: str) -> Entry | None:
+        bucket, key = split(path)
+        query = {"fields": "size,generation,metadata"}
+        try:
+            found = await self.look(path, "a look", bucket, "o", key, query=query, of_object=True)
+        except FileNotFoundError:
+            return None
+        owner = (found.get("metadata") or {}).get(TOKEN)
+        return Entry(name="", size=int(found["size"]), version=str(found["generation"]), owner=owner)
+
+    async def delete(self, path: str, *, version: str | None = None) -> None:
+        bucket, key = split(path)
+        condition = {} if version is None else {"ifGenerationMatch": _generation(path, version)}
+        await self.ready(path)
+        request = Request(
+            what="a deletion",
+            method="DELETE",
+            url=self.url(bucket, "o", key),
+            query=condition,
+            versioned=version is not None,
+            of_object=True,
+        )
+        with suppress(FileNotFoundError):
+            await self.ask(path, request)
+
+    async def list(self, path: str, *, recursive: bool) -> list[Entry]:
+        bucket, key = split(path)
+        prefix = f"{key}/" if key else ""
+        found: dict[str, Entry] = {}
+        query = {"prefix": prefix, "fields": "items(name,size,generation),prefixes,nextPageToken"}
+        if not recursive:
+            query |= {"delimiter": "/", "includeFoldersAsPrefixes": "true"}  # the empty ones, too
+        while True:
+            page = await self.look(path, "a listing", bucket, "o", query=query)
+            for below in page.get("prefixes", ()):
+                name = str(below)[len(prefix) : -1]
+                found[name] = Entry(name=name, kind="directory")
+            for item in page.get("items", ()):
+                name = str(item["name"])[len(prefix) :]
+                if item["name"].endswith("/") and not int(item["size"]):
+                    continue  # what consoles put for an empty folder
+                version = str(item["generation"])
+                found.setdefault(name, Entry(name=name, size=int(item["size"]), version=version))
+            if not page.get("nextPageToken"):
+                return [found[name] for name in sorted(found) if name]
+            query["pageToken"] = page["nextPageToken"]
+
+    async def kind(self, path: str) -> str | None:
+        bucket, key = split(path)
+        if key and (await folders.layout(self, path)).hierarchical:
+            return "file" if await self.stat(path) else await folders.kind(self, path)
+        # One request tells, unless a sibling such as "key-1" comes before "key/".
+        for prefix in (key, f"{key}/") if key else ("",):
+            query = {"prefix": prefix, "maxResults": "1", "fields": "items(name)"}
+            page = await self.look(path, "a listing", bucket, "o", query=query)
+            first = next((str(item["name"]) for item in page.get("items", ())), None)
+            if first is None:
+                return None
+            if first == key:
+                return "file"
+            if not key or first.startswith(f"{key}/"):
+                return "directory"
+        return None
+
+    # folders, on buckets that have them
+
+    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> Hold | None:
+        if not (await folders.layout(self, path)).hierarchical:
+            return await super().make_directory(path, mode=mode, durable=durable)
+        await folders.make(self, path, mode=mode)
+        return None  # nothing here is withdrawn when a process dies
+
+    async def rename_directory(self, source: str, target: str) -> None:
+        if not (await folders.layout(self, source)).hierarchical:
+            await super().rename_directory(source, target)
+        await folders.rename(self, source, target)
+
+    async def sync_tree(self, path: str) -> None:
+        """Nothing: what a write was answered for is durable (Cloud Storage, "Data availability and durability")."""
+
+    async def sync_directory(self, path: str) -> None:
+        """Nothing, as above: so is a rename that has ended."""
+
+    async def remove_tree(self, path: str) -> None:
+        if not (await folders.layout(self, path)).hierarchical:
+            await super().remove_tree(path)
+        names = [entry.name for entry in await self.list(path, recursive=True)]
+        await together(names, lambda name: self.delete(f"{path}/{name}"))
+        await folders.remove(self, path)
+
+    async def _put(self, path: str, data: bytes, condition: Mapping[str, str], *, owner: str = "") -> str:
+        await self.ready(path)
+        request = one_request(self, path, data, condition=condition, owner=owner)
+        return str((await self.ask(path, request)).resource["generation"])
+
+
+def _media(url: str, *, patient: bool = False) -> Request:
+    return Request(what="a read", method="GET", url=url, query={"alt": "media"}, of_object=True, patient=patient)
+
+
+def _generation(path: str, version: str) -> str:
+    """A version as a condition. Generation 0 would mean that nothing may be there, and none would be no condition."""
+    if not _GENERATION.fullmatch(version):
+        raise StaleVersionError(f"gs://{path} never had the version {version!r}")
+    return version
+
+
+def _version(reply: Reply) -> str | None:
+    return reply.headers.get("x-goog-generation")
+
+
+def _age(reply: Reply) -> float | None:
+    written = reply.headers.get("last-modified")
+    return age_of(parsedate_to_datetime(written) if written else None, reply.headers.get("date"))
