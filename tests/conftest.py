@@ -12,11 +12,14 @@ from typing import Any
 
 import boto3
 import pytest
+from azure.storage.blob import BlobServiceClient, ContainerClient
 from botocore.config import Config
 
 from tests.proxy import Proxy
 from tests.roots import LocalRoot, MemoryRoot, Root, S3Root
+from tests.servers import azurite as azurite_server
 
+_AMBIENT = ("AWS_", "AZURE_")
 _SERVER = Path(__file__).parents[1] / "examples" / "s3_server.py"
 
 
@@ -29,11 +32,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session", autouse=True)
 def _no_ambient_configuration() -> Iterator[None]:
     """Whatever the developer's own account is, no test knows it."""
-    kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("AWS_")}
+    kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_AMBIENT)}
     os.environ.update(AWS_DEFAULT_REGION="us-east-1", AWS_EC2_METADATA_DISABLED="true")
     os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
     yield
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
+    for name in [name for name in os.environ if name.startswith(_AMBIENT)]:
         del os.environ[name]
     os.environ.update(kept)
 
@@ -74,6 +77,26 @@ def bucket(raw: Any) -> str:
     name = f"b-{uuid.uuid4().hex[:12]}"
     raw.create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture(scope="session")
+def azurite(_no_ambient_configuration: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The endpoint of Microsoft's emulator of Blob Storage."""
+    with azurite_server.azurite(tmp_path_factory.mktemp("azurite") / "log") as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def azure_client(azurite: str) -> Iterator[BlobServiceClient]:
+    """Microsoft's own client, directly to the emulator."""
+    with azurite_server.raw(azurite) as client:
+        yield client
+
+
+@pytest.fixture
+def container(azure_client: BlobServiceClient) -> ContainerClient:
+    """An empty container of the test's own."""
+    return azurite_server.new_container(azure_client)
 
 
 @pytest.fixture
@@ -131,3 +154,8 @@ def memory_place() -> MemoryRoot:
 @pytest.fixture
 def moto_place(raw: Any, bucket: str, server: str) -> S3Root:
     return S3Root(raw, bucket, server)
+
+
+@pytest.fixture
+def azure_place(azurite: str, container: ContainerClient) -> azurite_server.AzureRoot:
+    return azurite_server.AzureRoot(azurite, container)
