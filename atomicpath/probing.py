@@ -26,6 +26,7 @@ __all__ = ["profile_of"]
 
 _LOG = logging.getLogger("atomicpath")
 _RACERS = 6
+_OF_DIRECTORIES = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE | Guarantee.DIRECTORIES
 _ROUNDS = 4  # of multi-part completions, whose races were seen to be lost in one round of four
 
 
@@ -75,6 +76,7 @@ async def _probe(
     storage: Storage, location: Location, due: Guarantee, declaration: Declaration, findings: _Findings
 ) -> None:
     base = (await _nearest_directory(storage, location)).child(PROBE_PREFIX + storage.environment.token())
+    has_directories = storage.is_local or bool(_OF_DIRECTORIES & (declaration.declared | declaration.observable))
     for guarantee, trial in _TRIALS.items():
         if not guarantee & due:
             continue
@@ -100,7 +102,7 @@ async def _probe(
                 findings.evidence[guarantee] = _SUCCESS[guarantee]
         finally:
             with shielded():
-                await _clean(storage, place.path)
+                await _clean(storage, place.path, has_directories=has_directories)
         findings.tried |= guarantee
 
 
@@ -192,6 +194,13 @@ async def _renames(storage: Storage, path: str) -> None:
         raise _Refuted("a directory renamed to a free name did not arrive as it was")
     if await storage.kind(f"{path}/{won[0].decode()}") is not None:
         raise _Refuted("a renamed directory is still at its old name")
+    await _make(storage, f"{path}/empty")
+    await _make(storage, f"{path}/late")
+    try:
+        await storage.rename_directory(f"{path}/late", f"{path}/empty")
+    except FileExistsError:
+        return
+    raise _Refuted("a directory was renamed over an empty one")
 
 
 async def _make(storage: Storage, path: str) -> None:
@@ -218,9 +227,9 @@ async def _race(attempt: Callable[[bytes], Awaitable[object]]) -> list[bytes]:
     return [racer for racer in await for_each(racers, one, at_once=_RACERS) if racer is not None]
 
 
-async def _clean(storage: Storage, path: str) -> None:
+async def _clean(storage: Storage, path: str, *, has_directories: bool) -> None:
     try:
-        if storage.is_local and await storage.kind(path) == "directory":
+        if has_directories and await storage.kind(path) == "directory":
             await storage.remove_tree(path)
             return
         for entry in await storage.list(path, recursive=True):
@@ -258,4 +267,7 @@ _SUCCESS: Mapping[Guarantee, str] = {
     Guarantee.COMPARE_AND_SWAP: f"a probe raced {_RACERS} swaps from one version: one won, and its bytes were there",
     Guarantee.CONDITIONAL_DELETE: "a probe's delete naming an old version was refused, naming the present one was done",
     Guarantee.DIRECTORIES: "a probe made a directory and saw it",
+    Guarantee.ATOMIC_RENAME: f"a probe raced renames of {_RACERS} directories to one name: one arrived, as it was",
+    Guarantee.RENAME_NOREPLACE: f"a probe saw all but one of {_RACERS} renames to one name refused, and one to an empty"
+    " directory",
 }

@@ -1,6 +1,7 @@
 """The rename protocol: write in a tokened sibling, publish it by one directory rename that never replaces.
 
     create    parents · exclusive mkdir of the sibling, held · record "writing"
+    add       a local file below the sibling; to a store by the storage's own upload
     finalize  record "committed" with the manifest · marker · sync files, then directories · rename · sync parent
     discard   rename to a discarded name · delete
 
@@ -10,7 +11,9 @@ rename of the second fails, because it never replaces; no attempt ever touches a
 
 from __future__ import annotations
 
+import errno
 import logging
+from pathlib import Path
 from typing import Self
 
 from upath import UPath
@@ -26,7 +29,15 @@ from atomicpath.errors import (
     ValidationError,
 )
 from atomicpath.guarantees import Guarantee
-from atomicpath.layout import COMMIT_SUCCESS_FILE, DISCARDED_SUFFIX, RECORD_FILE, TMP_DIR_SUFFIX, final_of, temporary_of
+from atomicpath.layout import (
+    COMMIT_SUCCESS_FILE,
+    DISCARDED_SUFFIX,
+    RECORD_FILE,
+    TMP_DIR_SUFFIX,
+    check_file_name,
+    final_of,
+    temporary_of,
+)
 from atomicpath.liveness import hold, release, this_process
 from atomicpath.location import Location, locate
 from atomicpath.manifest import manifest_of
@@ -38,6 +49,9 @@ from .held import read_record, taken
 __all__ = ["AtomicRenameTemporaryPath"]
 
 _LOG = logging.getLogger("atomicpath")
+_TRIES = 5
+_PAUSE = 0.5  # seconds
+_REFUSALS = (FileExistsError, FileNotFoundError, PermissionError)  # by which a storage says that nothing was done
 
 
 class AtomicRenameTemporaryPath(TemporaryPath):
@@ -54,6 +68,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._record: CommitRecord | None = None
         self._hold: Hold | None = None
         self._over = False
+        self._doomed = temporary.path + DISCARDED_SUFFIX
 
     @classmethod
     async def validate(cls, temporary_path: UPath) -> None:
@@ -133,6 +148,19 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             raise
         return self.get()
 
+    async def add(self, name: str, source: Path) -> None:
+        if self._storage.is_local:
+            await super().add(name, source)
+            return
+        check_file_name(name)
+        path = self._temporary.child(name).path
+        try:  # in parts without a guarantee that one completion wins: nobody else knows the temporary name
+            await self._storage.upload(source, path, owner=self._token, multipart=True)
+        except FileExistsError:
+            there = await self._storage.stat(path)
+            if there is None or there.owner != self._token:
+                raise  # else it is the answer to our own retry
+
     async def finalize(self) -> None:
         record = self._record or await self._adopt()
         try:
@@ -152,10 +180,9 @@ class AtomicRenameTemporaryPath(TemporaryPath):
     async def discard(self) -> None:
         if self._over:
             return
-        doomed = self._temporary.at(self._temporary.path + DISCARDED_SUFFIX)
         try:
-            await self._storage.rename_directory(self._temporary.path, doomed.path)
-            await self._storage.remove_tree(doomed.path)
+            await self._storage.rename_directory(self._temporary.path, self._doomed)
+            await self._storage.remove_tree(self._doomed)
         except FileNotFoundError:
             _LOG.debug("%s had gone before it was discarded", self._temporary)
         except (OSError, AtomicPathError) as error:
@@ -225,18 +252,53 @@ class AtomicRenameTemporaryPath(TemporaryPath):
                 raise lost from error
 
     async def _settle(self, error: OSError) -> CommitError | None:
-        """What a failed rename came to; None if it happened all the same: a retransmitted one finds no source."""
-        there = await self._storage.kind(self._final.path)
-        record = await read_record(self._storage, self._final) if there == "directory" else None
-        if record is not None and record.token == self._token:
+        """What a failed rename came to; None if it happened all the same: a retransmitted one finds no source.
+
+        Only a kernel has ended what it answers with an error. Over a network the rename may yet happen, until
+        its source was moved away; an `OSError` from here says that this could not be done.
+        """
+        if await self._arrived():
             return None
         swept = await self._storage.kind(self._temporary.path) is None
+        if not (self._storage.is_local or isinstance(error, _REFUSALS)):
+            swept = not await self._withdraw()
+            if await self._arrived():
+                return None
+        there = await self._storage.kind(self._final.path)
         await self.discard()
         if there:
             return await taken(self._storage, self._final)
         if swept:
             return AbandonedError(f"{self._final} was not committed: {self._temporary.name} was swept meanwhile")
         return CommitError(f"{self._final} was not committed: {error}; the attempt was discarded")
+
+    async def _arrived(self) -> bool:
+        """Whether the final directory is this attempt's."""
+        there = await self._storage.kind(self._final.path)
+        record = await read_record(self._storage, self._final) if there == "directory" else None
+        return record is not None and record.token == self._token
+
+    async def _withdraw(self) -> bool:
+        """Move the source of a rename that may be under way out of its reach; False if it had gone elsewhere."""
+        failure: OSError | None = None
+        for again in range(_TRIES):
+            await self._storage.environment.sleep(_PAUSE * 2 ** (again - 1) if again else 0.0)
+            try:
+                await self._storage.rename_directory(self._temporary.path, self._doomed)
+            except OSError as error:
+                failure = error
+            if await self._storage.kind(self._temporary.path) is None:
+                gone = await self._storage.kind(self._doomed) is None
+                if not gone:
+                    await self._remove_doomed()
+                return not gone
+        raise failure or OSError(errno.EBUSY, f"{self._temporary} cannot be moved away")
+
+    async def _remove_doomed(self) -> None:
+        try:
+            await self._storage.remove_tree(self._doomed)
+        except (OSError, AtomicPathError) as error:
+            _LOG.warning("%s was given up but could not be removed: %s", self._temporary, error)
 
     def _end(self) -> None:
         self._over = True
