@@ -18,6 +18,7 @@ from botocore.config import Config
 from tests.proxy import Proxy
 from tests.roots import LocalRoot, MemoryRoot, Root, S3Root
 from tests.servers import azurite as azurite_server
+from tests.servers.fake_adls import AdlsRoot, FakeAdls
 
 _AMBIENT = ("AWS_", "AZURE_")
 _SERVER = Path(__file__).parents[1] / "examples" / "s3_server.py"
@@ -100,6 +101,13 @@ def container(azure_client: BlobServiceClient) -> ContainerClient:
 
 
 @pytest.fixture
+def fake_adls(_no_ambient_configuration: None) -> Iterator[FakeAdls]:
+    """A fake of an Azure account with a hierarchical namespace."""
+    with FakeAdls() as fake:
+        yield fake
+
+
+@pytest.fixture
 def proxy(server: str) -> Iterator[Proxy]:
     """Between the client and the server, and wrong on request."""
     with Proxy(server) as proxy:
@@ -159,3 +167,9 @@ def moto_place(raw: Any, bucket: str, server: str) -> S3Root:
 @pytest.fixture
 def azure_place(azurite: str, container: ContainerClient) -> azurite_server.AzureRoot:
     return azurite_server.AzureRoot(azurite, container)
+
+
+@pytest.fixture
+def adls_place(fake_adls: FakeAdls) -> Iterator[AdlsRoot]:
+    with azurite_server.raw(fake_adls.url) as client:
+        yield AdlsRoot(fake_adls.url, azurite_server.new_container(client))

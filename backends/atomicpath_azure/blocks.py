@@ -23,7 +23,7 @@ from .accounts import Account
 from .errors import Watch
 from .names import Address, split
 
-__all__ = ["BLOCK", "TOKEN", "Asks", "create_in_blocks", "upload_blocks", "version_of"]
+__all__ = ["BLOCK", "MARK", "TOKEN", "Asks", "create_in_blocks", "properties", "upload_blocks", "version_of"]
 
 T = TypeVar("T")
 
@@ -33,7 +33,9 @@ BLOCK = 16 * 2**20
 TOKEN = "atomicpath_token"  # noqa: S105 - names an attempt, opens nothing
 """The key of the owner in a blob's metadata, which must be an identifier of C#."""
 
-_UPLOAD = "atomicpath_upload"  # the same for this very upload, by which a list of unknown outcome is recognised
+MARK = "atomicpath_upload"
+"""The same for this very request, by which one whose reply was lost is recognised."""
+
 _BLOCKS = 50_000  # "Scalability and performance targets for Blob storage"
 _AT_ONCE = 4
 
@@ -60,15 +62,15 @@ async def upload_blocks(storage: Asks, source: Source, path: str, *, owner: str)
     names = await _stage_all(storage, source, address, mark)
     watch = Watch(writes=True)
     try:
-        reply = await _commit(storage, address, names, {TOKEN: owner, _UPLOAD: mark}, watch)
+        reply = await _commit(storage, address, names, {TOKEN: owner, MARK: mark}, watch)
     except OSError as error:
         # The client repeats a list whose reply was lost, and then hears that the blob exists, or that
         # there are no such blocks; so whatever it heard, the blob itself says whose it is.
         try:
-            found = await storage.ask(address, lambda account, hooks: _properties(account, address, hooks), Watch())
+            found = await storage.ask(address, lambda account, hooks: properties(account, address, hooks), Watch())
         except (OSError, BackendError):
             raise error from None
-        if found.metadata.get(_UPLOAD) == mark and found.size == source.size:
+        if found.metadata.get(MARK) == mark and found.size == source.size:
             return Entry(name="", size=source.size, version=version_of(found.etag))
         if isinstance(error, FileExistsError):
             raise
@@ -136,7 +138,7 @@ async def _commit(storage: Asks, address: Address, names: list[str], metadata: d
     return await storage.ask(address, send, watch, patient=True)
 
 
-async def _properties(account: Account, address: Address, hooks: dict[str, Any]) -> Any:
+async def properties(account: Account, address: Address, hooks: dict[str, Any]) -> Any:
     return await account.blob(address).get_blob_properties(**hooks)
 
 

@@ -19,7 +19,7 @@ from azure.core.exceptions import (
 )
 
 from atomicpath.abc import StaleVersionError
-from atomicpath.errors import AccessError, AtomicPathError, BackendError
+from atomicpath.errors import AccessError, AtomicPathError
 
 __all__ = ["Watch", "answers"]
 
@@ -85,9 +85,7 @@ def answers(path: str, watch: Watch) -> Iterator[None]:
         raise OSError(errno.EIO, f"{url}: no usable answer ({type(error).__name__})") from None
     except AtomicPathError:
         raise
-    except TypeError as error:  # an argument that an older SDK does not take
-        raise BackendError(f"{url}: the installed Azure SDK is too old: pip install -U 'atomicpath[azure]'") from error
-    except ValueError as error:
+    except (TypeError, ValueError) as error:  # what the SDK stumbles with over a reply that is not Azure's
         raise OSError(errno.EIO, f"{url}: no usable answer ({type(error).__name__})") from None
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 from azure.core import MatchConditions
 
@@ -12,7 +12,7 @@ from atomicpath.abc import Entry
 from atomicpath.errors import ValidationError
 
 from .accounts import Account
-from .blocks import version_of
+from .blocks import MARK, version_of
 from .errors import Watch
 from .names import Address
 
@@ -28,9 +28,10 @@ def check_mode(mode: int) -> str:
     return f"{mode:04o}"
 
 
-async def make(account: Account, address: Address, hooks: dict[str, Any]) -> None:
+async def make(account: Account, address: Address, mark: str, hooks: dict[str, Any]) -> None:
     """Create a directory that must not exist; the service makes the ancestors it needs ("Path - Create")."""
-    await _directory(account, address).create_directory(match_condition=MatchConditions.IfMissing, **hooks)
+    condition = MatchConditions.IfMissing
+    await _directory(account, address).create_directory(metadata={MARK: mark}, match_condition=condition, **hooks)
 
 
 async def set_mode(account: Account, address: Address, mode: str, hooks: dict[str, Any]) -> None:
@@ -44,10 +45,10 @@ async def rename(account: Account, source: Address, target: Address, watch: Watc
     `If-None-Match: *` is the service's own way to fail rather than overwrite ("Path - Create"), and
     "posix" its default mode: "legacy", which the SDK would ask for, moves into an existing directory.
     """
+    # Quoted, because the SDK takes a source's name for quoted: it would look for "a b" instead of "a%20b".
+    client = account.lake().get_directory_client(source.container, quote(source.key))
     name = f"{target.container}/{target.key}"
-    await _directory(account, source).rename_directory(
-        name, match_condition=MatchConditions.IfMissing, mode="posix", **watch.hooks()
-    )
+    await client.rename_directory(name, match_condition=MatchConditions.IfMissing, mode="posix", **watch.hooks())
     if watch.headers.get("x-ms-continuation"):  # only where the namespace is flat
         raise OSError(errno.EIO, f"abfs://{source.path} was renamed in part: the account has no hierarchical namespace")
 
@@ -58,20 +59,15 @@ async def remove(account: Account, address: Address, hooks: dict[str, Any]) -> N
 
 
 async def list_page(
-    account: Account, address: Address, *, recursive: bool, size: int, token: str | None, hooks: dict[str, Any]
+    account: Account, address: Address, *, recursive: bool, size: int, token: str | None
 ) -> tuple[list[Entry], str | None]:
     """One page of what is below a directory, directories included, and the token of the next."""
     client = account.lake().get_file_system_client(address.container)
-    found = client.get_paths(path=address.key or None, recursive=recursive, max_results=size, **hooks)
-    pages = found.by_page(token)
+    found = client.get_paths(path=address.key or None, recursive=recursive, max_results=size)
+    pages: Any = found.by_page(token)
     prefix = len(address.key) + 1 if address.key else 0
-    entries = [_entry(item, prefix) async for item in await _next(pages)]
+    entries = [_entry(item, prefix) async for item in await anext(pages)]
     return entries, pages.continuation_token
-
-
-async def _next(pages: Any) -> AsyncIterator[Any]:
-    page: AsyncIterator[Any] = await anext(pages)
-    return page
 
 
 def _entry(item: Any, prefix: int) -> Entry:

@@ -17,7 +17,7 @@ from atomicpath.storage import FsspecStorage, Source, age_of, bodies, check_leng
 
 from . import hierarchy
 from .accounts import Account, Accounts
-from .blocks import BLOCK, TOKEN, create_in_blocks, upload_blocks, version_of
+from .blocks import BLOCK, MARK, TOKEN, create_in_blocks, properties, upload_blocks, version_of
 from .declaring import declaration
 from .errors import Watch, answers
 from .names import Address, split
@@ -122,12 +122,8 @@ class AzureStorage(FsspecStorage[Accounts]):
 
     async def stat(self, path: str) -> Entry | None:
         address = split(path)
-
-        async def head(account: Account, hooks: dict[str, Any]) -> Any:
-            return await account.blob(address).get_blob_properties(**hooks)
-
         try:
-            found = await self.ask(address, head, Watch())
+            found = await self.ask(address, lambda account, hooks: properties(account, address, hooks), Watch())
         except FileNotFoundError:
             return None
         if _is_folder(found):
@@ -187,10 +183,19 @@ class AzureStorage(FsspecStorage[Accounts]):
         address = split(path)
         text = None if mode is None else hierarchy.check_mode(mode)
         await self._need_directories(address, Guarantee.DIRECTORIES)
-        await self.ask(address, lambda account, hooks: hierarchy.make(account, address, hooks), Watch(writes=True))
+        mark, watch = self.environment.token(), Watch(writes=True)
+        try:
+            await self.ask(address, lambda account, hooks: hierarchy.make(account, address, mark, hooks), watch)
+        except FileExistsError:
+            if watch.sent < 2 or not await self._was_made_by(address, mark):
+                raise
         if text is not None:
             change = Watch(writes=True)
             await self.ask(address, lambda account, hooks: hierarchy.set_mode(account, address, text, hooks), change)
+
+    async def _was_made_by(self, address: Address, mark: str) -> bool:
+        found = await self.ask(address, lambda account, hooks: properties(account, address, hooks), Watch())
+        return bool(found.metadata.get(MARK) == mark)
 
     async def rename_directory(self, source: str, target: str) -> None:
         old, new = split(source), split(target)
@@ -267,8 +272,8 @@ class AzureStorage(FsspecStorage[Accounts]):
         return [entry for entry in entries if entry.name], after
 
     async def _lake_page(self, address: Address, *, recursive: bool, size: int, token: str | None) -> Page:
-        def get(account: Account, hooks: dict[str, Any]) -> Awaitable[Page]:
-            return hierarchy.list_page(account, address, recursive=recursive, size=size, token=token, hooks=hooks)
+        def get(account: Account, _: object) -> Awaitable[Page]:  # the SDK takes no hooks here
+            return hierarchy.list_page(account, address, recursive=recursive, size=size, token=token)
 
         try:
             return await self.ask(address, get, Watch())

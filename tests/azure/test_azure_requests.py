@@ -99,7 +99,7 @@ async def test_delete_names_the_version_that_was_seen(
     second = await azure.write(path, b"second")
     with pytest.raises(StaleVersionError):
         await azure.delete(path, version=first)
-    assert az_proxy.requests[-1].conditions == {"if-match": f'"{first}"'}
+    assert az_proxy.requests[-2].conditions == {"if-match": f'"{first}"'}
     assert truth() == {"run/a": b"second"}
     await azure.delete(path, version=second)
     assert truth() == {}
