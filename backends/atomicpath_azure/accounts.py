@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import fsspec.asyn
 from azure.core.pipeline.transport import AioHttpTransport
-from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
+from azure.storage.blob.aio import BlobServiceClient, LinearRetry
 from azure.storage.filedatalake.aio import DataLakeServiceClient
 
 from atomicpath.errors import AccessError, ValidationError
@@ -24,7 +24,7 @@ __all__ = ["Account", "Accounts"]
 # Sooner than half of a lease of 60 s: a cleaner must not delete after the lease it waited for was renewed.
 _TIMEOUTS = {"connection_timeout": 5, "read_timeout": 20}
 _RETRIES = 3
-_BACKOFF = 0.5  # seconds before the first repetition; the SDK's own 15 would outlast any patience
+_BACKOFF = 2.0  # seconds before a repetition; the SDK's own 15 would outlast any patience
 _LARGEST_PUT = 5000 * 2**20  # "Put Blob": never more than one request, which is what is conditional
 _WINDOW = 16 * 2**20  # bytes of a reply in memory
 _AT_ONCE = 2**20 - 1  # bytes of a body
@@ -55,8 +55,8 @@ class Account:
 
     def __init__(self, service: BlobServiceClient, timeouts: Mapping[str, object]) -> None:
         self._transport = _Transport(**timeouts)
-        retry: Any = ExponentialRetry(increment_base=2, retry_total=_RETRIES)
-        retry.initial_backoff, retry.random_jitter_range = _BACKOFF, _BACKOFF / 2  # typed as whole seconds
+        retry: Any = LinearRetry(retry_total=_RETRIES)
+        retry.backoff, retry.random_jitter_range = _BACKOFF, _BACKOFF / 2  # typed as whole seconds
         self._shared: dict[str, Any] = {"transport": self._transport, "retry_policy": retry, **timeouts}
         self._url, self._credential = service.url, service.credential
         self._lake: DataLakeServiceClient | None = None

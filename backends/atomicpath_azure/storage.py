@@ -183,11 +183,12 @@ class AzureStorage(FsspecStorage[Accounts]):
         address = split(path)
         text = None if mode is None else hierarchy.check_mode(mode)
         await self._need_directories(address, Guarantee.DIRECTORIES)
-        mark, watch = self.environment.token(), Watch(writes=True)
+        mark = self.environment.token()
+        make = Watch(writes=True)
         try:
-            await self.ask(address, lambda account, hooks: hierarchy.make(account, address, mark, hooks), watch)
+            await self.ask(address, lambda account, hooks: hierarchy.make(account, address, mark, hooks), make)
         except FileExistsError:
-            if watch.sent < 2 or not await self._was_made_by(address, mark):
+            if not await self._was_made_by(address, mark):  # by a try of the client's own whose reply was lost
                 raise
         if text is not None:
             change = Watch(writes=True)
