@@ -6,9 +6,11 @@ import io
 import os
 import weakref
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
+import adlfs
 import fsspec.asyn
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.storage.blob.aio import BlobServiceClient, LinearRetry
@@ -17,9 +19,13 @@ from azure.storage.filedatalake.aio import DataLakeServiceClient
 from atomicpath.errors import AccessError, ValidationError
 from atomicpath.storage import AsyncFilesystem, IOLoop, opener
 
+from .errors import Watch
 from .names import Address
 
-__all__ = ["Account", "Accounts"]
+__all__ = ["WATCH", "Account", "Accounts"]
+
+WATCH: ContextVar[Watch] = ContextVar("atomicpath_azure_watch")
+"""What watches the requests of the task at hand."""
 
 # Sooner than half of a lease of 60 s: a cleaner must not delete after the lease it waited for was renewed.
 _TIMEOUTS = {"connection_timeout": 5, "read_timeout": 20}
@@ -28,6 +34,7 @@ _BACKOFF = 2.0  # seconds before a repetition; the SDK's own 15 would outlast an
 _LARGEST_PUT = 5000 * 2**20  # "Put Blob": never more than one request, which is what is conditional
 _WINDOW = 16 * 2**20  # bytes of a reply in memory
 _AT_ONCE = 2**20 - 1  # bytes of a body
+_DATA_TIMEOUT = 60.0  # seconds without a sign from the endpoint while much is moved
 _CLOSING = 5.0  # seconds
 
 
@@ -38,16 +45,24 @@ class _Filesystem(AsyncFilesystem, Protocol):
 
 
 class _Transport(AioHttpTransport):  # type: ignore[misc]  # azure.core hides its type
-    """Gives aiohttp a large body in pieces: in one piece it would hold up the event loop, as aiohttp warns."""
+    """Tells the `Watch` in force what is sent, and gives aiohttp a large body in pieces.
+
+    In one piece a body would hold up the event loop, as aiohttp warns.
+    """
 
     async def send(self, request: Any, **options: Any) -> Any:
-        body = request.data
+        watch, body = WATCH.get(), request.data
+        watch.sent += 1
+        if watch.patient:
+            options["read_timeout"] = _DATA_TIMEOUT
         if isinstance(body, bytes) and len(body) > _AT_ONCE:
             request.data = io.BytesIO(body)
         try:
-            return await super().send(request, **options)
+            response = await super().send(request, **options)
         finally:
             request.data = body  # for a repetition
+        watch.headers = {name.lower(): value for name, value in response.headers.items()}
+        return response
 
 
 class Account:
@@ -145,3 +160,15 @@ _KEPT = "_atomicpath_account"
 def _close(process: int, loop: IOLoop, account: Account) -> None:
     if process == os.getpid():  # in a forked child nothing runs the parent's event loop
         fsspec.asyn.sync(loop, account.close, timeout=_CLOSING)
+
+
+def _forget_parents() -> None:
+    """In a forked child: adlfs would close its parent's clients at exit, and wait for an event loop that never runs."""
+    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]  # noqa: SLF001 - nothing else lists them
+        alive = finalizer.peek()
+        if alive and isinstance(alive[0], adlfs.AzureBlobFileSystem):
+            finalizer.atexit = False
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parents)

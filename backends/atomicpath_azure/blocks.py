@@ -45,29 +45,21 @@ class Asks(Protocol):
 
     environment: Environment
 
-    def ask(
-        self,
-        address: Address,
-        send: Callable[[Account, dict[str, Any]], Awaitable[T]],
-        watch: Watch,
-        *,
-        patient: bool = False,
-    ) -> Awaitable[T]:
-        """Make one request about a blob."""
+    def ask(self, address: Address, send: Callable[[Account], Awaitable[T]], watch: Watch) -> Awaitable[T]:
+        """Make one request; `watch.patient` if it moves data and so may take long."""
 
 
 async def upload_blocks(storage: Asks, source: Source, path: str, *, owner: str) -> Entry:
     """Create the blob from the file; the contract is that of `Storage.upload`."""
     address, mark = split(path), storage.environment.token()
     names = await _stage_all(storage, source, address, mark)
-    watch = Watch(writes=True)
     try:
-        reply = await _commit(storage, address, names, {TOKEN: owner, MARK: mark}, watch)
+        reply = await _commit(storage, address, names, {TOKEN: owner, MARK: mark})
     except OSError as error:
         # The client repeats a list whose reply was lost, and then hears that the blob exists, or that
         # there are no such blocks; so whatever it heard, the blob itself says whose it is.
         try:
-            found = await storage.ask(address, lambda account, hooks: properties(account, address, hooks), Watch())
+            found = await storage.ask(address, lambda account: properties(account, address), Watch())
         except (OSError, BackendError):
             raise error from None
         if found.metadata.get(MARK) == mark and found.size == source.size:
@@ -83,7 +75,7 @@ async def create_in_blocks(storage: Asks, path: str, data: bytes) -> None:
     address = split(path)
     name = _name(storage.environment.token(), 0)
     await _stage(storage, address, name, data)
-    await _commit(storage, address, [name], {}, Watch(writes=True))
+    await _commit(storage, address, [name], {})
 
 
 def version_of(etag: str) -> str:
@@ -121,25 +113,23 @@ async def _stage_all(storage: Asks, source: Source, address: Address, mark: str)
 
 
 async def _stage(storage: Asks, address: Address, name: str, data: bytes) -> None:
-    async def send(account: Account, hooks: dict[str, Any]) -> None:
-        await account.blob(address).stage_block(name, data, length=len(data), **hooks)
+    async def send(account: Account) -> None:
+        await account.blob(address).stage_block(name, data, length=len(data))
 
-    await storage.ask(address, send, Watch(writes=True), patient=True)
+    await storage.ask(address, send, Watch(writes=True, patient=True))
 
 
-async def _commit(storage: Asks, address: Address, names: list[str], metadata: dict[str, str], watch: Watch) -> Any:
-    async def send(account: Account, hooks: dict[str, Any]) -> Any:
+async def _commit(storage: Asks, address: Address, names: list[str], metadata: dict[str, str]) -> Any:
+    async def send(account: Account) -> Any:
         blocks = [BlobBlock(name) for name in names]
         condition = MatchConditions.IfMissing
-        return await account.blob(address).commit_block_list(
-            blocks, metadata=metadata, match_condition=condition, **hooks
-        )
+        return await account.blob(address).commit_block_list(blocks, metadata=metadata, match_condition=condition)
 
-    return await storage.ask(address, send, watch, patient=True)
+    return await storage.ask(address, send, Watch(writes=True, patient=True))
 
 
-async def properties(account: Account, address: Address, hooks: dict[str, Any]) -> Any:
-    return await account.blob(address).get_blob_properties(**hooks)
+async def properties(account: Account, address: Address) -> Any:
+    return await account.blob(address).get_blob_properties()
 
 
 def _name(mark: str, number: int) -> str:

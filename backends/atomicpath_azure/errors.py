@@ -36,23 +36,13 @@ _CONDITION = frozenset({"", "ConditionNotMet", "TargetConditionNotMet"})  # a 41
 
 @dataclass(slots=True)
 class Watch:
-    """What is seen of one operation on the wire: how often it was sent, and the headers of the last reply."""
+    """What is seen of one operation on the wire: how often something was sent, and the headers of the last reply."""
 
     writes: bool = False
     versioned: bool = False
+    patient: bool = False
     sent: int = 0
     headers: dict[str, str] = field(default_factory=dict)
-
-    def hooks(self) -> dict[str, object]:
-        """To be passed to the SDK's method."""
-        return {"raw_request_hook": self._send, "raw_response_hook": self._receive}
-
-    def _send(self, _request: object) -> None:
-        self.sent += 1
-
-    def _receive(self, response: object) -> None:
-        headers = response.http_response.headers  # type: ignore[attr-defined]
-        self.headers = {name.lower(): value for name, value in headers.items()}
 
 
 @contextmanager
@@ -92,7 +82,9 @@ def answers(path: str, watch: Watch) -> Iterator[None]:
 def _of_reply(error: HttpResponseError, url: str, watch: Watch) -> Exception:
     status = error.status_code
     code = _code(error)
-    said = f"{url}: the request was answered {status or 'wrongly'} {code}".rstrip()
+    if status is None:
+        return OSError(errno.EIO, f"{url}: no usable answer ({type(error).__name__})")
+    said = f"{url}: the request was answered {status} {code}".rstrip()
     if status in (401, 403) or code in _REFUSED:
         if watch.writes and watch.sent > 1:
             # the client's first try, which had no answer, may have been carried out: only the last was refused
@@ -104,7 +96,7 @@ def _of_reply(error: HttpResponseError, url: str, watch: Watch) -> Exception:
         return StaleVersionError(errno.ESTALE, f"{url} does not have the expected version any more")
     if status == 404:
         return FileNotFoundError(errno.ENOENT, f"nothing is at {url} ({code or 'not found'})")
-    if (status == 412 and code in _CONDITION) or (status == 409 and code in _THERE):
+    if (status == 412 and code in _CONDITION) or (status in (409, 412) and code in _THERE):
         return FileExistsError(errno.EEXIST, f"something is at {url}")
     return OSError(errno.EBUSY if status in (409, 412) else errno.EIO, said)
 

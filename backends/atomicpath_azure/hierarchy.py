@@ -28,15 +28,15 @@ def check_mode(mode: int) -> str:
     return f"{mode:04o}"
 
 
-async def make(account: Account, address: Address, mark: str, hooks: dict[str, Any]) -> None:
+async def make(account: Account, address: Address, mark: str) -> None:
     """Create a directory that must not exist; the service makes the ancestors it needs ("Path - Create")."""
     condition = MatchConditions.IfMissing
-    await _directory(account, address).create_directory(metadata={MARK: mark}, match_condition=condition, **hooks)
+    await _directory(account, address).create_directory(metadata={MARK: mark}, match_condition=condition)
 
 
-async def set_mode(account: Account, address: Address, mode: str, hooks: dict[str, Any]) -> None:
+async def set_mode(account: Account, address: Address, mode: str) -> None:
     """Set a directory's mode exactly: at its creation a umask or the parent's default list would change it."""
-    await _directory(account, address).set_access_control(permissions=mode, **hooks)
+    await _directory(account, address).set_access_control(permissions=mode)
 
 
 async def rename(account: Account, source: Address, target: Address, watch: Watch) -> None:
@@ -48,14 +48,14 @@ async def rename(account: Account, source: Address, target: Address, watch: Watc
     # Quoted, because the SDK takes a source's name for quoted: it would look for "a b" instead of "a%20b".
     client = account.lake().get_directory_client(source.container, quote(source.key))
     name = f"{target.container}/{target.key}"
-    await client.rename_directory(name, match_condition=MatchConditions.IfMissing, mode="posix", **watch.hooks())
+    await client.rename_directory(name, match_condition=MatchConditions.IfMissing, mode="posix")
     if watch.headers.get("x-ms-continuation"):  # only where the namespace is flat
         raise OSError(errno.EIO, f"abfs://{source.path} was renamed in part: the account has no hierarchical namespace")
 
 
-async def remove(account: Account, address: Address, hooks: dict[str, Any]) -> None:
+async def remove(account: Account, address: Address) -> None:
     """Delete a directory with all that is below it; the SDK follows the continuations."""
-    await _directory(account, address).delete_directory(**hooks)
+    await _directory(account, address).delete_directory()
 
 
 async def list_page(

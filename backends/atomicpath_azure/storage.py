@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, TypeVar
 
-import anyio
 from azure.core import MatchConditions
 
 from atomicpath.abc import Content, Declaration, Entry, Environment, StaleVersionError
-from atomicpath.errors import AccessError, GuaranteeError
+from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import Guarantee
-from atomicpath.storage import FsspecStorage, Source, age_of, bodies, check_length, receive
+from atomicpath.storage import Source, age_of, bodies, check_length, receive
 
 from . import hierarchy
 from .accounts import Account, Accounts
+from .asking import AccountStorage
 from .blocks import BLOCK, MARK, TOKEN, create_in_blocks, properties, upload_blocks, version_of
 from .declaring import declaration
-from .errors import Watch, answers
+from .errors import Watch
 from .names import Address, split
 
 __all__ = ["AzureStorage", "open_azure"]
@@ -28,8 +27,6 @@ T = TypeVar("T")
 Entries: TypeAlias = list[Entry]
 Page: TypeAlias = tuple[Entries, str | None]
 
-_PATIENCE = 20.0  # seconds for a request about one small blob, the client's own retries included
-_DATA_TIMEOUT = 60.0  # seconds without a sign from the endpoint while much is moved
 _PAGE = 5000  # entries of a listing in one reply, the most that Azure gives
 _FOLDER = "hdi_isfolder"  # metadata of what stands for a directory, on both kinds of account
 
@@ -40,7 +37,7 @@ def open_azure(options: Mapping[str, object], environment: Environment) -> Azure
     return AzureStorage(lambda: accounts, environment)
 
 
-class AzureStorage(FsspecStorage[Accounts]):
+class AzureStorage(AccountStorage):
     """Azure Blob Storage, and Azure Data Lake Storage Gen2, which is the same with a hierarchical namespace."""
 
     largest_single = BLOCK
@@ -49,19 +46,19 @@ class AzureStorage(FsspecStorage[Accounts]):
         address = split(path)
         problem = None
         try:
-            await self._is_hierarchical(address)
+            await self.is_hierarchical(address)
         except FileNotFoundError:
             pass  # the container is missing, as whatever comes next will say
         except OSError as error:
             problem = str(error)
-        account = await self.there(self._account, address)
+        account = await self.there(self.account, address)
         return declaration(account.host, hierarchical=account.hierarchical, problem=problem)
 
     async def read(self, path: str) -> Content:
         address, watch = split(path), Watch()
 
-        async def get(account: Account, hooks: dict[str, Any]) -> tuple[Any, bytes]:
-            reply = await account.blob(address).download_blob(**hooks)
+        async def get(account: Account) -> tuple[Any, bytes]:
+            reply = await account.blob(address).download_blob()
             data: bytes = await reply.readall()
             return reply.properties, data
 
@@ -90,7 +87,7 @@ class AzureStorage(FsspecStorage[Accounts]):
             except FileExistsError:
                 if await self.stat(path) is not None:
                     raise
-                # Azurite, at least, takes the blocks that a killed upload left for a blob; a list of blocks replaces them
+                # Azurite, at least, takes the blocks of a killed upload for a blob; a list of blocks replaces them
                 return await upload_blocks(self, seen, path, owner=owner)
         if not multipart:
             raise GuaranteeError(
@@ -103,11 +100,11 @@ class AzureStorage(FsspecStorage[Accounts]):
         await create_in_blocks(self, path, data)
 
     async def download(self, path: str, target: Path) -> Entry:
-        address, watch = split(path), Watch()
+        address = split(path)
 
         async def fetch(file: BinaryIO) -> Any:
-            async def get(account: Account, hooks: dict[str, Any]) -> Any:
-                reply = await account.blob(address).download_blob(**hooks)  # its later windows name the first's version
+            async def get(account: Account) -> Any:
+                reply = await account.blob(address).download_blob()  # its later windows name the first's version
                 size = 0
                 async for chunk in reply.chunks():
                     await self.filesystem.loop.run_in_executor(None, file.write, chunk)
@@ -115,7 +112,7 @@ class AzureStorage(FsspecStorage[Accounts]):
                 check_length(size, reply.size)
                 return reply.properties
 
-            return await self.ask(address, get, watch, patient=True)
+            return await self.ask(address, get, Watch(patient=True))
 
         found = await receive(self.environment, target, fetch)
         return Entry(name="", size=found.size, version=version_of(found.etag))
@@ -123,7 +120,7 @@ class AzureStorage(FsspecStorage[Accounts]):
     async def stat(self, path: str) -> Entry | None:
         address = split(path)
         try:
-            found = await self.ask(address, lambda account, hooks: properties(account, address, hooks), Watch())
+            found = await self.ask(address, lambda account: properties(account, address), Watch())
         except FileNotFoundError:
             return None
         if _is_folder(found):
@@ -134,8 +131,8 @@ class AzureStorage(FsspecStorage[Accounts]):
     async def delete(self, path: str, *, version: str | None = None) -> None:
         address = split(path)
 
-        async def drop(account: Account, hooks: dict[str, Any]) -> None:
-            await account.blob(address).delete_blob(**_condition(version), **hooks)
+        async def drop(account: Account) -> None:
+            await account.blob(address).delete_blob(**_condition(version))
 
         try:
             await self.ask(address, drop, Watch(writes=True, versioned=version is not None))
@@ -147,7 +144,7 @@ class AzureStorage(FsspecStorage[Accounts]):
 
     async def list(self, path: str, *, recursive: bool) -> Entries:
         address = split(path)
-        page = self._lake_page if await self._has_directories(address) else self._blob_page
+        page = self._lake_page if await self.has_directories(address) else self._blob_page
         found: dict[str, Entry] = {}
         token: str | None = None
         while True:
@@ -162,7 +159,7 @@ class AzureStorage(FsspecStorage[Accounts]):
 
     async def kind(self, path: str) -> str | None:
         address = split(path)
-        if address.key and await self._has_directories(address):
+        if address.key and await self.has_directories(address):
             there = await self.stat(path)
             return there.kind if there else None
         prefixes: tuple[str, ...] = (address.key, f"{address.key}/") if address.key else ("",)
@@ -182,27 +179,27 @@ class AzureStorage(FsspecStorage[Accounts]):
     async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> None:  # noqa: ARG002 - the port's
         address = split(path)
         text = None if mode is None else hierarchy.check_mode(mode)
-        await self._need_directories(address, Guarantee.DIRECTORIES)
+        await self.need_directories(address, Guarantee.DIRECTORIES)
         mark = self.environment.token()
         make = Watch(writes=True)
         try:
-            await self.ask(address, lambda account, hooks: hierarchy.make(account, address, mark, hooks), make)
+            await self.ask(address, lambda account: hierarchy.make(account, address, mark), make)
         except FileExistsError:
             if not await self._was_made_by(address, mark):  # by a try of the client's own whose reply was lost
                 raise
         if text is not None:
             change = Watch(writes=True)
-            await self.ask(address, lambda account, hooks: hierarchy.set_mode(account, address, text, hooks), change)
+            await self.ask(address, lambda account: hierarchy.set_mode(account, address, text), change)
 
     async def _was_made_by(self, address: Address, mark: str) -> bool:
-        found = await self.ask(address, lambda account, hooks: properties(account, address, hooks), Watch())
+        found = await self.ask(address, lambda account: properties(account, address), Watch())
         return bool(found.metadata.get(MARK) == mark)
 
     async def rename_directory(self, source: str, target: str) -> None:
         old, new = split(source), split(target)
-        await self._need_directories(old, Guarantee.ATOMIC_RENAME)
+        await self.need_directories(old, Guarantee.ATOMIC_RENAME)
         watch = Watch(writes=True)
-        await self.ask(new, lambda account, _: hierarchy.rename(account, old, new, watch), watch)
+        await self.ask(new, lambda account: hierarchy.rename(account, old, new, watch), watch)
 
     async def sync_tree(self, path: str) -> None:
         """What Azure has acknowledged is durable ("Azure Storage redundancy"): there is nothing left to do."""
@@ -212,29 +209,10 @@ class AzureStorage(FsspecStorage[Accounts]):
 
     async def remove_tree(self, path: str) -> None:
         address = split(path)
-        await self._need_directories(address, Guarantee.DIRECTORIES)
-        await self.ask(address, lambda account, hooks: hierarchy.remove(account, address, hooks), Watch(writes=True))
+        await self.need_directories(address, Guarantee.DIRECTORIES)
+        await self.ask(address, lambda account: hierarchy.remove(account, address), Watch(writes=True))
 
     # requests
-
-    async def ask(
-        self,
-        address: Address,
-        send: Callable[[Account, dict[str, Any]], Awaitable[T]],
-        watch: Watch,
-        *,
-        patient: bool = False,
-    ) -> T:
-        """Make one request about a blob; `patient` if it moves data and so may take long."""
-        bound = nullcontext() if patient else anyio.fail_after(_PATIENCE)
-        hooks = watch.hooks() | ({"read_timeout": _DATA_TIMEOUT} if patient else {})
-
-        async def run() -> T:
-            return await send(self.filesystem.of(address), hooks)
-
-        run.__qualname__ = send.__qualname__  # what a test's environment knows a request by
-        with answers(address.path, watch), bound:
-            return await self.request(run)
 
     async def _put(
         self,
@@ -248,12 +226,12 @@ class AzureStorage(FsspecStorage[Accounts]):
     ) -> str:
         address = split(path)
 
-        async def put(account: Account, hooks: dict[str, Any]) -> Any:
+        async def put(account: Account) -> Any:
             options = {"length": len(data), "overwrite": overwrite, "metadata": metadata}
-            return await account.blob(address).upload_blob(data, **options, **_condition(version), **hooks)
+            return await account.blob(address).upload_blob(data, **options, **_condition(version))
 
-        watch = Watch(writes=True, versioned=version is not None)
-        return version_of((await self.ask(address, put, watch, patient=patient))["etag"])
+        watch = Watch(writes=True, versioned=version is not None, patient=patient)
+        return version_of((await self.ask(address, put, watch))["etag"])
 
     async def _blob_page(
         self, address: Address, *, recursive: bool, size: int, token: str | None, prefix: str | None = None
@@ -262,10 +240,10 @@ class AzureStorage(FsspecStorage[Accounts]):
         start = top if prefix is None else prefix
         cut = 0 if prefix is not None else len(top)
 
-        async def get(account: Account, hooks: dict[str, Any]) -> Page:
+        async def get(account: Account) -> Page:
             container = account.container(address)
             search = container.list_blobs if recursive else container.walk_blobs
-            found = search(name_starts_with=start, include=["metadata"], results_per_page=size, **hooks)
+            found = search(name_starts_with=start, include=["metadata"], results_per_page=size)
             pages = found.by_page(token)
             return [_entry(item, cut) async for item in await anext(pages)], pages.continuation_token
 
@@ -273,7 +251,7 @@ class AzureStorage(FsspecStorage[Accounts]):
         return [entry for entry in entries if entry.name], after
 
     async def _lake_page(self, address: Address, *, recursive: bool, size: int, token: str | None) -> Page:
-        def get(account: Account, _: object) -> Awaitable[Page]:  # the SDK takes no hooks here
+        def get(account: Account) -> Awaitable[Page]:
             return hierarchy.list_page(account, address, recursive=recursive, size=size, token=token)
 
         try:
@@ -291,48 +269,6 @@ class AzureStorage(FsspecStorage[Accounts]):
             first = next((entry for entry in entries if entry.kind == "file"), None)
             if first or not token:
                 return first
-
-    # the account
-
-    async def _account(self, address: Address) -> Account:
-        return self.filesystem.of(address)
-
-    async def _is_hierarchical(self, address: Address) -> bool:
-        """Whether the account has a hierarchical namespace: asked once; an error says that it is not known."""
-        with answers(address.path, Watch()):
-            account = await self.there(self._account, address)
-        if account.hierarchical is not None:
-            return account.hierarchical
-        if account.unknown is not None:
-            raise AccessError(account.unknown)
-
-        async def get(account: Account, hooks: dict[str, Any]) -> Any:
-            return await account.container(address).get_account_information(
-                **hooks
-            )  # a container's credentials suffice
-
-        try:
-            found = (await self.ask(address, get, Watch())).get("is_hns_enabled")
-        except AccessError as error:
-            account.unknown = str(error)
-            raise
-        account.hierarchical = bool(found)
-        return account.hierarchical
-
-    async def _has_directories(self, address: Address) -> bool:
-        """As far as is known: the requests for blobs are answered by both kinds of account."""
-        try:
-            return await self._is_hierarchical(address)
-        except FileNotFoundError:
-            raise
-        except OSError:
-            return False
-
-    async def _need_directories(self, address: Address, guarantee: Guarantee) -> None:
-        if not await self._is_hierarchical(address):
-            raise GuaranteeError(
-                f"{guarantee} does not hold at abfs://{address.path}: the account has no hierarchical namespace"
-            )
 
 
 def _condition(version: str | None) -> dict[str, object]:

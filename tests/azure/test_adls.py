@@ -12,7 +12,6 @@ import pytest
 from azure.storage.blob import ContainerClient
 
 import atomicpath
-import atomicpath_azure.storage
 from atomicpath import aio, probing
 from atomicpath.abc import Entry, Environment, Storage
 from atomicpath.environment import use
@@ -376,10 +375,8 @@ async def test_the_vendors_own_endpoint_is_believed(
 ) -> None:
     """Through a proxy that plays the whole of Azure's network: what is declared needs no probe."""
     monkeypatch.setenv("HTTP_PROXY", lake_proxy.url)
-    key = azurite_server.KEY
-    options = {
-        "connection_string": f"DefaultEndpointsProtocol=http;AccountName=lake;AccountKey={key};EndpointSuffix=core.windows.net"
-    }
+    account = f"DefaultEndpointsProtocol=http;AccountName=lake;AccountKey={azurite_server.KEY}"
+    options = {"connection_string": f"{account};EndpointSuffix=core.windows.net"}
     url = f"abfss://{lake.container_name}@lake.dfs.core.windows.net/run/step_1"
     profile = await aio.profile(url, storage_options=options)
     assert profile.declared & RENAMES == RENAMES
