@@ -87,8 +87,8 @@ class Account:
         self.host = urlsplit(self._url).hostname or ""
         self.hierarchical: bool | None = None
         """Whether it has a hierarchical namespace; None until that was found out."""
-        self.unknown: str | None = None
-        """Why that cannot be found out, if the account itself said so."""
+        self.unknown: Exception | None = None
+        """Why that cannot be found out: what the account itself answered."""
 
     def container(self, address: Address) -> Any:
         """The SDK's client for a container."""

@@ -37,26 +37,23 @@ class AccountStorage(FsspecStorage[Accounts]):
             return await self.request(run)
 
     async def account(self, address: Address) -> Account:
+        """The account that an address is in; runs in fsspec's event loop."""
         return self.filesystem.of(address)
 
     async def is_hierarchical(self, address: Address) -> bool:
-        """Whether the account has a hierarchical namespace: asked once; an error says that it is not known."""
-        with answers(address.path, Watch()):
-            account = await self.there(self.account, address)
-        if account.hierarchical is not None:
-            return account.hierarchical
+        """Whether the account has a hierarchical namespace; an error says that it is not known.
+
+        Asked once: neither an answer is asked for again, nor a refusal to give one.
+        """
+        account = await self.there(self.account, address)
         if account.unknown is not None:
-            raise AccessError(account.unknown)
-
-        async def get(account: Account) -> Any:
-            return await account.container(address).get_account_information()  # a container's credentials suffice
-
-        try:
-            found = (await self.ask(address, get, Watch())).get("is_hns_enabled")
-        except AccessError as error:
-            account.unknown = str(error)
-            raise
-        account.hierarchical = bool(found)
+            raise type(account.unknown)(*account.unknown.args)
+        if account.hierarchical is None:
+            try:
+                account.hierarchical = await self._ask_what_it_is(address)
+            except (AccessError, NotImplementedError) as error:
+                account.unknown = error
+                raise
         return account.hierarchical
 
     async def has_directories(self, address: Address) -> bool:
@@ -65,11 +62,24 @@ class AccountStorage(FsspecStorage[Accounts]):
             return await self.is_hierarchical(address)
         except FileNotFoundError:
             raise
-        except OSError:
+        except (OSError, NotImplementedError):
             return False
 
     async def need_directories(self, address: Address, guarantee: Guarantee) -> None:
-        if not await self.is_hierarchical(address):
-            raise GuaranteeError(
-                f"{guarantee} does not hold at abfs://{address.path}: the account has no hierarchical namespace"
-            )
+        """GuaranteeError unless the account has a hierarchical namespace."""
+        why = "the account has no hierarchical namespace"
+        try:
+            if await self.is_hierarchical(address):
+                return
+        except NotImplementedError as error:
+            why = str(error)
+        raise GuaranteeError(f"{guarantee} is not known to hold at abfs://{address.path}: {why}")
+
+    async def _ask_what_it_is(self, address: Address) -> bool:
+        async def get(account: Account) -> Any:
+            return await account.container(address).get_account_information()  # a container's credentials suffice
+
+        found = (await self.ask(address, get, Watch())).get("is_hns_enabled")
+        if found is None:
+            raise NotImplementedError("the endpoint does not tell whether it has a hierarchical namespace")
+        return bool(found)

@@ -38,7 +38,7 @@ def declaration(host: str, *, hierarchical: bool | None, problem: str | None) ->
     if not hierarchical:
         why = "the account has no hierarchical namespace"
         if hierarchical is None:
-            why = f"whether the account has a hierarchical namespace could not be found out ({problem or 'no answer'})"
+            why = f"only where the namespace is hierarchical, which is not known: {problem or 'no answer'}"
         evidence |= dict.fromkeys(_DIRECTORIES, why)
     elif is_vendors:
         evidence |= dict.fromkeys(

@@ -49,7 +49,7 @@ class AzureStorage(AccountStorage):
             await self.is_hierarchical(address)
         except FileNotFoundError:
             pass  # the container is missing, as whatever comes next will say
-        except OSError as error:
+        except (OSError, NotImplementedError) as error:
             problem = str(error)
         account = await self.there(self.account, address)
         return declaration(account.host, hierarchical=account.hierarchical, problem=problem)

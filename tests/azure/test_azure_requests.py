@@ -343,13 +343,15 @@ async def test_kind_is_not_misled_by_siblings(azure: Storage, bucket: str, conta
     assert await azure.kind(bucket) == "directory"
 
 
-async def test_what_needs_directories_says_so_on_a_flat_account(azure: Storage, bucket: str, az_proxy: Proxy) -> None:
+async def test_what_needs_directories_says_so_where_there_are_none(
+    azure: Storage, bucket: str, az_proxy: Proxy
+) -> None:
     path = f"{bucket}/run"
     for operation in (
         lambda: azure.make_directory(path, mode=None, durable=True),
         lambda: azure.rename_directory(path, f"{path}-2"),
         lambda: azure.remove_tree(path),
     ):
-        with pytest.raises(GuaranteeError, match="has no hierarchical namespace"):
+        with pytest.raises(GuaranteeError, match="does not tell whether it has a hierarchical"):
             await operation()
     assert az_proxy.requests == []
