@@ -29,9 +29,19 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.examples $(VENV)/.dev $(VENV)/.bench: $(VENV)/.%: $(VENV)/.made pyproject.toml
+$(VENV)/.examples $(VENV)/.bench: $(VENV)/.%: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml $(VENV)/.node
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+# Azurite, for the tests of Azure. Without npm, or the network, they say that they were skipped.
+$(VENV)/.node: $(VENV)/.made
+	@if command -v npm >/dev/null && npm install --prefix $(VENV)/node --no-audit --no-fund --silent azurite; \
+	then touch $@; \
+	else echo "*** Azurite was NOT installed (it needs Node.js and npm): nothing will be tested on Azure ***" >&2; fi
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

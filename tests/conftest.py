@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.storage.blob import BlobServiceClient, ContainerClient
 
 from tests.proxy import Proxy
 from tests.roots import SECRET, LocalRoot, MemoryRoot, Root, S3Root
+from tests.servers import azurite as azurite_server
 from tests.servers import s3 as s3_servers
+from tests.servers.fake_adls import AdlsRoot, FakeAdls
 from tests.servers.fake_hns import FakeGcs
 from tests.servers.gcs import FakeGcsRoot, GcsRoot, client_of, fake_gcs_server
 from tests.servers.rclone import RcloneRoot
@@ -25,7 +28,7 @@ from tests.servers.seaweedfs import seaweedfs as running_seaweedfs
 # no emulator answers for minutes. Our backend never does, whatever the environment.
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 
-_AMBIENT = ("AWS_", "GCSFS_DEFAULT", "GOOGLE_", "STORAGE_EMULATOR_HOST")
+_AMBIENT = ("AWS_", "AZURE_", "GCSFS_DEFAULT", "GOOGLE_", "STORAGE_EMULATOR_HOST")
 _SERVER = Path(__file__).parents[1] / "examples" / "s3_server.py"
 
 
@@ -82,6 +85,33 @@ def bucket(raw: Any) -> str:
     name = f"b-{uuid.uuid4().hex[:12]}"
     raw.create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture(scope="session")
+def azurite(_no_ambient_configuration: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The endpoint of Microsoft's emulator of Blob Storage."""
+    with azurite_server.azurite(tmp_path_factory.mktemp("azurite") / "log") as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def azure_client(azurite: str) -> Iterator[BlobServiceClient]:
+    """Microsoft's own client, directly to the emulator."""
+    with azurite_server.raw(azurite) as client:
+        yield client
+
+
+@pytest.fixture
+def container(azure_client: BlobServiceClient) -> ContainerClient:
+    """An empty container of the test's own."""
+    return azurite_server.new_container(azure_client)
+
+
+@pytest.fixture
+def fake_adls(_no_ambient_configuration: None) -> Iterator[FakeAdls]:
+    """A fake of an Azure account with a hierarchical namespace."""
+    with FakeAdls() as fake:
+        yield fake
 
 
 @pytest.fixture
@@ -232,3 +262,14 @@ def gcs_flat_place(fake_gcs: FakeGcs) -> FakeGcsRoot:
 @pytest.fixture
 def gcs_hns_place(fake_gcs: FakeGcs) -> FakeGcsRoot:
     return FakeGcsRoot(fake_gcs, hierarchical=True)
+
+
+@pytest.fixture
+def azure_place(azurite: str, container: ContainerClient) -> azurite_server.AzureRoot:
+    return azurite_server.AzureRoot(azurite, container)
+
+
+@pytest.fixture
+def adls_place(fake_adls: FakeAdls) -> Iterator[AdlsRoot]:
+    with azurite_server.raw(fake_adls.url) as client:
+        yield AdlsRoot(fake_adls.url, azurite_server.new_container(client))

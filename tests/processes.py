@@ -17,6 +17,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+import adlfs
 import aiobotocore.client
 import anyio._backends._asyncio
 import gcsfs
@@ -25,6 +26,7 @@ import upath.implementations.cloud
 from upath import UPath
 
 import atomicpath
+import atomicpath_azure.storage
 import atomicpath_gcs.storage
 import atomicpath_s3.storage
 from atomicpath import environment, probing, registry
@@ -38,16 +40,19 @@ T = TypeVar("T")
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__, "pytest"])
 _IMPORTED_ONCE = (
+    adlfs,
     aiobotocore.client,
     anyio._backends._asyncio,
     gcsfs,
     s3fs,
     upath.implementations.cloud,
+    atomicpath_azure.storage,
     atomicpath_gcs.storage,
     atomicpath_s3.storage,
 )
 registry.backend_for("s3")
 registry.backend_for("gs")
+registry.backend_for("abfs")
 
 FILES = ("model.bin", "optimizer/state.bin")
 

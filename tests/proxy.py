@@ -246,7 +246,8 @@ class _Handler(BaseHTTPRequestHandler):
         if reply is None:
             self.close_connection = True
             return
-        announced = reply.headers.get("Content-Length") if self.command == "HEAD" else None
+        lengths = [value for name, value in reply.headers.items() if name.lower() == "content-length"]
+        announced = lengths[0] if lengths and self.command == "HEAD" else None
         self.send_response_only(reply.status)
         for name, value in reply.headers.items():
             if name.lower() != "content-length":

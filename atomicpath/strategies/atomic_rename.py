@@ -2,11 +2,14 @@
 
     create    parents · exclusive mkdir of the sibling, held · record "writing"
     add       a local file below the sibling; to a store by the storage's own upload
-    finalize  record "committed" with the manifest · marker · sync files, then directories · rename · sync parent
+    finalize  marker · record "committed" with the manifest · sync files, then directories · rename · sync parent
     discard   rename to a discarded name · delete
 
 Readers see nothing before the rename and everything after it. Of two attempts at one final path the
 rename of the second fails, because it never replaces; no attempt ever touches another's sibling.
+
+A store makes the directories that a write needs. So there a writer whose sibling was swept would make it
+again with what it writes last; that is the record, which it swaps: what was swept has no version of it.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import Self
 
 from upath import UPath
 
-from atomicpath.abc import FileOptions, Hold, SnapshotType, TemporaryPath
+from atomicpath.abc import FileOptions, Hold, SnapshotType, StaleVersionError, TemporaryPath
 from atomicpath.environment import shielded
 from atomicpath.errors import (
     AbandonedError,
@@ -28,7 +31,7 @@ from atomicpath.errors import (
     OutcomeUnknownError,
     ValidationError,
 )
-from atomicpath.guarantees import Guarantee
+from atomicpath.guarantees import NONE, Guarantee
 from atomicpath.layout import (
     COMMIT_SUCCESS_FILE,
     DISCARDED_SUFFIX,
@@ -66,6 +69,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._mode = file_options.path_permission_mode if file_options else None
         self._storage = final.open()
         self._record: CommitRecord | None = None
+        self._version: str | None = None
         self._added: dict[str, FileEntry] = {}
         self._hold: Hold | None = None
         self._over = False
@@ -138,7 +142,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
                 writer=this_process(environment),
                 metadata=self.options.metadata,
             )
-            await self._write_own(RECORD_FILE, self._record.encode())
+            self._version = await self._write_own(RECORD_FILE, self._record.encode())
         except (
             FileExistsError
         ) as error:  # not ours, so it stays: tokens are random, but clocks and forks are not to be trusted
@@ -153,8 +157,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         if self._storage.is_local:
             await super().add(name, source)
             return
-        check_file_name(name)
-        path = self._temporary.child(name).path
+        path = self._temporary.child(check_file_name(name)).path
         try:  # in parts without a guarantee that one completion wins: nobody else knows the temporary name
             entry = await self._storage.upload(source, path, owner=self._token, multipart=True)
         except FileExistsError:
@@ -172,9 +175,9 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             record = record.moved_to(
                 State.COMMITTED, committed=self._storage.environment.wall_ns(), files=await self._manifest(record)
             )
-            await self._write_own(RECORD_FILE, record.encode())
             await self._write_own(COMMIT_SUCCESS_FILE, marker_of(self._token))
-            if self.options.durable:
+            await self._seal(record.encode())
+            if self.options.durable and self._storage.is_local:
                 await self._storage.sync_tree(self._temporary.path)
         except BaseException as error:
             await self._give_up(error, f"{self._final} was not committed")
@@ -199,12 +202,14 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         """The record of an attempt that another object or process created, for `from_temporary`."""
         if self._over:
             raise CommitError(f"the attempt at {self._final} is already over: begin a new one")
+        self.options = await ready(type(self), self._final, self.options)
         try:
             content = await self._storage.read(self._temporary.child(RECORD_FILE).path)
         except FileNotFoundError as error:
             raise CommitError(
                 f"{self._temporary} was not created by atomicpath, or is gone: call create first"
             ) from error
+        self._version = content.version
         return CommitRecord.decode(content.data, where=str(self._temporary))
 
     async def _give_up(self, error: BaseException, what: str) -> None:
@@ -212,7 +217,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         with shielded():
             await self.discard()
         if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
-            kind = AbandonedError if isinstance(error, FileNotFoundError) else CommitError
+            kind = AbandonedError if isinstance(error, FileNotFoundError | StaleVersionError) else CommitError
             raise kind(f"{what}: {error}; the attempt was discarded") from error
 
     async def _manifest(self, record: CommitRecord) -> tuple[FileEntry, ...]:
@@ -225,13 +230,25 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         directory, checksums = self._temporary.path, self.options.checksums
         return await manifest_of(self._storage, directory, listing, own=RECORD_FILE, checksums=checksums)
 
+    async def _seal(self, data: bytes) -> None:
+        """Write the record that will count, over the one that `create` wrote and nothing else."""
+        path, version = self._temporary.child(RECORD_FILE).path, self._version
+        if version is None or Guarantee.COMPARE_AND_SWAP not in (self.options.guarantees or NONE):
+            await self._write_own(RECORD_FILE, data)  # where a write needs its directory, as on any file system
+            return
+        try:
+            await self._storage.swap(path, data, version=version)
+        except OSError:
+            if (await self._storage.read(path)).data != data:
+                raise  # else it is the answer to our own retry
+
     async def _publish(self) -> None:
         """The commit: rename, and settle what became of it. Everything after it can only say so."""
         try:
             await self._rename()
         finally:
             self._end()
-        if self.options.durable:
+        if self.options.durable and self._storage.is_local:
             try:
                 await self._storage.sync_directory(self._final.parent.path)
             except OSError as error:
@@ -314,5 +331,5 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             self._hold.release()
         release(self._token)
 
-    async def _write_own(self, name: str, data: bytes) -> None:
-        await self._storage.write(self._temporary.child(name).path, data, private=True)
+    async def _write_own(self, name: str, data: bytes) -> str | None:
+        return await self._storage.write(self._temporary.child(name).path, data, private=True)

@@ -183,12 +183,6 @@ class GcsStorage(Asking):
             await super().rename_directory(source, target)
         await folders.rename(self, source, target)
 
-    async def sync_tree(self, path: str) -> None:
-        """Nothing: what a write was answered for is durable (Cloud Storage, "Data availability and durability")."""
-
-    async def sync_directory(self, path: str) -> None:
-        """Nothing, as above: so is a rename that has ended."""
-
     async def remove_tree(self, path: str) -> None:
         if not (await folders.layout(self, path)).hierarchical:
             await super().remove_tree(path)

@@ -1,0 +1,174 @@
+"""The SDK's clients for an account, made of what adlfs knows of its endpoint and credentials."""
+
+from __future__ import annotations
+
+import io
+import os
+import weakref
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any, Protocol, cast
+from urllib.parse import urlsplit
+
+import adlfs
+import fsspec.asyn
+from azure.core.pipeline.transport import AioHttpTransport
+from azure.storage.blob.aio import BlobServiceClient, LinearRetry
+from azure.storage.filedatalake.aio import DataLakeServiceClient
+
+from atomicpath.errors import AccessError, ValidationError
+from atomicpath.storage import AsyncFilesystem, IOLoop, opener
+
+from .errors import Watch
+from .names import Address
+
+__all__ = ["WATCH", "Account", "Accounts"]
+
+WATCH: ContextVar[Watch] = ContextVar("atomicpath_azure_watch")
+"""What watches the requests of the task at hand."""
+
+# Sooner than half of a lease of 60 s: a cleaner must not delete after the lease it waited for was renewed.
+_TIMEOUTS = {"connection_timeout": 5, "read_timeout": 20}
+_RETRIES = 3
+_BACKOFF = 2.0  # seconds before a repetition; the SDK's own 15 would outlast any patience
+_LARGEST_PUT = 5000 * 2**20  # "Put Blob": never more than one request, which is what is conditional
+_WINDOW = 16 * 2**20  # bytes of a reply in memory
+_AT_ONCE = 2**20 - 1  # bytes of a body
+_DATA_TIMEOUT = 60.0  # seconds without a sign from the endpoint while much is moved
+_CLOSING = 5.0  # seconds
+
+
+class _Filesystem(AsyncFilesystem, Protocol):
+    """What is used of `adlfs.AzureBlobFileSystem`."""
+
+    service_client: BlobServiceClient
+
+
+class _Transport(AioHttpTransport):  # type: ignore[misc]  # azure.core hides its type
+    """Tells the `Watch` in force what is sent, and gives aiohttp a large body in pieces.
+
+    In one piece a body would hold up the event loop, as aiohttp warns.
+    """
+
+    async def send(self, request: Any, **options: Any) -> Any:
+        watch, body = WATCH.get(), request.data
+        watch.sent += 1
+        if watch.patient:
+            options["read_timeout"] = _DATA_TIMEOUT
+        if isinstance(body, bytes) and len(body) > _AT_ONCE:
+            request.data = io.BytesIO(body)
+        try:
+            response = await super().send(request, **options)
+        finally:
+            request.data = body  # for a repetition
+        watch.headers = {name.lower(): value for name, value in response.headers.items()}
+        return response
+
+
+class Account:
+    """One account under one set of credentials; its methods are called in fsspec's event loop only."""
+
+    def __init__(self, service: BlobServiceClient, timeouts: Mapping[str, object]) -> None:
+        self._transport = _Transport(**timeouts)
+        retry: Any = LinearRetry(retry_total=_RETRIES)
+        retry.backoff, retry.random_jitter_range = _BACKOFF, _BACKOFF / 2  # typed as whole seconds
+        self._shared: dict[str, Any] = {"transport": self._transport, "retry_policy": retry, **timeouts}
+        self._url, self._credential = service.url, service.credential
+        self._lake: DataLakeServiceClient | None = None
+        self._blobs = BlobServiceClient(
+            self._url,
+            credential=self._credential,
+            max_single_put_size=_LARGEST_PUT,
+            max_single_get_size=_WINDOW,
+            max_chunk_get_size=_WINDOW,
+            **self._shared,
+        )
+        self.name = service.account_name or ""
+        self.host = urlsplit(self._url).hostname or ""
+        self.hierarchical: bool | None = None
+        """Whether it has a hierarchical namespace; None until that was found out."""
+        self.unknown: Exception | None = None
+        """Why that cannot be found out: what the account itself answered."""
+
+    def container(self, address: Address) -> Any:
+        """The SDK's client for a container."""
+        return self._blobs.get_container_client(address.container)
+
+    def blob(self, address: Address) -> Any:
+        """The SDK's client for a blob."""
+        return self._blobs.get_blob_client(address.container, address.key)
+
+    def lake(self) -> Any:
+        """The SDK's client for the account's Data Lake endpoint, which stands beside that for blobs."""
+        if self._lake is None:
+            parts = urlsplit(self._url)
+            credential: Any = self._credential
+            if hasattr(credential, "account_key"):  # each library knows only its own class for this
+                credential = {"account_name": credential.account_name, "account_key": credential.account_key}
+            url = parts._replace(netloc=parts.netloc.replace(".blob.", ".dfs.", 1)).geturl()
+            self._lake = DataLakeServiceClient(url, credential=credential, **self._shared)
+        return self._lake
+
+    async def close(self) -> None:
+        """End its connections."""
+        await self._transport.close()
+
+
+class Accounts:
+    """Access under one set of adlfs's options: the account they name, or one that a URL names."""
+
+    def __init__(self, options: Mapping[str, object]) -> None:
+        self._options = {**options, "asynchronous": False, "loop": None}
+        self._timeouts = {name: options.get(name) or value for name, value in _TIMEOUTS.items()}
+        self._openers: dict[str, Callable[[], object]] = {}
+
+    @property
+    def loop(self) -> IOLoop:
+        """fsspec's event loop in this process, which every account's requests run in."""
+        return cast("IOLoop", fsspec.asyn.get_loop())
+
+    def of(self, address: Address) -> Account:
+        """The account that an address is in. ValidationError if that is another than the options name."""
+        filesystem = self._filesystem(address.account)
+        account = vars(filesystem).get(_KEPT)
+        if account is None:
+            account = vars(filesystem)[_KEPT] = Account(filesystem.service_client, self._timeouts)
+            weakref.finalize(filesystem, _close, os.getpid(), self.loop, account)
+        if address.account and account.name != address.account:
+            raise ValidationError(
+                f"abfs://{address.path} is in the account {address.account!r}, but storage_options or the environment"
+                f" are for {account.name!r}: make them agree"
+            )
+        return cast("Account", account)
+
+    def _filesystem(self, account: str) -> _Filesystem:
+        if account not in self._openers:
+            named = self._options.get("account_name") or account or None
+            self._openers[account] = opener("abfs", {**self._options, "account_name": named})
+        try:
+            return cast("_Filesystem", self._openers[account]())
+        except (TypeError, ValueError):  # not chained: adlfs's own text may quote what was passed
+            raise AccessError(
+                "adlfs cannot connect with these storage_options: it needs a connection_string, or an account_name with"
+                " account_key, sas_token or another credential"
+            ) from None
+
+
+_KEPT = "_atomicpath_account"
+
+
+def _close(process: int, loop: IOLoop, account: Account) -> None:
+    if process == os.getpid():  # in a forked child nothing runs the parent's event loop
+        fsspec.asyn.sync(loop, account.close, timeout=_CLOSING)
+
+
+def _forget_parents() -> None:
+    """In a forked child: adlfs would close its parent's clients at exit, and wait for an event loop that never runs."""
+    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]  # noqa: SLF001 - nothing else lists them
+        alive = finalizer.peek()
+        if alive and isinstance(alive[0], adlfs.AzureBlobFileSystem):
+            finalizer.atexit = False
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parents)

@@ -1,0 +1,136 @@
+"""The upload in blocks: staged in parallel, and one conditional Put Block List.
+
+Uncommitted blocks belong to the blob's name, not to who staged them: the identifiers are of this very
+upload, or two writers' lists would name each other's bytes. Nothing can take back a staged block: those
+of an upload that was given up are not visible, and Azure discards them after a week, or sooner, when
+the blob is written ("Put Block", remarks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+import anyio
+from azure.core import MatchConditions
+from azure.storage.blob import BlobBlock
+
+from atomicpath.abc import Entry, Environment
+from atomicpath.errors import BackendError
+from atomicpath.storage import Source, bodies
+
+from .accounts import Account
+from .errors import Watch
+from .names import Address, split
+
+__all__ = ["BLOCK", "MARK", "TOKEN", "Asks", "create_in_blocks", "properties", "upload_blocks", "version_of"]
+
+T = TypeVar("T")
+
+BLOCK = 16 * 2**20
+"""Bytes of a block, at least."""
+
+TOKEN = "atomicpath_token"  # noqa: S105 - names an attempt, opens nothing
+"""The key of the owner in a blob's metadata, which must be an identifier of C#."""
+
+MARK = "atomicpath_upload"
+"""The same for this very request, by which one whose reply was lost is recognised."""
+
+_BLOCKS = 50_000  # "Scalability and performance targets for Blob storage"
+_AT_ONCE = 4
+
+
+class Asks(Protocol):
+    """What is used of the storage."""
+
+    environment: Environment
+
+    def ask(self, address: Address, send: Callable[[Account], Awaitable[T]], watch: Watch) -> Awaitable[T]:
+        """Make one request; `watch.patient` if it moves data and so may take long."""
+
+
+async def upload_blocks(storage: Asks, source: Source, path: str, *, owner: str) -> Entry:
+    """Create the blob from the file; the contract is that of `Storage.upload`."""
+    address, mark = split(path), storage.environment.token()
+    names = await _stage_all(storage, source, address, mark)
+    try:
+        reply = await _commit(storage, address, names, {TOKEN: owner, MARK: mark})
+    except OSError as error:
+        # The client repeats a list whose reply was lost, and then hears that the blob exists, or that
+        # there are no such blocks; so whatever it heard, the blob itself says whose it is.
+        try:
+            found = await storage.ask(address, lambda account: properties(account, address), Watch())
+        except (OSError, BackendError):
+            raise error from None
+        if found.metadata.get(MARK) == mark and found.size == source.size:
+            return Entry(name="", size=source.size, version=version_of(found.etag))
+        if isinstance(error, FileExistsError):
+            raise
+        raise FileExistsError(f"something is at abfs://{path}") from error
+    return Entry(name="", size=source.size, version=version_of(reply["etag"]))
+
+
+async def create_in_blocks(storage: Asks, path: str, data: bytes) -> None:
+    """A blob from bytes by a list of one block; the contract is that of `Storage.create_in_parts`."""
+    address = split(path)
+    name = _name(storage.environment.token(), 0)
+    await _stage(storage, address, name, data)
+    await _commit(storage, address, [name], {})
+
+
+def version_of(etag: str) -> str:
+    """The version in a reply or listing, of which only one has quotes."""
+    return etag.strip('"')
+
+
+async def _stage_all(storage: Asks, source: Source, address: Address, mark: str) -> list[str]:
+    size = max(BLOCK, -(-source.size // _BLOCKS))
+    count = -(-source.size // size)
+    names = [_name(mark, number) for number in range(count)]
+    numbers = iter(range(count))
+    failures: list[Exception] = []
+
+    async def stage_one(number: int) -> None:  # a function, so that the bytes are gone when it ends
+        offset = number * size
+        async with bodies():
+            data = await storage.environment.step(source.read, offset, min(size, source.size - offset))
+            await _stage(storage, address, names[number], data)
+
+    async def stage() -> None:
+        try:
+            for number in numbers:
+                await stage_one(number)
+        except Exception as error:  # noqa: BLE001 - raised below, instead of a group of which only the first matters
+            failures.append(error)
+            group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        for _ in range(min(_AT_ONCE, count)):
+            group.start_soon(stage)
+    if failures:
+        raise failures[0]
+    return names
+
+
+async def _stage(storage: Asks, address: Address, name: str, data: bytes) -> None:
+    async def send(account: Account) -> None:
+        await account.blob(address).stage_block(name, data, length=len(data))
+
+    await storage.ask(address, send, Watch(writes=True, patient=True))
+
+
+async def _commit(storage: Asks, address: Address, names: list[str], metadata: dict[str, str]) -> Any:
+    async def send(account: Account) -> Any:
+        blocks = [BlobBlock(name) for name in names]
+        condition = MatchConditions.IfMissing
+        return await account.blob(address).commit_block_list(blocks, metadata=metadata, match_condition=condition)
+
+    return await storage.ask(address, send, Watch(writes=True, patient=True))
+
+
+async def properties(account: Account, address: Address) -> Any:
+    return await account.blob(address).get_blob_properties()
+
+
+def _name(mark: str, number: int) -> str:
+    return f"{mark}-{number:05}"  # of one length, as all of a blob's must be

@@ -1,0 +1,284 @@
+"""Blobs on Azure: each operation of `Storage` as the conditional request that carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias, TypeVar
+
+from azure.core import MatchConditions
+
+from atomicpath.abc import Content, Declaration, Entry, Environment, StaleVersionError
+from atomicpath.errors import GuaranteeError
+from atomicpath.guarantees import Guarantee
+from atomicpath.storage import Source, age_of, bodies, check_length, receive
+
+from . import hierarchy
+from .accounts import Account, Accounts
+from .asking import AccountStorage
+from .blocks import BLOCK, MARK, TOKEN, create_in_blocks, properties, upload_blocks, version_of
+from .declaring import declaration
+from .errors import Watch
+from .names import Address, split
+
+__all__ = ["AzureStorage", "open_azure"]
+
+T = TypeVar("T")
+Entries: TypeAlias = list[Entry]
+Page: TypeAlias = tuple[Entries, str | None]
+
+_PAGE = 5000  # entries of a listing in one reply, the most that Azure gives
+_FOLDER = "hdi_isfolder"  # metadata of what stands for a directory, on both kinds of account
+
+
+def open_azure(options: Mapping[str, object], environment: Environment) -> AzureStorage:
+    """Access under adlfs's options."""
+    accounts = Accounts(options)
+    return AzureStorage(lambda: accounts, environment)
+
+
+class AzureStorage(AccountStorage):
+    """Azure Blob Storage, and Azure Data Lake Storage Gen2, which is the same with a hierarchical namespace."""
+
+    largest_single = BLOCK
+
+    async def declare(self, path: str) -> Declaration:
+        address = split(path)
+        problem = None
+        try:
+            await self.is_hierarchical(address)
+        except FileNotFoundError:
+            pass  # the container is missing, as whatever comes next will say
+        except (OSError, NotImplementedError) as error:
+            problem = str(error)
+        account = await self.there(self.account, address)
+        return declaration(account.host, hierarchical=account.hierarchical, problem=problem)
+
+    async def read(self, path: str) -> Content:
+        address, watch = split(path), Watch()
+
+        async def get(account: Account) -> tuple[Any, bytes]:
+            reply = await account.blob(address).download_blob()
+            data: bytes = await reply.readall()
+            return reply.properties, data
+
+        found, data = await self.ask(address, get, watch)
+        check_length(len(data), found.size)
+        age = age_of(found.last_modified, watch.headers.get("date"))
+        return Content(data=data, version=version_of(found.etag), age=age)
+
+    async def create(self, path: str, data: bytes, *, owner: str = "") -> str:
+        return await self._put(path, data, overwrite=False, metadata={TOKEN: owner} if owner else {})
+
+    async def swap(self, path: str, data: bytes, *, version: str) -> str:
+        return await self._put(path, data, overwrite=True, version=version)
+
+    async def write(self, path: str, data: bytes, *, private: bool = False) -> str:  # noqa: ARG002 - the port's
+        return await self._put(path, data, overwrite=True)
+
+    async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
+        seen = await self.environment.step(Source.look, source)
+        if seen.size <= BLOCK:
+            try:
+                async with bodies():
+                    data = await self.environment.step(seen.read, 0, seen.size)
+                    version = await self._put(path, data, overwrite=False, metadata={TOKEN: owner}, patient=True)
+                return Entry(name="", size=seen.size, version=version)
+            except FileExistsError:
+                if await self.stat(path) is not None:
+                    raise
+                # Azurite, at least, takes the blocks of a killed upload for a blob; a list of blocks replaces them
+                return await upload_blocks(self, seen, path, owner=owner)
+        if not multipart:
+            raise GuaranteeError(
+                f"{source} is too large for one request to abfs://{path}, and {Guarantee.EXCLUSIVE_MULTIPART} is not"
+                " known to hold there: split the file, or assert it with guarantees="
+            )
+        return await upload_blocks(self, seen, path, owner=owner)
+
+    async def create_in_parts(self, path: str, data: bytes) -> None:
+        await create_in_blocks(self, path, data)
+
+    async def download(self, path: str, target: Path) -> Entry:
+        address = split(path)
+
+        async def fetch(file: BinaryIO) -> Any:
+            async def get(account: Account) -> Any:
+                reply = await account.blob(address).download_blob()  # its later windows name the first's version
+                size = 0
+                async for chunk in reply.chunks():
+                    await self.filesystem.loop.run_in_executor(None, file.write, chunk)
+                    size += len(chunk)
+                check_length(size, reply.size)
+                return reply.properties
+
+            return await self.ask(address, get, Watch(patient=True))
+
+        found = await receive(self.environment, target, fetch)
+        return Entry(name="", size=found.size, version=version_of(found.etag))
+
+    async def stat(self, path: str) -> Entry | None:
+        address = split(path)
+        try:
+            found = await self.ask(address, lambda account: properties(account, address), Watch())
+        except FileNotFoundError:
+            return None
+        if _is_folder(found):
+            return Entry(name="", kind="directory")
+        owner = found.metadata.get(TOKEN)
+        return Entry(name="", size=found.size, version=version_of(found.etag), owner=owner)
+
+    async def delete(self, path: str, *, version: str | None = None) -> None:
+        address = split(path)
+
+        async def drop(account: Account) -> None:
+            await account.blob(address).delete_blob(**_condition(version))
+
+        try:
+            await self.ask(address, drop, Watch(writes=True, versioned=version is not None))
+        except FileNotFoundError:
+            return
+        except StaleVersionError:
+            if await self.stat(path) is not None:  # what is not there has not that version either
+                raise
+
+    async def list(self, path: str, *, recursive: bool) -> Entries:
+        address = split(path)
+        page = self._lake_page if await self.has_directories(address) else self._blob_page
+        found: dict[str, Entry] = {}
+        token: str | None = None
+        while True:
+            entries, token = await page(address, recursive=recursive, size=_PAGE, token=token)
+            for entry in entries:
+                if entry.kind == "file":
+                    found.setdefault(entry.name, entry)
+                elif not recursive:
+                    found[entry.name] = entry
+            if not token:
+                return [found[name] for name in sorted(found)]
+
+    async def kind(self, path: str) -> str | None:
+        address = split(path)
+        if address.key and await self.has_directories(address):
+            there = await self.stat(path)
+            return there.kind if there else None
+        prefixes: tuple[str, ...] = (address.key, f"{address.key}/") if address.key else ("",)
+        # One request tells, unless a sibling such as "key-1" comes before "key/".
+        for prefix in prefixes:
+            first = await self._first(address, prefix)
+            if first is None:
+                return None
+            if first.name == address.key:
+                return "file"
+            if not address.key or first.name.startswith(f"{address.key}/"):
+                return "directory"
+        return None
+
+    # directories, where the account has a hierarchical namespace
+
+    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> None:  # noqa: ARG002 - the port's
+        address = split(path)
+        text = None if mode is None else hierarchy.check_mode(mode)
+        await self.need_directories(address, Guarantee.DIRECTORIES)
+        mark = self.environment.token()
+        make = Watch(writes=True)
+        try:
+            await self.ask(address, lambda account: hierarchy.make(account, address, mark), make)
+        except FileExistsError:
+            if not await self._was_made_by(address, mark):  # by a try of the client's own whose reply was lost
+                raise
+        if text is not None:
+            change = Watch(writes=True)
+            await self.ask(address, lambda account: hierarchy.set_mode(account, address, text), change)
+
+    async def _was_made_by(self, address: Address, mark: str) -> bool:
+        found = await self.ask(address, lambda account: properties(account, address), Watch())
+        return bool(found.metadata.get(MARK) == mark)
+
+    async def rename_directory(self, source: str, target: str) -> None:
+        old, new = split(source), split(target)
+        await self.need_directories(old, Guarantee.ATOMIC_RENAME)
+        watch = Watch(writes=True)
+        await self.ask(new, lambda account: hierarchy.rename(account, old, new, watch), watch)
+
+    async def remove_tree(self, path: str) -> None:
+        address = split(path)
+        await self.need_directories(address, Guarantee.DIRECTORIES)
+        await self.ask(address, lambda account: hierarchy.remove(account, address), Watch(writes=True))
+
+    # requests
+
+    async def _put(
+        self,
+        path: str,
+        data: bytes,
+        *,
+        overwrite: bool,
+        version: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        patient: bool = False,
+    ) -> str:
+        address = split(path)
+
+        async def put(account: Account) -> Any:
+            options = {"length": len(data), "overwrite": overwrite, "metadata": metadata}
+            return await account.blob(address).upload_blob(data, **options, **_condition(version))
+
+        watch = Watch(writes=True, versioned=version is not None, patient=patient)
+        return version_of((await self.ask(address, put, watch))["etag"])
+
+    async def _blob_page(
+        self, address: Address, *, recursive: bool, size: int, token: str | None, prefix: str | None = None
+    ) -> Page:
+        top = f"{address.key}/" if address.key else ""
+        start = top if prefix is None else prefix
+        cut = 0 if prefix is not None else len(top)
+
+        async def get(account: Account) -> Page:
+            container = account.container(address)
+            search = container.list_blobs if recursive else container.walk_blobs
+            found = search(name_starts_with=start, include=["metadata"], results_per_page=size)
+            pages = found.by_page(token)
+            return [_entry(item, cut) async for item in await anext(pages)], pages.continuation_token
+
+        entries, after = await self.ask(address, get, Watch())
+        return [entry for entry in entries if entry.name], after
+
+    async def _lake_page(self, address: Address, *, recursive: bool, size: int, token: str | None) -> Page:
+        def get(account: Account) -> Awaitable[Page]:
+            return hierarchy.list_page(account, address, recursive=recursive, size=size, token=token)
+
+        try:
+            return await self.ask(address, get, Watch())
+        except FileNotFoundError as error:
+            if "container" in str(error):
+                raise
+            return [], None
+
+    async def _first(self, address: Address, prefix: str) -> Entry | None:
+        """The first blob by a name that begins so, past those that stand for directories."""
+        token: str | None = None
+        while True:
+            entries, token = await self._blob_page(address, recursive=True, size=1, token=token, prefix=prefix)
+            first = next((entry for entry in entries if entry.kind == "file"), None)
+            if first or not token:
+                return first
+
+
+def _condition(version: str | None) -> dict[str, object]:
+    if version is None:
+        return {}
+    return {"etag": f'"{version}"', "match_condition": MatchConditions.IfNotModified}
+
+
+def _is_folder(found: Any) -> bool:
+    return str((found.metadata or {}).get(_FOLDER, "")).lower() == "true"
+
+
+def _entry(item: Any, cut: int) -> Entry:
+    name = item.name[cut:]
+    if name.endswith("/") or not hasattr(item, "etag"):  # a prefix, or what tools put for an empty folder
+        return Entry(name=name.rstrip("/"), kind="directory")
+    if _is_folder(item):
+        return Entry(name=name, kind="directory")
+    return Entry(name=name, size=item.size, version=version_of(item.etag))
