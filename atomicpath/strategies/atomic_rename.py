@@ -1,16 +1,21 @@
 """The rename protocol: write in a tokened sibling, publish it by one directory rename that never replaces.
 
     create    parents · exclusive mkdir of the sibling, held · record "writing"
+    add       a local file into the sibling; on a store that is not local by the storage's own upload
     finalize  record "committed" with the manifest · marker · sync files, then directories · rename · sync parent
     discard   rename to a discarded name · delete
 
 Readers see nothing before the rename and everything after it. Of two attempts at one final path the
-rename of the second fails, because it never replaces; no attempt ever touches another's sibling.
+rename of the second fails, because it never replaces; no attempt ever touches another's sibling. Syncing
+is for local file systems: of any other, durability is what its replies promise.
 """
 
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Self
 
 from upath import UPath
@@ -26,10 +31,18 @@ from atomicpath.errors import (
     ValidationError,
 )
 from atomicpath.guarantees import Guarantee
-from atomicpath.layout import COMMIT_SUCCESS_FILE, DISCARDED_SUFFIX, RECORD_FILE, TMP_DIR_SUFFIX, final_of, temporary_of
+from atomicpath.layout import (
+    COMMIT_SUCCESS_FILE,
+    DISCARDED_SUFFIX,
+    RECORD_FILE,
+    TMP_DIR_SUFFIX,
+    check_file_name,
+    final_of,
+    temporary_of,
+)
 from atomicpath.liveness import hold, release, this_process
 from atomicpath.location import Location, locate
-from atomicpath.manifest import manifest_of
+from atomicpath.manifest import digest, entries_of, manifest_of
 from atomicpath.record import CommitRecord, FileEntry, State, marker_of
 
 from .begin import expect_directory, ready, refuse
@@ -38,6 +51,7 @@ from .held import read_record, taken
 __all__ = ["AtomicRenameTemporaryPath"]
 
 _LOG = logging.getLogger("atomicpath")
+_REFUSALS = (FileExistsError, PermissionError)  # by which a storage says that nothing was done
 
 
 class AtomicRenameTemporaryPath(TemporaryPath):
@@ -53,6 +67,9 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._storage = final.open()
         self._record: CommitRecord | None = None
         self._hold: Hold | None = None
+        self._doomed = temporary.path + DISCARDED_SUFFIX
+        self._withdrawn = False
+        self._sums: dict[str, str] = {}  # of added files, by name
         self._over = False
 
     @classmethod
@@ -133,6 +150,21 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             raise
         return self.get()
 
+    async def add(self, name: str, source: Path) -> None:
+        if self._storage.is_local:
+            await super().add(name, source)
+            return
+        target = self._temporary.child(check_file_name(name))
+        try:  # in parts without a guarantee that one completion wins: nobody else knows the temporary name
+            await self._storage.upload(source, target.path, owner=self._token, multipart=True)
+        except FileExistsError:
+            there = await self._storage.stat(target.path)
+            if there is None or there.owner != self._token:
+                raise  # else it is the answer to our own retry
+        if self.options.checksums:
+            environment = self._storage.environment
+            self._sums[name] = await environment.step(digest, environment, source)
+
     async def finalize(self) -> None:
         record = self._record or await self._adopt()
         try:
@@ -141,7 +173,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             )
             await self._write_own(RECORD_FILE, record.encode())
             await self._write_own(COMMIT_SUCCESS_FILE, marker_of(self._token))
-            if self.options.durable:
+            if self.options.durable and self._storage.is_local:
                 await self._storage.sync_tree(self._temporary.path)
         except BaseException as error:
             await self._give_up(error, f"{self._final} was not committed")
@@ -152,10 +184,9 @@ class AtomicRenameTemporaryPath(TemporaryPath):
     async def discard(self) -> None:
         if self._over:
             return
-        doomed = self._temporary.at(self._temporary.path + DISCARDED_SUFFIX)
         try:
-            await self._storage.rename_directory(self._temporary.path, doomed.path)
-            await self._storage.remove_tree(doomed.path)
+            await self._withdraw()
+            await self._storage.remove_tree(self._doomed)
         except FileNotFoundError:
             _LOG.debug("%s had gone before it was discarded", self._temporary)
         except (OSError, AtomicPathError) as error:
@@ -189,6 +220,10 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         if written != len(record.encode()):
             raise ValidationError(f"{RECORD_FILE} in {self._temporary} was changed: give your own file another name")
         directory, checksums = self._temporary.path, self.options.checksums
+        if checksums and self._sums:
+            files = entries_of(listing, directory, own=RECORD_FILE)
+            if all(file.name in self._sums for file in files):
+                return tuple(replace(file, sha256=self._sums[file.name]) for file in files)
         return await manifest_of(self._storage, directory, listing, own=RECORD_FILE, checksums=checksums)
 
     async def _publish(self) -> None:
@@ -197,7 +232,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             await self._rename()
         finally:
             self._end()
-        if self.options.durable:
+        if self.options.durable and self._storage.is_local:
             try:
                 await self._storage.sync_directory(self._final.parent.path)
             except OSError as error:
@@ -225,18 +260,41 @@ class AtomicRenameTemporaryPath(TemporaryPath):
                 raise lost from error
 
     async def _settle(self, error: OSError) -> CommitError | None:
-        """What a failed rename came to; None if it happened all the same: a retransmitted one finds no source."""
-        there = await self._storage.kind(self._final.path)
-        record = await read_record(self._storage, self._final) if there == "directory" else None
-        if record is not None and record.token == self._token:
+        """What a failed rename came to; None if it happened all the same: a retransmitted one finds no source.
+
+        Only a kernel has ended what it answers with an error. Over a network the rename may yet happen, until
+        its source was moved away; an `OSError` from here says that this could not be done.
+        """
+        if await self._arrived():
             return None
-        swept = await self._storage.kind(self._temporary.path) is None
+        if not (self._storage.is_local or isinstance(error, _REFUSALS)):
+            with suppress(FileNotFoundError):
+                await self._withdraw()
+            if await self._arrived():
+                return None
+        there = await self._storage.kind(self._final.path)
+        swept = await self._is_swept()
         await self.discard()
         if there:
             return await taken(self._storage, self._final)
         if swept:
             return AbandonedError(f"{self._final} was not committed: {self._temporary.name} was swept meanwhile")
         return CommitError(f"{self._final} was not committed: {error}; the attempt was discarded")
+
+    async def _arrived(self) -> bool:
+        """Whether the final directory is this attempt's."""
+        there = await self._storage.kind(self._final.path)
+        record = await read_record(self._storage, self._final) if there == "directory" else None
+        return record is not None and record.token == self._token
+
+    async def _withdraw(self) -> None:
+        """Move the temporary directory to where no rename of it that is still on its way finds it."""
+        if not self._withdrawn:
+            await self._storage.rename_directory(self._temporary.path, self._doomed)
+            self._withdrawn = True
+
+    async def _is_swept(self) -> bool:
+        return not self._withdrawn and await self._storage.kind(self._temporary.path) is None
 
     def _end(self) -> None:
         self._over = True
