@@ -26,6 +26,8 @@ __all__ = ["profile_of"]
 
 _LOG = logging.getLogger("atomicpath")
 _RACERS = 6
+_OF_DIRECTORIES = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE | Guarantee.DIRECTORIES
+_NAMES = tuple(f"racer-{number}".encode() for number in range(_RACERS))
 _ROUNDS = 4  # of multi-part completions, whose races were seen to be lost in one round of four
 
 
@@ -74,7 +76,9 @@ async def profile_of(
 async def _probe(
     storage: Storage, location: Location, due: Guarantee, declaration: Declaration, findings: _Findings
 ) -> None:
-    base = (await _nearest_directory(storage, location)).child(PROBE_PREFIX + storage.environment.token())
+    has_directories = storage.is_local or bool(_OF_DIRECTORIES & (declaration.declared | declaration.observable))
+    nearest = await _nearest_directory(storage, location) if has_directories else location.parent
+    base = nearest.child(PROBE_PREFIX + storage.environment.token())
     for guarantee, trial in _TRIALS.items():
         if not guarantee & due:
             continue
@@ -100,7 +104,7 @@ async def _probe(
                 findings.evidence[guarantee] = _SUCCESS[guarantee]
         finally:
             with shielded():
-                await _clean(storage, place.path)
+                await _clean(storage, place.path, has_directories=has_directories)
         findings.tried |= guarantee
 
 
@@ -152,8 +156,8 @@ async def _conditional_delete(storage: Storage, path: str) -> None:
 
 
 async def _list_after_write(storage: Storage, path: str) -> None:
-    if storage.is_local:
-        await storage.make_directory(path, mode=None, durable=False)
+    if storage.is_local or Guarantee.DIRECTORIES in (await storage.declare(path)).declared:
+        await _make(storage, path)
     for name in ("a", "b"):
         await storage.create(f"{path}/{name}", b"x")
         if name not in [entry.name for entry in await storage.list(path, recursive=True)]:
@@ -178,13 +182,12 @@ async def _renames(storage: Storage, path: str) -> None:
     target = f"{path}/target"
     await _make(storage, path)
 
-    async def rename(racer: bytes) -> None:
-        source = f"{path}/{racer.decode()}"
-        await _make(storage, source)
-        await storage.write(f"{source}/file-{racer.decode()}", racer)
-        await storage.rename_directory(source, target)
+    async def prepare(racer: bytes) -> None:
+        await _make(storage, f"{path}/{racer.decode()}")
+        await storage.write(f"{path}/{racer.decode()}/file-{racer.decode()}", racer, private=True)
 
-    won = await _race(rename)
+    await for_each(_NAMES, prepare, at_once=_RACERS)  # before the race, so that it is one of renames only
+    won = await _race(lambda racer: storage.rename_directory(f"{path}/{racer.decode()}", target))
     if len(won) != 1:
         raise _Refuted(f"{len(won)} of {_RACERS} directories were renamed to one name")
     found = [entry.name for entry in await storage.list(target, recursive=True)]
@@ -192,6 +195,13 @@ async def _renames(storage: Storage, path: str) -> None:
         raise _Refuted("a directory renamed to a free name did not arrive as it was")
     if await storage.kind(f"{path}/{won[0].decode()}") is not None:
         raise _Refuted("a renamed directory is still at its old name")
+    empty = f"{path}/empty"
+    await _make(storage, empty)
+    try:
+        await storage.rename_directory(target, empty)
+    except FileExistsError:
+        return
+    raise _Refuted("a directory was renamed to the name of an empty one")
 
 
 async def _make(storage: Storage, path: str) -> None:
@@ -214,13 +224,12 @@ async def _race(attempt: Callable[[bytes], Awaitable[object]]) -> list[bytes]:
             raise
         return racer
 
-    racers = [f"racer-{number}".encode() for number in range(_RACERS)]
-    return [racer for racer in await for_each(racers, one, at_once=_RACERS) if racer is not None]
+    return [racer for racer in await for_each(_NAMES, one, at_once=_RACERS) if racer is not None]
 
 
-async def _clean(storage: Storage, path: str) -> None:
+async def _clean(storage: Storage, path: str, *, has_directories: bool) -> None:
     try:
-        if storage.is_local and await storage.kind(path) == "directory":
+        if has_directories and await storage.kind(path) == "directory":
             await storage.remove_tree(path)
             return
         for entry in await storage.list(path, recursive=True):
@@ -233,9 +242,9 @@ async def _clean(storage: Storage, path: str) -> None:
 
 
 async def _nearest_directory(storage: Storage, location: Location) -> Location:
-    """Where the probes go: the target's parent, or its nearest ancestor that exists where directories must."""
+    """Where the probes go if directories have to exist: the target's parent, or its nearest ancestor that does."""
     place = location.parent
-    while storage.is_local and place.path != "/" and await storage.kind(place.path) is None:
+    while place.path != "/" and "/" in place.path and await storage.kind(place.path) is None:
         place = place.parent
     return place
 
@@ -258,4 +267,7 @@ _SUCCESS: Mapping[Guarantee, str] = {
     Guarantee.COMPARE_AND_SWAP: f"a probe raced {_RACERS} swaps from one version: one won, and its bytes were there",
     Guarantee.CONDITIONAL_DELETE: "a probe's delete naming an old version was refused, naming the present one was done",
     Guarantee.DIRECTORIES: "a probe made a directory and saw it",
+    Guarantee.ATOMIC_RENAME: f"a probe raced renames of {_RACERS} directories to one name: one arrived, as it was",
+    Guarantee.RENAME_NOREPLACE: f"a probe raced renames of {_RACERS} directories to one name: the others were refused, as"
+    " was one to the name of an empty directory",
 }
