@@ -224,6 +224,13 @@ class Backend(abc.ABC):
         """The backend's own path of a URL: no protocol, no trailing "/". Pure. ValidationError if unusable."""
         return url.partition("://")[2].rstrip("/")
 
+    def located(self, url: str, storage_options: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
+        """The path of a URL, and the options that are left once what belongs to the place has moved into the path.
+
+        For backends whose host or user may stand in either. Pure, and idempotent on `UPath(self.url(path), **options)`.
+        """
+        return self.path(url), storage_options
+
     def url(self, path: str) -> str:
         """The URL of a path; `path(url(p)) == p`. Pure."""
         return f"{self.protocols[0]}://{path}"

@@ -268,6 +268,6 @@ _SUCCESS: Mapping[Guarantee, str] = {
     Guarantee.CONDITIONAL_DELETE: "a probe's delete naming an old version was refused, naming the present one was done",
     Guarantee.DIRECTORIES: "a probe made a directory and saw it",
     Guarantee.ATOMIC_RENAME: f"a probe raced renames of {_RACERS} directories to one name: one arrived, as it was",
-    Guarantee.RENAME_NOREPLACE: f"a probe raced renames of {_RACERS} directories to one name: the others were refused, as"
-    " was one to the name of an empty directory",
+    Guarantee.RENAME_NOREPLACE: f"a probe raced renames of {_RACERS} directories to one name: the others were refused,"
+    " as was one to the name of an empty directory",
 }

@@ -16,6 +16,8 @@ from botocore.config import Config
 
 from tests.proxy import Proxy
 from tests.roots import LocalRoot, MemoryRoot, Root, S3Root
+from tests.servers.sftp import SftpRoot, SftpServer
+from tests.servers.sftp import openssh as running_openssh
 
 _SERVER = Path(__file__).parents[1] / "examples" / "s3_server.py"
 
@@ -131,3 +133,15 @@ def memory_place() -> MemoryRoot:
 @pytest.fixture
 def moto_place(raw: Any, bucket: str, server: str) -> S3Root:
     return S3Root(raw, bucket, server)
+
+
+@pytest.fixture(scope="session")
+def openssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SftpServer]:
+    """OpenSSH's own server."""
+    with running_openssh(tmp_path_factory.mktemp("openssh")) as server:
+        yield server
+
+
+@pytest.fixture
+def sftp_place(openssh: SftpServer) -> SftpRoot:
+    return SftpRoot(openssh)
