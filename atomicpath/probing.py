@@ -76,7 +76,7 @@ async def profile_of(
 async def _probe(
     storage: Storage, location: Location, due: Guarantee, declaration: Declaration, findings: _Findings
 ) -> None:
-    has_directories = storage.is_local or bool(_OF_DIRECTORIES & (declaration.declared | declaration.observable))
+    has_directories = _has_directories(storage, declaration)
     nearest = await _nearest_directory(storage, location) if has_directories else location.parent
     base = nearest.child(PROBE_PREFIX + storage.environment.token())
     for guarantee, trial in _TRIALS.items():
@@ -156,7 +156,7 @@ async def _conditional_delete(storage: Storage, path: str) -> None:
 
 
 async def _list_after_write(storage: Storage, path: str) -> None:
-    if storage.is_local or Guarantee.DIRECTORIES in (await storage.declare(path)).declared:
+    if _has_directories(storage, await storage.declare(path)):
         await _make(storage, path)
     for name in ("a", "b"):
         await storage.create(f"{path}/{name}", b"x")
@@ -239,6 +239,10 @@ async def _clean(storage: Storage, path: str, *, has_directories: bool) -> None:
         return  # then the probe itself could not write either
     except (OSError, AtomicPathError) as error:
         _LOG.warning("a probe left %s behind, which can be removed: %s", path, error)
+
+
+def _has_directories(storage: Storage, declaration: Declaration) -> bool:
+    return storage.is_local or bool(_OF_DIRECTORIES & (declaration.declared | declaration.observable))
 
 
 async def _nearest_directory(storage: Storage, location: Location) -> Location:

@@ -72,6 +72,7 @@ def test_of_eight_processes_that_write_in_place_exactly_one_wins_each_round(tmp_
 
 
 STORES = ["moto"]
+RENAMING = ["sftp"]
 
 
 @pytest.mark.parametrize("place", STORES, indirect=True)
@@ -80,6 +81,20 @@ def test_of_eight_processes_on_a_store_exactly_one_wins_each_round(place: Place,
     options = {"storage_options": place.storage_options, "staging_dir": str(tmp_path)}
     atomicpath.profile(place / "any", storage_options=place.storage_options)  # so that they need not probe
     winners = run_race(place.url, rounds, inside=False, **options)
+    check(place.url, winners, place.storage_options)
+    check_nothing_beside(place, rounds)
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["to-begin", "to-commit"])
+@pytest.mark.parametrize("place", RENAMING, indirect=True)
+def test_of_eight_processes_on_a_store_that_renames_exactly_one_wins_each_round(
+    place: Place, tmp_path: Path, inside: bool
+) -> None:
+    rounds = 50 if FULL else 8
+    options = {"storage_options": place.storage_options, "staging_dir": str(tmp_path)}
+    atomicpath.profile(place / "any", storage_options=place.storage_options)
+    winners = run_race(place.url, rounds, inside=inside, **options)
     check(place.url, winners, place.storage_options)
     check_nothing_beside(place, rounds)
     assert [*tmp_path.iterdir()] == []

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Future
+from contextvars import Context
 from functools import lru_cache, partial, wraps
 from typing import Generic, ParamSpec, Protocol, TypeVar, cast
 
@@ -166,7 +167,8 @@ async def _run(loop: IOLoop, start: Callable[[], Coroutine[object, object, T]]) 
         for task in tasks:
             task.cancel()
 
-    loop.call_soon_threadsafe(begin)
+    # In a context of its own: the caller's one may say that this is trio, which anyio would believe there.
+    Context().run(loop.call_soon_threadsafe, begin)
     try:
         return await _wait(outcome.result)
     finally:

@@ -78,14 +78,14 @@ def connecting(server: str) -> Iterator[None]:
         raise ValidationError(f"storage_options for {server} are not asyncssh's: {error}") from None
     except ValueError as error:
         raise ValidationError(f"storage_options for {server} cannot be used ({type(error).__name__})") from None
-    except (TimeoutError, ConnectionError, AtomicPathError):
+    except (TimeoutError, AtomicPathError):
         raise
     except (DisconnectError, ChannelOpenError, SFTPError) as error:
         raise ConnectionError(
             errno.ECONNABORTED, f"{server}: no connection could be made ({type(error).__name__})"
         ) from error
     except OSError as error:
-        raise ConnectionError(
-            error.errno or errno.EHOSTUNREACH,
-            f"{server} cannot be reached ({error.strerror or error}): check host and port",
+        kind = type(error) if isinstance(error, ConnectionError) else ConnectionError
+        raise kind(
+            error.errno or errno.EHOSTUNREACH, f"{server} cannot be reached ({error.strerror}): check host and port"
         ) from error

@@ -132,7 +132,7 @@ class SftpStorage(FsspecStorage[Sessions]):
             raise ValidationError(f"sftp://{source} and sftp://{target} are on different servers")
         try:
             await self.ask(source, requests.rename, _remote(target))
-        except Failure as error:
+        except (Failure, FileNotFoundError) as error:  # the latter is also the word for a link or file in the way
             if await self.kind(target) is not None:
                 raise _taken(target) from error
             raise
@@ -162,7 +162,7 @@ class SftpStorage(FsspecStorage[Sessions]):
         bound = nullcontext() if function in _PATIENT else anyio.fail_after(_PATIENCE)
         try:
             with answers(path), bound:
-                return await self.request(self._call, path, function, *args, **kwargs)
+                return await self.request(self._call, path, function, args, kwargs)
         except TimeoutError:
             with anyio.CancelScope(shield=True):
                 await self.there(self.filesystem.drop, address)
@@ -174,13 +174,15 @@ class SftpStorage(FsspecStorage[Sessions]):
             return (await self.there(self.filesystem.channel, address)).server
 
     async def _volume(self, path: str) -> int:
+        """The id of the file system that the parent is on, or will be."""
+        above = path
         while True:
+            above = above.rpartition("/")[0] or above
             try:
-                return await self.ask(path, requests.volume)
+                return await self.ask(above, requests.volume)
             except FileNotFoundError:
-                if "/" not in path:
+                if "/" not in above:
                     raise
-                path = path.rpartition("/")[0]
 
     async def _scan(self, top: str, prefix: str) -> Sequence[Entry]:
         try:
@@ -232,7 +234,8 @@ class SftpStorage(FsspecStorage[Sessions]):
 
     async def _publish(self, private: str, path: str) -> None:
         """Give a finished file its name, which must not exist."""
-        linked = (await self._server(path)).hardlink
+        # OpenSSH's own rename of a file would do on most disks, but without hard links it looks and then replaces.
+        linked = (await self._server(path)).is_openssh
         async with self._removed_after_failure(private):
             try:
                 await self.ask(private, requests.link if linked else requests.rename, _remote(path))
@@ -257,13 +260,13 @@ class SftpStorage(FsspecStorage[Sessions]):
     async def _call(
         self,
         path: str,
-        function: Callable[Concatenate[Channel, str, P], Coroutine[Any, Any, T]],
-        *args: P.args,
-        **kwargs: P.kwargs,
+        function: Callable[..., Coroutine[Any, Any, T]],
+        args: Sequence[object],
+        kwargs: Mapping[str, object],
     ) -> T:
-        address, _ = split(path)
+        address, remote = split(path)
         with await self.filesystem.channel(address) as channel:
-            return await function(channel, _remote(path), *args, **kwargs)
+            return await function(channel, f"/{remote}", *args, **kwargs)
 
 
 def _remote(path: str) -> str:

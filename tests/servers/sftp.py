@@ -1,4 +1,4 @@
-"""SFTP servers on loopback: OpenSSH's own sshd, and rclone's, which merges directories; and the root for tests on them."""
+"""SFTP servers on loopback: OpenSSH's own sshd, and rclone's, which merges directories."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _sshd() -> str:
     for found in (shutil.which("sshd"), "/usr/sbin/sshd", "/usr/local/sbin/sshd"):
         if found and os.access(found, os.X_OK):
             return os.path.abspath(found)
-    missing("sshd", "apt install openssh-server")
+    return missing("sshd", "apt install openssh-server")
 
 
 def _keys(directory: Path) -> dict[str, Any]:
