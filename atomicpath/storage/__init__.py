@@ -3,7 +3,7 @@
 Part of the plug-in surface, with `atomicpath.abc`, `guarantees` and `errors`.
 """
 
-from .access import AsyncFilesystem, FsspecStorage, IOLoop, io_loop, kept, opener
+from .access import AsyncFilesystem, FsspecStorage, IOLoop, io_loop, is_known_to_fsspec, kept, opener
 from .names import UNFINISHED, flaw_of_key, unusable
 from .source import Source, bodies
 from .target import age_of, check_length, receive
@@ -19,6 +19,7 @@ __all__ = [
     "check_length",
     "flaw_of_key",
     "io_loop",
+    "is_known_to_fsspec",
     "kept",
     "opener",
     "receive",

@@ -18,7 +18,7 @@ import fsspec.asyn
 
 from atomicpath.abc import Environment, Storage
 
-__all__ = ["AsyncFilesystem", "FsspecStorage", "IOLoop", "io_loop", "kept", "opener"]
+__all__ = ["AsyncFilesystem", "FsspecStorage", "IOLoop", "io_loop", "is_known_to_fsspec", "kept", "opener"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,6 +72,11 @@ def kept(make: Callable[..., T], options: Mapping[str, object], *args: str) -> C
     """Gives `make(options, *args)` of the current process, made once and shared by whoever asks with the same ones."""
     chosen = _Options(dict(options))
     return lambda: cast("T", _made(os.getpid(), make, chosen, args))
+
+
+def is_known_to_fsspec(protocol: str) -> bool:
+    """Whether fsspec has, or could have, a file system for a protocol."""
+    return protocol in fsspec.available_protocols()
 
 
 def io_loop() -> IOLoop:

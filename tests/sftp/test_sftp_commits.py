@@ -1,4 +1,4 @@
-"""Whole commits on SFTP through the public names: cut connections, killed jobs, budgets, and servers that must be refused."""
+"""Whole commits on SFTP through the public names: cut connections, killed jobs, budgets, servers to be refused."""
 
 from __future__ import annotations
 
@@ -82,9 +82,7 @@ def test_a_commit_from_beginning_to_end(sftp_place: SftpRoot, tmp_path: Path) ->
 
 def test_a_block_may_write_on_the_server_itself(sftp_place: SftpRoot) -> None:
     """What fsspec resolves sftp to reads and writes there under the same options."""
-    with atomicpath.commit(
-        sftp_place / "step_1", storage_options=sftp_place.storage_options, direct=True
-    ) as directory:
+    with atomicpath.commit(sftp_place / "step_1", storage_options=sftp_place.storage_options, direct=True) as directory:
         for name, data in content_of("a").items():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             (directory / name).write_bytes(data)
@@ -188,24 +186,30 @@ def test_a_rename_that_comes_after_it_was_looked_for_finds_nothing_to_rename(sft
     assert sftp_place.names() == []
 
 
-@pytest.mark.parametrize("at", range(0, 13, 3))
-@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(("at", "after"), [(4, False), (8, True), (-3, False), (-1, False), (-1, True)])
 def test_a_killed_attempt_never_counts_and_the_job_runs_again(
     sftp_place: SftpRoot, tmp_path: Path, at: int, after: bool
 ) -> None:
+    """The last request of a commit is the rename."""
     options = {"storage_options": sftp_place.storage_options, "staging_dir": str(tmp_path)}
-    atomicpath.profile(sftp_place / "run/any", storage_options=sftp_place.storage_options)
-    killer = Killer(of="request", at=at, after=after)
-    died = Child(commit_files, sftp_place / "run/step_1", "a", killer, known(), **options).result() is None
-    assert died
-    there = atomicpath.is_committed(sftp_place / "run/step_1", storage_options=sftp_place.storage_options)
-    assert there == (sftp_place.path / "run/step_1").exists()
-    if there:
-        assert committed_by(sftp_place, "run/step_1") == "a"
-        return
-    commit(sftp_place, "run/step_1", "b")
-    assert committed_by(sftp_place, "run/step_1") == "b"
-    newest = atomicpath.latest(sftp_place / "run", storage_options=sftp_place.storage_options)
+    run = sftp_place / "run"
+    (sftp_place.path / "run").mkdir()
+    atomicpath.profile(f"{run}/any", storage_options=sftp_place.storage_options)
+    requests = Child(commit_files, f"{run}/step_0", "c", Killer(of="request", at=None), known(), **options).result()
+    killer = Killer(of="request", at=at % requests, after=after)
+    assert Child(commit_files, f"{run}/step_1", "a", killer, known(), **options).result() is None
+    there = at == -1 and after
+    assert atomicpath.is_committed(f"{run}/step_1", storage_options=sftp_place.storage_options) == there
+    assert (sftp_place.path / "run/step_1").exists() == there
+    if not there:
+        left = atomicpath.attempts(run, storage_options=sftp_place.storage_options)
+        assert [(found.final.name, found.alive) for found in left] == [("step_1", False)]
+        newest = atomicpath.latest(run, storage_options=sftp_place.storage_options)
+        assert newest is not None
+        assert newest.name == "step_0"
+        commit(sftp_place, "run/step_1", "b")
+    assert committed_by(sftp_place, "run/step_1") == ("a" if there else "b")
+    newest = atomicpath.latest(run, storage_options=sftp_place.storage_options)
     assert newest is not None
     assert newest.name == "step_1"
 
