@@ -61,6 +61,18 @@ def test_a_forked_child_makes_its_own_connection(sftp_place: SftpRoot, wire: Wir
     assert wire.made == 2
 
 
+async def test_what_is_asked_at_once_goes_over_several_channels(sftp_place: SftpRoot, wire: Wire) -> None:
+    """One channel is served by one process, one request after the other: a race on it would be none."""
+    storage, top = opened(sftp_place)
+    async with anyio.create_task_group() as group:
+        for number in range(40):
+            group.start_soon(storage.create, f"{top}/{number}", b"x")
+    (connection,) = storage.filesystem._connections.values()  # type: ignore[attr-defined]
+    assert len(connection._channels) == 8, "sshd allows ten"
+    assert {channel.uses for channel in connection._channels} == {0}
+    assert wire.made == 1
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_a_lost_connection_is_made_again(sftp_place: SftpRoot, wire: Wire) -> None:
     storage, top = opened(sftp_place)
@@ -90,6 +102,7 @@ async def test_an_overdue_answer_ends_the_connection(
     wire.deafen()
     with pytest.raises(TimeoutError, match="did not answer in time"):
         await storage.kind(f"{top}/a")
+    assert storage.filesystem._connections == {}  # type: ignore[attr-defined]
     wire.cut()
     monkeypatch.setattr(atomicpath_sftp.storage, "_PATIENCE", 30.0)
     assert await storage.kind(f"{top}/a") == "file"
