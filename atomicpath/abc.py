@@ -185,7 +185,7 @@ class Storage(abc.ABC):
         On a store without directories, "directory" says that something is below it.
         """
 
-    # directories, where the storage has them (DIRECTORIES)
+    # directories, where the storage has them (DIRECTORIES); syncing is asked of local storages only
 
     async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> Hold | None:
         """Create a directory that must not exist, and the ancestors it needs, and hold it.

@@ -220,7 +220,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         if written != len(record.encode()):
             raise ValidationError(f"{RECORD_FILE} in {self._temporary} was changed: give your own file another name")
         directory, checksums = self._temporary.path, self.options.checksums
-        if checksums and self._sums:
+        if checksums and not self._storage.is_local:
             files = entries_of(listing, directory, own=RECORD_FILE)
             if all(file.name in self._sums for file in files):
                 return tuple(replace(file, sha256=self._sums[file.name]) for file in files)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from asyncssh import SFTPAttrs, SFTPName
 
 from .connection import Channel
+from .server import Server
 
-__all__ = ["chmod", "link", "look", "mkdir", "posix_rename", "remove", "rename", "rmdir", "scan", "volume"]
+__all__ = ["chmod", "look", "mkdir", "posix_rename", "publish", "remove", "rename", "rmdir", "scan", "volume"]
 
 
 async def look(channel: Channel, remote: str) -> SFTPAttrs:
@@ -16,9 +17,10 @@ async def look(channel: Channel, remote: str) -> SFTPAttrs:
     return await channel.sftp.lstat(remote)
 
 
-async def volume(channel: Channel, remote: str) -> int:
-    """The id of the file system that a path is on."""
-    return (await channel.sftp.statvfs(remote)).fsid
+async def volume(channel: Channel, remote: str) -> tuple[Server, int | None]:
+    """Who answers, and the id of the file system that a path is on; None if the server cannot tell."""
+    server = channel.server
+    return server, (await channel.sftp.statvfs(remote)).fsid if server.statvfs else None
 
 
 async def scan(channel: Channel, remote: str) -> Sequence[SFTPName]:
@@ -46,9 +48,17 @@ async def posix_rename(channel: Channel, remote: str, target: str) -> None:
     await channel.sftp.posix_rename(remote, target)
 
 
-async def link(channel: Channel, remote: str, target: str) -> None:
-    """A second name for a file, which must not exist: the extension hardlink@openssh.com."""
-    await channel.sftp.link(remote, target)
+async def publish(channel: Channel, remote: str, target: str) -> bool:
+    """Give a file another name, which must not exist; whether it still has the old one too.
+
+    By the extension hardlink@openssh.com where that is known to be link(2). OpenSSH's rename of a file would do on most
+    disks, but on one without hard links it looks first and then replaces.
+    """
+    if channel.server.is_openssh:
+        await channel.sftp.link(remote, target)
+        return True
+    await channel.sftp.rename(remote, target)
+    return False
 
 
 async def remove(channel: Channel, remote: str) -> None:

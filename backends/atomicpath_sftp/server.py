@@ -32,8 +32,8 @@ class Server:
     def is_openssh(self) -> bool:
         """Whether both the SSH and the SFTP part are OpenSSH's own, on a system with POSIX renames.
 
-        sshd runs any program as its "sftp" subsystem: other implementations known do not announce all of
-        these extensions (OpenSSH's PROTOCOL, section 4). Its port to Windows unlinks before it renames.
+        sshd runs any program as its "sftp" subsystem; those on Go's sftp package, such as rclone, do not announce
+        all of these extensions (OpenSSH's PROTOCOL, section 4). The port to Windows unlinks before it renames.
         """
         own = self.fsync and self.hardlink and self.posix_rename and self.statvfs and self.fstatvfs
         return own and self.software.startswith("OpenSSH_") and "Windows" not in self.software

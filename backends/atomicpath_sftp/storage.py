@@ -39,8 +39,7 @@ class SftpStorage(FsspecStorage[Sessions]):
     """SFTP servers. Nothing has a version here, and no directory can be held over the wire."""
 
     async def declare(self, path: str) -> Declaration:
-        server = await self._server(path)
-        return declaration_of(server, await self._volume(path) if server.statvfs else None)
+        return declaration_of(*await self._volume(path))
 
     async def read(self, path: str) -> Content:
         return Content(data=await self.ask(path, files.read), version=None)
@@ -168,13 +167,8 @@ class SftpStorage(FsspecStorage[Sessions]):
                 await self.there(self.filesystem.drop, address)
             raise
 
-    async def _server(self, path: str) -> Server:
-        address, _ = split(path)
-        with answers(path), anyio.fail_after(_PATIENCE):
-            return (await self.there(self.filesystem.channel, address)).server
-
-    async def _volume(self, path: str) -> int:
-        """The id of the file system that the parent is on, or will be."""
+    async def _volume(self, path: str) -> tuple[Server, int | None]:
+        """Who answers, and the id of the file system that the parent is on, or will be."""
         above = path
         while True:
             above = above.rpartition("/")[0] or above
@@ -234,11 +228,9 @@ class SftpStorage(FsspecStorage[Sessions]):
 
     async def _publish(self, private: str, path: str) -> None:
         """Give a finished file its name, which must not exist."""
-        # OpenSSH's own rename of a file would do on most disks, but without hard links it looks and then replaces.
-        linked = (await self._server(path)).is_openssh
         async with self._removed_after_failure(private):
             try:
-                await self.ask(private, requests.link if linked else requests.rename, _remote(path))
+                linked = await self.ask(private, requests.publish, _remote(path))
             except Failure as error:
                 if await self.kind(path) is not None:
                     raise _taken(path) from error
@@ -265,7 +257,8 @@ class SftpStorage(FsspecStorage[Sessions]):
         kwargs: Mapping[str, object],
     ) -> T:
         address, remote = split(path)
-        with await self.filesystem.channel(address) as channel:
+        sessions = self.filesystem  # held on to: with it its connections end
+        with await sessions.channel(address) as channel:
             return await function(channel, f"/{remote}", *args, **kwargs)
 
 

@@ -63,7 +63,7 @@ def test_a_commit_from_beginning_to_end(sftp_place: SftpRoot, tmp_path: Path) ->
     commit(sftp_place, "run/step_1", "a", checksums=True, metadata={"loss": 0.5})
     with pytest.raises(atomicpath.AlreadyCommittedError):
         commit(sftp_place, "run/step_1", "b")
-    atomicpath.put(tmp_path, sftp_place / "run/step_2", storage_options=options)
+    atomicpath.put(tmp_path, sftp_place / "run/step_2", storage_options=options, checksums=True)  # an empty one
     with (
         pytest.raises(ZeroDivisionError),
         atomicpath.commit(sftp_place / "run/step_3", storage_options=options) as path,

@@ -149,7 +149,7 @@ async def test_every_request_passes_through_the_environment(sftp_place: SftpRoot
     await storage.list(f"{top}/d", recursive=True)
     await storage.rename_directory(f"{top}/d", f"{top}/e")
     await storage.create(f"{top}/a", b"x")
-    names = ["volume", "mkdir", "overwrite", "read", "scan", "rename", "look", "write", "link", "remove"]
+    names = ["volume", "mkdir", "overwrite", "read", "scan", "rename", "look", "write", "publish", "remove"]
     assert made == names
 
 
