@@ -185,7 +185,7 @@ class Storage(abc.ABC):
         On a store without directories, "directory" says that something is below it.
         """
 
-    # directories, where the storage has them (DIRECTORIES)
+    # directories, where the storage has them (DIRECTORIES); syncing is asked of local storages only
 
     async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> Hold | None:
         """Create a directory that must not exist, and the ancestors it needs, and hold it.
@@ -223,6 +223,13 @@ class Backend(abc.ABC):
     def path(self, url: str) -> str:
         """The backend's own path of a URL: no protocol, no trailing "/". Pure. ValidationError if unusable."""
         return url.partition("://")[2].rstrip("/")
+
+    def located(self, url: str, storage_options: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
+        """The path of a URL, and the options that are left once what belongs to the place has moved into the path.
+
+        For backends whose host or user may stand in either. Pure, and idempotent on `UPath(self.url(path), **options)`.
+        """
+        return self.path(url), storage_options
 
     def url(self, path: str) -> str:
         """The URL of a path; `path(url(p)) == p`. Pure."""

@@ -88,7 +88,8 @@ def locate(url: PathLike, storage_options: Mapping[str, object] | None = None) -
     elif _has_password(rest):
         raise ValidationError(f"a {protocol} URL must not carry a password: pass credentials in storage_options")
     backend = backend_for(protocol)
-    return Location(backend=backend, path=backend.path(text), storage_options=options)
+    path, left = backend.located(text, options)
+    return Location(backend=backend, path=path, storage_options=left)
 
 
 def _has_password(rest: str) -> bool:

@@ -23,7 +23,7 @@ from .layout import PROBE_PREFIX
 from .location import Location
 from .tasks import both, for_each
 
-__all__ = ["TRIED", "profile_of", "race"]
+__all__ = ["TRIED", "names_of", "profile_of", "race"]
 
 _LOG = logging.getLogger("atomicpath")
 _RACERS = 6
@@ -76,8 +76,9 @@ async def profile_of(
 async def _probe(
     storage: Storage, location: Location, due: Guarantee, declaration: Declaration, findings: _Findings
 ) -> None:
-    base = (await _nearest_directory(storage, location)).child(PROBE_PREFIX + storage.environment.token())
-    has_directories = storage.is_local or bool(_OF_DIRECTORIES & (declaration.declared | declaration.observable))
+    has_directories = _has_directories(storage, declaration)
+    nearest = await _nearest_directory(storage, location) if has_directories else location.parent
+    base = nearest.child(PROBE_PREFIX + storage.environment.token())
     for guarantee, trial in _TRIALS.items():
         if not guarantee & due:
             continue
@@ -160,8 +161,8 @@ async def _conditional_delete(storage: Storage, path: str) -> None:
 
 
 async def _list_after_write(storage: Storage, path: str) -> None:
-    if storage.is_local:
-        await storage.make_directory(path, mode=None, durable=False)
+    if _has_directories(storage, await storage.declare(path)):
+        await _make(storage, path)
     for name in ("a", "b"):
         await storage.create(f"{path}/{name}", b"x")
         if name not in [entry.name for entry in await storage.list(path, recursive=True)]:
@@ -211,20 +212,19 @@ async def _atomic_rename(storage: Storage, path: str) -> None:
 async def _rename_noreplace(storage: Storage, path: str) -> None:
     target, empty = f"{path}/target", f"{path}/empty"
     await _make(storage, path)
-    await _make(storage, empty)
 
-    async def rename(racer: bytes) -> None:
-        source = f"{path}/{racer.decode()}"
-        await _make(storage, source)
-        await storage.write(f"{source}/file-{racer.decode()}", racer)
-        await storage.rename_directory(source, target)
+    async def prepare(racer: bytes) -> None:
+        await _make(storage, f"{path}/{racer.decode()}")
+        await storage.write(f"{path}/{racer.decode()}/file-{racer.decode()}", racer, private=True)
 
-    won = await race(rename)
+    await for_each(names_of(_RACERS), prepare, at_once=_RACERS)  # before the race, so that it is one of renames only
+    won = await race(lambda racer: storage.rename_directory(f"{path}/{racer.decode()}", target))
     if len(won) != 1:
         raise _Refuted(f"{len(won)} of {_RACERS} directories were renamed to one name")
     found = [entry.name for entry in await storage.list(target, recursive=True)]
     if found != [f"file-{won[0].decode()}"]:
         raise _Refuted("a directory renamed to a free name did not arrive as it was")
+    await _make(storage, empty)
     try:
         await storage.rename_directory(target, empty)
     except FileExistsError:
@@ -252,8 +252,12 @@ async def race(attempt: Callable[[bytes], Awaitable[object]], racers: int = _RAC
             raise
         return racer
 
-    names = [f"racer-{number}".encode() for number in range(racers)]
-    return [racer for racer in await for_each(names, one, at_once=racers) if racer is not None]
+    return [racer for racer in await for_each(names_of(racers), one, at_once=racers) if racer is not None]
+
+
+def names_of(racers: int) -> list[bytes]:
+    """What `race` hands to its attempts, of one length."""
+    return [f"racer-{number}".encode() for number in range(racers)]
 
 
 async def _clean(storage: Storage, path: str, *, has_directories: bool) -> None:
@@ -270,10 +274,14 @@ async def _clean(storage: Storage, path: str, *, has_directories: bool) -> None:
         _LOG.warning("a probe left %s behind, which can be removed: %s", path, error)
 
 
+def _has_directories(storage: Storage, declaration: Declaration) -> bool:
+    return storage.is_local or bool(_OF_DIRECTORIES & (declaration.declared | declaration.observable))
+
+
 async def _nearest_directory(storage: Storage, location: Location) -> Location:
-    """Where the probes go: the target's parent, or its nearest ancestor that exists where directories must."""
+    """Where the probes go if directories have to exist: the target's parent, or its nearest ancestor that does."""
     place = location.parent
-    while storage.is_local and place.path != "/" and await storage.kind(place.path) is None:
+    while place.path != "/" and "/" in place.path and await storage.kind(place.path) is None:
         place = place.parent
     return place
 

@@ -10,10 +10,16 @@ from functools import cache
 
 from .abc import Backend
 from .errors import BackendError
+from .guarantees import Guarantee
+from .storage import is_known_to_fsspec
 
 __all__ = ["GROUP", "backend_for", "serving"]
 
 GROUP = "atomicpath.backends"
+RENAMING = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE
+"""What a directory is published by in one strategy; named here for whom no backend serves."""
+WRITING = Guarantee.EXCLUSIVE_CREATE | Guarantee.ATOMIC_WRITE | Guarantee.LIST_AFTER_WRITE
+"""The same for the other strategy."""
 _LOG = logging.getLogger("atomicpath")
 _before: list[Backend] = []  # those of `serving`, the latest last
 
@@ -53,9 +59,20 @@ def backend_for(protocol: str) -> Backend:
         _LOG.warning("the backend %r does not load: %s: %s", name, type(why).__name__, why)
     served = sorted({known for point in points if point.name not in failed for known in _load(point).protocols})
     raise BackendError(
-        f"no backend serves {protocol!r} URLs (served here: {', '.join(served) or 'none'}). Install a plug-in that"
-        f" does, or write one: it is an entry point of the group {GROUP!r}"
+        f"no backend serves {protocol!r} URLs (served here: {', '.join(served) or 'none'}). {_why(protocol)}"
         + (f". Not loaded: {', '.join(sorted(failed))}" if failed else "")
+    )
+
+
+def _why(protocol: str) -> str:
+    """What stands between a protocol and being served: nothing is guessed of a store."""
+    plug_in = f"a plug-in, which is an entry point of the group {GROUP!r}"
+    if not is_known_to_fsspec(protocol):
+        return f"fsspec does not know it either: check the spelling, or install or write {plug_in}"
+    return (
+        "fsspec can read and write there, but nothing is known of what such a store guarantees, and nothing is guessed."
+        f" Install or write {plug_in}, that says, or lets probes find out, whether {RENAMING} or {WRITING} hold:"
+        " docs/writing-a-backend.md"
     )
 
 

@@ -23,6 +23,8 @@ from tests.servers.gcs import FakeGcsRoot, GcsRoot, client_of, fake_gcs_server
 from tests.servers.rclone import RcloneRoot
 from tests.servers.rclone import rclone as running_rclone
 from tests.servers.seaweedfs import seaweedfs as running_seaweedfs
+from tests.servers.sftp import SftpRoot, SftpServer
+from tests.servers.sftp import openssh as running_openssh
 
 # Read by gcsfs when it is imported: without it, a path that a user gets asks for its bucket's layout by gRPC, which
 # no emulator answers for minutes. Our backend never does, whatever the environment.
@@ -273,3 +275,15 @@ def azure_place(azurite: str, container: ContainerClient) -> azurite_server.Azur
 def adls_place(fake_adls: FakeAdls) -> Iterator[AdlsRoot]:
     with azurite_server.raw(fake_adls.url) as client:
         yield AdlsRoot(fake_adls.url, azurite_server.new_container(client))
+
+
+@pytest.fixture(scope="session")
+def openssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SftpServer]:
+    """OpenSSH's own server."""
+    with running_openssh(tmp_path_factory.mktemp("openssh")) as server:
+        yield server
+
+
+@pytest.fixture
+def sftp_place(openssh: SftpServer) -> SftpRoot:
+    return SftpRoot(openssh)

@@ -71,7 +71,8 @@ def test_of_eight_processes_that_write_in_place_exactly_one_wins_each_round(tmp_
     assert {path.name for path in root.iterdir()} == {f"step_{number}" for number in range(rounds)}, "nothing beside"
 
 
-STORES = ["moto", "seaweedfs", "gcs", "gcs_flat", "gcs_hns", "azure", "adls"]
+STORES = ["moto", "seaweedfs", "gcs", "gcs_flat", "azure"]
+RENAMING = ["gcs_hns", "adls", "sftp"]
 COMMIT = {"moto": 4, "seaweedfs": 4, "gcs_flat": 4, "azure": 5}
 """The number of the request that commits two files, from zero; a process first asks an Azure account what it is.
 
@@ -86,6 +87,20 @@ def test_of_eight_processes_on_a_store_exactly_one_wins_each_round(place: Place,
     options = {"storage_options": place.storage_options, "staging_dir": str(tmp_path)}
     atomicpath.profile(place / "any", storage_options=place.storage_options)  # so that they need not probe
     winners = run_race(place.url, rounds, inside=False, **options)
+    check(place.url, winners, place.storage_options)
+    check_nothing_beside(place, rounds)
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["to-begin", "to-commit"])
+@pytest.mark.parametrize("place", RENAMING, indirect=True)
+def test_of_eight_processes_on_a_store_that_renames_exactly_one_wins_each_round(
+    place: Place, tmp_path: Path, inside: bool
+) -> None:
+    rounds = 50 if FULL else 8
+    options = {"storage_options": place.storage_options, "staging_dir": str(tmp_path)}
+    atomicpath.profile(place / "any", storage_options=place.storage_options)
+    winners = run_race(place.url, rounds, inside=inside, **options)
     check(place.url, winners, place.storage_options)
     check_nothing_beside(place, rounds)
     assert [*tmp_path.iterdir()] == []

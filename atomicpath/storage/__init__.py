@@ -3,12 +3,13 @@
 Part of the plug-in surface, with `atomicpath.abc`, `guarantees` and `errors`.
 """
 
-from .access import AsyncFilesystem, FsspecStorage, IOLoop, opener
-from .names import flaw_of_key, unusable
+from .access import AsyncFilesystem, FsspecStorage, IOLoop, io_loop, is_known_to_fsspec, kept, opener
+from .names import UNFINISHED, flaw_of_key, unusable
 from .source import Source, bodies
 from .target import age_of, check_length, receive
 
 __all__ = [
+    "UNFINISHED",
     "AsyncFilesystem",
     "FsspecStorage",
     "IOLoop",
@@ -17,6 +18,9 @@ __all__ = [
     "bodies",
     "check_length",
     "flaw_of_key",
+    "io_loop",
+    "is_known_to_fsspec",
+    "kept",
     "opener",
     "receive",
     "unusable",

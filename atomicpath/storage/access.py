@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Future
+from contextvars import Context
 from functools import lru_cache, partial, wraps
 from typing import Generic, ParamSpec, Protocol, TypeVar, cast
 
@@ -13,10 +14,11 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import fsspec
+import fsspec.asyn
 
 from atomicpath.abc import Environment, Storage
 
-__all__ = ["AsyncFilesystem", "FsspecStorage", "IOLoop", "opener"]
+__all__ = ["AsyncFilesystem", "FsspecStorage", "IOLoop", "io_loop", "is_known_to_fsspec", "kept", "opener"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,8 +64,24 @@ def opener(protocol: str, options: Mapping[str, object]) -> Callable[[], object]
     It is not one of fsspec's cached instances, which are keyed by thread and may list from a cache that
     hides new files. Neither is a parent's used in a forked child, where its event loop does not run.
     """
-    chosen = _Options({**options, "skip_instance_cache": True, "use_listings_cache": False})
-    return lambda: _open(os.getpid(), protocol, chosen)
+    chosen = {**options, "skip_instance_cache": True, "use_listings_cache": False}
+    return kept(_instance, chosen, protocol)
+
+
+def kept(make: Callable[..., T], options: Mapping[str, object], *args: str) -> Callable[[], T]:
+    """Gives `make(options, *args)` of the current process, made once and shared by whoever asks with the same ones."""
+    chosen = _Options(dict(options))
+    return lambda: cast("T", _made(os.getpid(), make, chosen, args))
+
+
+def is_known_to_fsspec(protocol: str) -> bool:
+    """Whether fsspec has, or could have, a file system for a protocol."""
+    return protocol in fsspec.available_protocols()
+
+
+def io_loop() -> IOLoop:
+    """fsspec's own event loop in this process."""
+    return cast("IOLoop", fsspec.asyn.get_loop())
 
 
 class _Options:
@@ -86,8 +104,12 @@ def _copy(value: T) -> T:
 
 
 @lru_cache(maxsize=_KEPT)
-def _open(_process: int, protocol: str, options: _Options) -> object:
-    instance: object = fsspec.get_filesystem_class(protocol)(**options.options)
+def _made(_process: int, make: Callable[..., object], options: _Options, args: tuple[str, ...]) -> object:
+    return make(options.options, *args)
+
+
+def _instance(options: Mapping[str, object], protocol: str) -> object:
+    instance: object = fsspec.get_filesystem_class(protocol)(**options)
     return instance
 
 
@@ -150,7 +172,8 @@ async def _run(loop: IOLoop, start: Callable[[], Coroutine[object, object, T]]) 
         for task in tasks:
             task.cancel()
 
-    loop.call_soon_threadsafe(begin)
+    # In a context of its own: the caller's one may say that this is trio, which anyio would believe there.
+    Context().run(loop.call_soon_threadsafe, begin)
     try:
         return await _wait(outcome.result)
     finally:

@@ -1,10 +1,14 @@
-"""What no object's key may be, on any store."""
+"""What no object's key may be, on any store, and what a file not yet finished is called."""
 
 from __future__ import annotations
 
 from atomicpath.errors import ValidationError
+from atomicpath.layout import TMP_DIR_SUFFIX
 
-__all__ = ["flaw_of_key", "unusable"]
+__all__ = ["UNFINISHED", "flaw_of_key", "unusable"]
+
+UNFINISHED = TMP_DIR_SUFFIX
+"""Start of the name of a file that is being written, which never counts as content; short, so that long names fit."""
 
 
 def flaw_of_key(key: str, *, longest: int) -> str | None:

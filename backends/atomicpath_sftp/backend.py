@@ -1,0 +1,53 @@
+"""The `sftp` backend: what its URLs and options mean, and what a place is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from atomicpath.abc import Backend, Environment
+from atomicpath.errors import BackendError
+
+from .address import Address, join, of_url, split
+
+if TYPE_CHECKING:
+    from .storage import SftpStorage
+
+__all__ = ["SftpBackend"]
+
+_WAYS = ("tunnel", "proxy_command", "config")  # options by which one host name may lead to different servers
+
+
+class SftpBackend(Backend):
+    """`sftp://user@host:port/path`, whose path is `user@host:port/path`; the path on the server is absolute.
+
+    `storage_options` are those of `sshfs.SSHFileSystem`, that is of `asyncssh.connect`. One thing differs:
+    unless `known_hosts` is given, the server's key must be in the user's known_hosts file.
+    """
+
+    protocols = ("sftp", "ssh")
+
+    def path(self, url: str) -> str:
+        return join(*of_url(url))
+
+    def located(self, url: str, storage_options: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
+        address, path = of_url(url)
+        left = {"known_hosts": (), **storage_options}  # sshfs itself would take any server for the one meant
+        given = Address.of_options(left)
+        return join(address.merged_with(given, url), path), left
+
+    def open(self, storage_options: Mapping[str, object], environment: Environment) -> SftpStorage:
+        try:
+            import sshfs  # noqa: F401 - the only reason why the next line could fail
+        except ImportError as error:
+            raise BackendError("sftp:// needs sshfs: pip install 'atomicpath[sftp]'") from error
+        from .storage import open_sftp
+
+        return open_sftp(storage_options, environment)
+
+    def place(self, path: str, storage_options: Mapping[str, object]) -> str:
+        address, remote = split(path)
+        ways = {name: repr(storage_options[name]) for name in _WAYS if storage_options.get(name)}
+        via = hashlib.sha256(repr(ways).encode()).hexdigest()[:12] if ways else ""  # a command may have a secret in it
+        return f"{self.url(join(address.lower(), remote))}{f' by way {via}' if via else ''}"

@@ -1,0 +1,91 @@
+"""From what asyncssh raises to what `Storage` promises to raise."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from asyncssh import (
+    ChannelOpenError,
+    DisconnectError,
+    HostKeyNotVerifiable,
+    KeyImportError,
+    PermissionDenied,
+    SFTPConnectionLost,
+    SFTPError,
+    SFTPFailure,
+    SFTPNoConnection,
+    SFTPNoSuchFile,
+    SFTPOpUnsupported,
+    SFTPPermissionDenied,
+)
+
+from atomicpath.errors import AccessError, AtomicPathError, GuaranteeError, ValidationError
+
+__all__ = ["LOST", "Failure", "answers", "connecting"]
+
+LOST = (SFTPConnectionLost, SFTPNoConnection)
+"""What a channel raises that has ended."""
+
+
+class Failure(OSError):  # noqa: N818 - SFTP's own word
+    """SFTP's SSH_FX_FAILURE: the server has not done it, and does not say why; something in the way is one reason."""
+
+
+@contextmanager
+def answers(path: str) -> Iterator[None]:
+    """Translate what the block raises about `path`."""
+    url = f"sftp://{path}"
+    try:
+        yield
+    except SFTPNoSuchFile as error:
+        raise FileNotFoundError(errno.ENOENT, f"nothing is at {url}") from error
+    except SFTPPermissionDenied as error:
+        refused = AccessError(f"{url}: the server refused: check the permissions there, and the user")
+        refused.errno = errno.EACCES
+        raise refused from error
+    except SFTPFailure as error:
+        raise Failure(errno.EIO, f"{url}: the server answered {error.reason!r}") from error
+    except SFTPOpUnsupported as error:
+        raise GuaranteeError(f"{url}: the server does not implement what this needs: {error.reason}") from error
+    except (*LOST, DisconnectError, ChannelOpenError) as error:
+        raise ConnectionError(errno.ECONNABORTED, f"{url}: the connection was lost ({type(error).__name__})") from error
+    except SFTPError as error:
+        raise OSError(errno.EIO, f"{url}: no usable answer ({error.reason})") from error
+    except TimeoutError as error:
+        raise TimeoutError(errno.ETIMEDOUT, f"{url}: the server did not answer in time") from error
+
+
+@contextmanager
+def connecting(server: str) -> Iterator[None]:
+    """Translate what making a connection raises: whatever it is, nothing was done on the server.
+
+    Nothing of a refusal is chained: it may quote options, and those may hold credentials.
+    """
+    try:
+        yield
+    except PermissionDenied:
+        raise AccessError(f"{server} refused the login: check user, keys and password in storage_options") from None
+    except HostKeyNotVerifiable:
+        raise AccessError(
+            f"the key of {server} is not in known_hosts: compare it with the server's own and add it there, or pass"
+            " storage_options={'known_hosts': ...}"
+        ) from None
+    except (KeyImportError, FileNotFoundError, PermissionError) as error:
+        raise AccessError(f"a key or configuration for {server} cannot be read ({type(error).__name__})") from None
+    except TypeError as error:  # asyncssh's answer to a name it does not have
+        raise ValidationError(f"storage_options for {server} are not asyncssh's: {error}") from None
+    except ValueError as error:
+        raise ValidationError(f"storage_options for {server} cannot be used ({type(error).__name__})") from None
+    except (TimeoutError, AtomicPathError):
+        raise
+    except (DisconnectError, ChannelOpenError, SFTPError) as error:
+        raise ConnectionError(
+            errno.ECONNABORTED, f"{server}: no connection could be made ({type(error).__name__})"
+        ) from error
+    except OSError as error:
+        kind = type(error) if isinstance(error, ConnectionError) else ConnectionError
+        raise kind(
+            error.errno or errno.EHOSTUNREACH, f"{server} cannot be reached ({error.strerror}): check host and port"
+        ) from error

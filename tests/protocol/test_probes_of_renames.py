@@ -1,0 +1,87 @@
+"""The probe of renames finds out those that replace, merge or copy, and says of honest ones what it saw."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from atomicpath.abc import Backend, Declaration, Environment
+from atomicpath.guarantees import Guarantee
+from atomicpath.location import Location
+from atomicpath.probing import profile_of
+from atomicpath_local.storage import LocalStorage
+
+RENAME = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE
+
+
+class Remote(LocalStorage):
+    """As if it were far away: what is declared are directories, what may be observed are renames."""
+
+    is_local = False
+
+    async def declare(self, path: str) -> Declaration:
+        return Declaration(declared=Guarantee.DIRECTORIES, observable=RENAME)
+
+
+class Replacing(Remote):
+    """rename(2): an empty directory at the target is gone."""
+
+    async def rename_directory(self, source: str, target: str) -> None:
+        try:
+            os.rename(source, target)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise FileExistsError(errno.EEXIST, "taken") from error
+            raise
+
+
+class Merging(Remote):
+    async def rename_directory(self, source: str, target: str) -> None:
+        shutil.copytree(source, target, dirs_exist_ok=True)
+        shutil.rmtree(source)
+
+
+class Copying(Remote):
+    async def rename_directory(self, source: str, target: str) -> None:
+        try:
+            shutil.copytree(source, target)
+        except FileExistsError as error:
+            raise FileExistsError(errno.EEXIST, "taken") from error
+
+
+class Of(Backend):
+    protocols = ("of",)
+
+    def __init__(self, storage: type[LocalStorage]) -> None:
+        self._storage = storage
+
+    def open(self, storage_options: Mapping[str, object], environment: Environment) -> LocalStorage:
+        return self._storage(environment)
+
+
+@pytest.mark.parametrize(
+    ("storage", "words"),
+    [
+        (Replacing, "renamed to the name of an empty one"),
+        (Merging, "6 of 6 directories were renamed to one name"),
+        (Copying, "still at its old name"),
+    ],
+)
+async def test_a_rename_that_is_none_is_refuted(tmp_path: Path, storage: type[LocalStorage], words: str) -> None:
+    profile = await profile_of(Location(backend=Of(storage), path=f"{tmp_path}/new/step_1"))
+    assert profile.refuted == RENAME
+    assert all(words in profile.evidence[guarantee] for guarantee in RENAME)
+    assert list(tmp_path.iterdir()) == [], "not even the parent was made"
+
+
+async def test_an_honest_rename_is_observed(tmp_path: Path) -> None:
+    profile = await profile_of(Location(backend=Of(Remote), path=f"{tmp_path}/new/step_1"))
+    assert profile.observed == RENAME
+    assert "one arrived, as it was" in profile.evidence[Guarantee.ATOMIC_RENAME]
+    assert "an empty directory" in profile.evidence[Guarantee.RENAME_NOREPLACE]
+    assert list(tmp_path.iterdir()) == []
