@@ -33,7 +33,7 @@ $(VENV)/.examples $(VENV)/.bench: $(VENV)/.%: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.made pyproject.toml $(VENV)/.node
+$(VENV)/.dev: $(VENV)/.made pyproject.toml | $(VENV)/.node
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 

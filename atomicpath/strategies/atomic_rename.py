@@ -10,6 +10,8 @@ rename of the second fails, because it never replaces; no attempt ever touches a
 
 A store makes the directories that a write needs. So there a writer whose sibling was swept would make it
 again with what it writes last; that is the record, which it swaps: what was swept has no version of it.
+
+Longer than other modules, because the steps and what becomes of each that fails are to be read together.
 """
 
 from __future__ import annotations

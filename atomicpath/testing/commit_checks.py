@@ -20,7 +20,7 @@ from atomicpath.errors import (
     OutcomeUnknownError,
 )
 from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE
-from atomicpath.probing import race
+from atomicpath.trials import race
 
 from .check import Subject, check, expect
 

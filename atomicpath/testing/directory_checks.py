@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from atomicpath.guarantees import Guarantee
-from atomicpath.probing import race
 from atomicpath.tasks import both
+from atomicpath.trials import race
 
 from .check import Subject, check, expect
 

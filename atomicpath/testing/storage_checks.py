@@ -7,8 +7,8 @@ from functools import partial
 
 from atomicpath.abc import StaleVersionError
 from atomicpath.guarantees import Guarantee
-from atomicpath.probing import race
 from atomicpath.tasks import both
+from atomicpath.trials import race
 
 from .check import Subject, check, expect
 

@@ -55,6 +55,8 @@ def _endpoint(account: str, options: Mapping[str, object]) -> str:
     if parts.get("blobendpoint"):
         found = urlsplit(parts["blobendpoint"])
         return f"{found.netloc.rpartition('@')[2].lower()}{found.path.rstrip('/')}"
+    if parts.get("usedevelopmentstorage") == "true":
+        return "127.0.0.1:10000/devstoreaccount1"
     suffix = parts.get("endpointsuffix") or "core.windows.net"
     if not connection and options.get("account_host"):
         return str(options["account_host"]).lower()

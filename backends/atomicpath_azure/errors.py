@@ -21,7 +21,7 @@ from azure.core.exceptions import (
 from atomicpath.abc import StaleVersionError
 from atomicpath.errors import AccessError, AtomicPathError
 
-__all__ = ["Watch", "answers"]
+__all__ = ["NoContainerError", "Watch", "answers"]
 
 _CHECK = "check the credentials, and what they may do there"
 _REFUSED = frozenset(
@@ -32,6 +32,10 @@ _NO_CONTAINER = frozenset(
 )
 _THERE = frozenset({"BlobAlreadyExists", "PathAlreadyExists", "ResourceAlreadyExists", "ResourceTypeMismatch"})
 _CONDITION = frozenset({"", "ConditionNotMet", "TargetConditionNotMet"})  # a 412 is also what a lease is refused with
+
+
+class NoContainerError(FileNotFoundError):
+    """Not even the container is there."""
 
 
 @dataclass(slots=True)
@@ -91,7 +95,7 @@ def _of_reply(error: HttpResponseError, url: str, watch: Watch) -> Exception:
             return OSError(errno.EIO, f"{said} when it was sent again: {_CHECK}")
         return AccessError(f"{said}: {_CHECK}")
     if code in _NO_CONTAINER:
-        return FileNotFoundError(errno.ENOENT, f"{url}: the container does not exist: create it first")
+        return NoContainerError(errno.ENOENT, f"{url}: the container does not exist: create it first")
     if watch.versioned and (status == 404 or (status == 412 and code in _CONDITION)):
         return StaleVersionError(errno.ESTALE, f"{url} does not have the expected version any more")
     if status == 404:

@@ -18,7 +18,7 @@ from .accounts import Account, Accounts
 from .asking import AccountStorage
 from .blocks import BLOCK, MARK, TOKEN, create_in_blocks, properties, upload_blocks, version_of
 from .declaring import declaration
-from .errors import Watch
+from .errors import NoContainerError, Watch
 from .names import Address, split
 
 __all__ = ["AzureStorage", "open_azure"]
@@ -159,20 +159,12 @@ class AzureStorage(AccountStorage):
 
     async def kind(self, path: str) -> str | None:
         address = split(path)
-        if address.key and await self.has_directories(address):
+        if address.key:
+            exists_by_itself = await self.has_directories(address)
             there = await self.stat(path)
-            return there.kind if there else None
-        prefixes: tuple[str, ...] = (address.key, f"{address.key}/") if address.key else ("",)
-        # One request tells, unless a sibling such as "key-1" comes before "key/".
-        for prefix in prefixes:
-            first = await self._first(address, prefix)
-            if first is None:
-                return None
-            if first.name == address.key:
-                return "file"
-            if not address.key or first.name.startswith(f"{address.key}/"):
-                return "directory"
-        return None
+            if exists_by_itself or (there and there.kind == "file"):
+                return there.kind if there else None
+        return "directory" if await self._has_files(address) else None
 
     # directories, where the account has a hierarchical namespace
 
@@ -227,19 +219,15 @@ class AzureStorage(AccountStorage):
         watch = Watch(writes=True, versioned=version is not None, patient=patient)
         return version_of((await self.ask(address, put, watch))["etag"])
 
-    async def _blob_page(
-        self, address: Address, *, recursive: bool, size: int, token: str | None, prefix: str | None = None
-    ) -> Page:
+    async def _blob_page(self, address: Address, *, recursive: bool, size: int, token: str | None) -> Page:
         top = f"{address.key}/" if address.key else ""
-        start = top if prefix is None else prefix
-        cut = 0 if prefix is not None else len(top)
 
         async def get(account: Account) -> Page:
             container = account.container(address)
             search = container.list_blobs if recursive else container.walk_blobs
-            found = search(name_starts_with=start, include=["metadata"], results_per_page=size)
+            found = search(name_starts_with=top, include=["metadata"], results_per_page=size)
             pages = found.by_page(token)
-            return [_entry(item, cut) async for item in await anext(pages)], pages.continuation_token
+            return [_entry(item, len(top)) async for item in await anext(pages)], pages.continuation_token
 
         entries, after = await self.ask(address, get, Watch())
         return [entry for entry in entries if entry.name], after
@@ -250,19 +238,19 @@ class AzureStorage(AccountStorage):
 
         try:
             return await self.ask(address, get, Watch())
-        except FileNotFoundError as error:
-            if "container" in str(error):
-                raise
+        except NoContainerError:
+            raise
+        except FileNotFoundError:
             return [], None
 
-    async def _first(self, address: Address, prefix: str) -> Entry | None:
-        """The first blob by a name that begins so, past those that stand for directories."""
+    async def _has_files(self, address: Address) -> bool:
         token: str | None = None
         while True:
-            entries, token = await self._blob_page(address, recursive=True, size=1, token=token, prefix=prefix)
-            first = next((entry for entry in entries if entry.kind == "file"), None)
-            if first or not token:
-                return first
+            entries, token = await self._blob_page(address, recursive=True, size=1, token=token)
+            if any(entry.kind == "file" for entry in entries):
+                return True
+            if not token:
+                return False
 
 
 def _condition(version: str | None) -> dict[str, object]:

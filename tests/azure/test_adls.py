@@ -164,7 +164,7 @@ async def test_kind_and_stat_tell_directories_that_hold_nothing(adls: Storage, t
     assert await adls.stat(f"{top}/empty") == Entry(name="", kind="directory")
     assert await adls.stat(f"{top}/file") == Entry(name="", size=1, version=version, owner="token")
     assert await adls.list(f"{top}/empty", recursive=True) == []
-    assert await adls.list(f"{top}/none", recursive=True) == []
+    assert await adls.list(f"{top}/no-container", recursive=True) == []
     with pytest.raises(FileNotFoundError, match="container does not exist"):
         await adls.list("no-such-container/run", recursive=True)
 

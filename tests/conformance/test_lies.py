@@ -12,9 +12,9 @@ import atomicpath
 from atomicpath.abc import Backend
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import NONE, Guarantee
-from atomicpath.probing import TRIED
 from atomicpath.testing import CHECKS, Factory, Verdict, conform, serving
 from atomicpath.testing.lies import LIES, CopiesToRename, Lie, Lying, MergesOnRename, RenamesOntoEmpty
+from atomicpath.trials import TRIED
 from atomicpath_local import LocalBackend
 from atomicpath_memory import MemoryBackend
 from tests.roots import LocalRoot, MemoryRoot
