@@ -178,29 +178,34 @@ async def test_two_uploads_of_one_name_never_mix_their_blocks(
     azure: Storage, bucket: str, az_proxy: Proxy, truth: Truth, tmp_path: Path, small_blocks: None
 ) -> None:
     """Uncommitted blocks belong to the name: with identifiers of their number alone, the last staged would win."""
-    both = threading.Barrier(2)
+    first_staged, both_staged, first_done = threading.Event(), threading.Event(), threading.Event()
 
-    def together(request: Request, send: Callable[[Request], object]) -> object:
-        both.wait(timeout=30)  # every block of both is staged
+    def complete_first(request: Request, send: Callable[[Request], object]) -> object:
+        first_staged.set()
+        both_staged.wait(timeout=30)
+        reply = send(request)
+        first_done.set()
+        return reply
+
+    def complete_second(request: Request, send: Callable[[Request], object]) -> object:
+        both_staged.set()
+        first_done.wait(timeout=30)
         return send(request)
 
-    az_proxy.rules.append(Rule(match=lists_blocks, action=together, times=None))  # type: ignore[arg-type]
-    won: list[bytes] = []
+    for action in (complete_first, complete_second):
+        az_proxy.rules.append(Rule(match=lists_blocks, action=action))  # type: ignore[arg-type]
 
-    async def upload(letter: bytes) -> None:
-        source = tmp_path / letter.decode()
-        source.write_bytes(letter * (BLOCK * 2 + 1))
-        try:
-            await azure.upload(source, f"{bucket}/run/a", owner=letter.decode(), multipart=True)
-        except FileExistsError:
-            return
-        won.append(letter)
+    def source(letter: bytes) -> Path:
+        path = tmp_path / letter.decode()
+        path.write_bytes(letter * (BLOCK * 2 + 1))
+        return path
 
     async with anyio.create_task_group() as group:
-        for letter in (b"a", b"b"):
-            group.start_soon(upload, letter)
-    assert len(won) == 1
-    assert truth() == {"run/a": won[0] * (BLOCK * 2 + 1)}
+        group.start_soon(lambda: azure.upload(source(b"a"), f"{bucket}/run/a", owner="first", multipart=True))
+        await until(first_staged)
+        with pytest.raises(FileExistsError):
+            await azure.upload(source(b"b"), f"{bucket}/run/a", owner="second", multipart=True)
+    assert truth() == {"run/a": b"a" * (BLOCK * 2 + 1)}
 
 
 async def test_without_exclusive_multipart_a_large_file_is_refused(
