@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from .errors import GuaranteeError
 
-__all__ = ["NONE", "Guarantee", "Profile", "advice", "check", "shortage"]
+__all__ = ["NONE", "RENAMING", "WRITING", "Guarantee", "Profile", "advice", "check", "shortage"]
 
 
 class Guarantee(enum.Flag):
@@ -46,6 +46,10 @@ class Guarantee(enum.Flag):
 
 
 NONE = Guarantee(0)
+RENAMING = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE
+"""What publishing by a directory rename needs."""
+WRITING = Guarantee.EXCLUSIVE_CREATE | Guarantee.ATOMIC_WRITE | Guarantee.LIST_AFTER_WRITE
+"""What publishing by a commit file needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,16 +10,12 @@ from functools import cache
 
 from .abc import Backend
 from .errors import BackendError
-from .guarantees import Guarantee
+from .guarantees import RENAMING, WRITING
 from .storage import is_known_to_fsspec
 
 __all__ = ["GROUP", "backend_for", "serving"]
 
 GROUP = "atomicpath.backends"
-RENAMING = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE
-"""What a directory is published by in one strategy; named here for whom no backend serves."""
-WRITING = Guarantee.EXCLUSIVE_CREATE | Guarantee.ATOMIC_WRITE | Guarantee.LIST_AFTER_WRITE
-"""The same for the other strategy."""
 _LOG = logging.getLogger("atomicpath")
 _before: list[Backend] = []  # those of `serving`, the latest last
 

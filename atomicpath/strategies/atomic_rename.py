@@ -33,7 +33,7 @@ from atomicpath.errors import (
     OutcomeUnknownError,
     ValidationError,
 )
-from atomicpath.guarantees import NONE, Guarantee
+from atomicpath.guarantees import NONE, RENAMING, Guarantee
 from atomicpath.layout import (
     COMMIT_SUCCESS_FILE,
     DISCARDED_SUFFIX,
@@ -62,7 +62,7 @@ _REFUSALS = (FileExistsError, FileNotFoundError, PermissionError)  # by which a 
 class AtomicRenameTemporaryPath(TemporaryPath):
     """One attempt by the rename protocol."""
 
-    requires = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE
+    requires = RENAMING
 
     def __init__(self, final: Location, temporary: Location, *, file_options: FileOptions | None = None) -> None:
         self._final = final

@@ -32,7 +32,7 @@ from atomicpath.errors import (
     OutcomeUnknownError,
     ValidationError,
 )
-from atomicpath.guarantees import NONE, Guarantee
+from atomicpath.guarantees import NONE, WRITING, Guarantee
 from atomicpath.layout import (
     COMMIT_SUCCESS_FILE,
     DISCARDED_SUFFIX,
@@ -63,7 +63,7 @@ _MULTIPART = Guarantee.EXCLUSIVE_MULTIPART
 class CommitFileTemporaryPath(TemporaryPath):
     """One attempt by the commit-file protocol; the temporary path is the final one."""
 
-    requires = Guarantee.EXCLUSIVE_CREATE | Guarantee.ATOMIC_WRITE | Guarantee.LIST_AFTER_WRITE
+    requires = WRITING
 
     def __init__(self, final: Location, *, file_options: FileOptions | None = None) -> None:
         self._final = final

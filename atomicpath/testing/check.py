@@ -143,7 +143,7 @@ class Check:
         """As a call, in the event loop that is running."""
         place = make()
         location = locate(place.url, place.storage_options)
-        profile = await profile_of(location.child("any"))
+        profile = await profile_of(location)
         missing = profile.missing(self.needs)
         try:
             if self.commits:

@@ -17,7 +17,7 @@ class Place(abc.ABC):
     """
 
     url: str
-    """The directory. It need not exist, but its bucket or share must."""
+    """The directory. It need not exist, but what it is in must: probes write there, and remove it again."""
 
     storage_options: Mapping[str, object] = {}
 
