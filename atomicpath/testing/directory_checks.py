@@ -89,7 +89,7 @@ async def what_is_not_there_is_not_renamed(at: Subject) -> None:
 
 @check(Guarantee.RENAME_NOREPLACE)
 async def a_rename_never_replaces(at: Subject) -> None:
-    """A full and an empty directory in the way are `FileExistsError`, and so is a file, or it stays beside the directory."""
+    """A directory in the way, full or empty, is `FileExistsError`; so is a file, or it stays beside the directory."""
     await _make(at, "source")
     await at.storage.write(at.path("source/new"), b"new")
     await _make(at, "full")
