@@ -230,9 +230,9 @@ class S3Storage(FsspecStorage[S3Filesystem]):
         size = 0
         body = reply["Body"]  # not what `async with` gives, which in older aiobotocores can only be read whole
         async with body:
-            while chunk := await _chunk(body):
-                await self.filesystem.loop.run_in_executor(None, file.write, chunk)
-                size += len(chunk)
+            while pieces := await _pieces(body):
+                await self.filesystem.loop.run_in_executor(None, file.writelines, pieces)
+                size += sum(map(len, pieces))
         check_length(size, reply["ContentLength"])
         return reply
 
@@ -242,14 +242,17 @@ async def _client(filesystem: S3Filesystem, bucket: object) -> Any:
     return await filesystem.get_s3(bucket)
 
 
-async def _chunk(body: Any) -> bytes:
-    """The next bytes of a body: many of the small pieces they come in, for each write is a trip to a thread."""
+async def _pieces(body: Any) -> list[bytes]:
+    """The next bytes of a body: many of the small pieces they come in, for each write is a trip to a thread.
+
+    Not joined: that would touch as much memory again, which cost as much as all the rest.
+    """
     pieces: list[bytes] = []
     size = 0
     while size < _CHUNK and (piece := await body.read(_CHUNK - size)):
         pieces.append(piece)
         size += len(piece)
-    return b"".join(pieces)
+    return pieces
 
 
 def _age(reply: Reply) -> float | None:
