@@ -259,6 +259,6 @@ async def test_a_store_that_renames_over_an_empty_folder_is_found_out(
 
     monkeypatch.setattr(FakeGcs, "_rename", lie)
     explanation = await aio.explain(f"gs://{store.bucket}/run/step_1", storage_options=store.options)
-    assert explanation.profile.refuted == RENAMES
-    assert "a directory was renamed over an empty one" in str(explanation)
+    assert explanation.profile.refuted == Guarantee.RENAME_NOREPLACE
+    assert "a directory was renamed onto an empty one" in str(explanation)
     assert store.truth() == {}

@@ -65,23 +65,25 @@ class Of(Backend):
 
 
 @pytest.mark.parametrize(
-    ("storage", "words"),
+    ("storage", "refuted", "words"),
     [
-        (Replacing, "renamed to the name of an empty one"),
-        (Merging, "6 of 6 directories were renamed to one name"),
-        (Copying, "still at its old name"),
+        (Replacing, Guarantee.RENAME_NOREPLACE, "renamed onto an empty one"),
+        (Merging, Guarantee.RENAME_NOREPLACE, "6 of 6 directories were renamed to one name"),
+        (Copying, Guarantee.ATOMIC_RENAME, "still at its old name"),
     ],
 )
-async def test_a_rename_that_is_none_is_refuted(tmp_path: Path, storage: type[LocalStorage], words: str) -> None:
+async def test_a_rename_that_is_none_is_refuted(
+    tmp_path: Path, storage: type[LocalStorage], refuted: Guarantee, words: str
+) -> None:
     profile = await profile_of(Location(backend=Of(storage), path=f"{tmp_path}/new/step_1"))
-    assert profile.refuted == RENAME
-    assert all(words in profile.evidence[guarantee] for guarantee in RENAME)
+    assert refuted in profile.refuted
+    assert words in profile.evidence[refuted]
     assert list(tmp_path.iterdir()) == [], "not even the parent was made"
 
 
 async def test_an_honest_rename_is_observed(tmp_path: Path) -> None:
     profile = await profile_of(Location(backend=Of(Remote), path=f"{tmp_path}/new/step_1"))
     assert profile.observed == RENAME
-    assert "one arrived, as it was" in profile.evidence[Guarantee.ATOMIC_RENAME]
-    assert "an empty directory" in profile.evidence[Guarantee.RENAME_NOREPLACE]
+    assert "seen whole or not at all" in profile.evidence[Guarantee.ATOMIC_RENAME]
+    assert "no empty one was replaced" in profile.evidence[Guarantee.RENAME_NOREPLACE]
     assert list(tmp_path.iterdir()) == []

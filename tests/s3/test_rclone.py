@@ -93,13 +93,14 @@ def test_every_way_to_write_is_refused_and_leaves_the_bucket_as_it_was(
     assert [request for request in watched.requests if writes(request) and not of_a_probe(request)] == []
     assert watched.count(lambda request: writes(request) and of_a_probe(request)) > 10
     assert place.read_all() == {"step_0/of-somebody": b"else"}
-    assert watched.count(is_("POST", uploads="")) == watched.count(is_("POST", uploadId=""))  # no parts are left
+    begun, ended = watched.count(is_("POST", uploads="")), watched.count(is_("POST", uploadId=""))
+    assert begun <= ended, "no parts are left; an end that was not answered is sent again"
 
 
 def test_explain_says_in_plain_words_what_is_wrong(place: RcloneRoot) -> None:
     found = atomicpath.explain(place / "step_1", storage_options=place.storage_options)
     assert found.strategy is None
-    assert found.profile.refuted == CONDITIONS
+    assert CONDITIONS & ~Guarantee.EXCLUSIVE_MULTIPART in found.profile.refuted  # of completions one may come alone
     assert found.profile.effective == Guarantee.ATOMIC_WRITE | Guarantee.LIST_AFTER_WRITE
     lines = {line.split()[0]: " ".join(line.split()[1:]) for line in str(found).splitlines() if line.startswith("  ")}
     assert lines["COMPARE_AND_SWAP"] == "refuted refuted by a probe: 6 of 6 concurrent swaps from one version succeeded"
