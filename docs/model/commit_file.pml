@@ -46,10 +46,10 @@
 #define LATE     2048           /* landed as the late copy of a request: equal content, another version */
 
 /* A data object: whose, and by which of its requests. */
-#define OBJECT(token, again)  ((token) | ((again) << 2))
+#define OBJECT(token, again)  ((token) | ((again) << 8))
 #define OWNER(object)         ((object) & 3)
 
-/* The record: token, state, renewals, and who wrote it where that tells apart what is otherwise equal. */
+/* The record: token, state, renewals, and `by`: whose request made it so, and which where one sends several. */
 #define WRITING    1
 #define COMMITTED  2
 #define DISCARDED  3
@@ -57,18 +57,17 @@
 #define TOKEN(record)     ((record) & 3)
 #define STATE(record)     (((record) >> 2) & 3)
 #define RENEWALS(record)  (((record) >> 4) & 15)
-#define CONTENT(record)   ((record) & 2047)
+#define CONTENT(record)   (STATE(record) == DISCARDED -> ((record) & 2047) : ((record) & 255))
 #ifdef EQUAL_VERSIONS           /* plain S3: equal bytes have equal versions */
-#define VERSION(value)  ((value) & 2047)
+#define VERSION(value)  CONTENT(value)
 #else
 #define VERSION(value)  (value)
 #endif
 
-/* Who is at work; also `by` in a record. */
+/* Who is at work; also `by` in a record that is not `writing`. */
 #define WRITER   0
 #define SWEEPER  1
 #define REMOVER  2
-#define TAKER    3
 
 #define YES      1
 #define REFUSED  2
@@ -80,17 +79,23 @@ typedef Request { byte name; short condition; short value; bit waits };
 Request flight[SLOTS];
 byte lost;                      /* replies lost so far */
 
-/* What the properties need, and no process reads. */
-bit was_committed[4];           /* by token */
+/* What the properties need, and no process reads; by token. */
+bit was_committed[4];
 bit was_removed[4];
 bit told_not[4];                /* the writer was told that it did not commit */
-bit told_yes[4];
 short manifest[8];              /* what a writer's manifest names: 2 * token + number */
-byte over;                      /* writers that have ended */
-bit taken_over[4];
-bit put_something[4];
 
-#ifdef WITNESS
+#if defined(WITNESS) || defined(PROGRESS)
+bit told_committed[4];
+bit was_taken[4];
+bit has_put[4];
+bit has_ended[4];
+byte over;                      /* writers that have ended */
+#define noted(what)  what = 1
+#else
+#define noted(what)  skip
+#endif
+#ifdef WITNESS                  /* a state that must be reached, so that the model is known not to be empty */
 #define witness(number, seen)  assert(WITNESS != number || !(seen))
 #else
 #define witness(number, seen)  skip
@@ -112,6 +117,8 @@ inline carry_out(which, from, to) {
         :: STATE(to) == COMMITTED ->                /* at most once, and never after "not committed" */
            assert(!told_not[TOKEN(to)] && !was_committed[TOKEN(to)]);
            was_committed[TOKEN(to)] = 1
+        :: STATE(to) == WRITING && store[RECORD] != 0 && TOKEN(store[RECORD]) != TOKEN(to) ->
+           noted(was_taken[TOKEN(store[RECORD])])
         :: else
         fi
      :: else
@@ -121,8 +128,8 @@ inline carry_out(which, from, to) {
   :: else -> answer = REFUSED
   fi;
   assert(STATE(store[RECORD]) != COMMITTED                 /* committed: every file is there, the very one of the manifest */
-    || (store[DATA0] != 0 && store[DATA0] == manifest[2 * TOKEN(store[RECORD])]
-        && store[DATA1] != 0 && store[DATA1] == manifest[2 * TOKEN(store[RECORD]) + 1]));
+    || (store[DATA0] != 0 && VERSION(store[DATA0]) == VERSION(manifest[2 * TOKEN(store[RECORD])])
+        && store[DATA1] != 0 && VERSION(store[DATA1]) == VERSION(manifest[2 * TOKEN(store[RECORD]) + 1])));
   witness(11, store[MARKER] != 0 && STATE(store[RECORD]) == WRITING && TOKEN(store[RECORD]) != store[MARKER])
 }
 
@@ -152,26 +159,27 @@ endless:
   do
   :: d_step { flight[slot].waits ->
        carry_out(flight[slot].name, flight[slot].condition, flight[slot].value);
+       witness(9, answer == YES && flight[slot].value != 0 && has_ended[flight[slot].value & 3]);
        flight[slot].name = 0; flight[slot].condition = 0; flight[slot].value = 0; flight[slot].waits = 0;
        answer = 0 }
   od
 }
 
 /* Is `there` still the record that this party holds? (Register._is_ours) */
-#ifdef ADOPT_OLD
+#ifdef NO_VERSION
 #define OURS(there)  (TOKEN(there) == token && STATE(there) == STATE(mine))
 #else
 #define OURS(there)  (TOKEN(there) == token && STATE(there) == STATE(mine) \
                       && (RENEWALS(there) > RENEWALS(mine) || VERSION(there) == VERSION(version)))
 #endif
 
-#define CLAIMING     1
-#define TAKING       2
-#define RENEWING     3
-#define COMMITTING   4
-#define WITHDRAWING  5
-#define DISCARDING   6
-#define CONFIRMING   7
+/* Why the record is moved. */
+#define TAKING       1
+#define RENEWING     2
+#define COMMITTING   3
+#define WITHDRAWING  4
+#define DISCARDING   5
+#define CONFIRMING   6
 
 inline delete_listed(which, listed) {
 #ifdef NO_CONDITIONAL
@@ -202,7 +210,7 @@ proctype party(byte me; byte role) {
   short target, seen;
   short listed0, listed1, listed2;
   byte answer, why, tries, claims, sent, number;
-  bit silent, held, alone, withdrawn, took, late;
+  bit silent, alone, withdrawn, took;
 
   if
   :: role == WRITER -> goto claim
@@ -213,7 +221,7 @@ proctype party(byte me; byte role) {
 /* -- claim: create the record, beside it one listing --------------------------------------------------------- */
 claim:
   atomic {
-    mine = RECORD_OF(me, WRITING, sent, WRITER);
+    mine = RECORD_OF(me, WRITING, 0, sent);
     if
     :: true -> number = 0
     :: true -> number = 1; listed0 = store[DATA0]      /* the listing's first page came before */
@@ -227,8 +235,8 @@ claim:
     send(RECORD, 0, mine);
     sent++;
     if
-    :: answer == YES -> version = mine; held = 1; goto claimed
-    :: else -> if :: answer == SILENCE -> late = 1 :: else fi
+    :: answer == YES -> version = mine; goto claimed
+    :: else
     fi
   };
   atomic {                                             /* Register.claim: who is in the way? */
@@ -239,17 +247,13 @@ claim:
        :: claims < CLAIMS -> goto claim
        :: else -> goto not_committed
        fi
-#ifdef ADOPT_ANY_STATE
-    :: TOKEN(seen) == me -> mine = RECORD_OF(me, WRITING, RENEWALS(seen), WRITER); version = seen; held = 1; goto claimed
-#else
-    :: TOKEN(seen) == me && STATE(seen) == WRITING -> mine = seen; version = seen; held = 1; late = 1; goto claimed
-    :: TOKEN(seen) == me && STATE(seen) != WRITING -> goto not_committed
-#endif
+    :: TOKEN(seen) == me && STATE(seen) == WRITING -> mine = seen; version = seen; goto claimed
+    :: TOKEN(seen) == me && STATE(seen) != WRITING -> goto not_committed     /* AbandonedError */
     :: TOKEN(seen) != me && STATE(seen) == COMMITTED -> goto not_committed   /* AlreadyCommittedError */
     :: TOKEN(seen) != me && STATE(seen) != COMMITTED ->
        if
        :: goto not_committed                           /* its holder lives: ConflictError */
-       :: mine = RECORD_OF(me, WRITING, sent, TAKER); sent++;
+       :: mine = RECORD_OF(me, WRITING, 0, sent); sent++;
           version = seen; target = mine; why = TAKING; tries = 0; goto move
        fi
     fi
@@ -261,6 +265,7 @@ claimed:
   :: else
   fi;
   atomic {
+    answer = 0; seen = 0;
     if :: number == 1 -> listed1 = store[DATA1]; listed2 = store[MARKER] :: else fi;
     number = 0;
     if
@@ -268,18 +273,11 @@ claimed:
        listed0 = 0; listed1 = 0; listed2 = 0; send(RECORD, version, 0); goto not_committed
     :: else
     fi;
-    alone = 1;
-#ifndef ADOPT_OLD
-    if                                                 /* an earlier request may arrive yet: be told apart from it */
-    :: late -> target = RECORD_OF(me, WRITING, sent, WRITER); sent++; why = CLAIMING; tries = 0; goto move
-    :: else
-    fi
-#endif
   };
 
 /* -- add: create each data object ---------------------------------------------------------------------------- */
 add:
-  atomic { alone = 1; claims = 0; number = 0; tries = 0 };
+  atomic { alone = 1; claims = 0; sent = 0; number = 0; tries = 0; answer = 0; why = 0; seen = 0 };
 put:
   atomic {
 #ifdef NO_EXCLUSIVE
@@ -287,7 +285,7 @@ put:
 #else
     send(number, 0, OBJECT(me, tries));
 #endif
-    put_something[me] = 1;
+    noted(has_put[me]);
     tries++;
     if
     :: answer == YES -> seen = OBJECT(me, tries - 1); goto created
@@ -334,7 +332,7 @@ created:
     :: number == 0 -> number = 1;
 #ifdef RENEW
        if
-       :: target = RECORD_OF(me, WRITING, RENEWALS(mine) + 1, WRITER); why = RENEWING; goto move
+       :: target = RECORD_OF(me, WRITING, RENEWALS(mine) + 1, 0); why = RENEWING; goto move
        :: true
        fi;
 #endif
@@ -354,7 +352,7 @@ created:
 
 told_committed:
   atomic {
-    told_yes[me] = 1;
+    noted(told_committed[me]);
     assert(was_committed[me] && (was_removed[me] || (STATE(store[RECORD]) == COMMITTED && TOKEN(store[RECORD]) == me)));
     witness(1, took);
     witness(3, silent && why == COMMITTING);
@@ -377,7 +375,7 @@ not_committed:
   atomic {
     assert(!(STATE(store[RECORD]) == COMMITTED && TOKEN(store[RECORD]) == me));
     told_not[me] = 1;
-    witness(2, taken_over[me] && put_something[me]);
+    witness(2, was_taken[me] && has_put[me]);
     witness(4, withdrawn);
     witness(12, was_committed[me])
   };
@@ -394,10 +392,16 @@ unknown:
 sweep:
 endsweep:
   atomic {
-    STATE(store[RECORD]) == WRITING || STATE(store[RECORD]) == DISCARDED ->
-    seen = store[RECORD]
+    if
+    :: STATE(store[RECORD]) == WRITING || STATE(store[RECORD]) == DISCARDED -> seen = store[RECORD]; goto discard_it
+    :: STATE(store[RECORD]) == COMMITTED -> seen = store[RECORD]
+    fi
   };
-  goto discard_it;
+  if                                                   /* committed; a marker that is missing is added */
+  :: atomic { store[MARKER] == 0 -> number = TOKEN(seen); witness(10, has_ended[number]); seen = 0 }
+  :: atomic { store[MARKER] != 0 -> goto end }
+  fi;
+  atomic { send(MARKER, 0, number); goto end };
 remove:
 endremove:
   atomic { STATE(store[RECORD]) == COMMITTED -> seen = store[RECORD] };
@@ -455,8 +459,7 @@ moved:
     if :: answer == YES -> version = target :: else -> version = seen fi;
     seen = 0; mine = target; target = 0; tries = 0; answer = 0;
     if
-    :: why == CLAIMING -> goto add
-    :: why == TAKING -> held = 1; took = 1; goto clear
+    :: why == TAKING -> took = 1; goto clear
     :: why == RENEWING -> goto put
     :: why == COMMITTING -> goto told_committed
     :: why == WITHDRAWING -> withdrawn = 1; goto give_up
@@ -490,14 +493,14 @@ not_settled:
     :: why == RENEWING -> goto put
     :: why == COMMITTING -> target = RECORD_OF(me, DISCARDED, RENEWALS(mine), WRITER); why = WITHDRAWING; goto move
     :: why == TAKING || why == WITHDRAWING -> goto unknown
-    :: why == CLAIMING || (why == CONFIRMING && STATE(mine) == WRITING) -> goto give_up
+    :: why == CONFIRMING && STATE(mine) == WRITING -> goto give_up
     :: why == DISCARDING || (why == CONFIRMING && STATE(mine) != WRITING) -> goto not_committed    /* cleared no further */
     fi
   };
 
 /* -- clear: list, confirm, delete the versions listed, until nothing is listed ---------------------------------- */
 clear:
-  atomic { number = 0 };
+  atomic { number = 0; why = 0; answer = 0 };
 list:
   atomic { listed0 = store[DATA0] };
   atomic {
@@ -566,18 +569,28 @@ free:
   };
 
 end:
-  atomic {
+  skip;
+  d_step {
     if
     :: role == WRITER ->
+       noted(has_ended[me]);
+#if defined(WITNESS) || defined(PROGRESS)
        over++;
-       witness(8, silent && !told_yes[me] && store[RECORD] == 0 && (store[DATA0] != 0 || store[DATA1] != 0));
-#ifdef PROGRESS
-       assert(over < WRITERS || told_yes[1] || told_yes[2] || told_yes[3])
+       witness(8, over == WRITERS && silent && store[RECORD] == 0 && (store[DATA0] != 0 || store[DATA1] != 0));
 #endif
+#ifdef PROGRESS
+       assert(over < WRITERS || told_committed[1] || told_committed[2] || told_committed[3]);
+#endif
+       if
+       :: told_not[me] -> manifest[2 * me] = 0; manifest[2 * me + 1] = 0
+       :: else
+       fi
     :: else
-    fi
-  };
-  answer = 0
+    fi;                                                /* what a process that has ended remembers tells no states apart */
+    token = 0; mine = 0; version = 0; target = 0; seen = 0; listed0 = 0; listed1 = 0; listed2 = 0;
+    answer = 0; why = 0; tries = 0; claims = 0; sent = 0; number = 0;
+    silent = 0; alone = 0; withdrawn = 0; took = 0
+  }
 }
 
 init {
