@@ -86,7 +86,7 @@ bit told_not[4];                /* the writer was told that it did not commit */
 short manifest[8];              /* what a writer's manifest names: 2 * token + number */
 
 #if defined(WITNESS) || defined(PROGRESS)
-bit told_committed[4];
+bit told_yes[4];
 bit was_taken[4];
 bit has_put[4];
 bit has_ended[4];
@@ -352,7 +352,7 @@ created:
 
 told_committed:
   atomic {
-    noted(told_committed[me]);
+    noted(told_yes[me]);
     assert(was_committed[me] && (was_removed[me] || (STATE(store[RECORD]) == COMMITTED && TOKEN(store[RECORD]) == me)));
     witness(1, took);
     witness(3, silent && why == COMMITTING);
@@ -560,7 +560,7 @@ cleared:
   };
 free:
   atomic {
-#ifdef NO_CONDITIONAL
+#if defined(NO_CONDITIONAL) && !defined(RECORD_CONDITIONAL)
     send(RECORD, ANY, 0);
 #else
     send(RECORD, version, 0);
@@ -579,7 +579,7 @@ end:
        witness(8, over == WRITERS && silent && store[RECORD] == 0 && (store[DATA0] != 0 || store[DATA1] != 0));
 #endif
 #ifdef PROGRESS
-       assert(over < WRITERS || told_committed[1] || told_committed[2] || told_committed[3]);
+       assert(over < WRITERS || told_yes[1] || told_yes[2] || told_yes[3]);
 #endif
        if
        :: told_not[me] -> manifest[2 * me] = 0; manifest[2 * me + 1] = 0
