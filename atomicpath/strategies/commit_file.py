@@ -6,8 +6,8 @@
     discard   swap to "discarded" · list · confirm · delete the versions listed · delete the record
     take over swap another's "writing" to our own · list · confirm · delete the versions listed
 
-Which of its two forms the register has follows from the guarantees, see `register`. The protocol and
-why each of its rules is needed are checked in every interleaving by the model that DESIGN.md names.
+Which of its two forms the register has follows from the guarantees, see `register`. docs/model checks the
+protocol, and that each of the five rules that comments name here is needed, in every interleaving.
 """
 
 from __future__ import annotations
@@ -146,14 +146,15 @@ class CommitFileTemporaryPath(TemporaryPath):
         multipart = await self._multipart(source)
         for _ in range(_TRIES):
             try:
+                # rule *exclusive*: data is created, never overwritten
                 entry = await self._storage.upload(source, target.path, owner=self._token, multipart=multipart)
             except FileExistsError:
                 there = await self._storage.stat(target.path)
                 if there is None:
                     continue
                 if there.owner != self._token:
-                    # rule *exclusive*: a late writer's object in our place, never overwritten but deleted as listed
-                    await register.confirm()
+                    # a late writer's object in our place: deleted, as the very version seen
+                    await register.confirm()  # rule *confirm*: after the look, before acting on it
                     await self._remove_late(target, there)
                     continue
                 entry = there  # the answer to our own retry
@@ -259,6 +260,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         if there.owner is None:
             raise foreign(self._final, "directory", (target.name,))
         try:
+            # rule *conditional*
             await self._storage.delete(target.path, version=there.version if self._has(_DELETE) else None)
         except StaleVersionError:
             _LOG.debug("%s changed again before it was deleted", target)

@@ -1,8 +1,8 @@
 """The record as the register of an attempt: claimed, renewed, moved and settled by conditional writes.
 
 Every move is settled here: a reply that is lost, or a refusal that may answer our own retry, is never
-believed before the record has been read back (DESIGN.md, "Outcome"). The rules named in comments are
-those of the protocol's model: register, swap, exclusive, conditional, confirm.
+believed before the record has been read back (docs/architecture.md, "Outcomes"). The rules named in
+comments are those of docs/model: register, swap, exclusive, conditional, confirm.
 """
 
 from __future__ import annotations
@@ -91,8 +91,9 @@ class Register(abc.ABC):
 
     async def confirm(self) -> None:
         """Rule *confirm*: the register is still ours; AbandonedError if not."""
+        renewals, version = self.record.lease.renewals, self.version  # in this order: a renewing thread sets them last
         seen = await self.look()
-        if seen is None or not self._is_ours(self._decoded(seen)):
+        if seen is None or not self._is_still_ours(seen, renewals, version):
             raise self._lost(seen)
 
     @abc.abstractmethod
@@ -124,15 +125,19 @@ class Register(abc.ABC):
     def _is_ours(self, there: CommitRecord) -> bool:
         return (there.token, there.state) == (self.record.token, self.record.state)
 
+    def _is_still_ours(self, seen: Content, renewals: int, version: str | None) -> bool:  # noqa: ARG002 - only what is swapped has a history
+        """Whether the record that we knew by this version, renewed so often, is still ours as it is seen now."""
+        return self._is_ours(self._decoded(seen))
+
     def _decoded(self, content: Content) -> CommitRecord:
         return CommitRecord.decode(content.data, where=str(self._final))
 
     def _lost(self, seen: Content | None) -> CommitError:
-        if seen is None:
+        there = self._decoded(seen) if seen else None
+        if there is None or self._is_ours(there):  # ours by a late copy of an old request, see _is_still_ours
             return AbandonedError(
                 f"{self._final} was not committed: this attempt was swept away meanwhile; begin again"
             )
-        there = self._decoded(seen)
         if there.state is State.COMMITTED and there.token != self.record.token:
             return already_committed(self._final, there)
         return AbandonedError(
@@ -169,9 +174,10 @@ class RecordRegister(Register):
             await self._withdraw(committed)
 
     async def discard(self) -> None:
-        await self._move(self._discarded())
+        await self._move(self._discarded())  # rule *register*: nothing of ours is deleted before
 
     async def free(self) -> None:
+        # rule *conditional*, for the record itself
         await self._storage.delete(self.path, version=self.version if self._conditional_delete else None)
         self.held = False
 
@@ -203,6 +209,12 @@ class RecordRegister(Register):
             except (OSError, AtomicPathError) as error:
                 _LOG.warning("cannot renew the lease on %s, will try again: %s", self._final, error)
 
+    def _is_still_ours(self, seen: Content, renewals: int, version: str | None) -> bool:
+        # The same bytes under another version: the record was deleted, with all that the attempt wrote, and a late
+        # copy of the request that first created it has arrived since. Only renewals move a record that stays ours.
+        there = self._decoded(seen)
+        return self._is_ours(there) and (seen.version == version or there.lease.renewals > renewals)
+
     async def _move(self, target: CommitRecord) -> None:
         """Swap the record from the version we know to `target`, and settle every reply that is not a plain yes.
 
@@ -229,8 +241,8 @@ class RecordRegister(Register):
             if seen is not None and seen.data == target.encode():
                 self.version, self.record = seen.version, target
                 return  # it had happened: the reply was lost, or a refusal answered our own retry
-            if seen is None or not self._is_ours(self._decoded(seen)):
-                raise self._lost(seen)
+            if seen is None or not self._is_still_ours(seen, self.record.lease.renewals, self.version):
+                raise self._lost(seen)  # rule *swap*: from our own state, and in the life that we know of
             self.version = seen.version
         raise self._unknown(target.state, failure) from failure
 

@@ -66,8 +66,11 @@ class Place:
         """Change the record, past the protocol."""
         await self.storage.write(self.path(RECORD), replace(self.record, **changes).encode())
 
-    async def from_another_host(self) -> None:
+    async def from_another_host(self, holder: CommitFileTemporaryPath | None = None) -> None:
+        """As if the record had always been of another host; `holder`, if it is to wake up, knows it as such."""
         await self.rewrite(writer=replace(self.record.writer, host="elsewhere", boot="another boot"))
+        if holder is not None and holder._register is not None:
+            holder._register.version = (await self.storage.read(self.path(RECORD))).version
 
     async def is_committed(self) -> bool:
         return await aio.is_committed(self.url, storage_options=self.options)
@@ -227,7 +230,7 @@ async def test_a_silent_attempt_of_another_host_is_taken_over_after_one_lease(pl
 
 async def test_an_attempt_of_another_host_that_renews_is_a_conflict(place: Place, tmp_path: Path) -> None:
     old = await left_behind(place, tmp_path)
-    await place.from_another_host()
+    await place.from_another_host(old)
 
     async def renew(now: float) -> None:
         if len(place.environment.slept) == 3:
@@ -248,7 +251,7 @@ async def test_an_attempt_that_commits_while_it_is_waited_for_is_already_committ
     place: Place, tmp_path: Path
 ) -> None:
     old = await left_behind(place, tmp_path)
-    await place.from_another_host()
+    await place.from_another_host(old)
 
     async def finalize(now: float) -> None:
         place.environment.on_sleep = None
@@ -518,3 +521,56 @@ async def test_a_store_that_ignores_versions_is_found_out_and_its_commits_are_de
     assert Guarantee.COMPARE_AND_SWAP | Guarantee.CONDITIONAL_DELETE in profile.refuted
     with pytest.raises(AlreadyCommittedError):
         await aio.put(source, url, storage_options=options)
+
+
+# What the model found (docs/model): a record that is our own again is not ours
+
+
+async def swept_with_a_late_copy_of_its_claim(place: Place, tmp_path: Path) -> CommitFileTemporaryPath:
+    """An attempt that was cleared away whole, after which a copy of the request that claimed its place arrives."""
+    slow = await left_behind(place, tmp_path)
+    claimed = place.files()[RECORD]
+    rival = place.attempt()
+    await rival.create()
+    await rival.discard()
+    assert place.files() == {}
+    await place.storage.create(place.path(RECORD), claimed, owner=slow._token)
+    return slow
+
+
+async def test_a_late_copy_of_the_claim_does_not_let_a_cleared_attempt_commit(
+    memory: object, quick: Quick, tmp_path: Path
+) -> None:
+    place = Place("memory://run/step_1", {}, lambda: files_below(memory, "/run/step_1"), quick)
+    slow = await swept_with_a_late_copy_of_its_claim(place, tmp_path)
+    with pytest.raises(AbandonedError, match="swept away"):
+        await slow.finalize()
+    assert not await place.is_committed()
+    assert list(place.files()) == [RECORD]
+    new = place.attempt()
+    await new.create()
+    await commit(new, tmp_path)
+    assert_new(place, new._token)
+
+
+async def test_a_late_copy_of_the_claim_does_not_let_a_cleared_attempt_delete(
+    memory: object, quick: Quick, tmp_path: Path
+) -> None:
+    place = Place("memory://run/step_1", {}, lambda: files_below(memory, "/run/step_1"), quick)
+    slow = await swept_with_a_late_copy_of_its_claim(place, tmp_path)
+    await place.storage.create(place.path("more"), b"of a third", owner="a third")
+    with pytest.raises(AbandonedError, match="swept away"):
+        await slow.add("more", written(tmp_path, "more", b"of the slow"))
+    assert place.files()["more"] == b"of a third"
+
+
+async def test_a_renewal_that_arrives_late_does_not_end_its_own_attempt(
+    memory: object, quick: Quick, tmp_path: Path
+) -> None:
+    place = Place("memory://run/step_1", {}, lambda: files_below(memory, "/run/step_1"), quick)
+    new = place.attempt()
+    await new.create()
+    lease = replace(place.record.lease, renewals=1)
+    await place.rewrite(lease=lease)
+    await commit(new, tmp_path)
+    assert_new(place, new._token)

@@ -1,0 +1,621 @@
+/*
+ * The commit-file protocol of atomicpath (atomicpath/strategies/: commit_file, claiming, clearing, register), request by
+ * request. README.md here says what is modelled and what is not; check.py runs every configuration.
+ *
+ * One place: two data objects, the marker and the record. Writers, a sweeper and a remover send requests. A request is
+ * carried out at once and answered, or it is not answered; then it is in flight, and the network carries it out at any
+ * later moment or never. A process that crashes is one that takes no further step, which every run already contains;
+ * its last request may arrive late because a step may be taken late. Nothing depends on time: a lease "has run out"
+ * whenever the run likes, since age is politeness and never safety.
+ */
+
+#ifndef WRITERS
+#define WRITERS 2
+#endif
+#ifndef SWEEPERS
+#define SWEEPERS 0
+#endif
+#ifndef REMOVERS
+#define REMOVERS 0
+#endif
+#ifndef LOSSES
+#define LOSSES 0                /* replies that may be lost in a run */
+#endif
+#ifndef TRIES
+#define TRIES 2                 /* of a move of the record, and of a pass that clears */
+#endif
+#ifndef CLAIMS
+#define CLAIMS 2                /* of the creation of the record */
+#endif
+#ifndef PUTS
+#define PUTS 3                  /* of the creation of one data object */
+#endif
+
+#if LOSSES > 0
+#define SLOTS LOSSES
+#else
+#define SLOTS 1
+#endif
+
+/* What the store holds. A value stands for content and version; 0: absent, ANY: no condition. */
+#define DATA0    0
+#define DATA1    1
+#define MARKER   2
+#define RECORD   3
+#define ANY      -1
+#define LATE     2048           /* landed as the late copy of a request: equal content, another version */
+
+/* A data object: whose, and by which of its requests. */
+#define OBJECT(token, again)  ((token) | ((again) << 8))
+#define OWNER(object)         ((object) & 3)
+
+/* The record: token, state, renewals, and `by`: whose request made it so, and which where one sends several. */
+#define WRITING    1
+#define COMMITTED  2
+#define DISCARDED  3
+#define RECORD_OF(token, state, renewals, by)  ((token) | ((state) << 2) | ((renewals) << 4) | ((by) << 8))
+#define TOKEN(record)     ((record) & 3)
+#define STATE(record)     (((record) >> 2) & 3)
+#define RENEWALS(record)  (((record) >> 4) & 15)
+#define CONTENT(record)   (STATE(record) == DISCARDED -> ((record) & 2047) : ((record) & 255))
+#ifdef EQUAL_VERSIONS           /* plain S3: equal bytes have equal versions */
+#define VERSION(value)  CONTENT(value)
+#else
+#define VERSION(value)  (value)
+#endif
+
+/* Who is at work; also `by` in a record that is not `writing`. */
+#define WRITER   0
+#define SWEEPER  1
+#define REMOVER  2
+
+#define YES      1
+#define REFUSED  2
+#define SILENCE  3
+
+short store[4];
+
+typedef Request { byte name; short condition; short value; bit waits };
+Request flight[SLOTS];
+byte lost;                      /* replies lost so far */
+
+/* What the properties need, and no process reads; by token. */
+bit was_committed[4];
+bit was_removed[4];
+bit told_not[4];                /* the writer was told that it did not commit */
+short manifest[8];              /* what a writer's manifest names: 2 * token + number */
+
+#if defined(WITNESS) || defined(PROGRESS)
+bit told_yes[4];
+bit was_taken[4];
+bit has_put[4];
+bit has_ended[4];
+byte over;                      /* writers that have ended */
+#define noted(what)  what = 1
+#else
+#define noted(what)  skip
+#endif
+#ifdef WITNESS                  /* a state that must be reached, so that the model is known not to be empty */
+#define witness(number, seen)  assert(WITNESS != number || !(seen))
+#else
+#define witness(number, seen)  skip
+#endif
+
+/* Every safety property of the place itself is asserted here, after each change of it. */
+inline carry_out(which, from, to) {
+  if
+  :: (from) == ANY || VERSION(store[which]) == VERSION(from) ->
+     if
+     :: which == RECORD && VERSION(store[RECORD]) != VERSION(to) ->
+        if
+        :: STATE(store[RECORD]) == COMMITTED ->        /* only a remover ends a committed directory */
+           assert(TOKEN(to) == TOKEN(store[RECORD]) && STATE(to) == DISCARDED && ((to) >> 8 & 3) == REMOVER);
+           was_removed[TOKEN(store[RECORD])] = 1
+        :: else
+        fi;
+        if
+        :: STATE(to) == COMMITTED ->                /* at most once, and never after "not committed" */
+           assert(!told_not[TOKEN(to)] && !was_committed[TOKEN(to)]);
+           was_committed[TOKEN(to)] = 1
+        :: STATE(to) == WRITING && store[RECORD] != 0 && TOKEN(store[RECORD]) != TOKEN(to) ->
+           noted(was_taken[TOKEN(store[RECORD])])
+        :: else
+        fi
+     :: else
+     fi;
+     store[which] = to;
+     answer = YES
+  :: else -> answer = REFUSED
+  fi;
+  assert(STATE(store[RECORD]) != COMMITTED                 /* committed: every file is there, the very one of the manifest */
+    || (store[DATA0] != 0 && VERSION(store[DATA0]) == VERSION(manifest[2 * TOKEN(store[RECORD])])
+        && store[DATA1] != 0 && VERSION(store[DATA1]) == VERSION(manifest[2 * TOKEN(store[RECORD]) + 1])));
+  witness(11, store[MARKER] != 0 && STATE(store[RECORD]) == WRITING && TOKEN(store[RECORD]) != store[MARKER])
+}
+
+inline fly(which, from, to) {
+  flight[lost].name = which;
+  flight[lost].condition = from;
+  flight[lost].value = to;
+  flight[lost].waits = 1;
+  lost++
+}
+
+/* One request. A request that the client itself sends twice may arrive twice: answered, and again later. */
+inline send(which, from, to) {
+  if
+  :: d_step { carry_out(which, from, to) }
+  :: lost < LOSSES -> d_step { fly(which, from, to); silent = 1; answer = SILENCE }
+#ifdef DUPLICATES
+  :: lost < LOSSES && (to) != 0 ->
+     d_step { fly(which, from, (to) + LATE); carry_out(which, from, to) }
+#endif
+  fi
+}
+
+proctype network(byte slot) {
+  byte answer;
+endless:
+  do
+  :: d_step { flight[slot].waits ->
+       carry_out(flight[slot].name, flight[slot].condition, flight[slot].value);
+       witness(9, answer == YES && flight[slot].value != 0 && has_ended[flight[slot].value & 3]);
+       flight[slot].name = 0; flight[slot].condition = 0; flight[slot].value = 0; flight[slot].waits = 0;
+       answer = 0 }
+  od
+}
+
+/* Is `there` still the record that this party holds? (Register._is_ours) */
+#ifdef NO_VERSION
+#define OURS(there)  (TOKEN(there) == token && STATE(there) == STATE(mine))
+#else
+#define OURS(there)  (TOKEN(there) == token && STATE(there) == STATE(mine) \
+                      && (RENEWALS(there) > RENEWALS(mine) || VERSION(there) == VERSION(version)))
+#endif
+
+/* Why the record is moved. */
+#define TAKING       1
+#define RENEWING     2
+#define COMMITTING   3
+#define WITHDRAWING  4
+#define DISCARDING   5
+#define CONFIRMING   6
+
+inline delete_listed(which, listed) {
+#ifdef NO_CONDITIONAL
+  send(which, ANY, 0);
+#else
+  send(which, listed, 0);
+#endif
+  listed = 0;
+  if
+  :: answer == SILENCE ->
+     if
+     :: true                                           /* the client's own retry says that it is gone */
+     :: listed0 = 0; listed1 = 0; listed2 = 0;
+        if
+        :: role != WRITER -> goto end
+        :: role == WRITER && STATE(mine) == WRITING -> goto give_up
+        :: role == WRITER && STATE(mine) != WRITING -> goto not_committed
+        fi
+     fi
+  :: else
+  fi
+}
+
+proctype party(byte me; byte role) {
+  byte token = me;              /* of the attempt that is acted for */
+  short mine;                   /* the record as this party last knew it to be its own */
+  short version;                /* that its next move is conditional on */
+  short target, seen;
+  short listed0, listed1, listed2;
+  byte answer, why, tries, claims, sent, number;
+  bit silent, alone, withdrawn, took;
+
+  if
+  :: role == WRITER -> goto claim
+  :: role == SWEEPER -> goto sweep
+  :: role == REMOVER -> goto remove
+  fi;
+
+/* -- claim: create the record, beside it one listing --------------------------------------------------------- */
+claim:
+  atomic {
+    mine = RECORD_OF(me, WRITING, 0, sent);
+    if
+    :: true -> number = 0
+    :: true -> number = 1; listed0 = store[DATA0]      /* the listing's first page came before */
+    fi
+  };
+  if
+  :: number == 1 -> d_step { listed1 = store[DATA1]; listed2 = store[MARKER]; number = 2 }
+  :: true
+  fi;
+  atomic {
+    send(RECORD, 0, mine);
+    sent++;
+    if
+    :: answer == YES -> version = mine; goto claimed
+    :: else
+    fi
+  };
+  atomic {                                             /* Register.claim: who is in the way? */
+    seen = store[RECORD]; listed0 = 0; listed1 = 0; listed2 = 0; number = 0;
+    if
+    :: seen == 0 -> claims++;
+       if
+       :: claims < CLAIMS -> goto claim
+       :: else -> goto not_committed
+       fi
+    :: TOKEN(seen) == me && STATE(seen) == WRITING -> mine = seen; version = seen; goto claimed
+    :: TOKEN(seen) == me && STATE(seen) != WRITING -> goto not_committed     /* AbandonedError */
+    :: TOKEN(seen) != me && STATE(seen) == COMMITTED -> goto not_committed   /* AlreadyCommittedError */
+    :: TOKEN(seen) != me && STATE(seen) != COMMITTED ->
+       if
+       :: goto not_committed                           /* its holder lives: ConflictError */
+       :: mine = RECORD_OF(me, WRITING, 0, sent); sent++;
+          version = seen; target = mine; why = TAKING; tries = 0; goto move
+       fi
+    fi
+  };
+
+claimed:
+  if
+  :: number == 0 -> atomic { listed0 = store[DATA0]; number = 1 }
+  :: else
+  fi;
+  atomic {
+    answer = 0; seen = 0;
+    if :: number == 1 -> listed1 = store[DATA1]; listed2 = store[MARKER] :: else fi;
+    number = 0;
+    if
+    :: listed0 != 0 || listed1 != 0 || listed2 != 0 -> /* ConflictError: take our record away again, nothing else */
+       listed0 = 0; listed1 = 0; listed2 = 0; send(RECORD, version, 0); goto not_committed
+    :: else
+    fi;
+  };
+
+/* -- add: create each data object ---------------------------------------------------------------------------- */
+add:
+  atomic { alone = 1; claims = 0; sent = 0; number = 0; tries = 0; answer = 0; why = 0; seen = 0 };
+put:
+  atomic {
+#ifdef NO_EXCLUSIVE
+    send(number, ANY, OBJECT(me, tries));
+#else
+    send(number, 0, OBJECT(me, tries));
+#endif
+    noted(has_put[me]);
+    tries++;
+    if
+    :: answer == YES -> seen = OBJECT(me, tries - 1); goto created
+    :: answer == SILENCE ->
+       if
+       :: tries < PUTS -> goto put                     /* the client's own retry */
+       :: goto give_up
+       fi
+    :: answer == REFUSED
+    fi
+  };
+  atomic {                                             /* somebody's object is in our place: whose? */
+    seen = store[number];
+    if
+    :: seen == 0 -> if :: tries < PUTS -> goto put :: else -> goto give_up fi
+    :: seen != 0 && OWNER(seen) == me -> goto created  /* the answer to our own retry */
+    :: seen != 0 && OWNER(seen) != me
+    fi
+  };
+#ifndef NO_CONFIRM
+  atomic {
+    if
+    :: store[RECORD] != 0 && OURS(store[RECORD])
+    :: else -> goto not_committed                      /* AbandonedError */
+    fi
+  };
+#endif
+  atomic {
+#ifdef NO_CONDITIONAL
+    send(number, ANY, 0);
+#else
+    send(number, seen, 0);
+#endif
+    if
+    :: answer == SILENCE -> goto give_up
+    :: answer != SILENCE && tries < PUTS -> goto put
+    :: else -> goto give_up
+    fi
+  };
+created:
+  atomic {
+    manifest[2 * me + number] = seen; seen = 0; tries = 0;
+    if
+    :: number == 0 -> number = 1;
+#ifdef RENEW
+       if
+       :: target = RECORD_OF(me, WRITING, RENEWALS(mine) + 1, 0); why = RENEWING; goto move
+       :: true
+       fi;
+#endif
+       goto put
+    :: else -> number = 0
+    fi;
+#ifndef PROGRESS
+    if
+    :: true
+    :: goto give_up                                    /* the user's block raises */
+    fi
+#endif
+  };
+
+/* -- finalize ------------------------------------------------------------------------------------------------ */
+  atomic { target = RECORD_OF(me, COMMITTED, RENEWALS(mine), WRITER); why = COMMITTING; tries = 0; goto move };
+
+told_committed:
+  atomic {
+    noted(told_yes[me]);
+    assert(was_committed[me] && (was_removed[me] || (STATE(store[RECORD]) == COMMITTED && TOKEN(store[RECORD]) == me)));
+    witness(1, took);
+    witness(3, silent && why == COMMITTING);
+    witness(6, was_removed[1] && me == 2)
+  };
+  atomic {                                             /* the marker follows */
+    send(MARKER, 0, me);
+    if :: answer == REFUSED :: else -> goto end fi
+  };
+  atomic { send(MARKER, ANY, me); goto end };
+
+/* -- give up: discard, clear, free, and only then say so ------------------------------------------------------ */
+give_up:
+  atomic {
+    number = 0; seen = 0; tries = 0;
+    target = RECORD_OF(token, DISCARDED, RENEWALS(mine), WRITER); why = DISCARDING; goto move
+  };
+
+not_committed:
+  atomic {
+    assert(!(STATE(store[RECORD]) == COMMITTED && TOKEN(store[RECORD]) == me));
+    told_not[me] = 1;
+    witness(2, was_taken[me] && has_put[me]);
+    witness(4, withdrawn);
+    witness(12, was_committed[me])
+  };
+  goto end;
+
+unknown:
+  atomic {
+    assert(silent);
+    witness(5, 1)
+  };
+  goto end;
+
+/* -- sweep and remove ------------------------------------------------------------------------------------------ */
+sweep:
+endsweep:
+  atomic {
+    if
+    :: STATE(store[RECORD]) == WRITING || STATE(store[RECORD]) == DISCARDED -> seen = store[RECORD]; goto discard_it
+    :: STATE(store[RECORD]) == COMMITTED -> seen = store[RECORD]
+    fi
+  };
+  if                                                   /* committed; a marker that is missing is added */
+  :: atomic { store[MARKER] == 0 -> number = TOKEN(seen); witness(10, has_ended[number]); seen = 0 }
+  :: atomic { store[MARKER] != 0 -> goto end }
+  fi;
+  atomic { send(MARKER, 0, number); goto end };
+remove:
+endremove:
+  atomic { STATE(store[RECORD]) == COMMITTED -> seen = store[RECORD] };
+discard_it:
+  atomic {
+    token = TOKEN(seen); mine = seen; version = seen; seen = 0;
+    target = RECORD_OF(token, DISCARDED, RENEWALS(mine) + 1, role); why = DISCARDING; tries = 0;
+#ifdef NO_REGISTER
+    mine = version; goto clear
+#else
+    goto move
+#endif
+  };
+
+/* -- move the record from `version` to `target`, and settle every answer that is not a plain yes (Register._move) */
+move:
+  atomic {
+#ifdef NO_SWAP
+    if
+    :: why == COMMITTING -> send(RECORD, ANY, target)
+    :: else -> send(RECORD, version, target)
+    fi;
+#else
+#ifdef NO_REGISTER
+    if
+    :: why == TAKING -> send(RECORD, ANY, target)
+    :: else -> send(RECORD, version, target)
+    fi;
+#else
+    send(RECORD, version, target);
+#endif
+#endif
+    tries++;
+    if :: answer == YES -> goto moved :: else fi
+  };
+  atomic {
+    if
+    :: seen = store[RECORD];
+       if
+       :: CONTENT(seen) == CONTENT(target) -> goto moved
+       :: CONTENT(seen) != CONTENT(target) && (seen == 0 || !OURS(seen) || (role != WRITER && why == DISCARDING && seen != version)) ->
+          goto moved_away
+       :: else -> version = seen; seen = 0
+       fi
+    :: lost < LOSSES -> lost++; silent = 1
+    fi;
+    if
+    :: tries < TRIES -> goto move
+    :: else -> goto not_settled
+    fi
+  };
+
+moved:
+  atomic {
+    if :: answer == YES -> version = target :: else -> version = seen fi;
+    seen = 0; mine = target; target = 0; tries = 0; answer = 0;
+    if
+    :: why == TAKING -> took = 1; goto clear
+    :: why == RENEWING -> goto put
+    :: why == COMMITTING -> goto told_committed
+    :: why == WITHDRAWING -> withdrawn = 1; goto give_up
+    :: why == DISCARDING -> goto clear
+    :: why == CONFIRMING -> goto delete
+    fi
+  };
+moved_away:
+  atomic {
+    if
+    :: role != WRITER -> goto end
+    :: why == TAKING -> seen = 0; target = 0; tries = 0; claims++;
+       if :: claims < CLAIMS -> goto claim :: else -> goto not_committed fi
+    :: why == RENEWING -> seen = 0; target = 0; tries = 0; goto put    /* the writer learns it from its own next move */
+    :: why == WITHDRAWING
+    :: role == WRITER && why != TAKING && why != RENEWING && why != WITHDRAWING -> goto not_committed
+    fi
+  };
+  atomic {                                             /* Register._look_again */
+    seen = store[RECORD];
+    if
+    :: STATE(seen) == COMMITTED && TOKEN(seen) == me -> why = COMMITTING; goto told_committed
+    :: else -> goto not_committed
+    fi
+  };
+not_settled:
+  atomic {
+    seen = 0; target = 0; tries = 0;
+    if
+    :: role != WRITER -> goto end
+    :: why == RENEWING -> goto put
+    :: why == COMMITTING -> target = RECORD_OF(me, DISCARDED, RENEWALS(mine), WRITER); why = WITHDRAWING; goto move
+    :: why == TAKING || why == WITHDRAWING -> goto unknown
+    :: why == CONFIRMING && STATE(mine) == WRITING -> goto give_up
+    :: why == DISCARDING || (why == CONFIRMING && STATE(mine) != WRITING) -> goto not_committed    /* cleared no further */
+    fi
+  };
+
+/* -- clear: list, confirm, delete the versions listed, until nothing is listed ---------------------------------- */
+clear:
+  atomic { number = 0; why = 0; answer = 0 };
+list:
+  atomic { listed0 = store[DATA0] };
+  atomic {
+    listed1 = store[DATA1]; listed2 = store[MARKER];
+    witness(7, listed0 != 0 && listed1 != 0 && OWNER(listed0) != OWNER(listed1));
+    if
+    :: listed0 == 0 && listed1 == 0 && listed2 == 0 -> goto cleared
+    :: else
+    fi;
+    if
+    :: number >= TRIES -> listed0 = 0; listed1 = 0; listed2 = 0; goto not_cleared
+    :: else -> number++
+    fi;
+#ifdef NO_CONFIRM
+    goto delete
+#else
+#ifdef NO_REGISTER
+    if
+    :: store[RECORD] == version -> goto delete
+    :: else -> goto end
+    fi
+#else
+    target = RECORD_OF(token, STATE(mine), RENEWALS(mine) + 1, (mine >> 8 & 3));
+    why = CONFIRMING; tries = 0; goto move
+#endif
+#endif
+  };
+delete:
+  if
+  :: listed0 != 0 -> atomic { delete_listed(DATA0, listed0) }
+  :: else
+  fi;
+  if
+  :: listed1 != 0 -> atomic { delete_listed(DATA1, listed1) }
+  :: else
+  fi;
+  if
+  :: listed2 != 0 -> atomic { delete_listed(MARKER, listed2) }
+  :: else
+  fi;
+  atomic { answer = 0; goto list };
+not_cleared:
+  atomic {
+    if
+    :: role != WRITER -> goto end                      /* the record stays: the next sweep goes on */
+    :: role == WRITER && STATE(mine) == WRITING -> goto free
+    :: role == WRITER && STATE(mine) != WRITING -> if :: alone -> goto free :: else -> goto not_committed fi
+    fi
+  };
+cleared:
+  atomic {
+    number = 0; answer = 0;
+    if
+    :: role == WRITER && STATE(mine) == WRITING -> goto add
+    :: else
+    fi
+  };
+free:
+  atomic {
+#if defined(NO_CONDITIONAL) && !defined(RECORD_CONDITIONAL)
+    send(RECORD, ANY, 0);
+#else
+    send(RECORD, version, 0);
+#endif
+    if :: role == WRITER -> goto not_committed :: else -> goto end fi
+  };
+
+end:
+  skip;
+  d_step {
+    if
+    :: role == WRITER ->
+       noted(has_ended[me]);
+#if defined(WITNESS) || defined(PROGRESS)
+       over++;
+       witness(8, over == WRITERS && silent && store[RECORD] == 0 && (store[DATA0] != 0 || store[DATA1] != 0));
+#endif
+#ifdef PROGRESS
+       assert(over < WRITERS || told_yes[1] || told_yes[2] || told_yes[3]);
+#endif
+       if
+       :: told_not[me] -> manifest[2 * me] = 0; manifest[2 * me + 1] = 0
+       :: else
+       fi
+    :: else
+    fi;                                                /* what a process that has ended remembers tells no states apart */
+    token = 0; mine = 0; version = 0; target = 0; seen = 0; listed0 = 0; listed1 = 0; listed2 = 0;
+    answer = 0; why = 0; tries = 0; claims = 0; sent = 0; number = 0;
+    silent = 0; alone = 0; withdrawn = 0; took = 0
+  }
+}
+
+init {
+  byte next;
+  atomic {
+    next = 1;
+    do
+    :: next <= WRITERS -> run party(next, WRITER); next++
+    :: else -> break
+    od;
+    next = 0;
+    do
+    :: next < SWEEPERS -> run party(0, SWEEPER); next++
+    :: else -> break
+    od;
+    next = 0;
+    do
+    :: next < REMOVERS -> run party(0, REMOVER); next++
+    :: else -> break
+    od;
+    next = 0;
+    do
+    :: next < LOSSES -> run network(next); next++
+    :: else -> break
+    od;
+    next = 0
+  }
+}
