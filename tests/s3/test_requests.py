@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +17,7 @@ from atomicpath.abc import Entry, StaleVersionError, Storage
 from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath.storage import Source
 from tests.proxy import Proxy, Rule, hold, is_
+from tests.servers.s3 import client
 from tests.waiting import until
 
 Truth = Callable[[], dict[str, bytes]]
@@ -38,6 +39,13 @@ def anyio_backend(world: tuple[str, str]) -> str:
 def server(world: tuple[str, str]) -> str:
     """In the place of the one that all other tests use."""
     return world[1]
+
+
+@pytest.fixture(scope="session")
+def raw(server: str) -> Iterator[Any]:
+    """Again here: that of the whole session keeps to the server it was made for."""
+    with client(server) as made:
+        yield made
 
 
 @pytest.fixture
