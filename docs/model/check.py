@@ -98,7 +98,19 @@ def build(case: Case, directory: str, *more: str) -> None:
     if not Path(directory, "pan.c").exists() or "rror" in said:
         raise RuntimeError(f"{case.name}: spin says\n{said}")
     store = "-DBITSTATE" if case.bits else "-DCOLLAPSE"
-    said = run("gcc", "-O2", "-w", "-DSAFETY", "-DNOFAIR", store, f"-DMEMLIM={MEGABYTES}", *more, "-opan", "pan.c", cwd=directory)
+    said = run(
+        "gcc",
+        "-O2",
+        "-w",
+        "-DSAFETY",
+        "-DNOFAIR",
+        store,
+        f"-DMEMLIM={MEGABYTES}",
+        *more,
+        "-opan",
+        "pan.c",
+        cwd=directory,
+    )
     if not Path(directory, "pan").exists():
         raise RuntimeError(f"{case.name}: the compiler says\n{said}")
 
@@ -148,7 +160,9 @@ def changes(said: str) -> list[str]:
         change = re.match(r"\s+store\[(\d)\] = (-?\d+)$", line)
         if change and store[int(change[1])] != int(change[2]):
             number, value = int(change[1]), int(change[2])
-            found.append(f"{who}: {('data 0', 'data 1', 'marker', 'record')[number]} {words(number, store[number])} -> {words(number, value)}")
+            found.append(
+                f"{who}: {('data 0', 'data 1', 'marker', 'record')[number]} {words(number, store[number])} -> {words(number, value)}"
+            )
             store[number] = value
     return found
 
@@ -163,7 +177,9 @@ def words(number: int, value: int) -> str:
 
 def main() -> int:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    arguments.add_argument("--only", default="", metavar="WORDS", help="only configurations with these words in their name")
+    arguments.add_argument(
+        "--only", default="", metavar="WORDS", help="only configurations with these words in their name"
+    )
     arguments.add_argument("--trail", metavar="NAME", help="print the shortest violation of this configuration")
     arguments.add_argument("--jobs", type=int, default=2, help=f"searches at once, each of up to {MEGABYTES} MB")
     options = arguments.parse_args()

@@ -43,7 +43,7 @@ def server(world: tuple[str, str]) -> str:
 
 @pytest.fixture(scope="session")
 def raw(server: str) -> Iterator[Any]:
-    """As for all other tests, which may have made theirs for their own server before."""
+    """Again here: that of the whole session keeps to the server it was made for."""
     with client(server) as made:
         yield made
 
