@@ -145,9 +145,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
                 metadata=self.options.metadata,
             )
             self._version = await self._write_own(RECORD_FILE, self._record.encode())
-        except (
-            FileExistsError
-        ) as error:  # not ours, so it stays: tokens are random, but clocks and forks are not to be trusted
+        except FileExistsError as error:
+            # Not ours, so it stays: tokens are random, but clocks and forks are not to be trusted.
             self._over = True
             raise CommitError(f"another attempt has the name {self._temporary}: begin a new one") from error
         except BaseException as error:

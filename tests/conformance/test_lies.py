@@ -13,7 +13,8 @@ from atomicpath.abc import Backend
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import NONE, Guarantee
 from atomicpath.testing import CHECKS, Factory, Verdict, conform, serving
-from atomicpath.testing.lies import LIES, CopiesToRename, Lie, Lying, MergesOnRename, RenamesOntoEmpty
+from atomicpath.testing.lies import LIES, CopiesToRename, MergesOnRename, RenamesOntoEmpty
+from atomicpath.testing.lying import Lie, Lying
 from atomicpath.trials import TRIED
 from atomicpath_local import LocalBackend
 from atomicpath_memory import MemoryBackend
