@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -50,18 +51,24 @@ class TestSqlite(ConformanceTests):
         return lambda: place
 
 
-def _commit(writer: int, options: dict[str, str]) -> str:
-    try:
-        with atomicpath.commit(f"{SqlitePlace.url}/step_1", storage_options=options) as path:
-            (path / "who").write_text(str(writer))
-    except (atomicpath.AlreadyCommittedError, atomicpath.ConflictError):
-        return "lost"
-    return "won"
+_COMMIT = """
+import sys
+import atomicpath
+url, database, writer = sys.argv[1:]
+try:
+    with atomicpath.commit(url, storage_options={"database": database}) as path:
+        (path / "who").write_text(writer)
+except (atomicpath.AlreadyCommittedError, atomicpath.ConflictError):
+    print("lost")
+else:
+    print("won")
+"""
 
 
 def test_of_eight_processes_one_wins(place: SqlitePlace) -> None:
-    with multiprocessing.get_context("spawn").Pool(8) as pool:
-        outcomes = pool.starmap(_commit, [(writer, place.storage_options) for writer in range(8)])
+    command = [sys.executable, "-c", _COMMIT, place / "step_1", place.storage_options["database"]]
+    writers = [subprocess.Popen([*command, str(writer)], stdout=subprocess.PIPE, text=True) for writer in range(8)]
+    outcomes = [writer.communicate(timeout=100)[0].strip() for writer in writers]
     assert sorted(outcomes) == ["lost"] * 7 + ["won"]
     final = atomicpath.resolve(place / "step_1", storage_options=place.storage_options)
     assert (final / "who").read_text() == str(outcomes.index("won"))
