@@ -3,7 +3,7 @@
 Uncommitted blocks belong to the blob's name, not to who staged them: the identifiers are of this very
 upload, or two writers' lists would name each other's bytes. Nothing can take back a staged block: those
 of an upload that was given up are not visible, and Azure discards them after a week, or sooner, when
-the blob is written ("Put Block", remarks).
+the blob is written ("Put Block", remarks). Azurite takes them for a blob that Put Blob must not replace.
 """
 
 from __future__ import annotations
@@ -129,6 +129,7 @@ async def _commit(storage: Asks, address: Address, names: list[str], metadata: d
 
 
 async def properties(account: Account, address: Address) -> Any:
+    """What the SDK says of a blob, or of what stands for a directory."""
     return await account.blob(address).get_blob_properties()
 
 

@@ -79,16 +79,10 @@ class AzureStorage(AccountStorage):
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
         seen = await self.environment.step(Source.look, source)
         if seen.size <= BLOCK:
-            try:
-                async with bodies():
-                    data = await self.environment.step(seen.read, 0, seen.size)
-                    version = await self._put(path, data, overwrite=False, metadata={TOKEN: owner}, patient=True)
-                return Entry(name="", size=seen.size, version=version)
-            except FileExistsError:
-                if await self.stat(path) is not None:
-                    raise
-                # Azurite, at least, takes the blocks of a killed upload for a blob; a list of blocks replaces them
-                return await upload_blocks(self, seen, path, owner=owner)
+            async with bodies():
+                data = await self.environment.step(seen.read, 0, seen.size)
+                version = await self._put(path, data, overwrite=False, metadata={TOKEN: owner}, patient=True)
+            return Entry(name="", size=seen.size, version=version)
         if not multipart:
             raise GuaranteeError(
                 f"{source} is too large for one request to abfs://{path}, and {Guarantee.EXCLUSIVE_MULTIPART} is not"
