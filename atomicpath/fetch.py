@@ -8,7 +8,7 @@ from pathlib import Path
 from .commit import CommitOptions, Writing
 from .environment import current
 from .errors import AtomicPathError, IntegrityError, NotCommittedError, ValidationError
-from .inspect import load
+from .inspect import is_rewritten, load
 from .layout import COMMIT_SUCCESS_FILE
 from .location import Location
 from .manifest import digest, entries_of
@@ -49,7 +49,7 @@ async def get(location: Location, local_dir: str | os.PathLike[str], *, verify: 
                 return
             if found.size != entry.size:
                 raise IntegrityError(f"{location}/{entry.name} has {found.size} bytes, {entry.size} were committed")
-            if same_place and None not in (entry.etag, found.version) and entry.etag != found.version:
+            if is_rewritten(entry, found, same_place):
                 raise IntegrityError(f"{location}/{entry.name} has been written again since it was committed")
             if entry.sha256 and await storage.environment.step(digest, current(), copy) != entry.sha256:
                 raise IntegrityError(f"{location}/{entry.name} does not have the checksum that was committed")

@@ -21,7 +21,18 @@ from .record import CommitRecord, FileEntry, State, fingerprint, token_in_marker
 from .strategies.held import is_committed, read_marker, read_record, when
 from .tasks import for_each
 
-__all__ = ["Attempt", "Commit", "Verification", "attempts", "committed", "is_complete", "latest", "load", "verify"]
+__all__ = [
+    "Attempt",
+    "Commit",
+    "Verification",
+    "attempts",
+    "committed",
+    "is_complete",
+    "is_rewritten",
+    "latest",
+    "load",
+    "verify",
+]
 
 _LOG = logging.getLogger("atomicpath")
 _READS_AT_ONCE = 16
@@ -177,8 +188,12 @@ async def verify(location: Location, *, checksums: bool) -> Verification:
 
 
 def _differs(wanted: FileEntry, found: Entry, same_place: bool) -> bool:
-    version_differs = same_place and None not in (wanted.etag, found.version) and wanted.etag != found.version
-    return found.kind != "file" or found.size != wanted.size or version_differs
+    return found.kind != "file" or found.size != wanted.size or is_rewritten(wanted, found, same_place)
+
+
+def is_rewritten(wanted: FileEntry, found: Entry, same_place: bool) -> bool:
+    """Whether a file has another version than was committed; versions tell only where they were given."""
+    return same_place and None not in (wanted.etag, found.version) and wanted.etag != found.version
 
 
 async def _sha256(storage: Storage, file: Location) -> str:

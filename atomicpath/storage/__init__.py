@@ -5,6 +5,7 @@ Part of the plug-in surface, with `atomicpath.abc`, `guarantees` and `errors`.
 
 from .access import AsyncFilesystem, FsspecStorage, IOLoop, io_loop, is_known_to_fsspec, kept, opener
 from .names import UNFINISHED, flaw_of_key, unusable
+from .parts import send_parts
 from .source import Source, bodies
 from .target import age_of, check_length, receive
 
@@ -23,5 +24,6 @@ __all__ = [
     "kept",
     "opener",
     "receive",
+    "send_parts",
     "unusable",
 ]

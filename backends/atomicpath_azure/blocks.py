@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
-import anyio
 from azure.core import MatchConditions
 from azure.storage.blob import BlobBlock
 
 from atomicpath.abc import Entry, Environment
 from atomicpath.errors import BackendError
-from atomicpath.storage import Source, bodies
+from atomicpath.storage import Source, send_parts
 
 from .accounts import Account
 from .errors import Watch
@@ -37,7 +36,6 @@ MARK = "atomicpath_upload"
 """The same for this very request, by which one whose reply was lost is recognised."""
 
 _BLOCKS = 50_000  # "Scalability and performance targets for Blob storage"
-_AT_ONCE = 4
 
 
 class Asks(Protocol):
@@ -84,32 +82,12 @@ def version_of(etag: str) -> str:
 
 
 async def _stage_all(storage: Asks, source: Source, address: Address, mark: str) -> list[str]:
-    size = max(BLOCK, -(-source.size // _BLOCKS))
-    count = -(-source.size // size)
-    names = [_name(mark, number) for number in range(count)]
-    numbers = iter(range(count))
-    failures: list[Exception] = []
+    async def stage(number: int, data: bytes) -> str:
+        name = _name(mark, number)
+        await _stage(storage, address, name, data)
+        return name
 
-    async def stage_one(number: int) -> None:  # a function, so that the bytes are gone when it ends
-        offset = number * size
-        async with bodies():
-            data = await storage.environment.step(source.read, offset, min(size, source.size - offset))
-            await _stage(storage, address, names[number], data)
-
-    async def stage() -> None:
-        try:
-            for number in numbers:
-                await stage_one(number)
-        except Exception as error:  # noqa: BLE001 - raised below, instead of a group of which only the first matters
-            failures.append(error)
-            group.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as group:
-        for _ in range(min(_AT_ONCE, count)):
-            group.start_soon(stage)
-    if failures:
-        raise failures[0]
-    return names
+    return await send_parts(storage.environment, source, stage, least=BLOCK, most=_BLOCKS)
 
 
 async def _stage(storage: Asks, address: Address, name: str, data: bytes) -> None:

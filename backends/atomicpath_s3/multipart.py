@@ -9,7 +9,7 @@ import anyio
 
 from atomicpath.abc import Entry, Environment
 from atomicpath.errors import BackendError
-from atomicpath.storage import Source, bodies
+from atomicpath.storage import Source, send_parts
 
 from .names import split
 
@@ -25,7 +25,6 @@ TOKEN = "atomicpath-token"  # noqa: S105 - names an attempt, opens nothing
 
 _UPLOAD = "atomicpath-upload"  # the same for this very upload, by which a completion of unknown outcome is recognised
 _PARTS = 10_000  # S3 User Guide, "Amazon S3 multipart upload limits"
-_AT_ONCE = 4
 
 
 class Asks(Protocol):
@@ -75,33 +74,12 @@ async def create_in_parts(storage: Asks, path: str, data: bytes) -> None:
 
 
 async def _send(storage: Asks, source: Source, path: str, upload: Mapping[str, object]) -> list[dict[str, object]]:
-    size = max(PART, -(-source.size // _PARTS))
-    count = -(-source.size // size)
-    numbers = iter(range(count))
-    sent: dict[int, object] = {}
-    failures: list[Exception] = []
+    async def send(number: int, data: bytes) -> dict[str, object]:
+        part = {**upload, "PartNumber": number + 1, "Body": data}
+        reply = await storage.ask(path, "upload_part", part, patient=True)
+        return {"PartNumber": number + 1, "ETag": reply["ETag"]}
 
-    async def send_one(number: int) -> None:  # a function, so that the bytes are gone when it ends
-        offset = number * size
-        async with bodies():
-            data = await storage.environment.step(source.read, offset, min(size, source.size - offset))
-            part = {**upload, "PartNumber": number + 1, "Body": data}
-            sent[number] = (await storage.ask(path, "upload_part", part, patient=True))["ETag"]
-
-    async def send() -> None:
-        try:
-            for number in numbers:
-                await send_one(number)
-        except Exception as error:  # noqa: BLE001 - raised below, instead of a group of which only the first matters
-            failures.append(error)
-            group.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as group:
-        for _ in range(min(_AT_ONCE, count)):
-            group.start_soon(send)
-    if failures:
-        raise failures[0]
-    return [{"PartNumber": number + 1, "ETag": sent[number]} for number in range(count)]
+    return await send_parts(storage.environment, source, send, least=PART, most=_PARTS)
 
 
 async def _complete(
