@@ -14,7 +14,7 @@ reached, and that a reading function therefore cannot say.
 from __future__ import annotations
 
 from . import aio
-from .abc import Backend, FileOptions, SnapshotType, Storage, TemporaryPath
+from .abc import Backend, Coordinator, FileOptions, MetadataStore, SnapshotType, Storage, TemporaryPath
 from .errors import (
     AbandonedError,
     AccessError,
@@ -23,10 +23,13 @@ from .errors import (
     BackendError,
     CommitError,
     ConflictError,
+    CoordinationError,
+    CoordinationTimeoutError,
     GuaranteeError,
     IntegrityError,
     NotCommittedError,
     OutcomeUnknownError,
+    RankFailedError,
     ValidationError,
 )
 from .explain import Explanation
@@ -56,15 +59,20 @@ __all__ = [
     "CommitFileTemporaryPath",
     "CommitRecord",
     "ConflictError",
+    "CoordinationError",
+    "CoordinationTimeoutError",
+    "Coordinator",
     "Explanation",
     "FileEntry",
     "FileOptions",
     "Guarantee",
     "GuaranteeError",
     "IntegrityError",
+    "MetadataStore",
     "NotCommittedError",
     "OutcomeUnknownError",
     "Profile",
+    "RankFailedError",
     "SnapshotType",
     "Storage",
     "TemporaryPath",

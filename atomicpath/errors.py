@@ -10,14 +10,18 @@ AtomicPathError
 │  └─ OutcomeUnknownError                       look again later; nothing was cleaned up
 ├─ IntegrityError                               storage disagrees with what was recorded
 ├─ GuaranteeError                               no strategy's needs are met here
-└─ BackendError                                 nobody serves this URL, or its plug-in is broken
-   └─ AccessError (PermissionError)             the storage refused the credentials or the path
+├─ BackendError                                 nobody serves this URL, or its plug-in is broken
+│  └─ AccessError (PermissionError)             the storage refused the credentials or the path
+└─ CoordinationError                            the processes of a job could not agree: nobody committed, or look
+   ├─ RankFailedError                           .failures: rank → message; nothing was committed
+   └─ CoordinationTimeoutError (TimeoutError)   .missing: the ranks that were not heard of in time
 
 No message carries credentials: a location is named by its URL, never by its storage options.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,10 +35,13 @@ __all__ = [
     "BackendError",
     "CommitError",
     "ConflictError",
+    "CoordinationError",
+    "CoordinationTimeoutError",
     "GuaranteeError",
     "IntegrityError",
     "NotCommittedError",
     "OutcomeUnknownError",
+    "RankFailedError",
     "ValidationError",
 ]
 
@@ -97,3 +104,32 @@ class BackendError(AtomicPathError):
 
 class AccessError(BackendError, PermissionError):
     """The storage refused: wrong or expired credentials, or no right to this path."""
+
+
+class CoordinationError(AtomicPathError):
+    """The processes of a job could not agree: their engine is gone, or they do not fit together."""
+
+
+class RankFailedError(CoordinationError):
+    """At least one process of the job failed, so nothing was committed, in any of them.
+
+    `failures` has, by rank, what each failed with, in words.
+    """
+
+    def __init__(self, message: str, failures: Mapping[int, str] | None = None) -> None:
+        super().__init__(message)
+        self.failures = dict(failures or {})
+
+
+class CoordinationTimeoutError(CoordinationError, TimeoutError):
+    """Some processes of the job, the ranks in `missing`, were not heard of in time.
+
+    `received` has, by rank, what came from the others, where it was a `gather`.
+    """
+
+    def __init__(
+        self, message: str, missing: tuple[int, ...] = (), received: Mapping[int, bytes] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.missing = missing
+        self.received = dict(received or {})

@@ -21,7 +21,7 @@ BACKENDS = sorted(path.name for path in (TOP / "backends").iterdir() if (path / 
 CORE = sorted((TOP / "atomicpath").rglob("*.py"))
 PLUGINS = sorted((TOP / "backends").rglob("*.py"))
 
-ERRORS = {  # DESIGN.md, "Errors"; the errors of coordination come with coordination
+ERRORS = {  # DESIGN.md, "Errors"
     "AtomicPathError": {"Exception"},
     "ValidationError": {"AtomicPathError", "ValueError"},
     "NotCommittedError": {"AtomicPathError", "FileNotFoundError"},
@@ -34,6 +34,9 @@ ERRORS = {  # DESIGN.md, "Errors"; the errors of coordination come with coordina
     "GuaranteeError": {"AtomicPathError"},
     "BackendError": {"AtomicPathError"},
     "AccessError": {"BackendError", "PermissionError"},
+    "CoordinationError": {"AtomicPathError"},
+    "RankFailedError": {"CoordinationError"},
+    "CoordinationTimeoutError": {"CoordinationError", "TimeoutError"},
 }
 
 PUBLIC = {  # DESIGN.md, "Public names", as far as there are rows for them yet

@@ -15,7 +15,7 @@ from .system import DIRECTORY, NOFOLLOW, System
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["LockHold", "make_ancestors", "make_directory", "sync_directory"]
+__all__ = ["LockHold", "hold_directory", "make_ancestors", "make_directory", "sync_directory"]
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
@@ -36,6 +36,15 @@ class LockHold(Hold):
             self._system.call(fcntl.flock, fd, fcntl.LOCK_UN)
         finally:
             self._system.call(os.close, fd)
+
+    def is_at(self, path: str) -> bool:
+        """Whether the name is still that of the directory held."""
+        if self._fd is None:
+            return False
+        try:
+            return os.path.samestat(self._system.call(os.fstat, self._fd), self._system.call(os.lstat, path))
+        except FileNotFoundError:
+            return False
 
     def forget(self) -> None:
         """In a forked child: the lock proves its parent's life, so it neither keeps a share in it nor gives it up."""
@@ -68,6 +77,14 @@ def make_directory(system: System, path: str, mode: int | None, durable: bool) -
         with suppress(OSError):
             system.call(os.rmdir, path)
         raise
+
+
+def hold_directory(system: System, path: str) -> Hold | None:
+    held = _hold(system, path, None)
+    if isinstance(held, LockHold) and not held.is_at(path):
+        held.release()
+        raise FileNotFoundError(errno.ENOENT, "it was renamed or replaced while it was being held", path)
+    return held
 
 
 def make_ancestors(system: System, path: str, *, durable: bool) -> None:

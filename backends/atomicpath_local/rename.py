@@ -15,7 +15,7 @@ from .lookup import mount_of
 from .mounts import NETWORK_FILE_SYSTEMS
 from .system import System
 
-__all__ = ["NO_SUCH_RENAME", "no_replace", "rename_directory"]
+__all__ = ["NO_SUCH_RENAME", "exchange", "exchange_directories", "no_replace", "rename_directory"]
 
 NO_SUCH_RENAME = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 """What a kernel or file system without the flag answers to it."""
@@ -30,6 +30,8 @@ _NOT_HERE = {
 
 _AT_FDCWD = -100
 _LINUX_NOREPLACE = 1
+_LINUX_EXCHANGE = 2
+_DARWIN_SWAP = 2
 _DARWIN_EXCL = 4
 _SYSCALL_NUMBERS = {"x86_64": 316, "aarch64": 276}
 
@@ -61,15 +63,40 @@ def no_replace(source: str, target: str) -> None:
     """One system call. macOS (`renamex_np`) and Windows (`os.rename` refuses an existing target): untested here."""
     if sys.platform == "win32":
         os.rename(source, target)
-        return
+    else:
+        _rename(source, target, linux=_LINUX_NOREPLACE, darwin=_DARWIN_EXCL)
+
+
+def exchange_directories(system: System, first: str, second: str) -> None:
+    try:
+        system.call(exchange, first, second)
+    except OSError as error:
+        if error.errno in NO_SUCH_RENAME:
+            raise GuaranteeError(
+                f"{second}: the file system there does not exchange two names ({error.strerror}), so"
+                f" {Guarantee.RENAME_EXCHANGE} does not hold and nothing was exchanged: publish under another name"
+            ) from error
+        if error.errno in _NOT_HERE:
+            raise OSError(error.errno, _NOT_HERE[error.errno], first, None, second) from error
+        raise
+
+
+def exchange(first: str, second: str) -> None:
+    """One system call, by which two names are swapped. macOS (`renamex_np`): untested here."""
+    _rename(first, second, linux=_LINUX_EXCHANGE, darwin=_DARWIN_SWAP)
+
+
+def _rename(source: str, target: str, *, linux: int, darwin: int) -> None:
     old, new = os.fsencode(source), os.fsencode(target)
+    if sys.platform == "win32":
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), source, None, target)
     ctypes.set_errno(0)
     if sys.platform == "darwin":
-        failed = _libc.renamex_np(old, new, ctypes.c_uint(_DARWIN_EXCL))
+        failed = _libc.renamex_np(old, new, ctypes.c_uint(darwin))
     elif hasattr(_libc, "renameat2"):
-        failed = _libc.renameat2(_AT_FDCWD, old, _AT_FDCWD, new, ctypes.c_uint(_LINUX_NOREPLACE))
+        failed = _libc.renameat2(_AT_FDCWD, old, _AT_FDCWD, new, ctypes.c_uint(linux))
     elif number := _SYSCALL_NUMBERS.get(platform.machine()):
-        failed = _libc.syscall(ctypes.c_long(number), _AT_FDCWD, old, _AT_FDCWD, new, ctypes.c_uint(_LINUX_NOREPLACE))
+        failed = _libc.syscall(ctypes.c_long(number), _AT_FDCWD, old, _AT_FDCWD, new, ctypes.c_uint(linux))
     else:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), source, None, target)
     if failed:

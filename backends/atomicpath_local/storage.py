@@ -72,6 +72,12 @@ class LocalStorage(Storage):
     async def rename_directory(self, source: str, target: str) -> None:
         await self._step(rename.rename_directory, source, target)
 
+    async def exchange_directories(self, first: str, second: str) -> None:
+        await self._step(rename.exchange_directories, first, second)
+
+    async def hold_directory(self, path: str) -> Hold | None:
+        return await self._step(directories.hold_directory, path)
+
     async def sync_tree(self, path: str) -> None:
         await self._step(trees.sync_tree, path)
 

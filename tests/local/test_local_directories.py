@@ -14,6 +14,8 @@ from atomicpath.errors import ValidationError
 from atomicpath_local.directories import LockHold
 from atomicpath_local.storage import LocalStorage
 
+from .conftest import World
+
 HOLDER = """
 import os, signal, sys, anyio
 from atomicpath.environment import Environment, in_this_thread
@@ -229,3 +231,34 @@ def test_a_forked_child_does_not_keep_the_hold_of_a_dead_parent(
         assert not held(f"{tmp_path}/a")
     finally:
         os.kill(child, 9)
+
+
+async def test_a_directory_that_another_holds_cannot_be_held(storage: LocalStorage, tmp_path: Path) -> None:
+    path = str(tmp_path / "held")
+    hold = await storage.make_directory(path, mode=None, durable=False)
+    assert hold
+    with pytest.raises(BlockingIOError):
+        await storage.hold_directory(path)
+    hold.release()
+    again = await storage.hold_directory(path)
+    assert again
+    assert held(path)
+    again.release()
+    assert not held(path)
+
+
+async def test_what_was_renamed_while_it_was_being_held_is_not_held(
+    storage: LocalStorage, world: World, tmp_path: Path, no_descriptor_leaks: Callable[[], None]
+) -> None:
+    path = tmp_path / "moved"
+    path.mkdir()
+
+    def flock_late(fd: int, operation: int) -> None:
+        if path.exists():
+            path.rename(tmp_path / "elsewhere")
+        fcntl.flock(fd, operation)
+
+    world.faults[fcntl.flock] = flock_late
+    with pytest.raises(FileNotFoundError):
+        await storage.hold_directory(str(path))
+    assert not held(str(tmp_path / "elsewhere"))

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from atomicpath.errors import GuaranteeError, ValidationError
-from atomicpath_local.rename import no_replace
+from atomicpath_local.rename import exchange, no_replace
 from atomicpath_local.storage import LocalStorage
+
+from .conftest import World
 
 NFS = "1 0 0:1 / / rw - ext4 /dev/root rw\n2 1 0:2 / {} rw - nfs4 server:/export rw\n"
 FUSE = "1 0 0:1 / / rw - ext4 /dev/root rw\n2 1 0:2 / {} rw - fuse.sshfs server: rw\n"
@@ -268,3 +270,27 @@ async def test_on_nfs_a_file_put_into_the_empty_directory_wins(
         await storage.rename_directory(str(source), f"{tmp_path}/target")
     assert os.listdir(tmp_path / "target") == ["theirs"]
     assert unmoved(source)
+
+
+async def test_two_directories_swap_their_names(storage: LocalStorage, source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "old").write_bytes(b"old")
+    await storage.exchange_directories(str(source), str(target))
+    assert [path.name for path in target.iterdir()] == ["data"]
+    assert [path.name for path in source.iterdir()] == ["old"]
+
+
+async def test_an_exchange_with_nothing_changes_nothing(storage: LocalStorage, source: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        await storage.exchange_directories(str(source), str(tmp_path / "missing"))
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+async def test_where_the_file_system_cannot_exchange_the_error_names_the_guarantee(
+    storage: LocalStorage, world: World, source: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "target").mkdir()
+    world.refuse(exchange, errno.EINVAL)
+    with pytest.raises(GuaranteeError, match="RENAME_EXCHANGE"):
+        await storage.exchange_directories(str(source), str(tmp_path / "target"))

@@ -1,39 +1,18 @@
-"""The ports: what a backend provides (`Backend`, `Storage`) and what a commit strategy is (`TemporaryPath`).
-
-The docstrings here are the specification; implementations stay silent where they keep to it.
-"""
+"""The port of storage: what a backend can do at one file system or store, and what it may be asked to try."""
 
 from __future__ import annotations
 
 import abc
-import enum
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from upath import UPath
+from atomicpath.environment import Environment
+from atomicpath.errors import GuaranteeError
+from atomicpath.guarantees import NONE, Guarantee
 
-from .environment import Environment, current
-from .errors import GuaranteeError
-from .guarantees import NONE, Guarantee
-from .record import JSONValue
-
-__all__ = [
-    "AttemptOptions",
-    "Backend",
-    "Content",
-    "Declaration",
-    "Entry",
-    "Environment",
-    "FileOptions",
-    "Hold",
-    "SnapshotType",
-    "StaleVersionError",
-    "Storage",
-    "TemporaryPath",
-]
+__all__ = ["Content", "Declaration", "Entry", "Hold", "StaleVersionError", "Storage"]
 
 
 class StaleVersionError(OSError):
@@ -201,6 +180,21 @@ class Storage(abc.ABC):
         """
         raise GuaranteeError(_lacks(self, Guarantee.ATOMIC_RENAME))
 
+    async def exchange_directories(self, first: str, second: str) -> None:
+        """Have two directories swap names in one step (RENAME_EXCHANGE); there is no moment at which one has no name.
+
+        `FileNotFoundError`: one of the two is missing; nothing happened.
+        """
+        raise GuaranteeError(_lacks(self, Guarantee.RENAME_EXCHANGE))
+
+    async def hold_directory(self, path: str) -> Hold | None:
+        """Hold an existing directory as `make_directory` does; None where the storage has no such holds.
+
+        `BlockingIOError`: another holds it, who is therefore alive. Once it returns, the name is that of the
+        directory held.
+        """
+        return None
+
     async def sync_tree(self, path: str) -> None:
         """Make everything below `path`, and it, durable: files, then directories bottom-up. Any failure raises."""
         raise GuaranteeError(_lacks(self, Guarantee.SYNC))
@@ -212,158 +206,6 @@ class Storage(abc.ABC):
     async def remove_tree(self, path: str) -> None:
         """Delete a directory and everything below it; links are removed, not followed."""
         raise GuaranteeError(_lacks(self, Guarantee.DIRECTORIES))
-
-
-class Backend(abc.ABC):
-    """What an entry point of the group `atomicpath.backends` names: a class made without arguments."""
-
-    protocols: ClassVar[tuple[str, ...]]
-    """The URL schemes served, without "://"."""
-
-    def path(self, url: str) -> str:
-        """The backend's own path of a URL: no protocol, no trailing "/". Pure. ValidationError if unusable."""
-        return url.partition("://")[2].rstrip("/")
-
-    def located(self, url: str, storage_options: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
-        """The path of a URL, and the options that are left once what belongs to the place has moved into the path.
-
-        For backends whose host or user may stand in either. Pure, and idempotent on `UPath(self.url(path), **options)`.
-        """
-        return self.path(url), storage_options
-
-    def url(self, path: str) -> str:
-        """The URL of a path; `path(url(p)) == p`. Pure."""
-        return f"{self.protocols[0]}://{path}"
-
-    @abc.abstractmethod
-    def open(self, storage_options: Mapping[str, object], environment: Environment) -> Storage:
-        """Access under these options; no I/O. A missing library is `BackendError` saying what to install.
-
-        Called often and from any thread or event loop: keep what is expensive, bound to the process.
-        """
-
-    def place(self, path: str, storage_options: Mapping[str, object]) -> str:
-        """A text equal for equal places only, host or endpoint included, without credentials. Pure."""
-        return self.url(path)
-
-
-class SnapshotType(enum.Enum):
-    """How a temporary path relates to a final directory that already exists."""
-
-    IN_PLACE = "in_place"
-    EMPTY = "empty"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileOptions:
-    """`path_permission_mode`: the mode of the created directory; needs a storage that has modes."""
-
-    path_permission_mode: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptOptions:
-    """What `commit` tells a strategy beyond the paths, before `create`.
-
-    `guarantees` are those effective at the location; `direct` says that the user writes on the target
-    itself; `metadata` is his own, JSON, kept in the record.
-    """
-
-    guarantees: Guarantee | None = None
-    durable: bool = True
-    direct: bool = True
-    checksums: bool = False
-    unsafe_takeover: bool = False
-    metadata: Mapping[str, JSONValue] = field(default_factory=dict[str, JSONValue])
-
-
-class TemporaryPath(abc.ABC):
-    """One attempt to produce a final directory; a commit strategy is a subclass.
-
-    The obligation: whatever is written below `get()` becomes visible at `get_final()` whole, by one
-    storage operation inside `finalize`, or not at all; of many attempts at one final path at most one
-    `finalize` returns. `from_final` is called in every process; `create`, `finalize` and `discard` only
-    in the primary, each possibly under another event loop, never concurrently with one another.
-    """
-
-    requires: ClassVar[Guarantee] = NONE
-    """What the location must guarantee for the obligation to be kept."""
-
-    options: AttemptOptions = AttemptOptions()
-
-    @classmethod
-    @abc.abstractmethod
-    async def validate(cls, temporary_path: UPath) -> None:
-        """Check that an existing path can be this strategy's temporary path; ValidationError says what is wrong."""
-
-    @classmethod
-    @abc.abstractmethod
-    async def validate_final(cls, final_path: UPath) -> None:
-        """Check that an existing path was finished by this strategy; ValidationError says what is wrong."""
-
-    @classmethod
-    @abc.abstractmethod
-    def from_temporary(
-        cls,
-        temporary_path: UPath,
-        *,
-        file_options: FileOptions | None = None,
-        snapshot_type: SnapshotType | None = None,
-    ) -> Self:
-        """The attempt that a temporary path belongs to. No I/O."""
-
-    @classmethod
-    @abc.abstractmethod
-    def from_final(
-        cls,
-        final_path: UPath,
-        *,
-        checkpoint_metadata_store: object | None = None,
-        file_options: FileOptions | None = None,
-        snapshot_type: SnapshotType | None = None,
-    ) -> Self:
-        """A new attempt at a final path. No I/O."""
-
-    def configure(self, options: AttemptOptions) -> None:
-        """Take what `commit` was told; called once, before `create`. The default keeps it as `options`."""
-        self.options = options
-
-    @abc.abstractmethod
-    def get(self) -> UPath:
-        """Where to write: stable, and known before `create`. No I/O."""
-
-    @abc.abstractmethod
-    def get_final(self) -> UPath:
-        """Where readers will find it. No I/O."""
-
-    @abc.abstractmethod
-    async def create(self) -> UPath:
-        """Begin: afterwards `get()` can be written to, and is returned.
-
-        AlreadyCommittedError or ConflictError if the final path is taken; other errors: nothing began.
-        """
-
-    async def add(self, name: str, source: Path) -> None:
-        """Publish a local file as `name` of this attempt; between `create` and `finalize`, concurrently."""
-        target = self.get() / name
-        await current().step(_copy, source, target)
-
-    @abc.abstractmethod
-    async def finalize(self) -> None:
-        """Commit. Returns only if readers now see the whole; the errors say which of the other outcomes it is.
-
-        After any error but OutcomeUnknownError the attempt is over and has been discarded as far as possible.
-        """
-
-    @abc.abstractmethod
-    async def discard(self) -> None:
-        """Give the attempt up and delete what is provably its own. Once it is over, does nothing."""
-
-
-def _copy(source: Path, target: UPath) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with source.open("rb") as reader, target.open("xb") as writer:
-        shutil.copyfileobj(reader, writer)
 
 
 def _lacks(storage: Storage, guarantee: Guarantee) -> str:

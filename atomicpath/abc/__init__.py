@@ -1,0 +1,30 @@
+"""The ports: storage and backends, commit strategies, coordinators, metadata stores.
+
+The docstrings here are the specification; implementations stay silent where they keep to it.
+"""
+
+from atomicpath.environment import Environment
+
+from .backend import Backend
+from .coordinator import Coordinator, Watch
+from .metadata_store import MetadataStore
+from .storage import Content, Declaration, Entry, Hold, StaleVersionError, Storage
+from .temporary_path import AttemptOptions, FileOptions, SnapshotType, TemporaryPath
+
+__all__ = [
+    "AttemptOptions",
+    "Backend",
+    "Content",
+    "Coordinator",
+    "Declaration",
+    "Entry",
+    "Environment",
+    "FileOptions",
+    "Hold",
+    "MetadataStore",
+    "SnapshotType",
+    "StaleVersionError",
+    "Storage",
+    "TemporaryPath",
+    "Watch",
+]

@@ -1,0 +1,156 @@
+"""The port of commit strategies: one attempt to produce a final directory, and what it is told."""
+
+from __future__ import annotations
+
+import abc
+import enum
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Self
+
+from upath import UPath
+
+from atomicpath.environment import current
+from atomicpath.guarantees import NONE, Guarantee
+from atomicpath.record import FileEntry, JSONValue
+
+from .metadata_store import MetadataStore
+
+__all__ = ["AttemptOptions", "FileOptions", "SnapshotType", "TemporaryPath"]
+
+
+class SnapshotType(enum.Enum):
+    """How a temporary path relates to a final directory that already exists."""
+
+    IN_PLACE = "in_place"
+    EMPTY = "empty"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileOptions:
+    """`path_permission_mode`: the mode of the created directory; needs a storage that has modes."""
+
+    path_permission_mode: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptOptions:
+    """What `commit` tells a strategy beyond the paths, before `create`.
+
+    `guarantees` are those effective at the location; `direct` says that the user writes on the target
+    itself; `metadata` is his own, JSON, kept in the record.
+    """
+
+    guarantees: Guarantee | None = None
+    durable: bool = True
+    direct: bool = True
+    checksums: bool = False
+    unsafe_takeover: bool = False
+    metadata: Mapping[str, JSONValue] = field(default_factory=dict[str, JSONValue])
+
+
+class TemporaryPath(abc.ABC):
+    """One attempt to produce a final directory; a commit strategy is a subclass.
+
+    The obligation: whatever is written below `get()` becomes visible at `get_final()` whole, by one
+    storage operation inside `finalize`, or not at all; of many attempts at one final path at most one
+    `finalize` returns. `from_final` is called in every process; `create`, `finalize` and `discard` only
+    in the primary, each possibly under another event loop, never concurrently with one another.
+    """
+
+    requires: ClassVar[Guarantee] = NONE
+    """What the location must guarantee for the obligation to be kept."""
+
+    options: AttemptOptions = AttemptOptions()
+
+    @classmethod
+    @abc.abstractmethod
+    async def validate(cls, temporary_path: UPath) -> None:
+        """Check that an existing path can be this strategy's temporary path; ValidationError says what is wrong."""
+
+    @classmethod
+    @abc.abstractmethod
+    async def validate_final(cls, final_path: UPath) -> None:
+        """Check that an existing path was finished by this strategy; ValidationError says what is wrong."""
+
+    @classmethod
+    @abc.abstractmethod
+    def from_temporary(
+        cls,
+        temporary_path: UPath,
+        *,
+        file_options: FileOptions | None = None,
+        snapshot_type: SnapshotType | None = None,
+    ) -> Self:
+        """The attempt that a temporary path belongs to. No I/O."""
+
+    @classmethod
+    @abc.abstractmethod
+    def from_final(
+        cls,
+        final_path: UPath,
+        *,
+        checkpoint_metadata_store: MetadataStore | None = None,
+        file_options: FileOptions | None = None,
+        snapshot_type: SnapshotType | None = None,
+    ) -> Self:
+        """A new attempt at a final path. No I/O."""
+
+    def configure(self, options: AttemptOptions) -> None:
+        """Take what `commit` was told; called once, before `create`. The default keeps it as `options`."""
+        self.options = options
+
+    @abc.abstractmethod
+    def get(self) -> UPath:
+        """Where to write: stable, and known before `create`. No I/O."""
+
+    @abc.abstractmethod
+    def get_final(self) -> UPath:
+        """Where readers will find it. No I/O."""
+
+    @abc.abstractmethod
+    async def create(self) -> UPath:
+        """Begin: afterwards `get()` can be written to, and is returned.
+
+        AlreadyCommittedError or ConflictError if the final path is taken; other errors: nothing began.
+        """
+
+    async def add(self, name: str, source: Path) -> None:
+        """Publish a local file as `name` of this attempt; between `create` and `finalize`, concurrently."""
+        target = self.get() / name
+        await current().step(_copy, source, target)
+
+    async def join(self, rank: int) -> None:  # noqa: B027 - where the name alone tells the attempt, there is nothing to do
+        """Instead of `create`, in the other processes of a job, after it: from then on they can write and `add` too.
+
+        Called on what `from_temporary` made of the primary's `get()`.
+        """
+
+    def added(self) -> tuple[FileEntry, ...]:
+        """What `add` has published from this process, to be handed to the primary's `include`."""
+        return ()
+
+    def include(self, files: Sequence[FileEntry]) -> None:  # noqa: B027 - a listing finds them
+        """In the primary, before `finalize`: what other processes have added.
+
+        ValidationError if two of them added one name.
+        """
+
+    @abc.abstractmethod
+    async def finalize(self) -> None:
+        """Commit. Returns only if readers now see the whole; the errors say which of the other outcomes it is.
+
+        After any error but OutcomeUnknownError the attempt is over and has been discarded as far as possible.
+        """
+
+    @abc.abstractmethod
+    async def discard(self) -> None:
+        """Give the attempt up and delete what is provably its own. Once it is over, does nothing."""
+
+
+def _copy(source: Path, target: UPath) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source.open("rb") as reader, target.open("xb") as writer:
+        shutil.copyfileobj(reader, writer)
