@@ -1,0 +1,8 @@
+"""Coordinators: how the processes of one job pass messages, over the engine that already connects them."""
+
+from __future__ import annotations
+
+from .keyvalue import KeyValueCoordinator, KeyValues
+from .single import SingleProcess
+
+__all__ = ["KeyValueCoordinator", "KeyValues", "SingleProcess"]
