@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from . import aio
 from .abc import Backend, Coordinator, FileOptions, MetadataStore, SnapshotType, Storage, TemporaryPath
+from .coordinators import SingleProcess
 from .errors import (
     AbandonedError,
     AccessError,
@@ -73,6 +74,7 @@ __all__ = [
     "OutcomeUnknownError",
     "Profile",
     "RankFailedError",
+    "SingleProcess",
     "SnapshotType",
     "Storage",
     "TemporaryPath",

@@ -10,7 +10,7 @@ from types import TracebackType
 from upath import UPath
 
 from . import fetch, inspect
-from .abc import FileOptions, TemporaryPath
+from .abc import Coordinator, FileOptions, TemporaryPath
 from .commit import CommitOptions, Writing
 from .commit import put as put_directory
 from .errors import IntegrityError
@@ -62,7 +62,7 @@ class Committing:
         if error is None:
             await self._writing.finish()
         else:
-            await self._writing.abandon()
+            await self._writing.abandon(error)
 
 
 def commit(
@@ -73,7 +73,7 @@ def commit(
     direct: bool = False,
     replace: bool = False,
     durable: bool = True,
-    coordinator: object | None = None,
+    coordinator: Coordinator | None = None,
     file_options: FileOptions | None = None,
     metadata: Mapping[str, JSONValue] | None = None,
     checksums: bool = False,
@@ -113,7 +113,7 @@ async def put(
     direct: bool = False,
     replace: bool = False,
     durable: bool = True,
-    coordinator: object | None = None,
+    coordinator: Coordinator | None = None,
     file_options: FileOptions | None = None,
     metadata: Mapping[str, JSONValue] | None = None,
     checksums: bool = False,

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial, reduce
+from operator import or_
 from pathlib import Path
 from typing import cast
 
 from upath import UPath
 
-from .abc import AttemptOptions, FileOptions, TemporaryPath
-from .environment import need_event_loop, shielded
+from .abc import AttemptOptions, Coordinator, FileOptions, TemporaryPath
+from .coordinators import initialised
+from .environment import EventLoopNeeded, need_event_loop, shielded
 from .errors import AtomicPathError, CommitError, GuaranteeError, OutcomeUnknownError, ValidationError
 from .guarantees import NONE, Guarantee, Profile, check
 from .layout import is_temporary
 from .location import Location, PathLike, locate
+from .multiprocess import Document, Team
 from .probing import profile_of
 from .progress import progress_bar
-from .record import JSONValue, check_metadata
-from .selection import select
+from .record import JSONValue, check_metadata, file_document, file_entry
+from .selection import STRATEGIES, select
 from .staging import Progress, Staging, files_of, upload
 from .strategies.atomic_rename import AtomicRenameTemporaryPath
 
@@ -38,7 +42,7 @@ class CommitOptions:
     direct: bool = False
     replace: bool = False
     durable: bool = True
-    coordinator: object | None = None
+    coordinator: Coordinator | None = None
     file_options: FileOptions | None = None
     metadata: Mapping[str, JSONValue] | None = None
     checksums: bool = False
@@ -49,57 +53,51 @@ class CommitOptions:
 
 
 class Writing:
-    """One commit under way. `begin`, then the user's block, then exactly one of `finish` and `abandon`."""
+    """One commit under way. `begin`, then the user's block, then exactly one of `finish` and `abandon`.
+
+    In a job of several processes each has one, for one attempt, which the primary creates and finalizes.
+    """
 
     def __init__(self, url: PathLike, options: CommitOptions) -> None:
         self.location = _final(url, options)
         self._options = options
         self._metadata = check_metadata(options.metadata)
         self._storage = self.location.open()
+        self._team = Team(options.coordinator or initialised(), self._storage.environment, "commit")
         self._temporary: TemporaryPath | None = None
         self._staging: Staging | None = None
         self._staged: Path | None = None
         self._progress = _progress(options.progress)
         self._begun = False
+        self._entered = False  # whether the other processes count on this one for the end
         self._pid = os.getpid()
 
     @property
     def is_local(self) -> bool:
-        """Whether no step of this commit waits for a network."""
-        return self._storage.is_local
+        """Whether no step of this commit waits for a network or for another process."""
+        return self._storage.is_local and self._team.is_alone
 
     async def begin(self, *, source: bool = False) -> Path | UPath:
-        """Create the attempt; where to write. `source`: the files are already somewhere on this host."""
+        """Create or join the attempt; where to write. `source`: the files are already somewhere on this host."""
         if self._begun:
             raise CommitError(f"this commit of {self.location} was entered before: call commit() again for another")
-        options = self._options
-        direct = self._storage.is_local or (options.direct and not source)
-        strategy, profile = await self._strategy()
-        if strategy is not AtomicRenameTemporaryPath or not self._storage.is_local:
-            need_event_loop()  # any other may wait for what it likes
-        self._begun = True
-        temporary = strategy.from_final(self.location.upath, file_options=options.file_options)
-        temporary.configure(
-            AttemptOptions(
-                guarantees=profile.effective,
-                durable=options.durable,
-                direct=direct,
-                checksums=options.checksums,
-                unsafe_takeover=options.unsafe_takeover,
-                metadata=self._metadata,
-            )
-        )
-        if not (direct or source):
-            self._staging = Staging(self._storage.environment, options.staging_dir)
-            self._staged = await self._staging.create()
+        direct = self._storage.is_local or (self._options.direct and not source)
         try:
-            path = await temporary.create()
-        except BaseException:
-            await self._unstage()
+            if not (direct or source):
+                self._staging = Staging(self._storage.environment, self._options.staging_dir)
+                self._staged = await self._staging.create()
+            begun = await self._team.decide("begin", self._view(direct), partial(self._create, direct))
+            self._begun = self._entered = True
+            if self._temporary is None:
+                await self._join(begun, direct)
+        except EventLoopNeeded:
             raise
-        self._temporary = temporary
+        except BaseException as error:
+            await self.abandon(error)
+            raise
         if self._staged is not None:
             return self._staged
+        path = self._own().get()
         return Path(cast("os.PathLike[str]", path)) if self._storage.is_local else path
 
     async def finish(self, source: Path | None = None) -> None:
@@ -111,35 +109,90 @@ class Writing:
                 environment = self._storage.environment
                 files = await files_of(environment, files_from, source=source is not None)
                 await upload(temporary, files, self._progress)
+            offer: Document = {"files": [file_document(file) for file in temporary.added()]}
         except BaseException as error:
-            await self.abandon()
+            await self.abandon(error)
             if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
                 raise CommitError(f"{self.location} was not committed: {error}; the attempt was discarded") from error
             raise
         try:
-            await temporary.finalize()
+            await self._team.decide("finish", offer, self._finalize, happened=temporary.is_published)
         except OutcomeUnknownError:
             self._temporary = None  # nothing may be cleaned up
             raise
-        except BaseException:
-            await self.abandon()  # a user's strategy may fail, or be cancelled, before it has discarded anything
+        except BaseException as error:
+            await self._discard()  # a user's strategy may fail, or be cancelled, before it has discarded anything
+            if isinstance(error, Exception):
+                await self._team.part("finish")
             raise
         finally:
             self._temporary = None
             await self._unstage()
+        await self._team.part("finish")
 
-    async def abandon(self) -> None:
-        """Give up after the block failed: never raises, so that the block's own error is what is seen."""
+    async def abandon(self, error: BaseException) -> None:
+        """Give up after `error`, which is the caller's to raise again.
+
+        In a job of several processes the others are told, and RankFailedError is raised from it, here as there.
+        """
         if os.getpid() != self._pid:
             return  # a forked child leaves the block: the attempt is its parent's
         with shielded():
-            temporary, self._temporary = self._temporary, None
-            if temporary is not None:
-                try:
-                    await temporary.discard()
-                except Exception as error:  # noqa: BLE001 - a user's strategy may raise anything; the block's error counts
-                    _LOG.warning("%s was given up but could not be discarded: %s", self.location, error)
-            await self._unstage()
+            try:
+                # one that leaves while the others begin will be missed by them at the end
+                begin = not (self._entered or (self._team.has_said("begin") and not isinstance(error, Exception)))
+                failure = await self._team.fail("begin" if begin else "finish", error)
+            finally:
+                await self._discard()
+        if failure is not None and isinstance(error, Exception):
+            raise failure from error
+
+    async def _create(self, direct: bool, views: Sequence[Document]) -> Document:
+        """In the primary: begin the attempt, and say what the others need to join it."""
+        _check_agreement(views)
+        strategy, profile = await self._strategy()
+        if strategy is not AtomicRenameTemporaryPath or not self._storage.is_local:
+            need_event_loop()  # any other may wait for what it likes
+        self._begun = True
+        temporary = strategy.from_final(self.location.upath, file_options=self._options.file_options)
+        temporary.configure(self._attempt(profile.effective, direct))
+        await temporary.create()
+        self._temporary = temporary
+        if self._team.is_alone:
+            return {}
+        names: list[JSONValue] = [*profile.effective.names()]
+        return {"strategy": strategy.__name__, "path": locate(temporary.get()).path, "guarantees": names}
+
+    async def _join(self, begun: Document, direct: bool) -> None:
+        """In the others: take part in the attempt that the primary has begun."""
+        named = (strategy for strategy in STRATEGIES if strategy.__name__ == begun["strategy"])
+        strategy = self._options.temporary_path_class or next(named)
+        guarantees = reduce(or_, (Guarantee[str(name)] for name in cast("list[str]", begun["guarantees"])), NONE)
+        temporary = strategy.from_temporary(
+            self.location.at(str(begun["path"])).upath, file_options=self._options.file_options
+        )
+        temporary.configure(self._attempt(guarantees, direct))
+        await temporary.join(self._team.rank)
+        self._temporary = temporary
+
+    def _attempt(self, guarantees: Guarantee, direct: bool) -> AttemptOptions:
+        options = self._options
+        return AttemptOptions(
+            guarantees=guarantees,
+            durable=options.durable,
+            direct=direct,
+            checksums=options.checksums,
+            unsafe_takeover=options.unsafe_takeover,
+            metadata=self._metadata,
+        )
+
+    async def _finalize(self, offers: Sequence[Document]) -> Document:
+        """In the primary: commit what all have added."""
+        temporary = self._own()
+        for offer in offers[1:]:
+            temporary.include([file_entry(file) for file in cast("list[Document]", offer["files"])])
+        await temporary.finalize()
+        return {}
 
     def _own(self) -> TemporaryPath:
         if os.getpid() != self._pid:
@@ -147,6 +200,29 @@ class Writing:
         if self._temporary is None:
             raise CommitError(f"the commit of {self.location} is over, or was never begun")
         return self._temporary
+
+    def _view(self, direct: bool) -> Document:
+        """What every process of a job must see alike."""
+        options = self._options
+        return {
+            "place": self.location.place,
+            "url": str(self.location),
+            "direct": direct,
+            "replace": options.replace,
+            "checksums": options.checksums,
+            "temporary_path_class": options.temporary_path_class.__name__ if options.temporary_path_class else None,
+        }
+
+    async def _discard(self) -> None:
+        """Give up what is this process's own; never raises, so that the error that led here is what is seen."""
+        with shielded():
+            temporary, self._temporary = self._temporary, None
+            if temporary is not None and self._team.is_primary:
+                try:
+                    await temporary.discard()
+                except Exception as error:  # noqa: BLE001 - a user's strategy may raise anything; the block's error counts
+                    _LOG.warning("%s was given up but could not be discarded: %s", self.location, error)
+            await self._unstage()
 
     async def _strategy(self) -> tuple[type[TemporaryPath], Profile]:
         options = self._options
@@ -183,15 +259,38 @@ async def put(local_dir: str | os.PathLike[str], url: PathLike, options: CommitO
     """Commit an existing local directory, which is left as it is."""
     source = Path(os.path.abspath(os.fspath(local_dir)))
     writing = Writing(url, options)
+    try:
+        await _check_source(source, writing.location)
+    except BaseException as error:
+        await writing.abandon(error)
+        raise
+    await writing.begin(source=True)
+    await writing.finish(source)
+
+
+async def _check_source(source: Path, target: Location) -> None:
+    """Refuse before anything is begun."""
     if not os.path.isdir(source):
         raise ValidationError(
             f"{source} is not a directory, or not to be seen: put() commits an existing local directory"
         )
-    if writing.is_local and Path(writing.location.path).is_relative_to(source):
-        raise ValidationError(f"{writing.location} is inside {source}, the directory to commit: use another place")
-    await files_of(writing.location.open().environment, source, source=True)  # refuse before anything is begun
-    await writing.begin(source=True)
-    await writing.finish(source)
+    storage = target.open()
+    if storage.is_local and Path(target.path).is_relative_to(source):
+        raise ValidationError(f"{target} is inside {source}, the directory to commit: use another place")
+    await files_of(storage.environment, source, source=True)
+
+
+def _check_agreement(views: Sequence[Document]) -> None:
+    """ValidationError unless the processes of the job mean the same commit."""
+    for name in views[0]:
+        said = {str(view.get(name)) for view in views}
+        if len(said) > 1:
+            shown = "url" if name == "place" else name
+            told = "; ".join(f"rank {rank}: {view.get(shown)}" for rank, view in enumerate(views))
+            raise ValidationError(
+                f"the ranks of this job do not pass the same {shown}: {told}. Nothing was begun. Every rank calls"
+                " commit with the same arguments; one that commits alone passes coordinator=atomicpath.SingleProcess()"
+            )
 
 
 def _final(url: PathLike, options: CommitOptions) -> Location:
@@ -206,8 +305,8 @@ def _final(url: PathLike, options: CommitOptions) -> Location:
         raise GuaranteeError(
             "replace=True needs RENAME_EXCHANGE, which this version does not use yet: commit another name"
         )
-    if options.coordinator is not None:
-        raise ValidationError("coordinator= is not supported by this version of atomicpath: leave it out")
+    if options.coordinator is not None and not isinstance(options.coordinator, Coordinator):
+        raise ValidationError("coordinator= takes an atomicpath.Coordinator, such as TorchStoreCoordinator()")
     return location
 
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from .commit import CommitOptions, Writing
+from .coordinators import SingleProcess
 from .environment import current
 from .errors import AtomicPathError, IntegrityError, NotCommittedError, ValidationError
 from .inspect import is_rewritten, load
@@ -36,6 +37,7 @@ async def get(location: Location, local_dir: str | os.PathLike[str], *, verify: 
         CommitOptions(
             metadata=record.metadata if record else None,
             checksums=any(entry.sha256 for entry in entries),
+            coordinator=SingleProcess(),  # every process of a job may fetch for itself
         ),
     )
     target = Path(str(await writing.begin()))
@@ -59,7 +61,7 @@ async def get(location: Location, local_dir: str | os.PathLike[str], *, verify: 
         if (after and after.token) != (record and record.token):
             raise NotCommittedError(f"{location} was replaced while it was read: get it again")
     except BaseException as error:
-        await writing.abandon()
+        await writing.abandon(error)
         if isinstance(error, FileNotFoundError) and not isinstance(error, AtomicPathError):
             raise IntegrityError(f"{location} lacks a file of its manifest: {error}") from error
         raise

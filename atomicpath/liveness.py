@@ -9,7 +9,7 @@ import threading
 from .environment import Environment
 from .record import CommitRecord, Writer
 
-__all__ = ["hold", "is_held_here", "proof_of_life", "release", "this_process"]
+__all__ = ["hold", "is_held_here", "lives", "proof_of_life", "release", "this_process"]
 
 # The attempts that this very process has under way: a record of ours that is not among them was left behind.
 _held: set[str] = set()
@@ -38,20 +38,32 @@ def _look_at_ourselves(environment: Environment, pid: int) -> Writer:
 
 
 def proof_of_life(environment: Environment, record: CommitRecord) -> bool | None:
-    """True: the holder's process runs on this host. False: it is provably gone. None: no way to tell from here.
+    """Whether the holder of an attempt is at work on it: as `lives` of its process, and this one knows its own."""
+    writer, here = record.writer, this_process(environment)
+    if writer.boot and writer.start is not None and _same_process(writer, here):
+        return is_held_here(record.token)
+    return lives(environment, writer)
+
+
+def lives(environment: Environment, writer: Writer) -> bool | None:
+    """True: the process runs on this host. False: it is provably gone. None: no way to tell from here.
 
     The same boot and the same pid namespace make pids comparable; the start time tells a reused pid. A
     process that was killed and not yet reaped is gone: it will never run again.
     """
-    writer, here = record.writer, this_process(environment)
+    here = this_process(environment)
     if not writer.boot or not writer.namespace or writer.start is None:
         return None
     if (writer.boot, writer.namespace) != (here.boot, here.namespace):
         return None
-    if (writer.pid, writer.start) == (here.pid, here.start):
-        return is_held_here(record.token)
+    if _same_process(writer, here):
+        return True
     started = _started(environment, writer.pid)
     return started == writer.start if started is not None else _alive_unseen(environment, writer.pid)
+
+
+def _same_process(one: Writer, other: Writer) -> bool:
+    return (one.boot, one.namespace, one.pid, one.start) == (other.boot, other.namespace, other.pid, other.start)
 
 
 def hold(token: str) -> None:

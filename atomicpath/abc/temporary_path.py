@@ -145,6 +145,10 @@ class TemporaryPath(abc.ABC):
         After any error but OutcomeUnknownError the attempt is over and has been discarded as far as possible.
         """
 
+    async def is_published(self) -> bool | None:
+        """Whether this very attempt is what readers see at `get_final()`; None if that cannot be told."""
+        return None
+
     @abc.abstractmethod
     async def discard(self) -> None:
         """Give the attempt up and delete what is provably its own. Once it is over, does nothing."""

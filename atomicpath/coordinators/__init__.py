@@ -5,4 +5,11 @@ from __future__ import annotations
 from .keyvalue import KeyValueCoordinator, KeyValues
 from .single import SingleProcess
 
-__all__ = ["KeyValueCoordinator", "KeyValues", "SingleProcess"]
+__all__ = ["KeyValueCoordinator", "KeyValues", "SingleProcess", "initialised"]
+
+_ALONE = SingleProcess()
+
+
+def initialised() -> SingleProcess:
+    """Until engines are found."""
+    return _ALONE

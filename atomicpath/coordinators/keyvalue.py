@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from ..abc import Watch
 from ..errors import CoordinationError, ValidationError
-from .member import JobMember, Waiting, too_late
 from .meeting import Meeting
+from .member import JobMember, Waiting, too_late
 from .values import KeyValues
 
 __all__ = ["KeyValueCoordinator", "KeyValues"]

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -50,6 +51,7 @@ from atomicpath.record import CommitRecord, FileEntry, State, marker_of
 
 from .begin import expect_directory, ready, refuse
 from .held import read_record, taken
+from .joining import include, is_of, owner_of, twice
 
 __all__ = ["AtomicRenameTemporaryPath"]
 
@@ -75,6 +77,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._added: dict[str, FileEntry] = {}
         self._hold: Hold | None = None
         self._over = False
+        self._owner = self._token
         self._doomed = temporary.path + DISCARDED_SUFFIX
 
     @classmethod
@@ -160,15 +163,27 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             return
         path = self._temporary.child(check_file_name(name)).path
         try:  # in parts without a guarantee that one completion wins: nobody else knows the temporary name
-            entry = await self._storage.upload(source, path, owner=self._token, multipart=True)
+            entry = await self._storage.upload(source, path, owner=self._owner, multipart=True)
         except FileExistsError:
             there = await self._storage.stat(path)
-            if there is None or there.owner != self._token:
+            if there is None or not is_of(self._token, there.owner):
                 raise
+            if there.owner != self._owner:
+                raise twice(name) from None
             entry = there  # the answer to our own retry
         environment = self._storage.environment
         sha256 = await environment.step(digest, environment, source) if self.options.checksums else None
         self._added[name] = FileEntry(name=name, size=entry.size, sha256=sha256)  # a rename may change the version
+
+    async def join(self, rank: int) -> None:
+        self._record = await self._adopt()
+        self._owner = owner_of(self._token, rank)
+
+    def added(self) -> tuple[FileEntry, ...]:
+        return tuple(self._added.values())
+
+    def include(self, files: Sequence[FileEntry]) -> None:
+        include(self._added, files)
 
     async def finalize(self) -> None:
         record = self._record or await self._adopt()
@@ -185,6 +200,9 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             raise
         with shielded():
             await self._publish()
+
+    async def is_published(self) -> bool:
+        return await self._arrived()
 
     async def discard(self) -> None:
         if self._over:
@@ -208,7 +226,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             content = await self._storage.read(self._temporary.child(RECORD_FILE).path)
         except FileNotFoundError as error:
             raise CommitError(
-                f"{self._temporary} was not created by atomicpath, or is gone: call create first"
+                f"{self._temporary} was not created by atomicpath, is gone, or is not to be seen from this host, whose"
+                " directory of that name is then not the one shared with it: call create first, on a shared file system"
             ) from error
         self._version = content.version
         return CommitRecord.decode(content.data, where=str(self._temporary))

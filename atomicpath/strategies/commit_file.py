@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -49,7 +50,8 @@ from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, 
 from .begin import expect_directory, ready, refuse
 from .claiming import claim
 from .clearing import clear, is_an_attempts
-from .held import foreign, read_marker, taken
+from .held import foreign, is_committed, read_marker, read_record, taken
+from .joining import include, is_of, owner_of, twice
 from .register import MarkerRegister, RecordRegister, Register
 
 __all__ = ["CommitFileTemporaryPath"]
@@ -69,7 +71,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         self._final = final
         self._mode = file_options.path_permission_mode if file_options else None
         self._storage = final.open()
-        self._token = self._storage.environment.token()
+        self._token = self._owner = self._storage.environment.token()
         self._register: Register | None = None
         self._added: dict[str, FileEntry | None] = {}
         self._hold: Hold | None = None
@@ -147,12 +149,14 @@ class CommitFileTemporaryPath(TemporaryPath):
         for _ in range(_TRIES):
             try:
                 # rule *exclusive*: data is created, never overwritten
-                entry = await self._storage.upload(source, target.path, owner=self._token, multipart=multipart)
+                entry = await self._storage.upload(source, target.path, owner=self._owner, multipart=multipart)
             except FileExistsError:
                 there = await self._storage.stat(target.path)
                 if there is None:
                     continue
-                if there.owner != self._token:
+                if there.owner != self._owner:
+                    if is_of(self._token, there.owner):
+                        raise twice(name) from None
                     # a late writer's object in our place: deleted, as the very version seen
                     await register.confirm()  # rule *confirm*: after the look, before acting on it
                     await self._remove_late(target, there)
@@ -163,6 +167,24 @@ class CommitFileTemporaryPath(TemporaryPath):
             self._added[name] = FileEntry(name=name, size=entry.size, etag=entry.version, sha256=sha256)
             return
         raise ConflictError(f"{target} cannot be written: somebody else keeps writing it. Stop it, or use another name")
+
+    async def join(self, rank: int) -> None:
+        await self._adopt()
+        self._owner = owner_of(self._token, rank)
+
+    def added(self) -> tuple[FileEntry, ...]:
+        return tuple(entry for entry in self._added.values() if entry is not None)
+
+    def include(self, files: Sequence[FileEntry]) -> None:
+        include(self._added, files)
+
+    async def is_published(self) -> bool:
+        record = await read_record(self._storage, self._final)
+        return (
+            record is not None
+            and record.token == self._token
+            and await is_committed(self._storage, self._final, record)
+        )
 
     async def finalize(self) -> None:
         register = self._register or await self._adopt()
@@ -312,7 +334,8 @@ class CommitFileTemporaryPath(TemporaryPath):
         record = CommitRecord.decode(seen.data, where=str(self._final))
         if record.state is not State.WRITING:
             raise await taken(self._storage, self._final)
-        register.record, register.version, register.held, self._token = record, seen.version, True, record.token
+        register.record, register.version, register.held = record, seen.version, True
+        self._token = self._owner = record.token
         self._register, self._alone = register, True
         return register
 

@@ -1,0 +1,273 @@
+"""One operation of all the processes of a job: each offers something, the primary decides, all learn the verdict.
+
+A round is a `gather` and a `broadcast`. One failed process, or a silent one, makes the verdict a failure,
+the same in all of them. Beside the engine's own means a process watches the others: one that has died on
+this host is not waited for.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import weakref
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias, cast
+
+from . import errors
+from .abc import Coordinator, Environment
+from .environment import need_event_loop, shielded
+from .errors import (
+    AlreadyCommittedError,
+    AtomicPathError,
+    ConflictError,
+    CoordinationError,
+    CoordinationTimeoutError,
+    RankFailedError,
+)
+from .liveness import lives, this_process
+from .record import CommitRecord, JSONValue, Writer
+
+__all__ = ["Document", "Team"]
+
+Document: TypeAlias = "dict[str, JSONValue]"
+
+_LOG = logging.getLogger("atomicpath")
+_FAREWELL = 30.0  # seconds the primary stays for the others to hear a verdict, since it may be the engine's server
+_PATIENCE = 30.0  # seconds after which it is said who is waited for
+_PRIMARY = 0
+_counts: weakref.WeakKeyDictionary[Coordinator, itertools.count[int]] = weakref.WeakKeyDictionary()
+
+
+class Team:
+    """The processes of a job for one operation, begun in all of them in the same order, as any collective is."""
+
+    def __init__(self, coordinator: Coordinator, environment: Environment, what: str) -> None:
+        self._coordinator = coordinator
+        self._environment = environment
+        self._key = f"{what}/{next(_counts.setdefault(coordinator, itertools.count()))}"
+        self._what = what
+        self._writers: dict[int, Writer] = {}
+        self._said: set[str] = set()  # the rounds in which the others have this process's word
+
+    @property
+    def rank(self) -> int:
+        """This process's number."""
+        return self._coordinator.rank
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether this is the process that creates and finalizes."""
+        return self.rank == _PRIMARY
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there are no others."""
+        return self._coordinator.world_size == 1
+
+    async def decide(
+        self,
+        phase: str,
+        offer: Document,
+        decision: Callable[[Sequence[Document]], Awaitable[Document]],
+        *,
+        happened: Callable[[], Awaitable[bool | None]] | None = None,
+    ) -> Document:
+        """What the primary decides on the offers of all, by rank; `decision` runs there alone.
+
+        What it raises is raised in every process: an error of ours as it is, any other as RankFailedError.
+        RankFailedError if a process has called `fail`, CoordinationTimeoutError if one was not heard of in
+        time. A process that hears of no verdict asks `happened` whether the decision was carried out.
+        """
+        if self.is_alone:
+            return await decision([offer])
+        need_event_loop()
+        self._said.add(phase)
+        if self.is_primary:
+            return await self._lead(phase, offer, decision)
+        try:
+            await self._offer(phase, {"offer": offer})
+            verdict = await self._verdict(phase)
+        except CoordinationError as error:
+            return await self._without_verdict(error, happened)
+        if "error" in verdict:
+            raise _decoded(cast("Document", verdict["error"]))
+        return cast("Document", verdict["result"])
+
+    async def fail(self, phase: str, error: BaseException) -> RankFailedError | None:
+        """Tell the others that this process has failed, so that the round can only fail; None if it has taken part."""
+        if self.is_alone or phase in self._said:
+            return None
+        self._said.add(phase)
+        failure = _failure({self.rank: _described(error)})
+        with shielded():
+            try:
+                if self.is_primary:
+                    await self._publish(phase, {"error": _encoded(failure)})
+                else:
+                    await self._offer(phase, {"failure": _described(error)})
+            except CoordinationError as lost:
+                _LOG.warning("cannot tell the other ranks that rank %d has failed: %s", self.rank, lost)
+        return failure
+
+    def has_said(self, phase: str) -> bool:
+        """Whether this process has taken part in the round, or failed in it."""
+        return phase in self._said
+
+    async def part(self, phase: str) -> None:
+        """After a round: let the primary, which may be the engine's server, end only when the others know its verdict."""
+        if self.is_alone:
+            return
+        seconds = min(_FAREWELL, self._coordinator.timeout)
+        try:
+            await self._coordinator.gather(self._at(phase, "heard"), b"", timeout=seconds, watch=self._gone)
+        except CoordinationError as error:
+            _LOG.info("not every rank has heard of the end of %s: %s", self._what, error)
+
+    async def _lead(
+        self, phase: str, offer: Document, decision: Callable[[Sequence[Document]], Awaitable[Document]]
+    ) -> Document:
+        try:
+            result = await decision(await self._collect(phase, {"offer": offer}))
+        except BaseException as error:
+            with shielded():
+                try:
+                    await self._publish(phase, {"error": _encoded(error)})
+                except CoordinationError as lost:
+                    _LOG.warning("cannot tell the other ranks why %s failed: %s", self._what, lost)
+            raise
+        with shielded():  # it has happened: whoever can hear of it must
+            await self._publish(phase, {"result": result})
+        return result
+
+    async def _collect(self, phase: str, mine: Document) -> list[Document]:
+        seconds = self._coordinator.timeout
+        try:
+            values = await self._coordinator.gather(
+                self._at(phase, "offer"), self._signed(mine), timeout=seconds, watch=self._watch()
+            )
+        except CoordinationTimeoutError as error:
+            silent = dict.fromkeys(error.missing, f"not heard of in time: {error}")
+            failures = self._failures(error.received)
+            if failures:
+                raise _failure(failures | silent) from error
+            raise
+        offers = [self._read(rank, value) for rank, value in enumerate(values or ())]
+        failures = self._failures(dict(enumerate(values or ())))
+        if failures:
+            raise _failure(failures)
+        return [cast("Document", offer["offer"]) for offer in offers]
+
+    async def _offer(self, phase: str, mine: Document) -> None:
+        await self._coordinator.gather(
+            self._at(phase, "offer"), self._signed(mine), timeout=self._coordinator.timeout, watch=self._gone
+        )
+
+    async def _verdict(self, phase: str) -> Document:
+        # the primary itself may come late by one time-out, and then waits one for the slowest
+        seconds = 2 * self._coordinator.timeout + 1
+        verdict = await self._coordinator.broadcast(
+            self._at(phase, "verdict"), None, timeout=seconds, watch=self._watch()
+        )
+        return self._read(_PRIMARY, verdict)
+
+    async def _without_verdict(
+        self, error: CoordinationError, happened: Callable[[], Awaitable[bool | None]] | None
+    ) -> Document:
+        if happened is None:
+            raise error
+        try:
+            answer = await happened()
+        except (OSError, AtomicPathError) as second:
+            error.add_note(f"and looking at the storage failed: {second}")
+            answer = None
+        if answer:
+            _LOG.warning(
+                "rank %d has no word from the primary (%s), but the storage shows the commit", self.rank, error
+            )
+            return {}
+        raise CoordinationTimeoutError(
+            f"rank {self.rank} has no word from rank {_PRIMARY} on what became of {self._what}: {error}. The storage"
+            " shows no commit; unless that process has died it may still come: look with is_committed(...)",
+            (_PRIMARY,),
+        ) from error
+
+    async def _publish(self, phase: str, verdict: Document) -> None:
+        await self._coordinator.broadcast(
+            self._at(phase, "verdict"), self._signed(verdict), timeout=self._coordinator.timeout
+        )
+
+    def _at(self, phase: str, part: str) -> str:
+        return f"{self._key}/{phase}/{part}"
+
+    def _signed(self, document: Document) -> bytes:
+        return json.dumps(document | {"writer": this_process(self._environment).document()}).encode("ascii")
+
+    def _read(self, rank: int, value: bytes) -> Document:
+        document: Document = json.loads(value)
+        self._writers[rank] = Writer.of(cast("Document", document["writer"]))
+        return document
+
+    def _failures(self, values: Mapping[int, bytes]) -> dict[int, str]:
+        read = {rank: self._read(rank, value) for rank, value in values.items()}
+        return {rank: str(document["failure"]) for rank, document in read.items() if "failure" in document}
+
+    def _watch(self) -> Callable[[Iterable[int]], Mapping[int, str]]:
+        environment, said = self._environment, False
+        begun = environment.monotonic()
+
+        def watch(ranks: Iterable[int]) -> Mapping[int, str]:
+            nonlocal said
+            missing = list(ranks)
+            if not said and environment.monotonic() > begun + _PATIENCE:
+                said = True
+                _LOG.warning(
+                    "rank %d has waited %.0f s for rank %s in %s, which every rank of a job calls; if this one alone"
+                    " is meant to, pass coordinator=atomicpath.SingleProcess()",
+                    self.rank,
+                    _PATIENCE,
+                    ", ".join(map(str, missing)),
+                    self._what,
+                )
+            return self._gone(missing)
+
+        return watch
+
+    def _gone(self, ranks: Iterable[int]) -> Mapping[int, str]:
+        known = {rank: self._writers[rank] for rank in ranks if rank in self._writers}
+        return {rank: f"{who} has died" for rank, who in known.items() if lives(self._environment, who) is False}
+
+
+def _failure(failures: Mapping[int, str]) -> RankFailedError:
+    told = "; ".join(f"rank {rank}: {message}" for rank, message in sorted(failures.items()))
+    return RankFailedError(f"nothing was committed, because not every rank of the job succeeded: {told}", failures)
+
+
+def _described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _encoded(error: BaseException) -> Document:
+    if not isinstance(error, AtomicPathError) or type(error).__name__ not in errors.__all__:
+        error = _failure({_PRIMARY: _described(error)})
+    record = getattr(error, "record", None)
+    return {
+        "kind": type(error).__name__,
+        "message": str(error),
+        "record": record.encode().decode("ascii") if isinstance(record, CommitRecord) else None,
+        "failures": {str(rank): text for rank, text in getattr(error, "failures", {}).items()},
+        "missing": list(getattr(error, "missing", ())),
+    }
+
+
+def _decoded(document: Document) -> AtomicPathError:
+    kind: type[AtomicPathError] = getattr(errors, str(document["kind"]))
+    message = str(document["message"])
+    if issubclass(kind, RankFailedError):
+        failures = cast("dict[str, str]", document["failures"])
+        return kind(message, {int(rank): text for rank, text in failures.items()})
+    if issubclass(kind, CoordinationTimeoutError):
+        return kind(message, tuple(cast("list[int]", document["missing"])))
+    if issubclass(kind, AlreadyCommittedError | ConflictError) and document["record"] is not None:
+        return kind(message, CommitRecord.decode(str(document["record"]).encode(), where="what another rank met"))
+    return kind(message)
