@@ -137,13 +137,16 @@ class Writing:
         """
         if os.getpid() != self._pid:
             return  # a forked child leaves the block: the attempt is its parent's
+        # one that leaves while the others begin is missed by them at the end
+        begins = not (self._entered or (self._team.has_said("begin") and not isinstance(error, Exception)))
+        phase = "begin" if begins else "finish"
         with shielded():
             try:
-                # one that leaves while the others begin will be missed by them at the end
-                begin = not (self._entered or (self._team.has_said("begin") and not isinstance(error, Exception)))
-                failure = await self._team.fail("begin" if begin else "finish", error)
+                failure = await self._team.fail(phase, error)
             finally:
                 await self._discard()
+            if isinstance(error, Exception):
+                await self._team.part(phase)
         if failure is not None and isinstance(error, Exception):
             raise failure from error
 

@@ -35,6 +35,7 @@ Document: TypeAlias = "dict[str, JSONValue]"
 _LOG = logging.getLogger("atomicpath")
 _FAREWELL = 30.0  # seconds the primary stays for the others to hear a verdict, since it may be the engine's server
 _PATIENCE = 30.0  # seconds after which it is said who is waited for
+_LOOKS = 5.0  # seconds between looks at the storage
 _PRIMARY = 0
 _counts: weakref.WeakKeyDictionary[Coordinator, itertools.count[int]] = weakref.WeakKeyDictionary()
 
@@ -85,11 +86,13 @@ class Team:
         self._said.add(phase)
         if self.is_primary:
             return await self._lead(phase, offer, decision)
+        # the primary itself may come late by one time-out, and then waits one for the slowest
+        ends = self._environment.monotonic() + 2 * self._coordinator.timeout + 1
         try:
             await self._offer(phase, {"offer": offer})
             verdict = await self._verdict(phase)
         except CoordinationError as error:
-            return await self._without_verdict(error, happened)
+            return await self._without_verdict(error, happened, ends)
         if "error" in verdict:
             raise _decoded(cast("Document", verdict["error"]))
         return cast("Document", verdict["result"])
@@ -115,7 +118,7 @@ class Team:
         return phase in self._said
 
     async def part(self, phase: str) -> None:
-        """After a round: let the primary, which may be the engine's server, end only when the others know its verdict."""
+        """After a round: let the primary, which may be the engine's server, end after the others have its verdict."""
         if self.is_alone:
             return
         seconds = min(_FAREWELL, self._coordinator.timeout)
@@ -164,7 +167,6 @@ class Team:
         )
 
     async def _verdict(self, phase: str) -> Document:
-        # the primary itself may come late by one time-out, and then waits one for the slowest
         seconds = 2 * self._coordinator.timeout + 1
         verdict = await self._coordinator.broadcast(
             self._at(phase, "verdict"), None, timeout=seconds, watch=self._watch()
@@ -172,23 +174,30 @@ class Team:
         return self._read(_PRIMARY, verdict)
 
     async def _without_verdict(
-        self, error: CoordinationError, happened: Callable[[], Awaitable[bool | None]] | None
+        self, error: CoordinationError, happened: Callable[[], Awaitable[bool | None]] | None, ends: float
     ) -> Document:
+        """Where the engine is gone, perhaps with the primary, the storage tells, if that one lives after a while."""
         if happened is None:
             raise error
-        try:
-            answer = await happened()
-        except (OSError, AtomicPathError) as second:
-            error.add_note(f"and looking at the storage failed: {second}")
-            answer = None
-        if answer:
-            _LOG.warning(
-                "rank %d has no word from the primary (%s), but the storage shows the commit", self.rank, error
-            )
-            return {}
+        pause = 0.0
+        while True:
+            await self._environment.sleep(pause)
+            dead = bool(self._gone([_PRIMARY]))  # before the look: what it has done is then to be seen
+            try:
+                answer = await happened()
+            except (OSError, AtomicPathError) as second:
+                _LOG.warning("rank %d cannot look at the storage, after losing its engine: %s", self.rank, second)
+                answer = None
+            if answer:
+                _LOG.warning("rank %d lost its engine (%s), but the storage shows the commit", self.rank, error)
+                return {}
+            if dead or self._environment.monotonic() > ends:
+                break
+            pause = min(2 * pause or 0.1, _LOOKS)
+        outlook = "and is gone" if dead else "which may still commit: look again with is_committed(...)"
         raise CoordinationTimeoutError(
-            f"rank {self.rank} has no word from rank {_PRIMARY} on what became of {self._what}: {error}. The storage"
-            " shows no commit; unless that process has died it may still come: look with is_committed(...)",
+            f"rank {self.rank} has no word of what became of {self._what} from rank {_PRIMARY}, {outlook}. The storage"
+            f" shows no commit. {error}",
             (_PRIMARY,),
         ) from error
 
