@@ -121,9 +121,8 @@ class Writing:
             self._temporary = None  # nothing may be cleaned up
             raise
         except BaseException as error:
-            await self._discard()  # a user's strategy may fail, or be cancelled, before it has discarded anything
-            if isinstance(error, Exception):
-                await self._team.part("finish")
+            # a user's strategy may fail, or be cancelled, before it has discarded anything
+            await self._discard(alone=await self._part("finish", error))
             raise
         finally:
             self._temporary = None
@@ -141,12 +140,12 @@ class Writing:
         begins = not (self._entered or (self._team.has_said("begin") and not isinstance(error, Exception)))
         phase = "begin" if begins else "finish"
         with shielded():
+            alone = False
             try:
                 failure = await self._team.fail(phase, error)
+                alone = await self._part(phase, error)
             finally:
-                await self._discard()
-            if isinstance(error, Exception):
-                await self._team.part(phase)
+                await self._discard(alone=alone or begins)
         if failure is not None and isinstance(error, Exception):
             raise failure from error
 
@@ -216,13 +215,19 @@ class Writing:
             "temporary_path_class": options.temporary_path_class.__name__ if options.temporary_path_class else None,
         }
 
-    async def _discard(self) -> None:
+    async def _part(self, phase: str, error: BaseException) -> bool:
+        """Whether the others do nothing any more; an interrupted primary does not wait for that."""
+        if self._team.is_primary and not isinstance(error, Exception):
+            return self._team.is_alone
+        return await self._team.part(phase)
+
+    async def _discard(self, *, alone: bool) -> None:
         """Give up what is this process's own; never raises, so that the error that led here is what is seen."""
         with shielded():
             temporary, self._temporary = self._temporary, None
             if temporary is not None and self._team.is_primary:
                 try:
-                    await temporary.discard()
+                    await (temporary.discard() if alone else temporary.retire())
                 except Exception as error:  # noqa: BLE001 - a user's strategy may raise anything; the block's error counts
                     _LOG.warning("%s was given up but could not be discarded: %s", self.location, error)
             await self._unstage()

@@ -18,6 +18,7 @@ from . import errors
 from .abc import Coordinator, Environment
 from .environment import need_event_loop, shielded
 from .errors import (
+    AbandonedError,
     AlreadyCommittedError,
     AtomicPathError,
     ConflictError,
@@ -49,6 +50,7 @@ class Team:
         self._key = f"{what}/{next(_counts.setdefault(coordinator, itertools.count()))}"
         self._what = what
         self._writers: dict[int, Writer] = {}
+        self._silent: tuple[int, ...] = ()  # those that the primary has waited for in vain
         self._said: set[str] = set()  # the rounds in which the others have this process's word
 
     @property
@@ -90,25 +92,31 @@ class Team:
         ends = self._environment.monotonic() + 2 * self._coordinator.timeout + 1
         try:
             await self._offer(phase, {"offer": offer})
-            verdict = await self._verdict(phase)
+            verdict = await self._verdict(phase, 2 * self._coordinator.timeout + 1)
         except CoordinationError as error:
             return await self._without_verdict(error, happened, ends)
         if "error" in verdict:
             raise _decoded(cast("Document", verdict["error"]))
         return cast("Document", verdict["result"])
 
-    async def fail(self, phase: str, error: BaseException) -> RankFailedError | None:
-        """Tell the others that this process has failed, so that the round can only fail; None if it has taken part."""
+    async def fail(self, phase: str, error: BaseException) -> AtomicPathError | None:
+        """Tell the others that this process has failed, so that the round can only fail; None if it has taken part.
+
+        What this process is to raise: that it failed, or, if it was given up before, what the others were told.
+        """
         if self.is_alone or phase in self._said:
             return None
         self._said.add(phase)
-        failure = _failure({self.rank: _described(error)})
+        failure: AtomicPathError = _failure({self.rank: _described(error)})
         with shielded():
             try:
                 if self.is_primary:
                     await self._publish(phase, {"error": _encoded(failure)})
                 else:
                     await self._offer(phase, {"failure": _described(error)})
+                    if isinstance(error, AbandonedError):
+                        verdict = await self._verdict(phase, min(_LOOKS, self._coordinator.timeout))
+                        failure = _decoded(cast("Document", verdict["error"])) if "error" in verdict else failure
             except CoordinationError as lost:
                 _LOG.warning("cannot tell the other ranks that rank %d has failed: %s", self.rank, lost)
         return failure
@@ -117,15 +125,23 @@ class Team:
         """Whether this process has taken part in the round, or failed in it."""
         return phase in self._said
 
-    async def part(self, phase: str) -> None:
-        """After a round: let the primary, which may be the engine's server, end after the others have its verdict."""
+    async def part(self, phase: str) -> bool:
+        """After a round: whether every other process knows its verdict, or has died, and so does nothing any more.
+
+        Others return at once; the primary, which may be the engine's server, waits for them a while.
+        """
         if self.is_alone:
-            return
+            return True
         seconds = min(_FAREWELL, self._coordinator.timeout)
         try:
-            await self._coordinator.gather(self._at(phase, "heard"), b"", timeout=seconds, watch=self._gone)
+            await self._coordinator.gather(self._at(phase, "heard"), b"", timeout=seconds, watch=self._lost)
+        except CoordinationTimeoutError as error:
+            _LOG.info("not every rank has heard of the end of %s: %s", self._what, error)
+            return set(error.missing) <= self._gone(error.missing).keys()
         except CoordinationError as error:
             _LOG.info("not every rank has heard of the end of %s: %s", self._what, error)
+            return False
+        return True
 
     async def _lead(
         self, phase: str, offer: Document, decision: Callable[[Sequence[Document]], Awaitable[Document]]
@@ -150,6 +166,7 @@ class Team:
                 self._at(phase, "offer"), self._signed(mine), timeout=seconds, watch=self._watch()
             )
         except CoordinationTimeoutError as error:
+            self._silent = error.missing
             silent = dict.fromkeys(error.missing, f"not heard of in time: {error}")
             failures = self._failures(error.received)
             if failures:
@@ -166,8 +183,7 @@ class Team:
             self._at(phase, "offer"), self._signed(mine), timeout=self._coordinator.timeout, watch=self._gone
         )
 
-    async def _verdict(self, phase: str) -> Document:
-        seconds = 2 * self._coordinator.timeout + 1
+    async def _verdict(self, phase: str, seconds: float) -> Document:
         verdict = await self._coordinator.broadcast(
             self._at(phase, "verdict"), None, timeout=seconds, watch=self._watch()
         )
@@ -245,6 +261,11 @@ class Team:
     def _gone(self, ranks: Iterable[int]) -> Mapping[int, str]:
         known = {rank: self._writers[rank] for rank in ranks if rank in self._writers}
         return {rank: f"{who} has died" for rank, who in known.items() if lives(self._environment, who) is False}
+
+    def _lost(self, ranks: Iterable[int]) -> Mapping[int, str]:
+        missing = list(ranks)
+        waited_for = {rank: "it was waited for before" for rank in missing if rank in self._silent}
+        return waited_for | dict(self._gone(missing))
 
 
 def _failure(failures: Mapping[int, str]) -> RankFailedError:

@@ -153,6 +153,10 @@ class TemporaryPath(abc.ABC):
     async def discard(self) -> None:
         """Give the attempt up and delete what is provably its own. Once it is over, does nothing."""
 
+    async def retire(self) -> None:
+        """Give the attempt up while other processes of the job may still write: what they leave must stay its own."""
+        await self.discard()
+
 
 def _copy(source: Path, target: UPath) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)

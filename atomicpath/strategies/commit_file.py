@@ -58,6 +58,7 @@ __all__ = ["CommitFileTemporaryPath"]
 
 _LOG = logging.getLogger("atomicpath")
 _TRIES = 5
+_CONFIRMATIONS = 60  # in one lease, at most
 _DELETE = Guarantee.CONDITIONAL_DELETE
 _MULTIPART = Guarantee.EXCLUSIVE_MULTIPART
 
@@ -77,6 +78,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         self._hold: Hold | None = None
         self._alone = False  # whether all that was at the final path is gone, and what is there now is of this attempt
         self._over = False
+        self._confirmed: float | None = None  # when a rank that joined has last seen that the attempt stands
 
     @classmethod
     async def validate(cls, temporary_path: UPath) -> None:
@@ -143,6 +145,7 @@ class CommitFileTemporaryPath(TemporaryPath):
     async def add(self, name: str, source: Path) -> None:
         register = self._claimed()
         check_file_name(name)
+        await self._confirm_joined(register)
         self._added[name] = None  # from here on it may be there, and is ours to delete
         target = self._final.child(name)
         multipart = await self._multipart(source)
@@ -171,6 +174,7 @@ class CommitFileTemporaryPath(TemporaryPath):
     async def join(self, rank: int) -> None:
         await self._adopt()
         self._owner = owner_of(self._token, rank)
+        self._confirmed = self._storage.environment.monotonic()
 
     def added(self) -> tuple[FileEntry, ...]:
         return tuple(entry for entry in self._added.values() if entry is not None)
@@ -206,7 +210,13 @@ class CommitFileTemporaryPath(TemporaryPath):
         with shielded():
             await self._commit(register, committed)
 
+    async def retire(self) -> None:
+        await self._withdraw(free=False)  # under the record whatever comes late is found, and cleared with it
+
     async def discard(self) -> None:
+        await self._withdraw(free=True)
+
+    async def _withdraw(self, *, free: bool) -> None:
         register, self._register = self._register, None
         if register is None or not register.held or self._over:
             self._end()
@@ -219,7 +229,8 @@ class CommitFileTemporaryPath(TemporaryPath):
             else:
                 if self._alone or register.inherits:  # else nothing but the record can be ours
                     await self._clear_own(register)
-                await register.free()
+                if free:
+                    await register.free()
         except (AbandonedError, AlreadyCommittedError) as error:
             _LOG.debug("nothing to discard: %s", error)
         except (OSError, AtomicPathError) as error:
@@ -268,6 +279,13 @@ class CommitFileTemporaryPath(TemporaryPath):
         return self._register
 
     # add and finalize
+
+    async def _confirm_joined(self, register: Register) -> None:
+        """In a rank other than the primary, which may have slept while the attempt was given up: write nothing then."""
+        now = self._storage.environment.monotonic()
+        if self._confirmed is not None and now > self._confirmed + register.record.lease.seconds / _CONFIRMATIONS:
+            await register.confirm()
+            self._confirmed = now
 
     async def _multipart(self, source: Path) -> bool:
         """Whether a large file may be uploaded in parts; asked of the location only once such a file comes."""
