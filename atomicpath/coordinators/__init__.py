@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from .jax_service import JaxCoordinator
 from .keyvalue import KeyValueCoordinator, KeyValues
 from .single import SingleProcess
+from .torch_store import TorchStoreCoordinator
 
-__all__ = ["KeyValueCoordinator", "KeyValues", "SingleProcess"]
+__all__ = ["JaxCoordinator", "KeyValueCoordinator", "KeyValues", "SingleProcess", "TorchStoreCoordinator"]

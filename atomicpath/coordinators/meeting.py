@@ -19,10 +19,11 @@ import json
 import threading
 from collections.abc import Iterable, Mapping
 
-from ..environment import Environment, current
-from ..errors import CoordinationError
-from ..liveness import proof_of_life, this_process
-from ..record import CommitRecord, State, Writer
+from atomicpath.environment import Environment, current
+from atomicpath.errors import CoordinationError
+from atomicpath.liveness import proof_of_life, this_process
+from atomicpath.record import CommitRecord, State, Writer
+
 from .values import KeyValues
 
 __all__ = ["Meeting"]
@@ -244,7 +245,7 @@ def _number(value: object) -> int:
 
 def _process(message: Message) -> Writer:
     process = message["process"]
-    assert isinstance(process, dict)  # noqa: S101 - we wrote it
+    assert isinstance(process, dict)
     return Writer(**process)
 
 
