@@ -8,10 +8,10 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 
 from atomicpath.abc import Watch
-from atomicpath.errors import CoordinationError, ValidationError
+from atomicpath.errors import CoordinationError, CoordinationTimeoutError, ValidationError
 
 from .meeting import Meeting
-from .member import JobMember, Waiting, too_late
+from .member import SLICE, JobMember, Waiting, too_late
 from .values import KeyValues
 
 __all__ = ["KeyValueCoordinator", "KeyValues"]
@@ -90,6 +90,7 @@ class KeyValueCoordinator(JobMember):
         with self._lock:
             self._garbage.append(self._at(f"{_name(key)}/{self._rank}"))  # rank 0 has read it, or never will
         if verdict.missing:
+            await self._part(waiting, key, verdict.missing)
             raise too_late("barrier", key, verdict.missing, waited=verdict.waited, reasons=verdict.reasons)
 
     async def _await_verdict(self, waiting: Waiting, key: str) -> _Verdict:
@@ -100,22 +101,42 @@ class KeyValueCoordinator(JobMember):
             return _Verdict.decode(verdict.value)
         return await waiting.environment.step(self._give_up, key, waiting.waited, reasons)
 
+    async def _part(self, waiting: Waiting, key: str, missing: Sequence[int]) -> None:
+        """After a failure rank 0 leaves last, if the others say good-bye soon: the store may end with its process."""
+        names = {rank: f"{_name(key)}/{rank}/parting" for rank in range(1, self._world_size) if rank not in missing}
+        if self._rank in names:
+            await waiting.environment.step(self._send, names[self._rank], 0, b"")
+        elif self._rank == 0:
+            keys = [self._at(name) for name in names.values()]
+            patience = Waiting(waiting.environment, waiting.grace, self._meeting.ended)
+
+            def look(seconds: float, waited: float) -> bool:
+                return len(self._values.collect(keys, seconds, waited)) == len(keys)
+
+            await patience.until(look, lambda: [*names])
+            with self._lock:
+                self._garbage += keys
+
     async def _met(self, key: str, timeout: float, watch: Watch | None, root: int) -> Waiting:
         waiting = self._begin(key, timeout, watch, root)
         if not self._meeting.is_over:
-            reasons = await waiting.until(self._meeting.look, self._meeting.missing)
-            if reasons is not None:
-                error = too_late(
-                    "first meeting of the job's processes, for",
-                    key,
-                    self._meeting.missing(),
-                    waited=waiting.waited,
-                    reasons=reasons,
-                )
-                hint = await waiting.environment.step(self._meeting.hint)
-                raise type(error)(f"{error}{hint}", error.missing, error.received)
+            try:
+                await self._meet(waiting, key)
+            except CoordinationError:
+                if self._rank == 0:  # the others look once in a slice, and the store may end with this process
+                    await waiting.environment.sleep(2 * SLICE)
+                raise
         waiting.also(self._meeting.ended)
         return waiting
+
+    async def _meet(self, waiting: Waiting, key: str) -> None:
+        reasons = await waiting.until(self._meeting.look, self._meeting.missing)
+        if reasons is None:
+            return
+        what, missing = "first meeting of the job's processes, for", self._meeting.missing()
+        error = too_late(what, key, missing, waited=waiting.waited, reasons=reasons)
+        hint = await waiting.environment.step(self._meeting.give_up, str(error), missing)
+        raise CoordinationTimeoutError(f"{error}{hint}", missing)
 
     async def _receive(self, waiting: Waiting, what: str, key: str, root: int) -> bytes:
         awaited = _Awaited(self, f"{_name(key)}/all")

@@ -40,12 +40,15 @@ def attempt(check: str, function: Callable[..., Any], *arguments: Any) -> None:
         report(check, None)
 
 
-def torch_store(address: str, rank: int, size: int) -> Coordinator:
+def _tcp_store(address: str, rank: int) -> Any:
     import torch.distributed
 
     host, _, port = address.partition(":")
-    store = torch.distributed.TCPStore(host, int(port), None, rank == 0, PATIENCE, wait_for_workers=False)
-    return coordinators.TorchStoreCoordinator(store, rank=rank, world_size=size)
+    return torch.distributed.TCPStore(host, int(port), None, rank == 0, PATIENCE, wait_for_workers=False)
+
+
+def torch_store(address: str, rank: int, size: int) -> Coordinator:
+    return coordinators.TorchStoreCoordinator(_tcp_store(address, rank), rank=rank, world_size=size)
 
 
 def torch_group(address: str, rank: int, size: int) -> Coordinator:
@@ -64,15 +67,33 @@ def jax(address: str, rank: int, size: int) -> Coordinator:
     return coordinators.JaxCoordinator()
 
 
+def gloo(address: str, rank: int, size: int) -> Coordinator:
+    import torch.distributed
+
+    store = _tcp_store(address, rank)
+    short = timedelta(seconds=2)  # shorter than waits that are checked: they must not be gloo's own
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=short)
+    return coordinators.GlooCoordinator(torch.distributed.group.WORLD)
+
+
+def mpi(address: str, rank: int, size: int) -> Coordinator:
+    from mpi4py import MPI
+
+    assert MPI.COMM_WORLD.Get_size() == size
+    return coordinators.MpiCoordinator()
+
+
 ENGINES: dict[str, Callable[[str, int, int], Coordinator]] = {
     "torch_store": torch_store,
     "torch_group": torch_group,
+    "gloo": gloo,
     "jax": jax,
+    "mpi": mpi,
 }
 
 
 def close(engine: str) -> None:
-    if engine == "torch_group":
+    if engine in {"gloo", "torch_group"}:
         import torch.distributed
 
         torch.distributed.destroy_process_group()
@@ -80,6 +101,10 @@ def close(engine: str) -> None:
         import jax
 
         jax.distributed.shutdown()
+    elif engine == "mpi":
+        from mpi4py import MPI
+
+        MPI.Finalize()
 
 
 async def meet(job: Coordinator) -> None:
@@ -96,7 +121,7 @@ def all_checks(engine: str, job: Coordinator) -> None:
         attempt(check.__name__, check, job)
     anyio.run(part, job)
     close(engine)
-    if engine in {"torch_group", "jax"}:
+    if engine != "torch_store":
         attempt("closed", barrier, job, "closed")
 
 
@@ -115,6 +140,7 @@ def killed(engine: str, job: Coordinator, victim: int) -> None:
 
 def main() -> None:
     engine, scene, address, rank, size = sys.argv[1:]
+    rank = os.environ.get("OMPI_COMM_WORLD_RANK", rank)
     warnings.simplefilter("error", ResourceWarning)
     job = ENGINES[engine](address, int(rank), int(size))
     if scene == "checks":
