@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from .engines import initialised
+from .gloo import GlooCoordinator
+from .jax_service import JaxCoordinator
 from .keyvalue import KeyValueCoordinator, KeyValues
+from .messages import MessageCoordinator, Messages
+from .mpi import MpiCoordinator
 from .single import SingleProcess
+from .torch_store import TorchStoreCoordinator
 
-__all__ = ["KeyValueCoordinator", "KeyValues", "SingleProcess", "initialised"]
-
-_ALONE = SingleProcess()
-
-
-def initialised() -> SingleProcess:
-    """Until engines are found."""
-    return _ALONE
+__all__ = [
+    "GlooCoordinator",
+    "JaxCoordinator",
+    "KeyValueCoordinator",
+    "KeyValues",
+    "MessageCoordinator",
+    "Messages",
+    "MpiCoordinator",
+    "SingleProcess",
+    "TorchStoreCoordinator",
+    "initialised",
+]

@@ -7,10 +7,11 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 
-from ..abc import Watch
-from ..errors import CoordinationError, ValidationError
+from atomicpath.abc import Watch
+from atomicpath.errors import CoordinationError, CoordinationTimeoutError, ValidationError
+
 from .meeting import Meeting
-from .member import JobMember, Waiting, too_late
+from .member import SLICE, JobMember, Waiting, too_late
 from .values import KeyValues
 
 __all__ = ["KeyValueCoordinator", "KeyValues"]
@@ -54,7 +55,7 @@ class KeyValueCoordinator(JobMember):
             return await self._receive(waiting, "broadcast", key, root)
         if self._world_size == 1:
             return value
-        await waiting.environment.step(self._publish, key, f"{key}/all", value)
+        await waiting.environment.step(self._publish, key, f"{_name(key)}/all", value)
         return value
 
     async def gather(
@@ -62,7 +63,7 @@ class KeyValueCoordinator(JobMember):
     ) -> list[bytes] | None:
         waiting = await self._met(key, timeout, watch, root)
         if self._rank != root:
-            await waiting.environment.step(self._send, f"{key}/{self._rank}", root, value)
+            await waiting.environment.step(self._send, f"{_name(key)}/{self._rank}", root, value)
             return None
         collected = _Collected(self, key)
         reasons = await waiting.until(collected.look, collected.missing)
@@ -87,37 +88,58 @@ class KeyValueCoordinator(JobMember):
         else:
             verdict = await self._await_verdict(waiting, key)
         with self._lock:
-            self._garbage.append(self._at(f"{key}/{self._rank}"))  # rank 0 has read it, or never will
+            self._garbage.append(self._at(f"{_name(key)}/{self._rank}"))  # rank 0 has read it, or never will
         if verdict.missing:
+            await self._part(waiting, key, verdict.missing)
             raise too_late("barrier", key, verdict.missing, waited=verdict.waited, reasons=verdict.reasons)
 
     async def _await_verdict(self, waiting: Waiting, key: str) -> _Verdict:
-        verdict = _Awaited(self, f"{key}/verdict", sending=(f"{key}/{self._rank}", 0))
+        verdict = _Awaited(self, f"{_name(key)}/verdict", sending=(f"{_name(key)}/{self._rank}", 0))
         reasons = await waiting.until(verdict.look, lambda: (0,), grace=waiting.grace)
         if reasons is None:
             self._note_read(0, verdict.name)
             return _Verdict.decode(verdict.value)
         return await waiting.environment.step(self._give_up, key, waiting.waited, reasons)
 
+    async def _part(self, waiting: Waiting, key: str, missing: Sequence[int]) -> None:
+        """After a failure rank 0 leaves last, if the others say good-bye soon: the store may end with its process."""
+        names = {rank: f"{_name(key)}/{rank}/parting" for rank in range(1, self._world_size) if rank not in missing}
+        if self._rank in names:
+            await waiting.environment.step(self._send, names[self._rank], 0, b"")
+        elif self._rank == 0:
+            keys = [self._at(name) for name in names.values()]
+            patience = Waiting(waiting.environment, waiting.grace, self._meeting.ended)
+
+            def look(seconds: float, waited: float) -> bool:
+                return len(self._values.collect(keys, seconds, waited)) == len(keys)
+
+            await patience.until(look, lambda: [*names])
+            with self._lock:
+                self._garbage += keys
+
     async def _met(self, key: str, timeout: float, watch: Watch | None, root: int) -> Waiting:
         waiting = self._begin(key, timeout, watch, root)
         if not self._meeting.is_over:
-            reasons = await waiting.until(self._meeting.look, self._meeting.missing)
-            if reasons is not None:
-                error = too_late(
-                    "first meeting of the job's processes, for",
-                    key,
-                    self._meeting.missing(),
-                    waited=waiting.waited,
-                    reasons=reasons,
-                )
-                hint = await waiting.environment.step(self._meeting.hint)
-                raise type(error)(f"{error}{hint}", error.missing, error.received)
+            try:
+                await self._meet(waiting, key)
+            except CoordinationError:
+                if self._rank == 0:  # the others look once in a slice, and the store may end with this process
+                    await waiting.environment.sleep(2 * SLICE)
+                raise
         waiting.also(self._meeting.ended)
         return waiting
 
+    async def _meet(self, waiting: Waiting, key: str) -> None:
+        reasons = await waiting.until(self._meeting.look, self._meeting.missing)
+        if reasons is None:
+            return
+        what, missing = "first meeting of the job's processes, for", self._meeting.missing()
+        error = too_late(what, key, missing, waited=waiting.waited, reasons=reasons)
+        hint = await waiting.environment.step(self._meeting.give_up, str(error), missing)
+        raise CoordinationTimeoutError(f"{error}{hint}", missing)
+
     async def _receive(self, waiting: Waiting, what: str, key: str, root: int) -> bytes:
-        awaited = _Awaited(self, f"{key}/all")
+        awaited = _Awaited(self, f"{_name(key)}/all")
         reasons = await waiting.until(awaited.look, lambda: (root,))
         if reasons is not None:
             raise too_late(what, key, (root,), waited=waiting.waited, reasons=reasons)
@@ -178,16 +200,21 @@ class KeyValueCoordinator(JobMember):
 
     def _decide(self, key: str, verdict: _Verdict) -> _Verdict:
         """The verdict on a barrier is the first that anybody publishes."""
-        return _Verdict.decode(self._create(f"{key}/verdict", verdict.encode()))
+        return _Verdict.decode(self._create(f"{_name(key)}/verdict", verdict.encode()))
 
     def _give_up(self, key: str, waited: float, reasons: Mapping[int, str]) -> _Verdict:
         """No verdict came: say ourselves who is missing; rank 0, if nobody else, since it fell silent."""
-        names = {rank: self._at(f"{key}/{rank}") for rank in self._others}
+        names = {rank: self._at(f"{_name(key)}/{rank}") for rank in self._others}
         there = self._values.collect([*names.values()], 0.0, waited)
         missing = tuple(rank for rank, name in names.items() if name not in there)
         verdict = _Verdict(missing or (0,), waited, reasons).encode()
         # whether anybody has read it is told to rank 0, which deletes it, should it ever come
-        return _Verdict.decode(self._values.create(self._at(f"{key}/verdict"), b"=" + verdict)[1:])
+        return _Verdict.decode(self._values.create(self._at(f"{_name(key)}/verdict"), b"=" + verdict)[1:])
+
+
+def _name(key: str) -> str:
+    """The key without a slash, which parts the key of a call from the names below it, and folders in some stores."""
+    return key.replace("%", "%25").replace("/", "%2F")
 
 
 class _Awaited:
@@ -215,7 +242,7 @@ class _Collected:
 
     def __init__(self, member: KeyValueCoordinator, key: str, *, is_barrier: bool = False) -> None:
         self._member = member
-        self._names = {rank: f"{key}/{rank}" for rank in member._others}
+        self._names = {rank: f"{_name(key)}/{rank}" for rank in member._others}
         self._first = True
         self._is_barrier = is_barrier
         self._key = key
@@ -229,7 +256,7 @@ class _Collected:
         if not self._first:
             member._meeting.look_for_newcomers(waited)
         elif self._is_barrier:  # so that others, should we fall silent, do not take us for missing
-            member._send(f"{self._key}/{member.rank}", member.rank, b"")
+            member._send(f"{_name(self._key)}/{member.rank}", member.rank, b"")
         self._first = False
         member._tidy()
         keys = {member._at(self._names[rank]): rank for rank in self.missing()}

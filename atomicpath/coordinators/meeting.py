@@ -17,19 +17,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from ..environment import Environment, current
-from ..errors import CoordinationError
-from ..liveness import proof_of_life, this_process
-from ..record import CommitRecord, State, Writer
+from atomicpath.environment import Environment, current
+from atomicpath.errors import CoordinationError, CoordinationTimeoutError
+from atomicpath.liveness import proof_of_life, this_process
+from atomicpath.record import CommitRecord, State, Writer
+
 from .values import KeyValues
 
 __all__ = ["Meeting"]
 
 _AT_ONCE = 16  # ranks that are asked at a time whether a second process of theirs has come
 
-Message = dict[str, object]
+Message = dict[str, Any]
 
 
 class Meeting:
@@ -171,19 +173,23 @@ class Meeting:
         finally:
             self._lock.release()
 
-    def _announce(self, failure: str = "") -> None:
+    def _announce(self, failure: str = "", missing: Sequence[int] = ()) -> None:
         self._number = self._values.count(f"{self._name}/runs")
-        message = {"number": self._number, "failure": failure, **self._introduction()}
+        message = {"number": self._number, "failure": failure, "missing": missing, **self._introduction()}
         self._values.put(f"{self._name}/run", json.dumps(message).encode())
 
     # Both.
 
-    def hint(self) -> str:
-        """What the store shows of the rank 0 that was not heard of, for a message."""
-        announced = self._announcement() if self._rank else {}
+    def give_up(self, message: str, missing: Sequence[int]) -> str:
+        """Time is up for now: rank 0 lets those know whom it has met; what the others see of a rank 0, for a message."""
+        if self._rank == 0:
+            with self._lock:
+                self._announce(message, missing)
+            return ""
+        announced = self._announcement()
         if not announced:
             return ""
-        said = f", and failed: {announced['failure']}" if announced.get("failure") else ""
+        said = f", which said: {announced['failure']}" if announced.get("failure") else ""
         return (
             f". The last rank 0 to come to this store, of this run or an earlier one, was {_process(announced)} "
             f"with world_size={announced['world_size']}{said}"
@@ -201,6 +207,9 @@ class Meeting:
         if _number(announced.get("number")) <= self._number:
             return
         ours = self._ourselves() if self._rank == 0 else self._processes.get(0)
+        if missing := announced.get("missing"):  # not the end: it may come to the next call
+            self._number = _number(announced["number"])
+            raise CoordinationTimeoutError(str(announced["failure"]), tuple(missing))
         if announced.get("failure"):
             self._fail(str(announced["failure"]))
         if ours is not None and _process(announced) != ours:
@@ -244,7 +253,7 @@ def _number(value: object) -> int:
 
 def _process(message: Message) -> Writer:
     process = message["process"]
-    assert isinstance(process, dict)  # noqa: S101 - we wrote it
+    assert isinstance(process, dict)
     return Writer(**process)
 
 

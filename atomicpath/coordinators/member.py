@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from ..abc import Coordinator, Watch
-from ..environment import Environment, current
-from ..errors import CoordinationError, CoordinationTimeoutError, ValidationError
+from atomicpath.abc import Coordinator, Watch
+from atomicpath.environment import Environment, current
+from atomicpath.errors import CoordinationError, CoordinationTimeoutError, ValidationError
 
 __all__ = ["SLICE", "JobMember", "Waiting", "too_late"]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..abc import Coordinator, Watch
-from ..errors import ValidationError
+from atomicpath.abc import Coordinator, Watch
+from atomicpath.errors import ValidationError
 
 __all__ = ["SingleProcess"]
 

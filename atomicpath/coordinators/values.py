@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from ..environment import Environment
+from atomicpath.environment import Environment
 
 __all__ = ["KeyValues", "poll"]
 

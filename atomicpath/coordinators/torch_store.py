@@ -1,0 +1,124 @@
+"""The coordinator over a store of torch.distributed: TCPStore, FileStore, HashStore, or the default group's own."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from atomicpath.environment import current
+from atomicpath.errors import CoordinationError, ValidationError
+
+from .engine import engine_module
+from .keyvalue import KeyValueCoordinator
+from .values import KeyValues, poll
+
+__all__ = ["TorchStoreCoordinator"]
+
+T = TypeVar("T")
+
+_ANSWER = timedelta(seconds=30)  # for a store to answer what does not wait for another rank
+
+
+class TorchStoreCoordinator(KeyValueCoordinator):
+    """Over `store`, with this process's `rank` of `world_size`; left out, over the default process group's.
+
+    Its own connection is used where the store can be cloned (torch 2.8 and newer), so that torch's waits and
+    ours do not hold one another up. It is the store that is used, whatever backend the group has.
+    """
+
+    def __init__(
+        self,
+        store: Any = None,
+        *,
+        rank: int | None = None,
+        world_size: int | None = None,
+        timeout: float = 600.0,
+        name: str = "atomicpath",
+    ) -> None:
+        distributed = engine_module("torch.distributed", "torch")
+        is_open: Callable[[], bool] = _always
+        if store is None:
+            if rank is not None or world_size is not None:
+                raise ValidationError("rank= and world_size= belong to store=: the default group has its own")
+            store, rank, world_size, is_open = _default(distributed)
+        elif rank is None or world_size is None:
+            raise ValidationError("a store does not know which ranks use it: pass rank= and world_size= as well")
+        elif not isinstance(store, distributed.Store):
+            raise ValidationError(f"store={store!r} is no torch.distributed.Store")
+        super().__init__(_TorchValues(store, is_open), rank, world_size, timeout=timeout, name=name)
+
+
+def _always() -> bool:
+    return True
+
+
+def _default(distributed: Any) -> tuple[Any, int, int, Callable[[], bool]]:
+    if not distributed.is_available() or not distributed.is_initialized():
+        raise CoordinationError(
+            "torch.distributed has no default process group: call torch.distributed.init_process_group first, "
+            "or pass store=, rank= and world_size="
+        )
+    group = distributed.group.WORLD
+    store = distributed.distributed_c10d._get_default_store()  # noqa: SLF001 - torch has no public name for it
+    known = weakref.ref(group)  # so that it ends when it is destroyed
+    return store, distributed.get_rank(), distributed.get_world_size(), lambda: distributed.group.WORLD is known()
+
+
+class _TorchValues(KeyValues):
+    """Asked again and again, never waited on: torch logs a warning for each wait of its store that runs out.
+
+    So no request lasts longer than an answer, and the connection is free for other threads in between.
+    """
+
+    def __init__(self, store: Any, is_open: Callable[[], bool]) -> None:
+        self._is_open = is_open
+        self._store = store
+        self._host = store if is_open is _always else None  # kept, since a server may end with it
+        if hasattr(store, "clone"):
+            self._store = self._ask(store.clone)
+            self._store.set_timeout(_ANSWER)
+        self._gets_many = getattr(self._store, "has_extended_api", lambda: False)()
+
+    def create(self, key: str, value: bytes) -> bytes:
+        return bytes(self._ask(self._store.compare_set, key, b"", value))
+
+    def put(self, key: str, value: bytes) -> None:
+        self._ask(self._store.set, key, value)
+
+    def collect(self, keys: Sequence[str], seconds: float, waited: float) -> Mapping[str, bytes]:
+        wanted = [*keys]
+        if self._poll(wanted, seconds, waited):
+            return self._get(wanted)
+        return self._get([key for key in wanted if self._ask(self._store.check, [key])]) if len(wanted) > 1 else {}
+
+    def count(self, key: str) -> int:
+        return int(self._ask(self._store.add, key, 1))
+
+    def delete(self, key: str) -> None:
+        self._ask(self._store.delete_key, key)
+
+    def _poll(self, keys: list[str], seconds: float, waited: float) -> bool:
+        return bool(poll(current(), lambda: self._ask(self._store.check, keys) or None, seconds, waited))
+
+    def _get(self, keys: list[str]) -> Mapping[str, bytes]:
+        if self._gets_many and len(keys) > 1:
+            found = self._ask(self._store.multi_get, keys)
+        else:
+            found = [self._ask(self._store.get, key) for key in keys]
+        return {key: bytes(value) for key, value in zip(keys, found, strict=True)}
+
+    def _ask(self, function: Callable[..., T], *arguments: object) -> T:
+        if not self._is_open():
+            raise CoordinationError(
+                "the default process group of torch.distributed was shut down since: call atomicpath before "
+                "destroy_process_group, or make a new coordinator after the next init_process_group"
+            )
+        try:
+            return current().call(function, *arguments)
+        except RuntimeError as error:  # torch.distributed.DistError is one, and not all its stores raise it
+            raise CoordinationError(
+                f"the store of torch.distributed does not answer ({error}): the process that hosts it, usually rank "
+                "0's, has probably ended"
+            ) from error
