@@ -18,7 +18,6 @@ from . import errors
 from .abc import Coordinator, Environment
 from .environment import need_event_loop, shielded
 from .errors import (
-    AbandonedError,
     AlreadyCommittedError,
     AtomicPathError,
     ConflictError,
@@ -36,6 +35,7 @@ Document: TypeAlias = "dict[str, JSONValue]"
 _LOG = logging.getLogger("atomicpath")
 _FAREWELL = 30.0  # seconds the primary stays for the others to hear a verdict, since it may be the engine's server
 _PATIENCE = 30.0  # seconds after which it is said who is waited for
+_STAY = 10.0  # seconds that a rank which has failed stays to hear the verdict, while others may wait for it elsewhere
 _LOOKS = 5.0  # seconds between looks at the storage
 _PRIMARY = 0
 _counts: weakref.WeakKeyDictionary[Coordinator, itertools.count[int]] = weakref.WeakKeyDictionary()
@@ -102,7 +102,7 @@ class Team:
     async def fail(self, phase: str, error: BaseException) -> AtomicPathError | None:
         """Tell the others that this process has failed, so that the round can only fail; None if it has taken part.
 
-        What this process is to raise: that it failed, or, if it was given up before, what the others were told.
+        What this process is to raise: what the others are told, if that is decided soon, else that it has failed.
         """
         if self.is_alone or phase in self._said:
             return None
@@ -114,11 +114,11 @@ class Team:
                     await self._publish(phase, {"error": _encoded(failure)})
                 else:
                     await self._offer(phase, {"failure": _described(error)})
-                    if isinstance(error, AbandonedError):
-                        verdict = await self._verdict(phase, min(_LOOKS, self._coordinator.timeout))
+                    if isinstance(error, Exception):  # one that leaves at once may take its engine from the others
+                        verdict = await self._verdict(phase, min(_STAY, self._coordinator.timeout))
                         failure = _decoded(cast("Document", verdict["error"])) if "error" in verdict else failure
             except CoordinationError as lost:
-                _LOG.warning("cannot tell the other ranks that rank %d has failed: %s", self.rank, lost)
+                _LOG.warning("rank %d has failed, and does not know whether the others heard of it: %s", self.rank, lost)
         return failure
 
     def has_said(self, phase: str) -> bool:

@@ -20,6 +20,7 @@ from atomicpath import Coordinator, environment
 from atomicpath.coordinators import GlooCoordinator, JaxCoordinator, MpiCoordinator, TorchStoreCoordinator
 from atomicpath.environment import Environment
 
+PATIENCE = 20
 HALVES = (b"first half, ", b"second half")
 
 
@@ -147,6 +148,20 @@ def main(job: dict[str, Any], rank: int) -> None:
         seen |= {name: getattr(error, name) for name in ("missing", "failures") if hasattr(error, name)}
     seen["time"] = time.time()
     (results / f"{rank}.json").write_text(json.dumps(seen))
+    if (job.get("fault") or {}).get("kind") == "stall":  # training goes on in the others meanwhile
+        ends = time.monotonic() + PATIENCE
+        while len(list(results.glob("*.json"))) < job["size"] and time.monotonic() < ends:
+            time.sleep(0.05)
+
+
+def finalize(*, wait: bool) -> None:
+    """mpirun ends all ranks when one leaves without this, and with a dead rank it would hang."""
+    from mpi4py import MPI
+
+    if wait:
+        time.sleep(2)
+    else:
+        MPI.Finalize()
 
 
 def serve() -> None:
@@ -189,3 +204,5 @@ if __name__ == "__main__":
         description = json.loads(Path(sys.argv[1]).read_text())
         with _leaving():
             main(description, rank_of(description))
+            if description["engine"] == "mpi":
+                finalize(wait=bool(description["fault"]))

@@ -23,15 +23,15 @@ Start = Callable[[str], Job]
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
+def forks() -> Iterator[Server]:
     running = Server()
     yield running
     running.close()
 
 
 @pytest.fixture
-def start(server: Server, place: Place, tmp_path: Path) -> Start:
-    return lambda engine: Job(engine, place, tmp_path, server)
+def start(forks: Server, place: Place, tmp_path: Path) -> Start:
+    return lambda engine: Job(engine, place, tmp_path, forks)
 
 
 def check_committed(place: Place, name: str, size: int) -> None:
