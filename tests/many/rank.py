@@ -21,6 +21,7 @@ from atomicpath.coordinators import GlooCoordinator, JaxCoordinator, MpiCoordina
 from atomicpath.environment import Environment
 
 PATIENCE = 20
+ALARM = 100  # seconds after which a rank that hangs is killed, and then missed
 HALVES = (b"first half, ", b"second half")
 
 
@@ -31,7 +32,8 @@ class Dying(Environment):
         self.left, self.note = at, note
 
     def call(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-        self._count()
+        if not str(args[:1]).startswith("('/proc/"):  # how often it looks whether the others live is not told by steps
+            self._count()
         return function(*args, **kwargs)
 
     async def request(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -48,7 +50,7 @@ class Dying(Environment):
 def torch_store(job: dict[str, Any], rank: int) -> Coordinator:
     import torch.distributed as dist
 
-    store = dist.TCPStore("127.0.0.1", job["port"], job["size"], is_master=rank == 0, wait_for_workers=False)
+    store = dist.TCPStore("127.0.0.1", job["port"], job["size"], is_master=rank == 0)
     return TorchStoreCoordinator(store, rank=rank, world_size=job["size"], timeout=job["timeout"])
 
 
@@ -107,6 +109,7 @@ def rank_of(job: dict[str, Any]) -> int:
 
 def main(job: dict[str, Any], rank: int) -> None:
     """Take part in the job's commit, fail as it says, and note what was seen."""
+    signal.alarm(ALARM)
     fault = job["fault"] if job.get("fault") and job["fault"]["rank"] == rank else {}
     results = Path(job["results"])
 
