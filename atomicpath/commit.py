@@ -137,7 +137,7 @@ class Writing:
             if temporary is not None:
                 try:
                     await temporary.discard()
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - a user's strategy may raise anything; the block's error counts
                     _LOG.warning("%s was given up but could not be discarded: %s", self.location, error)
             await self._unstage()
 

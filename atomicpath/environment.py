@@ -32,7 +32,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class EventLoopNeeded(Exception):
+class EventLoopNeeded(Exception):  # noqa: N818 - a request to the blocking face, not an error
     """What was asked for needs an event loop, and nothing has been done yet."""
 
 
@@ -57,7 +57,7 @@ class Environment:
     async def sleep(self, seconds: float) -> None:
         """Wait, cancellably."""
         if _alone.get():
-            time.sleep(seconds)
+            time.sleep(seconds)  # noqa: ASYNC251 - there is no loop to block
         else:
             await anyio.sleep(seconds)
 

@@ -44,7 +44,7 @@ def backend_for(protocol: str) -> Backend:
     for point in points:
         try:
             backend = _load(point)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a plug-in may raise anything; kept for the message below
             failed[point.name] = error
             continue
         if protocol in backend.protocols:

@@ -117,7 +117,7 @@ def _alone(main: Callable[[], Coroutine[object, object, T]]) -> T:
                 main().send(None)
         except StopIteration as end:
             value.append(end.value)
-        except BaseException as raised:
+        except BaseException as raised:  # noqa: BLE001 - raised again below
             error = raised
         else:
             error = RuntimeError("a step of a local commit waited for something: this is a mistake in atomicpath")
@@ -187,7 +187,7 @@ class _Beside(Generic[T]):
             while not ended:
                 try:
                     ended = self._events.get() == _ENDED
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001 - a handler of the user's raised it; raised again below
                     interrupt = interrupt or error
                 if not (ended or cancelled):
                     cancelled = True
@@ -203,7 +203,7 @@ class _Beside(Generic[T]):
         try:
             with use(self._environment), in_this_thread():
                 anyio.run(self._scoped)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
             self._error = error
         finally:
             self._events.put(_ENDED)

@@ -18,7 +18,7 @@ _ROUNDS = 4  # of multi-part completions: on a store that breaks it, half of the
 _OF_DIRECTORIES = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE | Guarantee.DIRECTORIES
 
 
-class Refuted(Exception):
+class Refuted(Exception):  # noqa: N818 - a finding, not an error
     """The guarantee does not hold; the text says what was seen."""
 
 

@@ -122,7 +122,7 @@ class TemporaryPath(abc.ABC):
         target = self.get() / name
         await current().step(_copy, source, target)
 
-    async def join(self, rank: int) -> None:
+    async def join(self, rank: int) -> None:  # noqa: B027 - where the name alone tells the attempt, there is nothing to do
         """Instead of `create`, in the other processes of a job, after it: from then on they can write and `add` too.
 
         Called on what `from_temporary` made of the primary's `get()`.
@@ -132,7 +132,7 @@ class TemporaryPath(abc.ABC):
         """What `add` has published from this process, to be handed to the primary's `include`."""
         return ()
 
-    def include(self, files: Sequence[FileEntry]) -> None:
+    def include(self, files: Sequence[FileEntry]) -> None:  # noqa: B027 - a listing finds them
         """In the primary, before `finalize`: what other processes have added.
 
         ValidationError if two of them added one name.

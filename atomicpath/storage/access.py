@@ -120,7 +120,7 @@ class FsspecStorage(Storage, Generic[F]):
     a storage made before a fork works after it.
     """
 
-    def __init__(self, open: Callable[[], F], environment: Environment) -> None:
+    def __init__(self, open: Callable[[], F], environment: Environment) -> None:  # noqa: A002 - `Backend.open`'s verb
         super().__init__(environment)
         self._open = open
 

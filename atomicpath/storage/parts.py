@@ -42,7 +42,7 @@ async def send_parts(
         try:
             for number in numbers:
                 await send_one(number)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised below, instead of a group of which only the first matters
             failures.append(error)
             group.cancel_scope.cancel()
 

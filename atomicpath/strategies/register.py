@@ -112,10 +112,10 @@ class Register(abc.ABC):
     async def free(self) -> None:
         """Delete the record, last."""
 
-    def keep_alive(self) -> None:
+    def keep_alive(self) -> None:  # noqa: B027 - without leases there is nothing to do
         """Begin to renew, if this register has leases."""
 
-    async def rest(self) -> None:
+    async def rest(self) -> None:  # noqa: B027 - as above
         """Stop renewing; afterwards nothing but the caller moves the register."""
 
     async def renew(self) -> None:
@@ -125,7 +125,7 @@ class Register(abc.ABC):
     def _is_ours(self, there: CommitRecord) -> bool:
         return (there.token, there.state) == (self.record.token, self.record.state)
 
-    def _is_still_ours(self, seen: Content, renewals: int, version: str | None) -> bool:
+    def _is_still_ours(self, seen: Content, renewals: int, version: str | None) -> bool:  # noqa: ARG002 - only what is swapped has a history
         """Whether the record that we knew by this version, renewed so often, is still ours as it is seen now."""
         return self._is_ours(self._decoded(seen))
 
@@ -288,7 +288,7 @@ class MarkerRegister(Register):
 
     decided_by = DecidedBy.MARKER
 
-    async def take(self, seen: Content) -> bool:
+    async def take(self, seen: Content) -> bool:  # noqa: ARG002 - nothing here can be conditional on it
         self.version = await self._storage.write(self.path, self.record.encode())  # only ever for unsafe_takeover
         self.held = self.inherits = True
         return True

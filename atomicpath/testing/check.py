@@ -156,7 +156,7 @@ class Check:
                 with anyio.fail_after(_PATIENCE):
                     await subject.directory()
                     await self.run(subject)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever a storage raises is a finding
                 return Finding(self.name, Verdict.SKIPPED if missing else Verdict.FAILED, missing, error)
         return Finding(self.name, Verdict.UNCLAIMED if missing else Verdict.PASSED, missing)
 

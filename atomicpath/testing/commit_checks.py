@@ -155,7 +155,7 @@ async def a_cancelled_commit_is_whole_or_absent(at: Subject) -> None:
     expect(False, f"a commit took more than {_MOST} operations")
 
 
-class _OnPurpose(Exception):
+class _OnPurpose(Exception):  # noqa: N818 - no error of anybody's
     """What the block raises."""
 
 
