@@ -33,7 +33,9 @@ $(VENV)/.examples $(VENV)/.bench: $(VENV)/.%: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	touch $@
 
+# torch by itself first, in a build without CUDA where there is one: the default one of Linux is gigabytes.
 $(VENV)/.dev: $(VENV)/.made pyproject.toml | $(VENV)/.node
+	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from atomicpath.environment import current
 from atomicpath.errors import CoordinationError
@@ -14,8 +15,6 @@ from .values import KeyValues
 
 __all__ = ["JaxCoordinator"]
 
-T = TypeVar("T")
-
 _NEEDED = (
     "key_value_set_bytes",
     "key_value_try_get_bytes",
@@ -23,6 +22,10 @@ _NEEDED = (
     "key_value_increment",
     "key_value_delete",
 )
+
+
+class _Refused(enum.Enum):
+    THAT = enum.auto()
 
 
 class JaxCoordinator(KeyValueCoordinator):
@@ -35,7 +38,9 @@ class JaxCoordinator(KeyValueCoordinator):
         engine_module("jax", "jax")
         state = engine_module("jax._src.distributed", "jax").global_state
         if state.client is None:
-            raise CoordinationError("JAX's coordination service is not connected: call jax.distributed.initialize first")
+            raise CoordinationError(
+                "JAX's coordination service is not connected: call jax.distributed.initialize first"
+            )
         super().__init__(_JaxValues(state), state.process_id, state.num_processes, timeout=timeout, name=name)
 
 
@@ -52,14 +57,10 @@ class _JaxValues(KeyValues):
             )
 
     def create(self, key: str, value: bytes) -> bytes:
-        try:
-            self._ask(self._client.key_value_set_bytes, key, value)
-        except _StatusError as error:
-            if error.code != "ALREADY_EXISTS":
-                raise
-            found: bytes = self._ask(self._client.key_value_try_get_bytes, key)
-            return found
-        return value
+        if self._try("ALREADY_EXISTS", self._client.key_value_set_bytes, key, value) is not _Refused.THAT:
+            return value
+        found: bytes = self._ask(self._client.key_value_try_get_bytes, key)
+        return found
 
     def put(self, key: str, value: bytes) -> None:
         self._ask(self._client.key_value_set_bytes, key, value, True)
@@ -82,24 +83,18 @@ class _JaxValues(KeyValues):
         self._ask(self._client.key_value_delete, key)
 
     def _look(self, key: str) -> bytes | None:
-        try:
-            found: bytes = self._ask(self._client.key_value_try_get_bytes, key)
-        except _StatusError as error:
-            if error.code != "NOT_FOUND":
-                raise
-            return None
-        return found
+        found = self._try("NOT_FOUND", self._client.key_value_try_get_bytes, key)
+        return None if found is _Refused.THAT else bytes(found)
 
     def _wait(self, key: str, milliseconds: int) -> bytes | None:
-        try:
-            found: bytes = self._ask(self._client.blocking_key_value_get_bytes, key, milliseconds)
-        except _StatusError as error:
-            if error.code != "DEADLINE_EXCEEDED":
-                raise
-            return None
-        return found
+        found = self._try("DEADLINE_EXCEEDED", self._client.blocking_key_value_get_bytes, key, milliseconds)
+        return None if found is _Refused.THAT else bytes(found)
 
-    def _ask(self, function: Callable[..., T], *arguments: object) -> T:
+    def _ask(self, function: Callable[..., Any], *arguments: object) -> Any:
+        return self._try(None, function, *arguments)
+
+    def _try(self, expected: str | None, function: Callable[..., Any], *arguments: object) -> Any:
+        """What the service answers; _Refused.THAT for the one status that the caller expects."""
         if self._state.client is not self._client:
             raise CoordinationError(
                 "JAX's coordination service was shut down since: call atomicpath before jax.distributed.shutdown, "
@@ -108,15 +103,9 @@ class _JaxValues(KeyValues):
         try:
             return current().call(function, *arguments)
         except RuntimeError as error:  # JaxRuntimeError, whatever it is called in this version
-            raise _StatusError(str(error)) from error
-
-
-class _StatusError(CoordinationError):
-    """What the service answered that is not a value."""
-
-    def __init__(self, text: str) -> None:
-        self.code = text.partition(":")[0]
-        super().__init__(
-            f"JAX's coordination service does not answer ({text}): process 0, which hosts it, has probably ended, or "
-            "the service has given this job up because another process did"
-        )
+            if expected is not None and str(error).startswith(f"{expected}:"):
+                return _Refused.THAT
+            raise CoordinationError(
+                f"JAX's coordination service does not answer ({error}): process 0, which hosts it, has probably ended, "
+                "or the service has given this job up because another process did"
+            ) from error

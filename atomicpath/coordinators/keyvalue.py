@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 
 from atomicpath.abc import Watch
 from atomicpath.errors import CoordinationError, CoordinationTimeoutError, ValidationError
 
+from .mailbox import Mailbox
 from .meeting import Meeting
 from .member import SLICE, JobMember, Waiting, too_late
 from .values import KeyValues
 
 __all__ = ["KeyValueCoordinator", "KeyValues"]
-
-_KEPT = 1000  # published values that not every rank is known to have read; older ones are deleted all the same
 
 
 class KeyValueCoordinator(JobMember):
@@ -39,11 +36,8 @@ class KeyValueCoordinator(JobMember):
     ) -> None:
         super().__init__(rank, world_size, timeout=timeout)
         self._values = values
-        self._meeting = Meeting(values, rank, world_size, name)
-        self._lock = threading.Lock()
-        self._published: OrderedDict[str, int] = OrderedDict()  # how many ranks have still to read it
-        self._read: dict[int, deque[str]] = {}  # by the rank that published it, and is yet to be told
-        self._garbage: list[str] = []
+        self._meeting = meeting = Meeting(values, rank, world_size, name)
+        self._mailbox = Mailbox(values, lambda: meeting.run, world_size - 1)
 
     async def broadcast(
         self, key: str, value: bytes | None = None, *, root: int = 0, timeout: float, watch: Watch | None = None
@@ -55,7 +49,7 @@ class KeyValueCoordinator(JobMember):
             return await self._receive(waiting, "broadcast", key, root)
         if self._world_size == 1:
             return value
-        await waiting.environment.step(self._publish, key, f"{_name(key)}/all", value)
+        await waiting.environment.step(self._mailbox.publish, key, f"{_name(key)}/all", value)
         return value
 
     async def gather(
@@ -63,10 +57,11 @@ class KeyValueCoordinator(JobMember):
     ) -> list[bytes] | None:
         waiting = await self._met(key, timeout, watch, root)
         if self._rank != root:
-            await waiting.environment.step(self._send, f"{_name(key)}/{self._rank}", root, value)
+            await waiting.environment.step(self._mailbox.send, f"{_name(key)}/{self._rank}", root, value)
             return None
-        collected = _Collected(self, key)
+        collected = _Collected(self._mailbox, self._meeting, key, self._others)
         reasons = await waiting.until(collected.look, collected.missing)
+        collected.discard()
         received = {**collected.received, self._rank: value}
         if reasons is not None:
             raise too_late(
@@ -80,24 +75,24 @@ class KeyValueCoordinator(JobMember):
             return
         reasons: Mapping[int, str] | None
         if self._rank == 0:
-            collected = _Collected(self, key, is_barrier=True)
+            collected = _Collected(
+                self._mailbox, self._meeting, key, self._others, sending=f"{_name(key)}/{self._rank}"
+            )
             reasons = await waiting.until(collected.look, collected.missing)
             missing: Sequence[int] = collected.missing() if reasons is not None else ()
             verdict = _Verdict(missing, waiting.waited, reasons or {})
             verdict = await waiting.environment.step(self._decide, key, verdict)
         else:
             verdict = await self._await_verdict(waiting, key)
-        with self._lock:
-            self._garbage.append(self._at(f"{_name(key)}/{self._rank}"))  # rank 0 has read it, or never will
+        self._mailbox.discard([f"{_name(key)}/{self._rank}"])  # rank 0 has read it, or never will
         if verdict.missing:
             await self._part(waiting, key, verdict.missing)
             raise too_late("barrier", key, verdict.missing, waited=verdict.waited, reasons=verdict.reasons)
 
     async def _await_verdict(self, waiting: Waiting, key: str) -> _Verdict:
-        verdict = _Awaited(self, f"{_name(key)}/verdict", sending=(f"{_name(key)}/{self._rank}", 0))
+        verdict = _Awaited(self._mailbox, f"{_name(key)}/verdict", 0, sending=f"{_name(key)}/{self._rank}")
         reasons = await waiting.until(verdict.look, lambda: (0,), grace=waiting.grace)
         if reasons is None:
-            self._note_read(0, verdict.name)
             return _Verdict.decode(verdict.value)
         return await waiting.environment.step(self._give_up, key, waiting.waited, reasons)
 
@@ -105,17 +100,16 @@ class KeyValueCoordinator(JobMember):
         """After a failure rank 0 leaves last, if the others say good-bye soon: the store may end with its process."""
         names = {rank: f"{_name(key)}/{rank}/parting" for rank in range(1, self._world_size) if rank not in missing}
         if self._rank in names:
-            await waiting.environment.step(self._send, names[self._rank], 0, b"")
+            await waiting.environment.step(self._mailbox.send, names[self._rank], 0, b"")
         elif self._rank == 0:
-            keys = [self._at(name) for name in names.values()]
+            messages = [*names.values()]
             patience = Waiting(waiting.environment, waiting.grace, self._meeting.ended)
 
             def look(seconds: float, waited: float) -> bool:
-                return len(self._values.collect(keys, seconds, waited)) == len(keys)
+                return len(self._mailbox.receive(messages, seconds, waited)) == len(messages)
 
             await patience.until(look, lambda: [*names])
-            with self._lock:
-                self._garbage += keys
+            self._mailbox.discard(messages)
 
     async def _met(self, key: str, timeout: float, watch: Watch | None, root: int) -> Waiting:
         waiting = self._begin(key, timeout, watch, root)
@@ -139,77 +133,24 @@ class KeyValueCoordinator(JobMember):
         raise CoordinationTimeoutError(f"{error}{hint}", missing)
 
     async def _receive(self, waiting: Waiting, what: str, key: str, root: int) -> bytes:
-        awaited = _Awaited(self, f"{_name(key)}/all")
+        awaited = _Awaited(self._mailbox, f"{_name(key)}/all", root)
         reasons = await waiting.until(awaited.look, lambda: (root,))
         if reasons is not None:
             raise too_late(what, key, (root,), waited=waiting.waited, reasons=reasons)
-        self._note_read(root, awaited.name)
         return awaited.value
 
     # Below: in worker threads.
 
-    def _at(self, name: str) -> str:
-        return f"{self._meeting.run}/{name}"
-
-    def _publish(self, key: str, name: str, value: bytes) -> None:
-        if self._create(name, value) != value:
-            raise CoordinationError(f"the key {key!r} was used before in this job: every call needs one of its own")
-
-    def _create(self, name: str, value: bytes) -> bytes:
-        """What all ranks find under the name from now on, until they have told this one that they read it."""
-        found = self._values.create(self._at(name), b"=" + value)[1:]
-        with self._lock:
-            self._published.setdefault(name, self._world_size - 1)
-            while len(self._published) > _KEPT:
-                self._garbage.append(self._at(self._published.popitem(last=False)[0]))
-            crowded = len(self._garbage) > _KEPT
-        if crowded:
-            self._tidy()
-        return found
-
-    def _send(self, name: str, to: int, value: bytes) -> None:
-        """To one rank, with word of what of its own was read here."""
-        with self._lock:
-            read = json.dumps([*self._read.pop(to, ())]).encode()
-            crowded = len(self._garbage) > _KEPT
-        self._values.put(self._at(name), len(read).to_bytes(4, "big") + read + value)
-        if crowded:
-            self._tidy()
-
-    def _unpack(self, name: str, data: bytes) -> bytes:
-        """A message to this rank; what it says was read by everybody is deleted in the end, as is the message."""
-        end = 4 + int.from_bytes(data[:4], "big")
-        with self._lock:
-            for read in json.loads(data[4:end]):
-                if read in self._published:
-                    self._published[read] -= 1
-                    if not self._published[read]:
-                        del self._published[read]
-                        self._garbage.append(self._at(read))
-        return data[end:]
-
-    def _note_read(self, publisher: int, name: str) -> None:
-        with self._lock:
-            self._read.setdefault(publisher, deque(maxlen=_KEPT)).append(name)
-
-    def _tidy(self) -> None:
-        with self._lock:
-            garbage, self._garbage = self._garbage, []
-        for key in garbage:
-            self._values.delete(key)
-
     def _decide(self, key: str, verdict: _Verdict) -> _Verdict:
         """The verdict on a barrier is the first that anybody publishes."""
-        return _Verdict.decode(self._create(f"{_name(key)}/verdict", verdict.encode()))
+        return _Verdict.decode(self._mailbox.create(f"{_name(key)}/verdict", verdict.encode(), keep=self._rank == 0))
 
     def _give_up(self, key: str, waited: float, reasons: Mapping[int, str]) -> _Verdict:
         """No verdict came: say ourselves who is missing; rank 0, if nobody else, since it fell silent."""
-        names = {rank: self._at(f"{_name(key)}/{rank}") for rank in self._others}
-        there = self._values.collect([*names.values()], 0.0, waited)
+        names = {rank: f"{_name(key)}/{rank}" for rank in self._others}
+        there = self._mailbox.seen([*names.values()], 0.0, waited)
         missing = tuple(rank for rank, name in names.items() if name not in there)
-        verdict = _Verdict(missing or (0,), waited, reasons).encode()
-        # whether anybody has read it is told to rank 0, which deletes it, should it ever come
-        return _Verdict.decode(self._values.create(self._at(f"{_name(key)}/verdict"), b"=" + verdict)[1:])
+        return self._decide(key, _Verdict(missing or (0,), waited, reasons))
 
 
 def _name(key: str) -> str:
@@ -220,53 +161,47 @@ def _name(key: str) -> str:
 class _Awaited:
     """One published value that is waited for; before, perhaps, one's own message is sent."""
 
-    def __init__(self, member: KeyValueCoordinator, name: str, *, sending: tuple[str, int] | None = None) -> None:
-        self._member, self.name, self._sending = member, name, sending
+    def __init__(self, mailbox: Mailbox, name: str, publisher: int, *, sending: str = "") -> None:
+        self._mailbox, self._name, self._publisher, self._sending = mailbox, name, publisher, sending
         self.value = b""
 
     def look(self, seconds: float, waited: float) -> bool:
-        member = self._member
-        if self._sending is not None:
-            (name, to), self._sending = self._sending, None
-            member._send(name, to, b"")
-        member._tidy()
-        key = member._at(self.name)
-        found = member._values.collect([key], seconds, waited).get(key)
-        if found is not None:
-            self.value = found[1:]
+        if self._sending:
+            name, self._sending = self._sending, ""
+            self._mailbox.send(name, self._publisher, b"")
+        self._mailbox.tidy()
+        found = self._mailbox.read(self._name, self._publisher, seconds, waited)
+        self.value = found or b""
         return found is not None
 
 
 class _Collected:
-    """The messages of all other ranks to this one under a key."""
+    """The messages of all other ranks to this one under a key; before, perhaps, one's own is put beside them."""
 
-    def __init__(self, member: KeyValueCoordinator, key: str, *, is_barrier: bool = False) -> None:
-        self._member = member
-        self._names = {rank: f"{_name(key)}/{rank}" for rank in member._others}
-        self._first = True
-        self._is_barrier = is_barrier
-        self._key = key
+    def __init__(
+        self, mailbox: Mailbox, meeting: Meeting, key: str, ranks: Sequence[int], *, sending: str = ""
+    ) -> None:
+        self._mailbox, self._meeting, self._sending = mailbox, meeting, sending
+        self._names = {f"{_name(key)}/{rank}": rank for rank in ranks}
         self.received: dict[int, bytes] = {}
 
     def missing(self) -> tuple[int, ...]:
-        return tuple(rank for rank in self._names if rank not in self.received)
+        return tuple(rank for rank in self._names.values() if rank not in self.received)
 
     def look(self, seconds: float, waited: float) -> bool:
-        member = self._member
-        if not self._first:
-            member._meeting.look_for_newcomers(waited)
-        elif self._is_barrier:  # so that others, should we fall silent, do not take us for missing
-            member._send(f"{_name(self._key)}/{member.rank}", member.rank, b"")
-        self._first = False
-        member._tidy()
-        keys = {member._at(self._names[rank]): rank for rank in self.missing()}
-        for key, data in member._values.collect([*keys], seconds, waited).items():
-            rank = keys[key]
-            self.received[rank] = member._unpack(self._names[rank], data)
-            if not self._is_barrier:
-                with member._lock:
-                    member._garbage.append(key)
+        if self._sending:  # so that others, should we fall silent, do not take us for missing
+            name, self._sending = self._sending, ""
+            self._mailbox.send(name, 0, b"")
+        self._mailbox.tidy()
+        self._meeting.look_for_newcomers(waited)
+        names = [name for name, rank in self._names.items() if rank not in self.received]
+        for name, value in self._mailbox.receive(names, seconds, waited).items():
+            self.received[self._names[name]] = value
         return not self.missing()
+
+    def discard(self) -> None:
+        """What was received is needed no more."""
+        self._mailbox.discard([name for name, rank in self._names.items() if rank in self.received])
 
 
 class _Verdict:

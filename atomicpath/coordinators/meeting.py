@@ -25,6 +25,7 @@ from atomicpath.errors import CoordinationError, CoordinationTimeoutError
 from atomicpath.liveness import proof_of_life, this_process
 from atomicpath.record import CommitRecord, State, Writer
 
+from .member import SLICE
 from .values import KeyValues
 
 __all__ = ["Meeting"]
@@ -155,7 +156,7 @@ class Meeting:
 
         Only while rank 0 waits longer anyway: the ranks are asked in turn.
         """
-        if self._rank or not waited or not self._lock.acquire(blocking=False):
+        if self._rank or waited < SLICE or not self._lock.acquire(blocking=False):
             return
         try:
             ranks = [1 + (self._next_newcomer + more) % (self._world_size - 1) for more in range(_AT_ONCE)]
@@ -181,7 +182,7 @@ class Meeting:
     # Both.
 
     def give_up(self, message: str, missing: Sequence[int]) -> str:
-        """Time is up for now: rank 0 lets those know whom it has met; what the others see of a rank 0, for a message."""
+        """Time is up for now: rank 0 tells those it has met; the others get what is seen of a rank 0, in words."""
         if self._rank == 0:
             with self._lock:
                 self._announce(message, missing)
@@ -252,9 +253,7 @@ def _number(value: object) -> int:
 
 
 def _process(message: Message) -> Writer:
-    process = message["process"]
-    assert isinstance(process, dict)
-    return Writer(**process)
+    return Writer(**message["process"])
 
 
 def _lives(environment: Environment, who: Writer) -> bool | None:

@@ -137,7 +137,7 @@ class MessageCoordinator(JobMember):
         if error is not None:
             raise error
 
-    def _take(self, call: str, ranks: Iterable[int], seconds: float, waited: float) -> Mapping[int, bytes]:
+    def take(self, call: str, ranks: Iterable[int], seconds: float, waited: float) -> Mapping[int, bytes]:
         """Messages of this call, at least one unless the time is up. One of the waiting threads receives for all."""
         environment = current()
         deadline = environment.monotonic() + seconds
@@ -197,7 +197,7 @@ class _Expected:
             first()
         while self.missing():
             left = max(0.0, deadline - environment.monotonic())
-            found = self._member._take(self._call, self.missing(), left, waited)
+            found = self._member.take(self._call, self.missing(), left, waited)
             if not found:
                 return False
             self.received.update(found)

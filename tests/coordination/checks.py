@@ -18,7 +18,7 @@ from atomicpath.errors import CoordinationTimeoutError, ValidationError
 __all__ = ["CHECKS"]
 
 LONG = 100.0  # more than any job may last
-SHORT = 1.0
+SHORT = 0.5
 
 Check = Callable[[Coordinator], Awaitable[None]]
 

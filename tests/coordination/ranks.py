@@ -1,25 +1,29 @@
-"""One rank of a job of real processes: `python -m tests.coordination.ranks ENGINE SCENE ADDRESS RANK SIZE`.
+"""A job of real processes: `python -m tests.coordination.ranks ENGINE SCENE ADDRESS SIZE`.
 
-It prints a line of JSON for each check that it ran: its name, and the error or null.
+The engine is imported once, which takes seconds, and the ranks are forked; under mpirun each is started by
+it. A rank prints a line of JSON for each check that it ran: its name, and the error or null. At the end
+there is one for each rank: its exit code, and all that it printed.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
 import sys
+import tempfile
 import traceback
-import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import anyio
+import anyio._backends._asyncio
 
 from atomicpath import coordinators
 from atomicpath.abc import Coordinator
-from tests.coordination.checks import CHECKS, LONG, Check
+from tests.coordination.checks import CHECKS, LONG
 
 PATIENCE = timedelta(seconds=60)
 
@@ -111,6 +115,15 @@ async def meet(job: Coordinator) -> None:
     await job.barrier("met", timeout=LONG)
 
 
+async def by_itself(job: Coordinator) -> None:
+    """The engine is found without being named, and once."""
+    found = coordinators.initialised()
+    assert found is coordinators.initialised()
+    assert isinstance(found, coordinators.TorchStoreCoordinator if type(job).__name__.startswith("Gloo") else type(job))
+    assert (found.rank, found.world_size) == (job.rank, job.world_size)
+    await found.barrier("initialised", timeout=LONG)
+
+
 async def part(job: Coordinator) -> None:
     """Rank 0 leaves last, since it may host what the others use."""
     await job.gather("done", b"", timeout=LONG)
@@ -119,34 +132,62 @@ async def part(job: Coordinator) -> None:
 def all_checks(engine: str, job: Coordinator) -> None:
     for check in CHECKS:
         attempt(check.__name__, check, job)
+    if engine != "torch_store":
+        attempt("initialised", by_itself, job)
     anyio.run(part, job)
     close(engine)
     if engine != "torch_store":
         attempt("closed", barrier, job, "closed")
 
 
-async def barrier(job: Coordinator, key: str) -> None:
-    await job.barrier(key, timeout=LONG)
+async def barrier(job: Coordinator, key: str, patience: float = LONG) -> None:
+    await job.barrier(key, timeout=patience)
+
+
+async def reach(job: Coordinator, victim: int) -> None:
+    """Everybody has been met, and has said so to the victim."""
+    await job.gather("reached", b"", root=victim, timeout=LONG)
 
 
 def killed(engine: str, job: Coordinator, victim: int) -> None:
     """One rank is killed while the others wait for it."""
     anyio.run(meet, job)
+    anyio.run(reach, job, victim)
     if job.rank == victim:
         os.kill(os.getpid(), signal.SIGKILL)
-    attempt("survivor", barrier, job, "survivor")
+    patience = 3.0 if engine == "gloo" else LONG  # it does not tell that a process has ended
+    attempt("survivor", barrier, job, "survivor", patience)
     os._exit(0)  # an engine's own good-bye would wait for the dead
 
 
 def main() -> None:
-    engine, scene, address, rank, size = sys.argv[1:]
-    rank = os.environ.get("OMPI_COMM_WORLD_RANK", rank)
-    warnings.simplefilter("error", ResourceWarning)
-    job = ENGINES[engine](address, int(rank), int(size))
+    engine, scene, address, size = sys.argv[1:]
+    if engine == "mpi":
+        act(engine, scene, address, int(os.environ["OMPI_COMM_WORLD_RANK"]), int(size))
+        return
+    importlib.import_module("jax" if engine == "jax" else "torch.distributed")
+    logs = [tempfile.TemporaryFile("w+") for _ in range(int(size))]  # noqa: SIM115 - closed with the process
+    children = []
+    for rank, log in enumerate(logs):
+        children.append(os.fork())
+        if not children[rank]:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+            act(engine, scene, address, rank, int(size))
+            return
+    for rank, (child, log) in enumerate(zip(children, logs, strict=True)):
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        log.seek(0)
+        print(json.dumps({"rank": rank, "code": code, "output": log.read()}), flush=True)
+
+
+def act(engine: str, scene: str, address: str, rank: int, size: int) -> None:
+    signal.alarm(120)  # nothing here may hang
+    job = ENGINES[engine](address, rank, size)
     if scene == "checks":
         all_checks(engine, job)
     else:
-        killed(engine, job, 0 if scene == "kill-first" else int(size) - 1)
+        killed(engine, job, 0 if scene == "kill-first" else size - 1)
 
 
 if __name__ == "__main__":
