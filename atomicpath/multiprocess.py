@@ -118,7 +118,7 @@ class Team:
                         verdict = await self._verdict(phase, min(_STAY, self._coordinator.timeout))
                         failure = _decoded(cast("Document", verdict["error"])) if "error" in verdict else failure
             except CoordinationError as lost:
-                _LOG.warning("rank %d has failed, and does not know whether the others heard of it: %s", self.rank, lost)
+                _LOG.warning("rank %d has failed, and cannot tell whether the others heard of it: %s", self.rank, lost)
         return failure
 
     def has_said(self, phase: str) -> bool:
