@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from . import aio
 from .abc import Backend, Coordinator, FileOptions, MetadataStore, SnapshotType, Storage, TemporaryPath
+from .deferred import DeferredPath, DeferredWritableTemporaryPath
 from .errors import (
     AbandonedError,
     AccessError,
@@ -36,6 +37,8 @@ from .explain import Explanation
 from .guarantees import Guarantee, Profile
 from .inspect import Attempt, Commit, Verification
 from .layout import COMMIT_SUCCESS_FILE, TMP_DIR_SUFFIX
+from .metadata import JsonMetadataStore, StepMetadata
+from .read_only import ReadOnlyTemporaryPath
 from .record import CommitRecord, FileEntry
 from .selection import select
 from .strategies.atomic_rename import AtomicRenameTemporaryPath
@@ -62,18 +65,23 @@ __all__ = [
     "CoordinationError",
     "CoordinationTimeoutError",
     "Coordinator",
+    "DeferredPath",
+    "DeferredWritableTemporaryPath",
     "Explanation",
     "FileEntry",
     "FileOptions",
     "Guarantee",
     "GuaranteeError",
     "IntegrityError",
+    "JsonMetadataStore",
     "MetadataStore",
     "NotCommittedError",
     "OutcomeUnknownError",
     "Profile",
     "RankFailedError",
+    "ReadOnlyTemporaryPath",
     "SnapshotType",
+    "StepMetadata",
     "Storage",
     "TemporaryPath",
     "ValidationError",
