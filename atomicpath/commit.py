@@ -11,6 +11,7 @@ from typing import cast
 
 from upath import UPath
 
+from . import telemetry
 from .abc import AttemptOptions, FileOptions, TemporaryPath
 from .environment import need_event_loop, shielded
 from .errors import AtomicPathError, CommitError, GuaranteeError, OutcomeUnknownError, ValidationError
@@ -55,6 +56,7 @@ class Writing:
         self.location = _final(url, options)
         self._options = options
         self._metadata = check_metadata(options.metadata)
+        self.span = telemetry.CommitSpan(self.location.backend.protocols[0])
         self._storage = self.location.open()
         self._temporary: TemporaryPath | None = None
         self._staging: Staging | None = None
@@ -68,6 +70,7 @@ class Writing:
         """Whether no step of this commit waits for a network."""
         return self._storage.is_local
 
+    @telemetry.observed(telemetry.opening)
     async def begin(self, *, source: bool = False) -> Path | UPath:
         """Create the attempt; where to write. `source`: the files are already somewhere on this host."""
         if self._begun:
@@ -93,7 +96,8 @@ class Writing:
             self._staging = Staging(self._storage.environment, options.staging_dir)
             self._staged = await self._staging.create()
         try:
-            path = await temporary.create()
+            with telemetry.creating(temporary):
+                path = await temporary.create()
         except BaseException:
             await self._unstage()
             raise
@@ -102,6 +106,7 @@ class Writing:
             return self._staged
         return Path(cast("os.PathLike[str]", path)) if self._storage.is_local else path
 
+    @telemetry.observed(telemetry.closing)
     async def finish(self, source: Path | None = None) -> None:
         """Commit what was written, or the local directory `source`."""
         temporary = self._own()
@@ -117,7 +122,8 @@ class Writing:
                 raise CommitError(f"{self.location} was not committed: {error}; the attempt was discarded") from error
             raise
         try:
-            await temporary.finalize()
+            with telemetry.finalizing(temporary):
+                await temporary.finalize()
         except OutcomeUnknownError:
             self._temporary = None  # nothing may be cleaned up
             raise
@@ -128,6 +134,7 @@ class Writing:
             self._temporary = None
             await self._unstage()
 
+    @telemetry.observed(telemetry.abandoning)
     async def abandon(self) -> None:
         """Give up after the block failed: never raises, so that the block's own error is what is seen."""
         if os.getpid() != self._pid:

@@ -47,6 +47,7 @@ from atomicpath.liveness import hold, release, this_process
 from atomicpath.location import Location, locate
 from atomicpath.manifest import digest, manifest_of
 from atomicpath.record import CommitRecord, FileEntry, State, marker_of
+from atomicpath.telemetry import creating, finalizing, observed
 
 from .begin import expect_directory, ready, refuse
 from .held import read_record, taken
@@ -127,6 +128,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
     def get_final(self) -> UPath:
         return self._final.upath
 
+    @observed(creating)
     async def create(self) -> UPath:
         if self._record is not None or self._over:
             raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
@@ -175,6 +177,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         sha256 = await environment.step(digest, environment, source) if self.options.checksums else None
         self._added[name] = FileEntry(name=name, size=entry.size, sha256=sha256)  # a rename may change the version
 
+    @observed(finalizing)
     async def finalize(self) -> None:
         record = self._record or await self._adopt()
         try:

@@ -45,6 +45,7 @@ from atomicpath.location import Location, locate
 from atomicpath.manifest import digest, manifest_of
 from atomicpath.probing import profile_of
 from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, fingerprint, marker_of
+from atomicpath.telemetry import creating, finalizing, observed
 
 from .begin import expect_directory, ready
 from .claiming import claim
@@ -117,6 +118,7 @@ class CommitFileTemporaryPath(TemporaryPath):
     def get_final(self) -> UPath:
         return self._final.upath
 
+    @observed(creating)
     async def create(self) -> UPath:
         if self._register is not None or self._over:
             raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
@@ -168,6 +170,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             return
         raise ConflictError(f"{target} cannot be written: somebody else keeps writing it. Stop it, or use another name")
 
+    @observed(finalizing)
     async def finalize(self) -> None:
         register = self._register or await self._adopt()
         try:
