@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from . import aio
 from .abc import Backend, Coordinator, FileOptions, MetadataStore, SnapshotType, Storage, TemporaryPath
+from .create_all import create_all_async
 from .deferred import DeferredPath, DeferredWritableTemporaryPath
 from .errors import (
     AbandonedError,
@@ -38,9 +39,11 @@ from .guarantees import Guarantee, Profile
 from .inspect import Attempt, Commit, Verification
 from .layout import COMMIT_SUCCESS_FILE, TMP_DIR_SUFFIX
 from .metadata import JsonMetadataStore, StepMetadata
+from .multiprocessing_options import MultiprocessingOptions
 from .read_only import ReadOnlyTemporaryPath
 from .record import CommitRecord, FileEntry
 from .selection import select
+from .signals import CompletionSignal
 from .strategies.atomic_rename import AtomicRenameTemporaryPath
 from .strategies.commit_file import CommitFileTemporaryPath
 from .sync import blocking as _blocking
@@ -61,6 +64,7 @@ __all__ = [
     "CommitError",
     "CommitFileTemporaryPath",
     "CommitRecord",
+    "CompletionSignal",
     "ConflictError",
     "CoordinationError",
     "CoordinationTimeoutError",
@@ -75,6 +79,7 @@ __all__ = [
     "IntegrityError",
     "JsonMetadataStore",
     "MetadataStore",
+    "MultiprocessingOptions",
     "NotCommittedError",
     "OutcomeUnknownError",
     "Profile",
@@ -90,10 +95,13 @@ __all__ = [
     "attempts",
     "commit",
     "committed",
+    "create_all",
+    "create_all_async",
     "explain",
     "get",
     "is_committed",
     "latest",
+    "on_commit_callback",
     "profile",
     "put",
     "read_record",
@@ -114,3 +122,5 @@ attempts = _blocking(aio.attempts)
 verify = _blocking(aio.verify)
 profile = _blocking(aio.profile)
 explain = _blocking(aio.explain)
+create_all = _blocking(aio.create_all, interruptible=True)
+on_commit_callback = _blocking(aio.on_commit_callback, interruptible=True)

@@ -176,7 +176,7 @@ class _Beside(Generic[T]):
         self._scope: anyio.CancelScope | None = None
         self._events: queue.SimpleQueue[str] = queue.SimpleQueue()  # the one that signal handlers may use
         self._loop: anyio.lowlevel.EventLoopToken | None = None
-        self._thread = threading.Thread(target=self._work, name="atomicpath")
+        self._thread = threading.Thread(target=self._work, name=f"atomicpath, for {threading.current_thread().name}")
         self._environment = current()  # and nothing else of this context, which may say that a loop runs in it,
         self._trace = telemetry.here()  # but who called
 

@@ -310,7 +310,7 @@ def test_a_deferred_path_reaches_every_thread_and_every_event_loop_at_once(told:
 async def test_cancelling_one_that_waits_disturbs_no_other_and_leaves_no_thread() -> None:
     deferred, found = DeferredPath(), []
     scope = anyio.CancelScope()
-    waiting = deferred._allocation._waiting
+    latch = deferred._latch
 
     async def gives_up() -> None:
         with scope:
@@ -322,15 +322,15 @@ async def test_cancelling_one_that_waits_disturbs_no_other_and_leaves_no_thread(
     async with anyio.create_task_group() as group:
         group.start_soon(gives_up)
         group.start_soon(waits)
-        while len(waiting) < 2:
+        while latch.waiting < 2:
             await anyio.lowlevel.checkpoint()
         scope.cancel()
-        while len(waiting) > 1:
+        while latch.waiting > 1:
             await anyio.lowlevel.checkpoint()
         deferred.set_path("/x")  # in the loop's own thread: whoever tells waits for nobody
     assert scope.cancelled_caught
     assert found == [UPath("/x")]
-    assert waiting == set()
+    assert latch.waiting == 0
 
 
 async def test_a_deferred_path_is_told_once_and_says_so_before_and_after() -> None:
@@ -342,7 +342,7 @@ async def test_a_deferred_path_is_told_once_and_says_so_before_and_after() -> No
     deferred.set_path("/x")
     assert (deferred.path, (deferred / "a").path) == (UPath("/x"), UPath("/x/a"))
     for again in (lambda: deferred.set_path("/y"), lambda: deferred.set_error(OSError())):
-        with pytest.raises(ValidationError, match="told before ./x."):
+        with pytest.raises(ValidationError, match="told before, and it is told only once"):
             again()
     assert await deferred.await_creation() == UPath("/x")
 
