@@ -38,7 +38,7 @@ class Group:
             if ranks[-1] >= world_size:
                 raise ValidationError(
                     f"{what} names rank {ranks[-1]} of a job of world size {world_size}: ranks count from 0"
-                    + ("" if coordinator is not None else "; pass coordinator=, or initialise the job's engine first")
+                    + ("" if world_size > 1 else "; pass coordinator=, or initialise the job's engine first")
                 )
         if self.rank not in self._ranks:
             raise ValidationError(

@@ -186,6 +186,31 @@ def test_how_long_the_creation_took_and_whether_somebody_waited(local: LocalRoot
     assert point.attributes["atomicpath.strategy"] == "AtomicRenameTemporaryPath"
 
 
+def test_who_creates_in_the_background_keeps_nobody_waiting(local: LocalRoot, monitor: Monitor) -> None:
+    attempts = [AtomicRenameTemporaryPath.from_final(UPath(local / name)) for name in ("a", "b", "c")]
+    with monitor.tracer.start_as_current_span("training") as outer:
+        atomicpath.create_all(attempts[:1])
+        atomicpath.create_all_async(attempts[1:]).result(30)
+    points = monitor.points("atomicpath.directory.create.duration")
+    assert {point.attributes["atomicpath.create.mode"]: point.count for point in points} == {
+        "blocking": 1,
+        "background": 2,
+    }
+    spans = [span for span in monitor.spans() if span.name == "atomicpath.create"]
+    assert {span.parent and span.parent.span_id for span in spans} == {outer.get_span_context().span_id}
+
+
+def test_the_commit_callback_records_the_duration_of_the_save(local: LocalRoot, monitor: Monitor) -> None:
+    attempt = AtomicRenameTemporaryPath.from_final(UPath(local / "step_1"))
+    atomicpath.create_all([attempt])
+    atomicpath.on_commit_callback(attempt, checkpoint_start_time=time.time() - 100)
+    (point,) = monitor.points("atomicpath.commit.duration")
+    assert (point.count, point.attributes["atomicpath.outcome"]) == (1, "committed")
+    assert point.sum >= 100
+    (interval,) = monitor.points("atomicpath.commit.interval")
+    assert interval.count == 1
+
+
 @pytest.mark.parametrize("strategy", [AtomicRenameTemporaryPath, CommitFileTemporaryPath])
 async def test_an_attempt_made_by_hand_is_told_of_too_and_once(
     strategy: type[atomicpath.TemporaryPath], local: LocalRoot, monitor: Monitor
