@@ -16,6 +16,8 @@ from __future__ import annotations
 from . import aio
 from .abc import Backend, Coordinator, FileOptions, MetadataStore, SnapshotType, Storage, TemporaryPath
 from .coordinators import SingleProcess
+from .create_all import create_all_async
+from .deferred import DeferredPath, DeferredWritableTemporaryPath
 from .errors import (
     AbandonedError,
     AccessError,
@@ -37,8 +39,12 @@ from .explain import Explanation
 from .guarantees import Guarantee, Profile
 from .inspect import Attempt, Commit, Verification
 from .layout import COMMIT_SUCCESS_FILE, TMP_DIR_SUFFIX
+from .metadata import JsonMetadataStore, StepMetadata
+from .multiprocessing_options import MultiprocessingOptions
+from .read_only import ReadOnlyTemporaryPath
 from .record import CommitRecord, FileEntry
 from .selection import select
+from .signals import CompletionSignal
 from .strategies.atomic_rename import AtomicRenameTemporaryPath
 from .strategies.commit_file import CommitFileTemporaryPath
 from .sync import blocking as _blocking
@@ -59,23 +65,30 @@ __all__ = [
     "CommitError",
     "CommitFileTemporaryPath",
     "CommitRecord",
+    "CompletionSignal",
     "ConflictError",
     "CoordinationError",
     "CoordinationTimeoutError",
     "Coordinator",
+    "DeferredPath",
+    "DeferredWritableTemporaryPath",
     "Explanation",
     "FileEntry",
     "FileOptions",
     "Guarantee",
     "GuaranteeError",
     "IntegrityError",
+    "JsonMetadataStore",
     "MetadataStore",
+    "MultiprocessingOptions",
     "NotCommittedError",
     "OutcomeUnknownError",
     "Profile",
     "RankFailedError",
+    "ReadOnlyTemporaryPath",
     "SingleProcess",
     "SnapshotType",
+    "StepMetadata",
     "Storage",
     "TemporaryPath",
     "ValidationError",
@@ -84,10 +97,13 @@ __all__ = [
     "attempts",
     "commit",
     "committed",
+    "create_all",
+    "create_all_async",
     "explain",
     "get",
     "is_committed",
     "latest",
+    "on_commit_callback",
     "profile",
     "put",
     "read_record",
@@ -108,3 +124,5 @@ attempts = _blocking(aio.attempts)
 verify = _blocking(aio.verify)
 profile = _blocking(aio.profile)
 explain = _blocking(aio.explain)
+create_all = _blocking(aio.create_all, interruptible=True)
+on_commit_callback = _blocking(aio.on_commit_callback, interruptible=True)

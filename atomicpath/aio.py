@@ -13,6 +13,7 @@ from . import fetch, inspect
 from .abc import Coordinator, FileOptions, TemporaryPath
 from .commit import CommitOptions, Writing
 from .commit import put as put_directory
+from .create_all import create_all, create_all_async, on_commit_callback
 from .errors import IntegrityError
 from .explain import Explanation, explained
 from .guarantees import NONE, Guarantee, Profile
@@ -27,10 +28,13 @@ __all__ = [
     "attempts",
     "commit",
     "committed",
+    "create_all",
+    "create_all_async",
     "explain",
     "get",
     "is_committed",
     "latest",
+    "on_commit_callback",
     "profile",
     "put",
     "read_record",

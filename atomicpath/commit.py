@@ -13,6 +13,7 @@ from typing import cast
 
 from upath import UPath
 
+from . import telemetry
 from .abc import AttemptOptions, Coordinator, FileOptions, TemporaryPath
 from .coordinators import initialised
 from .environment import EventLoopNeeded, need_event_loop, shielded
@@ -62,6 +63,7 @@ class Writing:
         self.location = _final(url, options)
         self._options = options
         self._metadata = check_metadata(options.metadata)
+        self.span = telemetry.CommitSpan(self.location.backend.protocols[0])
         self._storage = self.location.open()
         self._team = Team(options.coordinator or initialised(), self._storage.environment, "commit")
         self._temporary: TemporaryPath | None = None
@@ -77,6 +79,7 @@ class Writing:
         """Whether no step of this commit waits for a network or for another process."""
         return self._storage.is_local and self._team.is_alone
 
+    @telemetry.observed(telemetry.opening)
     async def begin(self, *, source: bool = False) -> Path | UPath:
         """Create or join the attempt; where to write. `source`: the files are already somewhere on this host."""
         if self._begun:
@@ -100,6 +103,7 @@ class Writing:
         path = self._own().get()
         return Path(cast("os.PathLike[str]", path)) if self._storage.is_local else path
 
+    @telemetry.observed(telemetry.closing)
     async def finish(self, source: Path | None = None) -> None:
         """Commit what was written, or the local directory `source`."""
         temporary = self._own()
@@ -129,6 +133,7 @@ class Writing:
             await self._unstage()
         await self._team.part("finish")
 
+    @telemetry.observed(telemetry.abandoning)
     async def abandon(self, error: BaseException) -> None:
         """Give up after `error`, which is the caller's to raise again.
 
@@ -158,7 +163,8 @@ class Writing:
         self._begun = True
         temporary = strategy.from_final(self.location.upath, file_options=self._options.file_options)
         temporary.configure(self._attempt(profile.effective, direct))
-        await temporary.create()
+        with telemetry.creating(temporary):
+            await temporary.create()
         self._temporary = temporary
         if self._team.is_alone:
             return {}
@@ -193,7 +199,8 @@ class Writing:
         temporary = self._own()
         for offer in offers[1:]:
             temporary.include([file_entry(file) for file in cast("list[Document]", offer["files"])])
-        await temporary.finalize()
+        with telemetry.finalizing(temporary):
+            await temporary.finalize()
         return {}
 
     def _own(self) -> TemporaryPath:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from . import telemetry
 from .abc import TemporaryPath
 from .environment import Environment
 from .errors import AtomicPathError, IntegrityError, ValidationError
@@ -110,12 +111,14 @@ async def upload(temporary: TemporaryPath, files: list[LocalFile], progress: Pro
         nonlocal done
         await temporary.add(file.name, file.path)
         done += file.size
+        telemetry.uploaded(file.size)
         if progress is not None:
             progress(done, total)
 
     if progress is not None:
         progress(0, total)
-    await for_each(files, one, at_once=_FILES_AT_ONCE)
+    with telemetry.uploading(total):
+        await for_each(files, one, at_once=_FILES_AT_ONCE)
 
 
 def _files_of(environment: Environment, top: Path, source: bool) -> list[LocalFile]:

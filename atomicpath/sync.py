@@ -18,6 +18,7 @@ import anyio.from_thread
 import anyio.lowlevel
 from upath import UPath
 
+from . import telemetry
 from .aio import Committing
 from .environment import EventLoopNeeded, current, in_this_thread, use, without_event_loop
 
@@ -175,8 +176,9 @@ class _Beside(Generic[T]):
         self._scope: anyio.CancelScope | None = None
         self._events: queue.SimpleQueue[str] = queue.SimpleQueue()  # the one that signal handlers may use
         self._loop: anyio.lowlevel.EventLoopToken | None = None
-        self._thread = threading.Thread(target=self._work, name="atomicpath")
-        self._environment = current()  # and nothing else of this context, which may say that a loop runs in it
+        self._thread = threading.Thread(target=self._work, name=f"atomicpath, for {threading.current_thread().name}")
+        self._environment = current()  # and nothing else of this context, which may say that a loop runs in it,
+        self._trace = telemetry.here()  # but who called
 
     def result(self) -> T:
         interrupt: BaseException | None = None
@@ -201,7 +203,7 @@ class _Beside(Generic[T]):
 
     def _work(self) -> None:
         try:
-            with use(self._environment), in_this_thread():
+            with use(self._environment), telemetry.within(self._trace), in_this_thread():
                 anyio.run(self._scoped)
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
             self._error = error

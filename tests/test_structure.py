@@ -43,6 +43,8 @@ PUBLIC = {  # DESIGN.md, "Public names", as far as there are rows for them yet
     *("commit", "put", "get", "resolve", "is_committed", "read_record", "committed", "latest", "verify"),
     *("profile", "explain", "select", "aio", "TemporaryPath", "AtomicRenameTemporaryPath", "CommitFileTemporaryPath"),
     *("SnapshotType", "FileOptions", "Guarantee", "Profile", "Backend", "Storage", "Commit", "CommitRecord"),
+    *("DeferredPath", "DeferredWritableTemporaryPath", "ReadOnlyTemporaryPath", "MetadataStore", "StepMetadata"),
+    *("MultiprocessingOptions", "Coordinator", "create_all", "create_all_async", "on_commit_callback"),
     *("Explanation", "Verification", "TMP_DIR_SUFFIX", "COMMIT_SUCCESS_FILE", *ERRORS),
 }
 

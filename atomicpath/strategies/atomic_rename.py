@@ -24,7 +24,7 @@ from typing import Self
 
 from upath import UPath
 
-from atomicpath.abc import FileOptions, Hold, SnapshotType, StaleVersionError, TemporaryPath
+from atomicpath.abc import FileOptions, Hold, MetadataStore, SnapshotType, StaleVersionError, TemporaryPath
 from atomicpath.environment import shielded
 from atomicpath.errors import (
     AbandonedError,
@@ -48,10 +48,12 @@ from atomicpath.liveness import hold, release, this_process
 from atomicpath.location import Location, locate
 from atomicpath.manifest import digest, manifest_of
 from atomicpath.record import CommitRecord, FileEntry, State, marker_of
+from atomicpath.telemetry import creating, finalizing, observed
 
 from .begin import expect_directory, ready, refuse
 from .held import read_record, taken
 from .joining import include, is_of, owner_of, twice
+from .step_metadata import StepMetadataWriter
 
 __all__ = ["AtomicRenameTemporaryPath"]
 
@@ -79,6 +81,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._over = False
         self._owner = self._token
         self._doomed = temporary.path + DISCARDED_SUFFIX
+        self._step_metadata = StepMetadataWriter(None, self._storage.environment)
 
     @classmethod
     async def validate(cls, temporary_path: UPath) -> None:
@@ -110,15 +113,17 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         cls,
         final_path: UPath,
         *,
-        checkpoint_metadata_store: object | None = None,
+        checkpoint_metadata_store: MetadataStore | None = None,
         file_options: FileOptions | None = None,
         snapshot_type: SnapshotType | None = None,
     ) -> Self:
         refuse(snapshot_type, "snapshot_type")
-        refuse(checkpoint_metadata_store, "checkpoint_metadata_store")
         final = locate(final_path)
-        token = final.open().environment.token()
-        return cls(final, final.at(temporary_of(final.path, token)), file_options=file_options)
+        environment = final.open().environment
+        temporary = final.at(temporary_of(final.path, environment.token()))
+        attempt = cls(final, temporary, file_options=file_options)
+        attempt._step_metadata = StepMetadataWriter(checkpoint_metadata_store, environment)
+        return attempt
 
     def get(self) -> UPath:
         return self._temporary.upath
@@ -126,6 +131,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
     def get_final(self) -> UPath:
         return self._final.upath
 
+    @observed(creating)
     async def create(self) -> UPath:
         if self._record is not None or self._over:
             raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
@@ -148,6 +154,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
                 metadata=self.options.metadata,
             )
             self._version = await self._write_own(RECORD_FILE, self._record.encode())
+            await self._step_metadata.begin(self, staged=self._staged)
         except FileExistsError as error:
             # Not ours, so it stays: tokens are random, but clocks and forks are not to be trusted.
             self._over = True
@@ -185,9 +192,11 @@ class AtomicRenameTemporaryPath(TemporaryPath):
     def include(self, files: Sequence[FileEntry]) -> None:
         include(self._added, files)
 
+    @observed(finalizing)
     async def finalize(self) -> None:
         record = self._record or await self._adopt()
         try:
+            await self._step_metadata.finish(self, staged=self._staged)
             record = record.moved_to(
                 State.COMMITTED, committed=self._storage.environment.wall_ns(), files=await self._manifest(record)
             )
@@ -207,6 +216,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
     async def discard(self) -> None:
         if self._over:
             return
+        await self._step_metadata.rest()
         try:
             await self._storage.rename_directory(self._temporary.path, self._doomed)
             await self._storage.remove_tree(self._doomed)
@@ -240,8 +250,13 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             kind = AbandonedError if isinstance(error, FileNotFoundError | StaleVersionError) else CommitError
             raise kind(f"{what}: {error}; the attempt was discarded") from error
 
+    @property
+    def _staged(self) -> bool:
+        """Whether every file comes by `add`."""
+        return not (self.options.direct or self._storage.is_local)
+
     async def _manifest(self, record: CommitRecord) -> tuple[FileEntry, ...]:
-        if not (self.options.direct or self._storage.is_local):
+        if self._staged:
             return tuple(entry for _, entry in sorted(self._added.items()))
         listing = await self._storage.list(self._temporary.path, recursive=True)
         written = next((entry.size for entry in listing if entry.name == RECORD_FILE), None)

@@ -21,7 +21,7 @@ from typing import Self
 
 from upath import UPath
 
-from atomicpath.abc import Entry, FileOptions, Hold, SnapshotType, StaleVersionError, TemporaryPath
+from atomicpath.abc import Entry, FileOptions, Hold, MetadataStore, SnapshotType, StaleVersionError, TemporaryPath
 from atomicpath.environment import shielded
 from atomicpath.errors import (
     AbandonedError,
@@ -46,13 +46,15 @@ from atomicpath.location import Location, locate
 from atomicpath.manifest import digest, manifest_of
 from atomicpath.probing import profile_of
 from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, fingerprint, marker_of
+from atomicpath.telemetry import creating, finalizing, observed
 
-from .begin import expect_directory, ready, refuse
+from .begin import expect_directory, ready
 from .claiming import claim
 from .clearing import clear, is_an_attempts
 from .held import foreign, is_committed, read_marker, read_record, taken
 from .joining import include, is_of, owner_of, twice
 from .register import MarkerRegister, RecordRegister, Register
+from .step_metadata import StepMetadataWriter
 
 __all__ = ["CommitFileTemporaryPath"]
 
@@ -79,6 +81,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         self._alone = False  # whether all that was at the final path is gone, and what is there now is of this attempt
         self._over = False
         self._confirmed: float | None = None  # when a rank that joined has last seen that the attempt stands
+        self._step_metadata = StepMetadataWriter(None, self._storage.environment)
 
     @classmethod
     async def validate(cls, temporary_path: UPath) -> None:
@@ -103,14 +106,15 @@ class CommitFileTemporaryPath(TemporaryPath):
         cls,
         final_path: UPath,
         *,
-        checkpoint_metadata_store: object | None = None,
+        checkpoint_metadata_store: MetadataStore | None = None,
         file_options: FileOptions | None = None,
         snapshot_type: SnapshotType | None = None,
     ) -> Self:
         if snapshot_type is not None:
             raise ValidationError("a snapshot needs a second directory, and the commit-file strategy writes in place")
-        refuse(checkpoint_metadata_store, "checkpoint_metadata_store")
-        return cls(locate(final_path), file_options=file_options)
+        attempt = cls(locate(final_path), file_options=file_options)
+        attempt._step_metadata = StepMetadataWriter(checkpoint_metadata_store, attempt._storage.environment)
+        return attempt
 
     def get(self) -> UPath:
         return self._final.upath
@@ -118,6 +122,7 @@ class CommitFileTemporaryPath(TemporaryPath):
     def get_final(self) -> UPath:
         return self._final.upath
 
+    @observed(creating)
     async def create(self) -> UPath:
         if self._register is not None or self._over:
             raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
@@ -135,6 +140,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             )
             self._alone = True
             register.keep_alive()
+            await self._step_metadata.begin(self, staged=not self.options.direct)
         except BaseException as error:
             if not isinstance(error, AtomicPathError):
                 await register.find()
@@ -190,9 +196,11 @@ class CommitFileTemporaryPath(TemporaryPath):
             and await is_committed(self._storage, self._final, record)
         )
 
+    @observed(finalizing)
     async def finalize(self) -> None:
         register = self._register or await self._adopt()
         try:
+            await self._step_metadata.finish(self, staged=not self.options.direct)
             files = await self._manifest()
             if self.options.durable and self._storage.is_local:
                 await self._storage.sync_tree(self._final.path)
@@ -221,6 +229,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         if register is None or not register.held or self._over:
             self._end()
             return
+        await self._step_metadata.rest()
         try:
             await register.rest()
             await register.discard()

@@ -299,7 +299,7 @@ try:
             (path / f"f{number}").write_bytes(b"1")
 except KeyboardInterrupt:
     print("interrupted")
-print([thread.name for thread in threading.enumerate() if thread.name == "atomicpath"], os.listdir(staging))
+print([thread.name for thread in threading.enumerate() if thread.name.startswith("atomicpath")], os.listdir(staging))
 """
     done = python(script, s3 / "step_1", repr(s3.storage_options), local.url, str(times))
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,182 @@
+"""Creating the temporary paths of many directories, once for all processes of a job, now or in the background."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+import anyio
+
+from . import telemetry
+from .abc import TemporaryPath
+from .environment import current, shielded, use
+from .errors import ValidationError
+from .group import Announcement, Group
+from .guarantees import Guarantee
+from .layout import check_file_name
+from .multiprocessing_options import MultiprocessingOptions
+from .tasks import for_each
+
+__all__ = ["Signal", "create_all", "create_all_async", "on_commit_callback"]
+
+_LOG = logging.getLogger("atomicpath")
+_AT_ONCE = 16
+
+
+class Signal(Protocol):
+    """What `create_all_async` tells when it is done: a `CompletionSignal`, or anything of this shape."""
+
+    async def send(self, error: BaseException | None = None) -> None:
+        """In the primary, once: that all is there, or why it will not come."""
+
+
+async def create_all(
+    paths: Iterable[TemporaryPath], *, multiprocessing_options: MultiprocessingOptions | None = None
+) -> None:
+    """Call in all active processes: the primary creates all paths, many at once; then all of them may write.
+
+    Returns only if every process has come and everything was created. Else it raises in every process, and
+    what this one had created is discarded: the error itself where it happened, RankFailedError elsewhere,
+    CoordinationTimeoutError where a process did not come.
+    """
+    attempts, group = list(paths), Group(multiprocessing_options)
+    key = group.key("create_all")
+    await group.barrier(f"{key}/begin")
+    created: list[TemporaryPath] = []
+    try:
+        if group.is_primary:
+            await _create(attempts, created, ())
+    except BaseException as error:
+        with shielded():
+            await _discard(created)
+            await group.fail(f"{key}/end", error)
+        raise
+    try:
+        await group.agree(f"{key}/end")
+    except BaseException:
+        with shielded():
+            await _discard(created)
+        raise
+
+
+def create_all_async(
+    paths: Iterable[TemporaryPath],
+    completion_signals: Iterable[Signal] = (),
+    *,
+    multiprocessing_options: MultiprocessingOptions | None = None,
+    subdirectories: Sequence[str] | None = None,
+) -> Future[None]:
+    """Call in all active processes: returns at once, while the primary creates in a background thread.
+
+    It creates all paths, makes the same `subdirectories` under each, and then sends every signal; other
+    processes, or other threads, wait for a signal before they write. The future ends when that is done, in
+    the other processes when it is known; nobody waits for a process that has not called. If it fails, what was created
+    is discarded, the signals carry the failure, and it comes out of the future: the error itself in the
+    primary, RankFailedError elsewhere. It is logged too, since a future may never be asked.
+    """
+    attempts, signals, group = list(paths), list(completion_signals), Group(multiprocessing_options)
+    if len({id(signal) for signal in signals}) != len(signals):
+        raise ValidationError("one of the completion signals is listed twice, and each is sent once")
+    if isinstance(subdirectories, str):
+        raise ValidationError(f"subdirectories is a list of names, not one: [{subdirectories!r}]")
+    names = tuple(check_file_name(name) for name in subdirectories or ())
+    done = Announcement(group, group.key("create_all_async"), "the creation of the directories")
+    work = functools.partial(_create_and_tell, attempts, names, [done.tell, *(signal.send for signal in signals)])
+    future: Future[None] = Future()
+    future.set_running_or_notify_cancel()  # what a process has begun, others rely on
+    main = work if group.is_primary else done.hear
+    environment, trace = current(), telemetry.here()
+
+    def run() -> None:
+        try:
+            with use(environment), telemetry.within(trace), telemetry.in_background():
+                anyio.run(main)
+        except BaseException as error:  # noqa: BLE001 - handed to whoever asks the future
+            _LOG.error("directories could not be created in the background: %s", error)
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+
+    threading.Thread(target=run, name="atomicpath-create").start()
+    return future
+
+
+async def on_commit_callback(temporary_path: TemporaryPath, *, checkpoint_start_time: float) -> None:
+    """Finalize an attempt, record how long the save took, and log who committed what, on logger "atomicpath".
+
+    `checkpoint_start_time`: when the save began, in seconds since the epoch. The errors are those of `finalize`;
+    after one nothing is recorded.
+    """
+    with telemetry.finalizing(temporary_path):
+        await temporary_path.finalize()
+    seconds = max(0.0, current().wall_ns() / 1e9 - checkpoint_start_time)  # a clock may have been put back
+    telemetry.record_save(seconds, temporary_path)
+    final = temporary_path.get_final()
+    _LOG.info(
+        "committed %s in %.3f s, by process %d, thread %s",
+        getattr(final, "path", final),
+        seconds,
+        os.getpid(),
+        threading.current_thread().name,
+    )
+
+
+async def _create_and_tell(
+    attempts: list[TemporaryPath],
+    subdirectories: tuple[str, ...],
+    tell: Sequence[Callable[[BaseException | None], Awaitable[None]]],
+) -> None:
+    created: list[TemporaryPath] = []
+    failure: BaseException | None = None
+    try:
+        await _create(attempts, created, subdirectories)
+    except BaseException as error:  # noqa: BLE001 - raised again once all have been told
+        failure = error
+        with shielded():
+            await _discard(created)
+    with shielded():
+        for one in tell:
+            try:
+                await one(failure)
+            except Exception as error:  # noqa: BLE001 - as above; the others are told all the same
+                failure = failure or error
+        if failure is not None:
+            await _discard(created)  # again does nothing
+            raise failure
+
+
+async def _create(
+    attempts: Iterable[TemporaryPath], created: list[TemporaryPath], subdirectories: tuple[str, ...]
+) -> None:
+    async def one(attempt: TemporaryPath) -> None:
+        with telemetry.creating(attempt):
+            await attempt.create()
+        created.append(attempt)
+        if subdirectories and _has_directories(attempt):
+            await current().step(_make, attempt, subdirectories)
+
+    await for_each(attempts, one, at_once=_AT_ONCE)
+
+
+def _has_directories(attempt: TemporaryPath) -> bool:
+    """False only where it is known: an object store has none to make, and a client might make a bucket instead."""
+    guarantees = attempt.options.guarantees
+    return guarantees is None or Guarantee.DIRECTORIES in guarantees
+
+
+def _make(attempt: TemporaryPath, subdirectories: Iterable[str]) -> None:
+    for name in subdirectories:
+        (attempt.get() / name).mkdir(parents=True, exist_ok=True)
+
+
+async def _discard(attempts: Iterable[TemporaryPath]) -> None:
+    for attempt in attempts:
+        try:
+            await attempt.discard()
+        except Exception as error:  # noqa: BLE001 - a user's strategy may raise anything; the first error counts
+            _LOG.warning("an attempt was given up but could not be discarded: %s", error)
