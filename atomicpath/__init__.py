@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from . import aio
 from .abc import Backend, Coordinator, FileOptions, MetadataStore, SnapshotType, Storage, TemporaryPath
+from .cleaning import Swept
 from .errors import (
     AbandonedError,
     AccessError,
@@ -75,6 +76,7 @@ __all__ = [
     "RankFailedError",
     "SnapshotType",
     "Storage",
+    "Swept",
     "TemporaryPath",
     "ValidationError",
     "Verification",
@@ -85,12 +87,15 @@ __all__ = [
     "explain",
     "get",
     "is_committed",
+    "keep_last",
     "latest",
     "profile",
     "put",
     "read_record",
+    "remove",
     "resolve",
     "select",
+    "sweep",
     "verify",
 ]
 
@@ -105,4 +110,7 @@ latest = _blocking(aio.latest)
 attempts = _blocking(aio.attempts)
 verify = _blocking(aio.verify)
 profile = _blocking(aio.profile)
+sweep = _blocking(aio.sweep, interruptible=True)
+remove = _blocking(aio.remove, interruptible=True)
+keep_last = _blocking(aio.keep_last, interruptible=True)
 explain = _blocking(aio.explain)

@@ -94,9 +94,9 @@ class CommitRecord:
     """What `commit_record.json` says.
 
     Times are nanoseconds since the epoch by the writer's clock, for people to read: no decision rests
-    on them. `place` is a fingerprint of the location that gave the `etag`s, which mean nothing anywhere
-    else. `direct` says that the user wrote the files himself, so that they could not be made exclusive.
-    `unknown` keeps the fields this version does not know.
+    on them. `cleaner` is the token of the sweep or removal that discarded it. `place` is a fingerprint of
+    the location that gave the `etag`s, which mean nothing anywhere else. `direct` says that the user wrote
+    the files himself, so that they could not be made exclusive. `unknown` keeps the fields this version does not know.
     """
 
     state: State
@@ -108,6 +108,7 @@ class CommitRecord:
     direct: bool = False
     lease: Lease = field(default_factory=Lease)
     writer: Writer = field(default_factory=Writer)
+    cleaner: str = ""
     place: str = ""
     files: tuple[FileEntry, ...] = ()
     metadata: Mapping[str, JSONValue] = field(default_factory=dict, hash=False)
@@ -140,6 +141,8 @@ class CommitRecord:
             "place": self.place,
             "metadata": dict(self.metadata),
         }
+        if self.cleaner:
+            document["cleaner"] = self.cleaner
         # A file a line. json's own `indent` leaves its fast encoder: 20 times slower on thousands of files.
         files = ",\n".join(json.dumps(_file_document(entry)) for entry in self.files)
         return f'{json.dumps(document)[:-1]}, "files": [\n{files}\n]}}\n'.encode("ascii")
@@ -191,6 +194,7 @@ class CommitRecord:
                 namespace=_text(writer.get("namespace", ""), "writer.namespace"),
                 start=_optional(_integer, writer.get("start"), "writer.start"),
             ),
+            cleaner=_text(fields.get("cleaner", ""), "cleaner"),
             place=_text(fields.get("place", ""), "place"),
             files=entries,
             metadata=_mapping(fields.get("metadata", {}), "metadata"),

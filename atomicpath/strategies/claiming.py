@@ -80,6 +80,8 @@ async def _take_over(
     _LOG.warning("took over %s from %s, which left it unfinished", final, there.writer)
 
     async def left_behind(entry: Entry) -> bool:
+        if there.committed is not None:
+            return True  # of a removal that was cut short
         if there.direct:
             return True  # only ever with unsafe_takeover: the user says that all of it is the old attempt's
         return await is_an_attempts(storage, final, entry)
@@ -109,12 +111,9 @@ async def _wait_until_abandoned(
         raise held(final, record, "a live attempt" if record.state is State.WRITING else "a live clean-up")
     if unsafe:
         return seen
-    if record.direct or not can_fence:
-        why = (
-            "whose user wrote on the target itself"
-            if record.direct
-            else "which this store could not stop, should it wake"
-        )
+    by_user = record.direct and record.committed is None  # once removed, nobody writes there any more
+    if by_user or not can_fence:
+        why = "whose user wrote on the target itself" if by_user else "which this store could not stop, should it wake"
         raise held(final, record, f"an attempt {why}")
     if alive is None:
         return await _wait_a_lease(storage, final, path, seen, record)

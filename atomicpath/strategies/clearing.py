@@ -18,6 +18,7 @@ __all__ = ["clear", "is_an_attempts"]
 
 _AT_ONCE = 16
 _PASSES = 5
+_BETWEEN_LOOKS = 256  # entries that are judged before the clock is looked at
 
 
 async def clear(
@@ -37,7 +38,7 @@ async def clear(
         listing = [entry for entry in await storage.list(final.path, recursive=True) if entry.name != RECORD_FILE]
         if not listing:
             return
-        verdicts = await for_each(listing, is_ours, at_once=_AT_ONCE)
+        verdicts = await _judged(storage, register, listing, is_ours)
         ours = [entry for entry, verdict in zip(listing, verdicts, strict=True) if verdict]
         if not ours:
             raise foreign(final, "directory", tuple(entry.name for entry in listing))
@@ -45,6 +46,21 @@ async def clear(
     raise ConflictError(
         f"{final} cannot be cleared: somebody keeps writing there. Stop it, or commit under another name"
     )
+
+
+async def _judged(
+    storage: Storage, register: Register, listing: list[Entry], is_ours: Callable[[Entry], Awaitable[bool]]
+) -> list[bool]:
+    """The verdict on each entry. However many there are, the lease is renewed meanwhile, so that nobody takes over."""
+    environment = storage.environment
+    verdicts: list[bool] = []
+    renewed = environment.monotonic()
+    for start in range(0, len(listing), _BETWEEN_LOOKS):
+        if environment.monotonic() - renewed > register.record.lease.seconds / 3:
+            await register.renew()
+            renewed = environment.monotonic()
+        verdicts += await for_each(listing[start : start + _BETWEEN_LOOKS], is_ours, at_once=_AT_ONCE)
+    return verdicts
 
 
 async def is_an_attempts(storage: Storage, final: Location, entry: Entry) -> bool:
