@@ -12,8 +12,8 @@ from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, is_unfinished
 from atomicpath.liveness import proof_of_life
 from atomicpath.location import Location
 from atomicpath.probing import profile_of
-from atomicpath.record import CommitRecord, DecidedBy, State, marker_of
-from atomicpath.strategies.clearing import is_an_attempts
+from atomicpath.record import CommitRecord, DecidedBy, Lease, State, marker_of
+from atomicpath.strategies.clearing import NotClearedError, is_an_attempts
 from atomicpath.strategies.discarding import CleaningRegister, delete_below, hold_directory, move_away
 from atomicpath.strategies.held import is_committed, read_marker
 from atomicpath.strategies.register import MarkerRegister, Register
@@ -135,6 +135,8 @@ class _Ending:
             )
         except AbandonedError as moved:
             raise Kept(str(moved)) from moved
+        except NotClearedError:
+            raise  # the record stays, discarded: the next sweep goes on
         except ConflictError as foreign:
             with shielded():
                 await register.free()  # as before the attempt: what is left is not ours
@@ -145,7 +147,10 @@ class _Ending:
         if Guarantee.COMPARE_AND_SWAP in self._guarantees and self._record.decided_by is DecidedBy.RECORD:
             conditional = Guarantee.CONDITIONAL_DELETE in self._guarantees
             return CleaningRegister(self._storage, self._path, self._seen, self._record, conditional_delete=conditional)
-        return MarkerRegister(self._storage, self._path, self._record)
+        lease = Lease(
+            seconds=self._storage.environment.lease
+        )  # that deletes keep well inside of: ours, not the attempt's
+        return MarkerRegister(self._storage, self._path, replace(self._record, lease=lease))
 
 
 async def _unmarked(storage: Storage, path: Location, seen: Content, record: CommitRecord) -> Finding | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 from atomicpath.abc import Content, Entry, Hold, StaleVersionError, Storage
 from atomicpath.environment import shielded
@@ -12,7 +11,7 @@ from atomicpath.errors import AbandonedError, AccessError, AtomicPathError, Outc
 from atomicpath.layout import COMMIT_SUCCESS_FILE, discarded_of
 from atomicpath.liveness import hold, release, this_process
 from atomicpath.location import Location
-from atomicpath.record import CommitRecord, State, token_in_marker
+from atomicpath.record import CommitRecord, Lease, State, token_in_marker
 
 from .clearing import clear
 from .held import read_marker
@@ -44,8 +43,9 @@ class CleaningRegister(RecordRegister):
         return self.record.cleaner == self._cleaner
 
     def _discarded(self) -> CommitRecord:
-        lease = replace(self.record.lease, renewals=self.record.lease.renewals + 1)
-        writer = this_process(self._storage.environment)
+        environment = self._storage.environment
+        lease = Lease(seconds=environment.lease, renewals=self.record.lease.renewals + 1)
+        writer = this_process(environment)
         return self.record.moved_to(State.DISCARDED, lease=lease, writer=writer, cleaner=self._cleaner)
 
     def _is_still_ours(self, seen: Content, renewals: int, version: str | None) -> bool:

@@ -13,7 +13,7 @@ from atomicpath.guarantees import NONE, Guarantee
 from atomicpath.inspect import Commit, committed, is_complete
 from atomicpath.location import Location, PathLike, locate
 
-from .remove import remove
+from .removing import remove
 
 __all__ = ["keep_last"]
 
