@@ -1,9 +1,10 @@
-"""What jobs that died leave behind, made by real processes that are killed, and clocks and faults for who cleans it up."""
+"""What jobs that died leave behind, made by processes really killed; clocks and faults for who cleans it up."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -86,7 +87,7 @@ def told(swept: list[atomicpath.Swept]) -> list[tuple[str, str, str, bool]]:
 def wait_in_the_block(url: str, replies: Connection, wait: Connection, *, elsewhere: bool, **options: Any) -> str:
     """Commit, with a pause in the block until something comes; `elsewhere`: as a process of another host."""
     if elsewhere:
-        liveness._identities[__import__("os").getpid()] = ELSEWHERE
+        liveness._identities[os.getpid()] = ELSEWHERE
         fcntl.flock = lambda *arguments: None  # another host's lock is not seen here
     probing._known.update(options.pop("findings"))
     try:

@@ -1,4 +1,4 @@
-"""What a sweep cleans up, what it keeps, and what it never touches; with attempts of processes that were really killed."""
+"""What a sweep cleans up, what it keeps, and what it never touches; the attempts are of processes really killed."""
 
 from __future__ import annotations
 
@@ -368,7 +368,7 @@ def test_an_error_about_one_is_in_the_result_and_does_not_stop_the_others(
 ) -> None:
     for step in range(3):
         killed(local_place, f"step_{step}")
-    bad = [name for name in local_place.names() if name.startswith("step_1")][0]
+    bad = next(name for name in local_place.names() if name.startswith("step_1"))
     world = Later()
     world.refused = lambda path: ".discarded" in path and "step_1" in path
     with environment.use(world), caplog.at_level(logging.WARNING, "atomicpath"):
