@@ -14,7 +14,7 @@ from atomicpath.location import Location
 from atomicpath.record import CommitRecord, DecidedBy, State, token_in_marker
 from atomicpath.tasks import both
 
-from .clearing import clear, is_an_attempts
+from .clearing import NotClearedError, clear, is_an_attempts
 from .held import already_committed, foreign, held, is_committed, read_marker
 from .register import Register
 
@@ -89,6 +89,8 @@ async def _take_over(
     conditional = Guarantee.CONDITIONAL_DELETE in guarantees
     try:
         await clear(storage, final, register, is_ours=left_behind, conditional=conditional)
+    except NotClearedError:
+        raise  # what is left may be the old attempt's: the record has to stay with it
     except ConflictError:
         with shielded():
             await register.free()
