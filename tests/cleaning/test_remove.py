@@ -262,12 +262,13 @@ def test_a_sweeper_never_adopts_a_holder_that_has_renewed(
     assert moto_place.read_all().keys() == before.keys()
 
 
-def test_the_next_writer_of_the_name_ends_a_removal_that_was_cut_short(memory_place: MemoryRoot) -> None:
+@pytest.mark.parametrize("direct", [False, True], ids=["staged", "direct"])
+def test_the_next_writer_of_the_name_ends_a_removal_that_was_cut_short(memory_place: MemoryRoot, direct: bool) -> None:
     """Of a directory that a user wrote by himself, too: nobody writes there any more."""
-    commit(memory_place, "step_1", direct=True)
+    commit(memory_place, "step_1", direct=direct)
     memory_place.write("step_1/added", b"by the user")
     rewrite(memory_place, "step_1", state=State.DISCARDED)
-    commit(memory_place, "step_1", direct=True)
+    commit(memory_place, "step_1", direct=direct)
     assert atomicpath.verify(f"{memory_place.url}/step_1").ok
     assert "added" not in memory_place.read_all("step_1")
 
