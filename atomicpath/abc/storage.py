@@ -43,7 +43,7 @@ class Entry:
     version: str | None = None
     kind: str = "file"
     owner: str | None = None
-    age: float | None = None
+    age: float | None = field(default=None, compare=False)  # it grows while two are compared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
