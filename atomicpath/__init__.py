@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from . import aio
 from .abc import Backend, Coordinator, FileOptions, MetadataStore, SnapshotType, Storage, TemporaryPath
+from .cleaning import Swept
 from .coordinators import SingleProcess
 from .create_all import create_all_async
 from .deferred import DeferredPath, DeferredWritableTemporaryPath
@@ -90,6 +91,7 @@ __all__ = [
     "SnapshotType",
     "StepMetadata",
     "Storage",
+    "Swept",
     "TemporaryPath",
     "ValidationError",
     "Verification",
@@ -102,13 +104,16 @@ __all__ = [
     "explain",
     "get",
     "is_committed",
+    "keep_last",
     "latest",
     "on_commit_callback",
     "profile",
     "put",
     "read_record",
+    "remove",
     "resolve",
     "select",
+    "sweep",
     "verify",
 ]
 
@@ -123,6 +128,9 @@ latest = _blocking(aio.latest)
 attempts = _blocking(aio.attempts)
 verify = _blocking(aio.verify)
 profile = _blocking(aio.profile)
+sweep = _blocking(aio.sweep, interruptible=True)
+remove = _blocking(aio.remove, interruptible=True)
+keep_last = _blocking(aio.keep_last, interruptible=True)
 explain = _blocking(aio.explain)
 create_all = _blocking(aio.create_all, interruptible=True)
 on_commit_callback = _blocking(aio.on_commit_callback, interruptible=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 
 from upath import UPath
 
-from . import fetch, inspect
+from . import cleaning, fetch, inspect
 from .abc import Coordinator, FileOptions, TemporaryPath
+from .cleaning import Swept
 from .commit import CommitOptions, Writing
 from .commit import put as put_directory
 from .create_all import create_all, create_all_async, on_commit_callback
@@ -33,13 +35,16 @@ __all__ = [
     "explain",
     "get",
     "is_committed",
+    "keep_last",
     "latest",
     "on_commit_callback",
     "profile",
     "put",
     "read_record",
+    "remove",
     "resolve",
     "select",
+    "sweep",
     "verify",
 ]
 
@@ -185,6 +190,54 @@ async def attempts(root: PathLike, *, storage_options: Options = None) -> list[A
 async def verify(url: PathLike, *, checksums: bool = False, storage_options: Options = None) -> Verification:
     """Compare a committed directory with its manifest: names, sizes, versions; if asked, checksums of every file."""
     return await inspect.verify(locate(url, storage_options), checksums=checksums)
+
+
+async def sweep(
+    root: PathLike,
+    *,
+    older_than: timedelta = timedelta(hours=24),
+    dry_run: bool = False,
+    storage_options: Options = None,
+) -> list[Swept]:
+    """Delete what jobs that died have left right below a root, and add the markers that are missing.
+
+    Only what is ours and abandoned: attempts, discarded and replaced directories, probes. An attempt of a live
+    process of this host is never touched, one that cannot be judged from here only after its lease, and none before
+    it is `older_than`. Ages are by the storage's own clock. A writer that wakes up afterwards loses cleanly.
+
+    The result names everything found, also what was kept, and why. An error about one of them is in its entry, and
+    does not stop the others. `dry_run` changes nothing, and the result says what would be done.
+    """
+    return await cleaning.sweep(locate(root, storage_options), older_than=older_than, dry_run=dry_run)
+
+
+async def remove(url: PathLike, *, guarantees: Guarantee | None = None, storage_options: Options = None) -> None:
+    """Remove a committed directory, with all that is in it. Readers see it whole, or not at all.
+
+    `guarantees` adds what the caller knows of the location, as for `commit`. Raises NotCommittedError if nothing
+    complete is there; ConflictError if another process replaces or removes it; GuaranteeError where nothing could
+    keep readers from seeing half of it; ValidationError if another tool committed it; OutcomeUnknownError if the
+    storage does not say what became of it. After any other error `sweep` deletes what is left.
+    """
+    await cleaning.remove(locate(url, storage_options), guarantees=guarantees or NONE)
+
+
+async def keep_last(
+    root: PathLike,
+    n: int,
+    *,
+    protect: Iterable[PathLike] = (),
+    guarantees: Guarantee | None = None,
+    storage_options: Options = None,
+) -> list[Commit]:
+    """Remove the committed directories right below a root, oldest first, but the newest `n` and the protected.
+
+    The order is that of `committed`. `protect` has names below the root, or URLs; one that is not there protects
+    nothing, one of another place is ValidationError. What is incomplete does not count and is not touched. Each goes
+    only while a newer one is seen to be complete. Returns what was removed; an error of `remove` ends it.
+    """
+    location = locate(root, storage_options)
+    return await cleaning.keep_last(location, n, protect=protect, guarantees=guarantees or NONE)
 
 
 async def profile(

@@ -13,7 +13,7 @@ from .inspect import is_rewritten, load
 from .layout import COMMIT_SUCCESS_FILE
 from .location import Location
 from .manifest import digest, entries_of
-from .record import FileEntry, fingerprint
+from .record import CommitRecord, FileEntry, fingerprint
 from .tasks import for_each
 
 __all__ = ["get"]
@@ -57,16 +57,23 @@ async def get(location: Location, local_dir: str | os.PathLike[str], *, verify: 
                 raise IntegrityError(f"{location}/{entry.name} does not have the checksum that was committed")
 
         await for_each(entries, one, at_once=_FILES_AT_ONCE)
-        after = (await load(location)).record
-        if (after and after.token) != (record and record.token):
-            raise NotCommittedError(f"{location} was replaced while it was read: get it again")
+        await _expect_unchanged(location, record)
     except BaseException as error:
         await writing.abandon(error)
+        if isinstance(error, FileNotFoundError | IntegrityError):
+            await _expect_unchanged(location, record)  # else it was removed, and perhaps committed anew, meanwhile
         if isinstance(error, FileNotFoundError) and not isinstance(error, AtomicPathError):
             raise IntegrityError(f"{location} lacks a file of its manifest: {error}") from error
         raise
     await writing.finish()
     return Path(writing.location.path)
+
+
+async def _expect_unchanged(location: Location, record: CommitRecord | None) -> None:
+    """NotCommittedError if what was being read is no longer what is committed there."""
+    after = (await load(location)).record
+    if (after and after.token) != (record and record.token):
+        raise NotCommittedError(f"{location} was replaced while it was read: get it again")
 
 
 def _make_parent(path: Path) -> None:

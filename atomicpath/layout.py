@@ -14,12 +14,16 @@ __all__ = [
     "RECORD_FILE",
     "TMP_DIR_SUFFIX",
     "check_file_name",
+    "discarded_of",
     "final_of",
+    "is_discarded",
+    "is_probe",
     "is_reserved",
     "is_temporary",
     "is_unfinished",
     "step_of",
     "temporary_of",
+    "token_of",
 ]
 
 TMP_DIR_SUFFIX = ".atomicpath-tmp-"
@@ -56,6 +60,26 @@ def final_of(temporary: str) -> str:
     if not (suffix and name):
         raise ValidationError(f"{temporary!r} is not a temporary path: its name has no {TMP_DIR_SUFFIX!r} in it")
     return f"{head}/{name}" if head or temporary.startswith("/") else name
+
+
+def token_of(temporary: str) -> str:
+    """The token in the name of an attempt's temporary directory; of a discarded one it need not be the record's."""
+    return temporary.rpartition("/")[2].partition(TMP_DIR_SUFFIX)[2].removesuffix(DISCARDED_SUFFIX)
+
+
+def discarded_of(final: str, token: str) -> str:
+    """A discarded temporary name for `final`, no longer than an attempt's, so that it fits where those did."""
+    return f"{final}{TMP_DIR_SUFFIX}{token[: -len(DISCARDED_SUFFIX)]}{DISCARDED_SUFFIX}"
+
+
+def is_discarded(name: str) -> bool:
+    """Whether a temporary name says that what is below it is nobody's any more."""
+    return TMP_DIR_SUFFIX in name and name.endswith(DISCARDED_SUFFIX)
+
+
+def is_probe(name: str) -> bool:
+    """Whether `name` is of what a probe made, or of a file that a local write, such as a probe's, has not finished."""
+    return name.startswith((PROBE_PREFIX, TMP_DIR_SUFFIX))
 
 
 def is_temporary(path: str) -> bool:

@@ -117,9 +117,9 @@ class CommitRecord:
     """What `commit_record.json` says.
 
     Times are nanoseconds since the epoch by the writer's clock, for people to read: no decision rests
-    on them. `place` is a fingerprint of the location that gave the `etag`s, which mean nothing anywhere
-    else. `direct` says that the user wrote the files himself, so that they could not be made exclusive.
-    `unknown` keeps the fields this version does not know.
+    on them. `cleaner` is the token of the sweep or removal that discarded it. `place` is a fingerprint of
+    the location that gave the `etag`s, which mean nothing anywhere else. `direct` says that the user wrote
+    the files himself, so that they could not be made exclusive. `unknown` keeps the fields this version does not know.
     """
 
     state: State
@@ -131,6 +131,7 @@ class CommitRecord:
     direct: bool = False
     lease: Lease = field(default_factory=Lease)
     writer: Writer = field(default_factory=Writer)
+    cleaner: str = ""
     place: str = ""
     files: tuple[FileEntry, ...] = ()
     metadata: Mapping[str, JSONValue] = field(default_factory=dict, hash=False)
@@ -157,6 +158,8 @@ class CommitRecord:
             "place": self.place,
             "metadata": dict(self.metadata),
         }
+        if self.cleaner:
+            document["cleaner"] = self.cleaner
         # A file a line. json's own `indent` leaves its fast encoder: 20 times slower on thousands of files.
         files = ",\n".join(json.dumps(file_document(entry)) for entry in self.files)
         return f'{json.dumps(document)[:-1]}, "files": [\n{files}\n]}}\n'.encode("ascii")
@@ -202,6 +205,7 @@ class CommitRecord:
                 renewals=_integer(lease.get("renewals", 0), "lease.renewals"),
             ),
             writer=Writer.of(_mapping(fields.get("writer", {}), "writer")),
+            cleaner=_text(fields.get("cleaner", ""), "cleaner"),
             place=_text(fields.get("place", ""), "place"),
             files=entries,
             metadata=_mapping(fields.get("metadata", {}), "metadata"),

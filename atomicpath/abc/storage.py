@@ -34,7 +34,8 @@ class Entry:
 
     `kind` is "file", "directory", or in plain words what else it is ("a symbolic link").
     `version` changes whenever the content does; None where the storage has none. `owner` is what the
-    object was created with; only `stat` tells, and only where the store keeps it.
+    object was created with; only `stat` tells, and only where the store keeps it. `age` is in seconds since the
+    object last changed, by the storage's own clock; only `stat` tells, and only where the storage does.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Entry:
     version: str | None = None
     kind: str = "file"
     owner: str | None = None
+    age: float | None = field(default=None, compare=False)  # it grows while two are compared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +145,10 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     async def stat(self, path: str) -> Entry | None:
-        """One file with its `owner`, `name` left empty; None if nothing is there."""
+        """What is at a path itself, with its `owner` and `age`, `name` left empty; None if nothing is there.
+
+        Of directories it may say nothing where they do not exist by themselves.
+        """
 
     @abc.abstractmethod
     async def delete(self, path: str, *, version: str | None = None) -> None:
@@ -206,6 +211,15 @@ class Storage(abc.ABC):
     async def remove_tree(self, path: str) -> None:
         """Delete a directory and everything below it; links are removed, not followed."""
         raise GuaranteeError(_lacks(self, Guarantee.DIRECTORIES))
+
+    async def remove_interrupted(self, path: str, *, older_than: float, dry_run: bool) -> float | None:
+        """Remove the empty directory that a `rename_directory` leaves at its target when its process dies.
+
+        Its age in seconds, by the storage's own clock; None if there is none: where a rename is one step it leaves
+        nothing behind. One younger than `older_than`, in seconds, stays, and with `dry_run` any does. A directory
+        that is not empty at the moment of its removal stays too, and is none.
+        """
+        return None
 
 
 def _lacks(storage: Storage, guarantee: Guarantee) -> str:

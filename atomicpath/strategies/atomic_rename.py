@@ -260,6 +260,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             return tuple(entry for _, entry in sorted(self._added.items()))
         listing = await self._storage.list(self._temporary.path, recursive=True)
         written = next((entry.size for entry in listing if entry.name == RECORD_FILE), None)
+        if written is None and await self._storage.kind(self._temporary.path) is None:
+            raise AbandonedError(f"{self._final} was not committed: {self._temporary.name} was swept meanwhile")
         if written != len(record.encode()):
             raise ValidationError(f"{RECORD_FILE} in {self._temporary} was changed: give your own file another name")
         directory, checksums = self._temporary.path, self.options.checksums

@@ -14,7 +14,7 @@ from atomicpath.location import Location
 from atomicpath.record import CommitRecord, DecidedBy, State, token_in_marker
 from atomicpath.tasks import both
 
-from .clearing import clear, is_an_attempts
+from .clearing import NotClearedError, clear, is_an_attempts
 from .held import already_committed, foreign, held, is_committed, read_marker
 from .register import Register
 
@@ -80,6 +80,8 @@ async def _take_over(
     _LOG.warning("took over %s from %s, which left it unfinished", final, there.writer)
 
     async def left_behind(entry: Entry) -> bool:
+        if there.committed is not None:
+            return True  # of a removal that was cut short
         if there.direct:
             return True  # only ever with unsafe_takeover: the user says that all of it is the old attempt's
         return await is_an_attempts(storage, final, entry)
@@ -87,6 +89,8 @@ async def _take_over(
     conditional = Guarantee.CONDITIONAL_DELETE in guarantees
     try:
         await clear(storage, final, register, is_ours=left_behind, conditional=conditional)
+    except NotClearedError:
+        raise  # what is left may be the old attempt's: the record has to stay with it
     except ConflictError:
         with shielded():
             await register.free()
@@ -109,12 +113,9 @@ async def _wait_until_abandoned(
         raise held(final, record, "a live attempt" if record.state is State.WRITING else "a live clean-up")
     if unsafe:
         return seen
-    if record.direct or not can_fence:
-        why = (
-            "whose user wrote on the target itself"
-            if record.direct
-            else "which this store could not stop, should it wake"
-        )
+    by_user = record.direct and record.committed is None  # once removed, nobody writes there any more
+    if by_user or not can_fence:
+        why = "whose user wrote on the target itself" if by_user else "which this store could not stop, should it wake"
         raise held(final, record, f"an attempt {why}")
     if alive is None:
         return await _wait_a_lease(storage, final, path, seen, record)

@@ -14,10 +14,15 @@ from atomicpath.tasks import for_each
 from .held import foreign, read_marker
 from .register import Register
 
-__all__ = ["clear", "is_an_attempts"]
+__all__ = ["NotClearedError", "clear", "is_an_attempts"]
 
 _AT_ONCE = 16
 _PASSES = 5
+_BETWEEN_LOOKS = 256  # entries that are judged before the clock is looked at
+
+
+class NotClearedError(ConflictError):
+    """What is left after many passes may be an attempt's: the record has to stay with it."""
 
 
 async def clear(
@@ -30,21 +35,36 @@ async def clear(
 ) -> None:
     """Delete every file below `final` that is ours; the record stays. The register must have been moved before.
 
-    ConflictError, naming them, if other files are there too: they are not touched. AbandonedError
-    as soon as the register is not ours any more.
+    ConflictError, naming them, if other files are there too: they are not touched. NotClearedError if
+    there is always something new. AbandonedError as soon as the register is not ours any more.
     """
     for _ in range(_PASSES):
         listing = [entry for entry in await storage.list(final.path, recursive=True) if entry.name != RECORD_FILE]
         if not listing:
             return
-        verdicts = await for_each(listing, is_ours, at_once=_AT_ONCE)
+        verdicts = await _judged(storage, register, listing, is_ours)
         ours = [entry for entry, verdict in zip(listing, verdicts, strict=True) if verdict]
         if not ours:
             raise foreign(final, "directory", tuple(entry.name for entry in listing))
         await _delete(storage, final, register, ours, conditional=conditional)
-    raise ConflictError(
+    raise NotClearedError(
         f"{final} cannot be cleared: somebody keeps writing there. Stop it, or commit under another name"
     )
+
+
+async def _judged(
+    storage: Storage, register: Register, listing: list[Entry], is_ours: Callable[[Entry], Awaitable[bool]]
+) -> list[bool]:
+    """The verdict on each entry. However many there are, the lease is renewed meanwhile, so that nobody takes over."""
+    environment = storage.environment
+    verdicts: list[bool] = []
+    renewed = environment.monotonic()
+    for start in range(0, len(listing), _BETWEEN_LOOKS):
+        if environment.monotonic() - renewed > register.record.lease.seconds / 3:
+            await register.renew()
+            renewed = environment.monotonic()
+        verdicts += await for_each(listing[start : start + _BETWEEN_LOOKS], is_ours, at_once=_AT_ONCE)
+    return verdicts
 
 
 async def is_an_attempts(storage: Storage, final: Location, entry: Entry) -> bool:

@@ -203,8 +203,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             await self._step_metadata.finish(self, staged=not self.options.direct)
             files = await self._manifest()
             if self.options.durable and self._storage.is_local:
-                await self._storage.sync_tree(self._final.path)
-                await self._storage.sync_directory(self._final.parent.path)
+                await self._sync()
             await register.rest()
         except BaseException as error:
             await self._give_up(error, f"{self._final} was not committed")
@@ -323,6 +322,14 @@ class CommitFileTemporaryPath(TemporaryPath):
             return await manifest_of(self._storage, directory, listing, own=RECORD_FILE, checksums=checksums)
         except ValidationError:
             await self._claimed().confirm()  # a marker may be there because another has taken over and committed
+            raise
+
+    async def _sync(self) -> None:
+        try:
+            await self._storage.sync_tree(self._final.path)
+            await self._storage.sync_directory(self._final.parent.path)
+        except FileNotFoundError:
+            await self._claimed().confirm()  # it may be gone because somebody has swept it
             raise
 
     async def _commit(self, register: Register, committed: CommitRecord) -> None:

@@ -230,7 +230,7 @@ class RecordRegister(Register):
                 return
             except AccessError as error:
                 if failure is None:
-                    raise CommitError(f"{self._final} was not committed: {error}") from error
+                    raise self._refused(error) from error
             except OSError as error:
                 failure = error
             try:
@@ -272,6 +272,9 @@ class RecordRegister(Register):
             except OSError as error:
                 failure = error
         raise self._unknown(State.COMMITTED, failure) from lost
+
+    def _refused(self, error: AccessError) -> AtomicPathError:
+        return CommitError(f"{self._final} was not committed: {error}")
 
     def _unknown(self, target: State, failure: Exception | None) -> OutcomeUnknownError:
         return OutcomeUnknownError(

@@ -76,6 +76,9 @@ class Lie(Storage):
     async def remove_tree(self, path: str) -> None:
         await self.inner.remove_tree(path)
 
+    async def remove_interrupted(self, path: str, *, older_than: float, dry_run: bool) -> float | None:
+        return await self.inner.remove_interrupted(path, older_than=older_than, dry_run=dry_run)
+
 
 class Lying(Backend):
     """A backend whose storages tell one lie.

@@ -112,15 +112,16 @@ class AzureStorage(AccountStorage):
         return Entry(name="", size=found.size, version=version_of(found.etag))
 
     async def stat(self, path: str) -> Entry | None:
-        address = split(path)
+        address, watch = split(path), Watch()
         try:
-            found = await self.ask(address, lambda account: properties(account, address), Watch())
+            found = await self.ask(address, lambda account: properties(account, address), watch)
         except FileNotFoundError:
             return None
+        age = age_of(found.last_modified, watch.headers.get("date"))
         if _is_folder(found):
-            return Entry(name="", kind="directory")
+            return Entry(name="", kind="directory", age=age)
         owner = found.metadata.get(TOKEN)
-        return Entry(name="", size=found.size, version=version_of(found.etag), owner=owner)
+        return Entry(name="", size=found.size, version=version_of(found.etag), owner=owner, age=age)
 
     async def delete(self, path: str, *, version: str | None = None) -> None:
         address = split(path)

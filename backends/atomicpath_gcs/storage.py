@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -108,13 +109,27 @@ class GcsStorage(Asking):
 
     async def stat(self, path: str) -> Entry | None:
         bucket, key = split(path)
-        query = {"fields": "size,generation,metadata"}
+        await self.ready(path)
+        request = Request(
+            what="a look",
+            method="GET",
+            url=self.url(bucket, "o", key),
+            query={"fields": "size,generation,metadata,updated"},
+            of_object=True,
+        )
         try:
-            found = await self.look(path, "a look", bucket, "o", key, query=query, of_object=True)
+            reply = await self.ask(path, request)
         except FileNotFoundError:
             return None
-        owner = (found.get("metadata") or {}).get(TOKEN)
-        return Entry(name="", size=int(found["size"]), version=str(found["generation"]), owner=owner)
+        found = reply.resource
+        updated = found.get("updated")
+        return Entry(
+            name="",
+            size=int(found["size"]),
+            version=str(found["generation"]),
+            owner=(found.get("metadata") or {}).get(TOKEN),
+            age=age_of(datetime.fromisoformat(updated) if updated else None, reply.headers.get("date")),
+        )
 
     async def delete(self, path: str, *, version: str | None = None) -> None:
         bucket, key = split(path)

@@ -19,7 +19,7 @@ from .kinds import kind_of
 from .rename import NO_SUCH_RENAME, no_replace
 from .system import NOFOLLOW, NONBLOCK, System
 
-__all__ = ["UNFINISHED", "create", "delete", "download", "entry", "read", "upload", "write", "write_private"]
+__all__ = ["UNFINISHED", "create", "delete", "download", "entry", "look", "read", "upload", "write", "write_private"]
 
 UNFINISHED = ".atomicpath-tmp-"  # what the core never counts as committed; short, so that long names fit
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -39,6 +39,15 @@ def entry(system: System, path: str) -> Entry | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return Entry(name="", size=status.st_size, kind=kind_of(status.st_mode))
+
+
+def look(system: System, path: str) -> Entry | None:
+    """As `entry`, with the age."""
+    try:
+        status = system.call(os.lstat, path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return Entry(name="", size=status.st_size, kind=kind_of(status.st_mode), age=system.age(status))
 
 
 def create(system: System, path: str, data: bytes) -> None:

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import platform
+import stat
 import sys
 
 from atomicpath.errors import GuaranteeError
@@ -15,7 +16,7 @@ from .lookup import mount_of
 from .mounts import NETWORK_FILE_SYSTEMS
 from .system import System
 
-__all__ = ["NO_SUCH_RENAME", "exchange", "exchange_directories", "no_replace", "rename_directory"]
+__all__ = ["NO_SUCH_RENAME", "exchange", "exchange_directories", "no_replace", "remove_interrupted", "rename_directory"]
 
 NO_SUCH_RENAME = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 """What a kernel or file system without the flag answers to it."""
@@ -125,6 +126,27 @@ def _rename_over_own_directory(system: System, source: str, target: str) -> None
         if error.errno in _TAKEN:
             raise _taken(target) from error
         raise
+
+
+def remove_interrupted(system: System, path: str, older_than: float, dry_run: bool) -> float | None:
+    """What `_rename_over_own_directory` leaves if its process is killed in the middle."""
+    try:
+        status = system.call(os.lstat, path)
+        if not stat.S_ISDIR(status.st_mode) or system.call(os.listdir, path):
+            return None
+        mount = mount_of(system, path)
+        if mount is None or mount.kind not in NETWORK_FILE_SYSTEMS:
+            return None
+        age = system.age(status)
+        if age >= older_than and not dry_run:
+            system.call(os.rmdir, path)  # refuses if somebody has renamed over it meanwhile
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno in _TAKEN:
+            return None
+        raise
+    return age
 
 
 def _taken(target: str) -> FileExistsError:

@@ -60,10 +60,10 @@ class LocalStorage(Storage):
         return await self._step(trees.entries, path, recursive)
 
     async def stat(self, path: str) -> Entry | None:
-        return await self._step(files.entry, path)
+        return await self._step(files.look, path)
 
     async def kind(self, path: str) -> str | None:
-        found = await self.stat(path)
+        found = await self._step(files.entry, path)
         return found.kind if found else None
 
     async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> Hold | None:
@@ -86,6 +86,9 @@ class LocalStorage(Storage):
 
     async def remove_tree(self, path: str) -> None:
         await self._step(trees.remove_tree, path)
+
+    async def remove_interrupted(self, path: str, *, older_than: float, dry_run: bool) -> float | None:
+        return await self._step(rename.remove_interrupted, path, older_than, dry_run)
 
     async def _step(
         self, function: Callable[Concatenate[System, str, P], T], path: str, *args: P.args, **kwargs: P.kwargs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -62,6 +63,10 @@ class System:
         """The rest of a file, in pieces of bounded size."""
         while piece := self.call(os.read, fd, _CHUNK):
             yield piece
+
+    def age(self, status: os.stat_result) -> float:
+        """Seconds since it changed in any way: copying tools set the time of the content back, never the inode's."""
+        return max(0.0, (self.call(time.time_ns) - max(status.st_mtime_ns, status.st_ctime_ns)) / 1e9)
 
     def sync(self, fd: int, path: str) -> None:
         """fsync, never repeated: after a failure a second one succeeds while the disk holds old data (ext4, xfs)."""

@@ -84,8 +84,7 @@ class MemoryStorage(Storage):
         def look() -> Content:
             file = self._file(path)
             data = file.getvalue()
-            age = (datetime.now(UTC) - file.modified).total_seconds()
-            return Content(data=data, version=_version(file, data), age=max(age, 0.0))
+            return Content(data=data, version=_version(file, data), age=_age(file))
 
         return await self._locked(look)
 
@@ -123,7 +122,7 @@ class MemoryStorage(Storage):
             if path not in self._filesystem.store:
                 return None
             file = self._file(path)
-            return Entry(name="", size=file.size, version=_version(file), owner=_mark(file).owner)
+            return Entry(name="", size=file.size, version=_version(file), owner=_mark(file).owner, age=_age(file))
 
         return await self._locked(look)
 
@@ -199,6 +198,10 @@ class MemoryStorage(Storage):
         if file is None or _version(file) != version:
             raise StaleVersionError(f"memory:/{path} does not have the version {version} any more")
         return _mark(file).owner
+
+
+def _age(file: _File) -> float:
+    return max((datetime.now(UTC) - file.modified).total_seconds(), 0.0)
 
 
 def _mark(file: _File) -> _Mark:

@@ -124,7 +124,11 @@ class S3Storage(FsspecStorage[S3Filesystem]):
         except FileNotFoundError:
             return None
         return Entry(
-            name="", size=reply["ContentLength"], version=version_of(reply), owner=reply["Metadata"].get(TOKEN)
+            name="",
+            size=reply["ContentLength"],
+            version=version_of(reply),
+            owner=reply["Metadata"].get(TOKEN),
+            age=_age(reply),
         )
 
     async def delete(self, path: str, *, version: str | None = None) -> None:

@@ -463,7 +463,7 @@ moved:
     :: why == RENEWING -> goto put
     :: why == COMMITTING -> goto told_committed
     :: why == WITHDRAWING -> withdrawn = 1; goto give_up
-    :: why == DISCARDING -> goto clear
+    :: why == DISCARDING -> if :: role == REMOVER -> goto unmark :: else -> goto clear fi
     :: why == CONFIRMING -> goto delete
     fi
   };
@@ -497,6 +497,24 @@ not_settled:
     :: why == DISCARDING || (why == CONFIRMING && STATE(mine) != WRITING) -> goto not_committed    /* cleared no further */
     fi
   };
+
+/* -- a removal deletes the marker before all else: scripts see nothing but it ----------------------------------- */
+unmark:
+  atomic { listed2 = store[MARKER]; answer = 0; why = 0 };
+  if
+  :: listed2 != 0 ->
+#ifndef NO_CONFIRM
+     atomic {
+       if
+       :: store[RECORD] != 0 && OURS(store[RECORD])
+       :: else -> goto end
+       fi
+     };
+#endif
+     atomic { delete_listed(MARKER, listed2) }
+  :: else
+  fi;
+  goto clear;
 
 /* -- clear: list, confirm, delete the versions listed, until nothing is listed ---------------------------------- */
 clear:

@@ -26,12 +26,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atomicpath.abc import Entry
+from atomicpath.cleaning import finals, remove
+from atomicpath.cleaning.finals import examine_final
+from atomicpath.cleaning.findings import Kept
 from atomicpath.environment import use
-from atomicpath.errors import AtomicPathError, OutcomeUnknownError
+from atomicpath.errors import AtomicPathError, NotCommittedError, OutcomeUnknownError
 from atomicpath.location import locate
 from atomicpath.record import CommitRecord, State
 from atomicpath.strategies import claiming
-from atomicpath.strategies.clearing import clear
 from atomicpath.strategies.register import RecordRegister
 from atomicpath_memory import MemoryStorage
 from tests.protocol.worlds import RECORD, Quick, attempt, decoded
@@ -164,8 +166,7 @@ class Run:
     async def main(self) -> None:
         self.memory.clear()
         actors: list[Callable[[], Awaitable[None]]] = [self.write] * self.writers
-        actors += [lambda: self.clean(State.WRITING, State.DISCARDED)] * self.sweeps
-        actors += [lambda: self.clean(State.COMMITTED)] * self.removes
+        actors += [self.sweep] * self.sweeps + [self.remove] * self.removes
 
         async def one(number: int, act: Callable[[], Awaitable[None]]) -> None:
             _actor.set(number)
@@ -217,41 +218,39 @@ class Run:
         else:
             self.told[token] = "committed"
 
-    async def clean(self, *states: State) -> None:
-        """A sweeper or remover as DESIGN.md describes it, of the library's parts."""
+    async def sweep(self) -> None:
+        """A sweep of this one place, which comes at any time; to it, too, every holder may be dead."""
         with use(self.environment):
             location = locate(URL)
             storage = location.open()
-        seen = None
-        for _ in range(6):  # it comes at any time
+        for _ in range(6):
+            with suppress(OSError, AtomicPathError):
+                finding = await examine_final(storage, location, 0.0, probe=False)
+                if finding is not None and finding.act is not None:
+                    with suppress(Kept):
+                        self.log.append(f"{finding.swept.found}: {await finding.act() or 'done'}")
+                    return
+
+    async def remove(self) -> None:
+        with use(self.environment):
+            location = locate(URL)
+        for _ in range(6):
             try:
-                content = await storage.read(f"{PLACE}/{RECORD}")
-            except OSError:
+                with use(self.environment):
+                    await remove(location)
+            except NotCommittedError:
                 continue
-            seen = CommitRecord.decode(content.data, where="here")
-            if seen.state in states:
-                break
-        else:
+            except (OSError, AtomicPathError):
+                return
+            self.log.append("removed")
             return
-        register = RecordRegister(storage, location, seen, conditional_delete=True)
-        register.version = content.version
-        if seen.state is State.COMMITTED:
-            self.ended.add(seen.token)
-
-        async def any_of_ours(entry: Entry) -> bool:
-            return True
-
-        try:
-            await register.discard()
-            await clear(storage, location, register, is_ours=any_of_ours, conditional=True)
-            await register.free()
-        except (OSError, AtomicPathError):
-            pass
 
     def check(self) -> None:
         stored = self.memory.get(f"{PLACE}/{RECORD}")
         record = decoded(stored.getvalue()) if stored is not None else None
         committed = record.token if record is not None and record.state is State.COMMITTED else None
+        if record is not None and record.state is State.DISCARDED and record.committed is not None:
+            self.ended.add(record.token)  # by a remover: nobody else discards what has committed
         if committed:
             data = self.memory.get(f"{PLACE}/data")
             if data is None or data.getvalue() != committed.encode():
@@ -288,6 +287,7 @@ def _any_holder_may_be_held_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Always, which is the worst: politeness is no part of safety."""
     monkeypatch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
     monkeypatch.setattr(claiming, "proof_of_life", lambda environment, record: False)
+    monkeypatch.setattr(finals, "proof_of_life", lambda environment, record: False)
     monkeypatch.setattr(RecordRegister, "keep_alive", lambda self: None)  # a thread would be outside the schedule
     monkeypatch.setattr("atomicpath.strategies.commit_file._LOG.disabled", True)
     monkeypatch.setattr("atomicpath.strategies.claiming._LOG.disabled", True)
@@ -304,12 +304,18 @@ SCHEDULES = 400
 
 def test_no_schedule_of_attempts_sweeper_and_remover_breaks_the_promise(sources: Path) -> None:
     told: list[str] = []
+    cleaned: list[str] = []
     for seed in range(SCHEDULES):
-        told += run(Seeded(seed), sources, writers=2 + seed % 3).told.values()
+        done = run(Seeded(seed), sources, writers=2 + seed % 3)
+        told += done.told.values()
+        cleaned += done.log
     # the search goes where it matters: all outcomes come about, and not seldom
     assert sum(said == "committed" for said in told) > SCHEDULES / 3
     assert sum(said.startswith("not committed") for said in told) > SCHEDULES / 3
     assert "discarded" in told
+    assert sum(line == "removed" for line in cleaned) > SCHEDULES / 10
+    assert sum(line == "attempt: done" for line in cleaned) > SCHEDULES / 20
+    assert sum(line == "discarded: done" for line in cleaned) > SCHEDULES / 40
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)

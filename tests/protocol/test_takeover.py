@@ -343,6 +343,23 @@ async def test_foreign_files_beside_an_abandoned_record_are_named_and_not_touche
     assert place.files() == {"theirs": b"foreign"}
 
 
+async def test_what_cannot_be_cleared_keeps_its_record(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one the old attempt's files would be foreign for ever."""
+    await left_behind(place, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("atomicpath.strategies.clearing._PASSES", 0)  # as if there were always something new
+        with pytest.raises(ConflictError, match="cannot be cleared"):
+            await place.attempt().create()
+    assert place.record.state is State.DISCARDED
+    assert place.files().keys() == {RECORD, "data"}
+    new = place.attempt()
+    await new.create()
+    await commit(new, tmp_path)
+    assert_new(place, new._token)
+
+
 async def test_foreign_files_outlive_the_old_attempt_beside_them(place: Place, tmp_path: Path) -> None:
     old = await left_behind(place, tmp_path)
     await place.storage.write(place.path("theirs"), b"foreign")

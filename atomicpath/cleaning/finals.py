@@ -1,0 +1,194 @@
+"""What is ours under a final name without being whole: unfinished attempts, missing markers, interrupted renames."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from atomicpath.abc import Content, Entry, Storage
+from atomicpath.environment import shielded
+from atomicpath.errors import AbandonedError, ConflictError, IntegrityError
+from atomicpath.guarantees import NONE, Guarantee
+from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, is_unfinished
+from atomicpath.liveness import proof_of_life
+from atomicpath.location import Location
+from atomicpath.probing import profile_of
+from atomicpath.record import CommitRecord, DecidedBy, Lease, State, marker_of
+from atomicpath.strategies.clearing import NotClearedError, is_an_attempts
+from atomicpath.strategies.discarding import CleaningRegister, delete_below, hold_directory, move_away
+from atomicpath.strategies.held import is_committed, read_marker
+from atomicpath.strategies.register import MarkerRegister, Register
+
+from .ages import age_of_attempt, older
+from .findings import Action, Finding, Found, Kept, Swept, Verdict, judge
+from .looking import expect_unchanged, is_held, seen_record
+
+__all__ = ["examine_final"]
+
+_FENCE = Guarantee.COMPARE_AND_SWAP | Guarantee.CONDITIONAL_DELETE
+
+
+async def examine_final(storage: Storage, path: Location, older_than: float, *, probe: bool) -> Finding | None:
+    """A directory whose name is a final one; None if nothing is to be said. `probe`: what holds here may be tried."""
+    seen = await seen_record(storage, path)
+    if seen is None:
+        return await _interrupted(storage, path, older_than)
+    try:
+        record = CommitRecord.decode(seen.data, where=str(path))
+    except IntegrityError as error:
+        swept = Swept(path=path.upath, found=Found.DAMAGED, action=Action.KEEP, age=seen.age, why=str(error))
+        return Finding(swept=swept)
+    if await is_committed(storage, path, record):
+        return await _unmarked(storage, path, seen, record)
+    found = Found.DISCARDED if record.state is State.DISCARDED else Found.ATTEMPT
+    age = await age_of_attempt(storage, path, seen, discarded=False)
+    swept = Swept(path=path.upath, found=found, action=Action.REMOVE, writer=record.writer, age=age)
+    alive = proof_of_life(storage.environment, record)
+    verdict = judge(alive=alive, age=age, older_than=older_than, lease=record.lease.seconds)
+    if verdict.clean and await is_held(storage, path):
+        verdict = Verdict(clean=False, why="another process holds it")
+    if not verdict.clean:
+        return Finding(swept=swept).kept(verdict.why)
+    foreign = await _older_files(storage, path, seen, record)
+    if foreign is None or foreign:
+        which = f"{', '.join(foreign[:3])} …" if foreign else "which, cannot be told"
+        return Finding(swept=swept).kept(f"files may have been there before the attempt ({which}): remove them by hand")
+    guarantees = NONE if storage.is_local else (await profile_of(path, wanted=_FENCE, probe=probe)).effective
+    why = verdict.why
+    by_age_only = alive is not False and not _is_fenced(record, guarantees)
+    if by_age_only:
+        why += "; nothing here could stop its writer, should it wake: age is the only protection"
+    ending = _Ending(storage, path, seen, record, guarantees)
+    act = ending.move_away if storage.is_local else ending.clear
+    return Finding(swept=replace(swept, why=why), act=act, by_age_only=by_age_only)
+
+
+def _is_fenced(record: CommitRecord, guarantees: Guarantee) -> bool:
+    """Whether a writer that wakes up cannot commit, and cannot be hit once somebody else has the name."""
+    by_user = record.direct and record.committed is None
+    return _FENCE in guarantees and record.decided_by is DecidedBy.RECORD and not by_user
+
+
+async def _older_files(storage: Storage, path: Location, seen: Content, record: CommitRecord) -> list[str] | None:
+    """Files that were there before an attempt claimed the place; None if it cannot be told.
+
+    Needed where no file says whose it is, and only of an attempt that may have been cut short before it looked at
+    what was there: once it has renewed its lease, or come to its end, it had seen that there was nothing.
+    """
+    if record.committed is not None or record.cleaner:
+        return []
+    if not (record.direct or storage.is_local):
+        return []
+    if record.state is State.WRITING and record.lease.renewals == 0:
+        listing = await storage.list(path.path, recursive=True)
+        files = [entry for entry in listing if entry.name != RECORD_FILE and not is_unfinished(entry.name)]
+        return await older(storage, path, files, seen.age)
+    return []
+
+
+class _Ending:
+    """One attempt at a final path that is to be ended."""
+
+    def __init__(
+        self, storage: Storage, path: Location, seen: Content, record: CommitRecord, guarantees: Guarantee
+    ) -> None:
+        self._storage = storage
+        self._path = path
+        self._seen = seen
+        self._record = record
+        self._guarantees = guarantees
+
+    async def move_away(self) -> str:
+        """Where files have no versions the directory is moved, under its lock, before anything is deleted."""
+        storage, path = self._storage, self._path
+        try:
+            async with hold_directory(storage, path):
+                await expect_unchanged(storage, path, self._seen)
+                doomed = await move_away(storage, path, path)
+                await storage.remove_tree(doomed.path)
+        except BlockingIOError:
+            raise Kept("another process holds it") from None
+        except FileNotFoundError:
+            if await storage.kind(path.path) is not None:
+                raise
+            raise Kept("it has gone meanwhile") from None
+        return ""
+
+    async def clear(self) -> str:
+        """Swap to discarded, list, confirm, delete the versions listed, delete the record."""
+        register = self._register()
+        record = self._record
+        everything = record.committed is not None or (
+            record.direct and (record.state is State.WRITING or record.cleaner)
+        )
+
+        async def is_ours(entry: Entry) -> bool:
+            return bool(everything) or await is_an_attempts(self._storage, self._path, entry)
+
+        try:
+            await delete_below(
+                self._storage,
+                self._path,
+                register,
+                is_ours=is_ours,
+                conditional=Guarantee.CONDITIONAL_DELETE in self._guarantees,
+                was_committed=record.committed is not None,
+            )
+        except AbandonedError as moved:
+            raise Kept(str(moved)) from moved
+        except NotClearedError:
+            raise  # the record stays, discarded: the next sweep goes on
+        except ConflictError as foreign:
+            with shielded():
+                await register.free()  # as before the attempt: what is left is not ours
+            return f"what is not the attempt's stays: {foreign}"
+        return ""
+
+    def _register(self) -> Register:
+        if Guarantee.COMPARE_AND_SWAP in self._guarantees and self._record.decided_by is DecidedBy.RECORD:
+            conditional = Guarantee.CONDITIONAL_DELETE in self._guarantees
+            return CleaningRegister(self._storage, self._path, self._seen, self._record, conditional_delete=conditional)
+        lease = Lease(
+            seconds=self._storage.environment.lease
+        )  # that deletes keep well inside of: ours, not the attempt's
+        return MarkerRegister(self._storage, self._path, replace(self._record, lease=lease))
+
+
+async def _unmarked(storage: Storage, path: Location, seen: Content, record: CommitRecord) -> Finding | None:
+    """The marker follows the commit, and is added if a crash came between the two."""
+    if record.decided_by is not DecidedBy.RECORD or await read_marker(storage, path) is not None:
+        return None
+
+    async def act() -> str:
+        try:
+            await storage.create(path.child(COMMIT_SUCCESS_FILE).path, marker_of(record.token), owner=record.token)
+        except FileExistsError:
+            return "somebody else has added it"
+        return ""
+
+    swept = Swept(
+        path=path.upath,
+        found=Found.UNMARKED,
+        action=Action.MARK,
+        why="its record says committed: scripts that look for the marker would miss it",
+        writer=record.writer,
+        age=seen.age,
+    )
+    return Finding(swept=swept, act=act)
+
+
+async def _interrupted(storage: Storage, path: Location, older_than: float) -> Finding | None:
+    least = max(older_than, storage.environment.lease)
+    age = await storage.remove_interrupted(path.path, older_than=least, dry_run=True)
+    if age is None:
+        return None
+    swept = Swept(path=path.upath, found=Found.INTERRUPTED, action=Action.REMOVE, age=age)
+    verdict = judge(alive=None, age=age, older_than=least, lease=least)
+    if not verdict.clean:
+        return Finding(swept=swept).kept(verdict.why)
+
+    async def act() -> str:
+        if await storage.remove_interrupted(path.path, older_than=least, dry_run=False) is None:
+            raise Kept("it is not empty, or not there, any more")
+        return ""
+
+    return Finding(swept=replace(swept, why=verdict.why), act=act)

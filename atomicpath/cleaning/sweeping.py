@@ -1,0 +1,82 @@
+"""Looking through a root for what was left behind, and cleaning up what is provably ours and abandoned."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import timedelta
+
+from atomicpath.abc import Entry, Storage
+from atomicpath.errors import AtomicPathError, NotCommittedError, ValidationError
+from atomicpath.layout import PROBE_PREFIX, TMP_DIR_SUFFIX, is_probe
+from atomicpath.location import Location
+from atomicpath.tasks import for_each
+
+from .finals import examine_final
+from .findings import Action, Finding, Found, Kept, Swept
+from .temporaries import examine_probe, examine_temporary
+
+__all__ = ["sweep"]
+
+_LOG = logging.getLogger("atomicpath")
+_AT_ONCE = 8
+
+
+async def sweep(root: Location, *, older_than: timedelta, dry_run: bool) -> list[Swept]:
+    """What is right below a root and was left behind, in the order of its names, and what became of each.
+
+    An error about one of them does not keep the others from being looked at: it is in the result, and in the log.
+    """
+    if not isinstance(older_than, timedelta) or older_than < timedelta(0):
+        raise ValidationError(f"older_than must be a timedelta of zero or more, not {older_than!r}")
+    seconds = older_than.total_seconds()
+    storage = root.open()
+
+    async def one(entry: Entry) -> Swept | None:
+        path = root.child(entry.name)
+        try:
+            finding = await _examine(storage, path, entry, seconds, probe=not dry_run)
+        except (OSError, AtomicPathError) as error:
+            _LOG.warning("cannot look at %s: %s", path, error)
+            return Swept(path=path.upath, found=Found.UNKNOWN, action=Action.KEEP, why=str(error), error=error)
+        if finding is None:
+            return None
+        return finding.swept if dry_run else await _acted(finding)
+
+    return [found for found in await for_each(await _children(storage, root), one, at_once=_AT_ONCE) if found]
+
+
+async def _examine(storage: Storage, path: Location, entry: Entry, older_than: float, *, probe: bool) -> Finding | None:
+    if is_probe(entry.name) and (entry.kind == "file" or entry.name.startswith(PROBE_PREFIX)):
+        return await examine_probe(storage, path, entry, older_than)
+    if entry.kind != "directory":
+        return None
+    if TMP_DIR_SUFFIX in entry.name:
+        return await examine_temporary(storage, path, older_than)
+    return await examine_final(storage, path, older_than, probe=probe)
+
+
+async def _acted(finding: Finding) -> Swept:
+    if finding.act is None:
+        return finding.swept
+    swept = finding.swept
+    try:
+        more = await finding.act()
+    except Kept as kept:
+        return replace(swept, action=Action.KEEP, why=str(kept))
+    except (OSError, AtomicPathError) as error:
+        _LOG.warning("%s could not be cleaned up, and can be swept again: %s", swept.path, error)
+        return replace(swept, error=error)
+    # loudly where nothing but age spoke for it: whoever wonders where an attempt went has to find this
+    _LOG.log(logging.WARNING if finding.by_age_only else logging.INFO, "swept %s: %s", swept.path, swept.why)
+    return replace(swept, done=True, why=f"{swept.why}; {more}" if more else swept.why)
+
+
+async def _children(storage: Storage, root: Location) -> list[Entry]:
+    try:
+        listing = await storage.list(root.path, recursive=False)
+    except FileNotFoundError as error:
+        raise NotCommittedError(f"nothing can be listed at {root}: {error}") from error  # not even its bucket is there
+    if not listing and await storage.kind(root.path) not in ("directory", None):
+        raise ValidationError(f"{root} is a file: pass the directory that holds the committed ones")
+    return listing

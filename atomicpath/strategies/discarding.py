@@ -1,0 +1,142 @@
+"""Ending what another wrote: its record moved to discarded before anything is deleted, or its directory moved away."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from atomicpath.abc import Content, Entry, Hold, StaleVersionError, Storage
+from atomicpath.environment import shielded
+from atomicpath.errors import AbandonedError, AccessError, AtomicPathError, OutcomeUnknownError
+from atomicpath.layout import COMMIT_SUCCESS_FILE, discarded_of
+from atomicpath.liveness import hold, release, this_process
+from atomicpath.location import Location
+from atomicpath.record import CommitRecord, Lease, State, token_in_marker
+
+from .clearing import clear
+from .held import read_marker
+from .register import RecordRegister, Register
+
+__all__ = ["CleaningRegister", "delete_below", "hold_directory", "move_away"]
+
+_TRIES = 5
+
+
+class CleaningRegister(RecordRegister):
+    """The record of somebody else's attempt, or of a committed directory, on its way to `discarded` by this process.
+
+    It is moved from the very version that was judged, or not at all: a holder that has renewed it since lives.
+    Once discarded it carries this cleaner's own token, so that no two cleaners take each other's move for theirs.
+    """
+
+    def __init__(
+        self, storage: Storage, final: Location, seen: Content, record: CommitRecord, *, conditional_delete: bool
+    ) -> None:
+        super().__init__(storage, final, record, conditional_delete=conditional_delete)
+        self.version = seen.version
+        self.held = True
+        self._cleaner = storage.environment.token()
+
+    @property
+    def is_discarded(self) -> bool:
+        """Whether this cleaner has moved it: then nothing below is anybody's, and it may be deleted."""
+        return self.record.cleaner == self._cleaner
+
+    def _discarded(self) -> CommitRecord:
+        environment = self._storage.environment
+        lease = Lease(seconds=environment.lease, renewals=self.record.lease.renewals + 1)
+        writer = this_process(environment)
+        return self.record.moved_to(State.DISCARDED, lease=lease, writer=writer, cleaner=self._cleaner)
+
+    def _is_still_ours(self, seen: Content, renewals: int, version: str | None) -> bool:
+        if not self.is_discarded:
+            return seen.version == version  # rule *swap*: only from what was judged
+        return self._decoded(seen).cleaner == self._cleaner and super()._is_still_ours(seen, renewals, version)
+
+    def _lost(self, seen: Content | None) -> AbandonedError:
+        now = f"{self._decoded(seen).state.value} by {self._decoded(seen).writer}" if seen else "gone"
+        return AbandonedError(f"{self._final} was left alone: its record has moved meanwhile, and is {now}")
+
+    def _refused(self, error: AccessError) -> AtomicPathError:
+        return AccessError(f"{self._final} was left as it is: {error}")
+
+    def _unknown(self, target: State, failure: Exception | None) -> OutcomeUnknownError:
+        return OutcomeUnknownError(
+            f"the store does not say whether the record of {self._final} became {target.value!r} ({failure}). Nothing"
+            " more was deleted: look again later with is_committed(...); sweep(...) finishes what was begun"
+        )
+
+
+async def delete_below(
+    storage: Storage,
+    final: Location,
+    register: Register,
+    *,
+    is_ours: Callable[[Entry], Awaitable[bool]],
+    conditional: bool,
+    was_committed: bool,
+) -> None:
+    """Move the register to discarded, then delete what is below `final` and is ours, and the record last.
+
+    AbandonedError: the register was not, or is not any more, ours; ConflictError: files that are not ours stay, and
+    so does the record, for the caller to `free`; OutcomeUnknownError as from every move. Others see, meanwhile, an
+    attempt of this process under way.
+    """
+    hold(register.record.token)
+    try:
+        with shielded():
+            await register.discard()  # rule *register*: moved before anything is deleted
+        if was_committed:
+            await _unmark(storage, final, register)
+        await clear(storage, final, register, is_ours=is_ours, conditional=conditional)
+        try:
+            await register.free()
+        except StaleVersionError as error:
+            raise AbandonedError(f"{final} has been taken over meanwhile, and is left to its new holder") from error
+    finally:
+        release(register.record.token)
+
+
+async def _unmark(storage: Storage, final: Location, register: Register) -> None:
+    """Delete the marker before all else: scripts that look for nothing but it must not see what is half deleted."""
+    path = final.child(COMMIT_SUCCESS_FILE).path
+    found = await storage.stat(path)
+    marker = await read_marker(storage, final) if found else None
+    if found is None or marker is None or token_in_marker(marker) is None:
+        return
+    await register.confirm()  # rule *confirm*: after the look, before acting on it
+    try:
+        await storage.delete(path, version=found.version)  # rule *conditional*
+    except StaleVersionError:
+        return  # written again meanwhile: what clears looks at it afresh
+
+
+@asynccontextmanager
+async def hold_directory(storage: Storage, directory: Location) -> AsyncIterator[Hold | None]:
+    """Hold a directory for the block, where the storage has holds; BlockingIOError if another process does."""
+    held = await storage.hold_directory(directory.path)
+    try:
+        yield held
+    finally:
+        if held is not None:
+            held.release()
+
+
+async def move_away(storage: Storage, directory: Location, final: Location) -> Location:
+    """Rename a directory to a discarded name of `final`'s, where nobody looks for it; that name.
+
+    `FileNotFoundError`: it had gone. Of any other `OSError` only a local one says that it stays where it is.
+    """
+    for _ in range(_TRIES):
+        doomed = final.at(discarded_of(final.path, storage.environment.token()))
+        try:
+            await storage.rename_directory(directory.path, doomed.path)
+        except FileExistsError as error:
+            failure = error
+            continue  # the name is random, but tokens are not to be trusted
+        except OSError:
+            # nobody else has this name: that something is there is the answer
+            if await storage.kind(doomed.path) is None:
+                raise
+        return doomed
+    raise failure

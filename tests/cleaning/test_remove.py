@@ -1,0 +1,292 @@
+"""Removal: whole or not at all for readers, three outcomes, and never what another has put in the place."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+import atomicpath
+from atomicpath import aio
+from atomicpath.guarantees import Guarantee
+from atomicpath.location import locate
+from atomicpath.record import State
+from tests.cleaning.leftovers import MARKER, NOW, RECORD, commit, from_elsewhere, options_of, rewrite, sweep, told
+from tests.processes import content_of
+from tests.protocol.worlds import ALL, decoded, swaps_to, trust
+from tests.proxy import Proxy, Request, Rule, answer_after, drop_reply, drop_request, refuse
+from tests.roots import LocalRoot, MemoryRoot, Root, S3Root
+
+ALL_PLACES = pytest.mark.parametrize("place", ["local", "memory", "moto"], indirect=True)
+BOTH = pytest.mark.parametrize("place", ["local", "moto"], indirect=True)
+
+
+def remove(place: Root, name: str = "step_1") -> None:
+    atomicpath.remove(f"{place.url}/{name}", **options_of(place))
+
+
+@ALL_PLACES
+@pytest.mark.parametrize("direct", [False, True], ids=["staged", "direct"])
+def test_a_removed_directory_is_gone_with_all_that_was_in_it(place: Root, direct: bool) -> None:
+    commit(place, "step_1", direct=direct)
+    commit(place, "step_10")
+    place.write("step_1/added/later", b"by the user")
+    kept = place.read_all("step_10")
+    remove(place)
+    assert place.names() == ["step_10"]
+    assert place.read_all("step_10") == kept
+    with pytest.raises(atomicpath.NotCommittedError):
+        remove(place)
+    commit(place, "step_1", direct=direct)
+    assert atomicpath.verify(f"{place.url}/step_1", **options_of(place)).ok
+
+
+@ALL_PLACES
+def test_what_is_not_committed_by_us_is_not_removed(place: Root) -> None:
+    place.write("theirs/commit_success.txt", b"of another tool")
+    place.write("logs/events", b"x")
+    commit(place, "step_1")
+    rewrite(place, "step_1", state=State.WRITING)
+    before = place.read_all()
+    with pytest.raises(atomicpath.ValidationError, match="another tool"):
+        remove(place, "theirs")
+    for name in ("logs", "step_1", "nothing"):
+        with pytest.raises(atomicpath.NotCommittedError):
+            remove(place, name)
+    assert place.read_all() == before
+
+
+def test_the_parent_of_a_directory_with_the_longest_name_is_no_obstacle(local_place: LocalRoot) -> None:
+    name = "x" * 219  # an attempt's name is 36 bytes longer
+    commit(local_place, name)
+    remove(local_place, name)
+    assert local_place.names() == []
+
+
+def test_a_directory_that_another_holds_is_a_conflict(local_place: LocalRoot) -> None:
+    commit(local_place, "step_1")
+    location = locate(f"{local_place.url}/step_1")
+
+    async def main() -> None:
+        held = await location.open().hold_directory(location.path)
+        assert held is not None
+        with pytest.raises(atomicpath.ConflictError, match="another process"):
+            await aio.remove(location.upath)
+        held.release()
+
+    anyio.run(main)
+    assert atomicpath.verify(location.upath).ok
+    remove(local_place)
+
+
+@pytest.mark.parametrize("lacking", [Guarantee.COMPARE_AND_SWAP, Guarantee.CONDITIONAL_DELETE])
+def test_where_half_of_it_could_be_seen_it_is_refused(moto_place: S3Root, lacking: Guarantee) -> None:
+    url = f"{moto_place.url}/step_1"
+    commit(moto_place, "step_1")
+    before = moto_place.read_all()
+    trust(url, moto_place.storage_options, ALL & ~lacking, refuted=lacking)
+    try:
+        with pytest.raises(atomicpath.GuaranteeError, match=str(lacking)):
+            remove(moto_place)
+    finally:
+        trust(url, moto_place.storage_options, ALL)
+    assert moto_place.read_all() == before
+
+
+# readers
+
+
+@BOTH
+def test_sweep_deletes_version_being_read(place: Root, tmp_path: Path) -> None:
+    """A reader gets the whole, or is told that nothing is committed there."""
+    seen: list[str] = []
+    for number in range(6):
+        commit(place, "step_1")
+        begun = threading.Event()
+
+        def read(number: int = number, begun: threading.Event = begun) -> None:
+            for again in range(8):
+                target = tmp_path / f"{number}-{again}"
+                begun.set()
+                try:
+                    atomicpath.get(f"{place.url}/step_1", target, **options_of(place))
+                except atomicpath.NotCommittedError:
+                    seen.append("nothing")
+                    assert not target.exists()
+                except Exception as error:
+                    seen.append(repr(error))
+                else:
+                    seen.append("whole")
+                    assert {name: (target / name).read_bytes() for name in content_of("step_1")} == content_of("step_1")
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        begun.wait()
+        remove(place)
+        reader.join()
+    assert {*seen} <= {"whole", "nothing"}
+    assert "nothing" in seen
+
+
+@BOTH
+def test_whatever_a_reader_is_at_when_it_is_removed_it_is_told_so(
+    place: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(place, "step_1")
+    storage = type(locate(place.url, place.storage_options).open())
+    download = storage.download
+
+    async def too_late(self: Any, path: str, target: Path) -> Any:
+        await aio.remove(f"{place.url}/step_1", **options_of(place)) if place.names() else None
+        return await download(self, path, target)
+
+    monkeypatch.setattr(storage, "download", too_late)
+    with pytest.raises(atomicpath.NotCommittedError):
+        atomicpath.get(f"{place.url}/step_1", tmp_path / "copy", **options_of(place))
+
+
+# on a store, request by request
+
+
+@pytest.fixture
+def options(proxy: Proxy) -> dict[str, Any]:
+    retries = {"retries": {"total_max_attempts": 1, "mode": "legacy"}}
+    return {"endpoint_url": proxy.url, "key": "key", "secret": "secret", "config_kwargs": retries}
+
+
+@pytest.fixture
+def url(moto_place: S3Root, options: dict[str, Any]) -> str:
+    commit(moto_place, "step_1")
+    final = f"{moto_place.url}/step_1"
+    trust(final, options, ALL)
+    return final
+
+
+def deletes(name: str) -> Callable[[Request], bool]:
+    return lambda request: request.method == "DELETE" and request.path.endswith(name)
+
+
+def test_the_record_is_moved_first_then_the_marker_goes_then_the_rest(
+    moto_place: S3Root, url: str, options: dict[str, Any], proxy: Proxy
+) -> None:
+    atomicpath.remove(url, storage_options=options)
+    writes = [
+        (request.method, request.path.partition("step_1/")[2], bool(request.conditions))
+        for request in proxy.requests
+        if request.method in ("PUT", "DELETE")
+    ]
+    assert writes[:2] == [("PUT", RECORD, True), ("DELETE", MARKER, True)]
+    assert writes[-1] == ("DELETE", RECORD, True)
+    assert all(conditional for _, _, conditional in writes)
+    assert moto_place.read_all() == {}
+
+
+@pytest.mark.parametrize(
+    "action", [drop_reply, drop_request, answer_after(500, "InternalError"), refuse(503, "SlowDown")]
+)
+def test_a_removal_whose_swap_has_no_answer_is_settled(
+    moto_place: S3Root, url: str, options: dict[str, Any], proxy: Proxy, action: Any
+) -> None:
+    proxy.rules.append(Rule(match=swaps_to("discarded"), action=action))
+    atomicpath.remove(url, storage_options=options)
+    assert moto_place.read_all() == {}
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["not done", "done"])
+def test_a_removal_of_which_the_store_says_nothing_is_unknown_and_deletes_nothing(
+    moto_place: S3Root, url: str, options: dict[str, Any], proxy: Proxy, done: bool
+) -> None:
+    before = moto_place.read_all()
+    moved = threading.Event()
+
+    def silent(request: Request, send: Any) -> None:
+        moved.set()
+        if done and request.method == "PUT":
+            send(request)
+
+    proxy.rules.append(Rule(match=swaps_to("discarded"), action=silent, times=None))
+    proxy.rules.append(Rule(match=lambda request: moved.is_set(), action=drop_request, times=None))
+    with pytest.raises(atomicpath.OutcomeUnknownError, match="look again later"):
+        atomicpath.remove(url, storage_options=options)
+    proxy.rules.clear()
+    after = moto_place.read_all()
+    assert {name: data for name, data in after.items() if not name.endswith(RECORD)} == {
+        name: data for name, data in before.items() if not name.endswith(RECORD)
+    }
+    assert (after == before) is not done
+    if done:
+        with pytest.raises(atomicpath.NotCommittedError, match="being removed"):
+            remove(moto_place)
+        assert told(sweep(moto_place)) == [("step_1", "discarded", "remove", True)], "the next sweep ends it"
+    else:
+        remove(moto_place)
+    assert moto_place.read_all() == {}
+
+
+def test_a_removal_that_meets_another_commit_of_the_name_leaves_it(
+    moto_place: S3Root, url: str, options: dict[str, Any], proxy: Proxy
+) -> None:
+    def replaced(request: Request, send: Any) -> Any:
+        remove(moto_place)
+        commit(moto_place, "step_1", metadata={"second": True})
+        return send(request)
+
+    proxy.rules.append(Rule(match=swaps_to("discarded"), action=replaced))
+    with pytest.raises(atomicpath.ConflictError, match="changed meanwhile"):
+        atomicpath.remove(url, storage_options=options)
+    assert atomicpath.verify(url, **options_of(moto_place)).ok
+    assert atomicpath.read_record(url, **options_of(moto_place)).metadata == {"second": True}
+
+
+def test_a_sweeper_never_adopts_a_holder_that_has_renewed(
+    moto_place: S3Root, url: str, options: dict[str, Any], proxy: Proxy
+) -> None:
+    rewrite(moto_place, "step_1", state=State.WRITING, committed=None)
+    from_elsewhere(moto_place, "step_1")
+
+    def renewed(request: Request, send: Any) -> Any:
+        from_elsewhere(moto_place, "step_1", lease=7.0)
+        return send(request)
+
+    before = moto_place.read_all()
+    proxy.rules.append(Rule(match=swaps_to("discarded"), action=renewed))
+    (swept,) = atomicpath.sweep(moto_place.url, older_than=NOW, storage_options=options)
+    assert (swept.action, swept.done) == ("keep", False)
+    assert "moved meanwhile" in swept.why
+    assert decoded(moto_place.read_all("step_1")[RECORD]).state is State.WRITING
+    assert moto_place.read_all().keys() == before.keys()
+
+
+@pytest.mark.parametrize("direct", [False, True], ids=["staged", "direct"])
+def test_the_next_writer_of_the_name_ends_a_removal_that_was_cut_short(memory_place: MemoryRoot, direct: bool) -> None:
+    """Of a directory that a user wrote by himself, too: nobody writes there any more."""
+    commit(memory_place, "step_1", direct=direct)
+    memory_place.write("step_1/added", b"by the user")
+    rewrite(memory_place, "step_1", state=State.DISCARDED)
+    commit(memory_place, "step_1", direct=direct)
+    assert atomicpath.verify(f"{memory_place.url}/step_1").ok
+    assert "added" not in memory_place.read_all("step_1")
+
+
+def test_of_many_removers_one_removes(memory_place: MemoryRoot) -> None:
+    for _ in range(20):
+        commit(memory_place, "step_1")
+        outcomes: list[str] = []
+
+        def one(outcomes: list[str] = outcomes) -> None:
+            with suppress(atomicpath.NotCommittedError):
+                remove(memory_place)
+                outcomes.append("removed")
+
+        threads = [threading.Thread(target=one) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert outcomes == ["removed"]
+        assert memory_place.read_all() == {}

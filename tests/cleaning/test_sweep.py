@@ -1,0 +1,401 @@
+"""What a sweep cleans up, what it keeps, and what it never touches; the attempts are of processes really killed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import atomicpath
+from atomicpath import environment
+from atomicpath.guarantees import Guarantee
+from atomicpath.layout import PROBE_PREFIX, TMP_DIR_SUFFIX
+from atomicpath.record import DecidedBy, State
+from atomicpath_local.lookup import read_proc
+from tests.cleaning.leftovers import (
+    ELSEWHERE,
+    IN_PLACE,
+    MARKER,
+    RECORD,
+    Later,
+    commit,
+    from_elsewhere,
+    killed,
+    rewrite,
+    sweep,
+    told,
+)
+from tests.protocol.worlds import ALL, trust
+from tests.roots import LocalRoot, Root, S3Root
+
+BOTH = pytest.mark.parametrize("place", ["local", "moto"], indirect=True)
+TOKEN = "0123456789abcdef0123"
+NAME = f"step_1{TMP_DIR_SUFFIX}{TOKEN}"
+
+
+def only(swept: list[atomicpath.Swept]) -> atomicpath.Swept:
+    assert len(swept) == 1, told(swept)
+    return swept[0]
+
+
+def names(place: Root) -> list[str]:
+    return [name.partition(TMP_DIR_SUFFIX)[0] for name in place.names()]
+
+
+# what goes
+
+
+@BOTH
+@pytest.mark.parametrize("options", [{}, IN_PLACE], ids=["as chosen", "in place"])
+def test_what_a_killed_job_left_goes_and_nothing_else(place: Root, options: dict[str, Any]) -> None:
+    commit(place, "step_1")
+    place.write("logs/events", b"of the user")
+    place.write("tensorboard/events", b"of the user")
+    place.write("theirs/step_7/commit_success.txt", b"")
+    place.write("other/commit_success.txt", b"of another tool")
+    place.write("notes.txt", b"of the user")
+    before = place.read_all()
+    killed(place, "step_2", **options)
+    killed(place, "step_3", **options, at_request=3) if place.kind == "s3" else killed(place, "step_3", **options)
+    left = place.read_all()
+
+    expected = [(name, "attempt", "remove") for name in ("step_2", "step_3")]
+    plan = sweep(place, dry_run=True)
+    assert [(n.partition(TMP_DIR_SUFFIX)[0], f, a) for n, f, a, done in told(plan) if not done] == expected
+    assert place.read_all() == left, "a dry run does nothing at all"
+    done = sweep(place)
+    assert [(one.path, one.found, one.action, one.why) for one in done] == [
+        (one.path, one.found, one.action, one.why) for one in plan
+    ], "the plan was what was done"
+    assert all(one.done and one.writer and one.error is None for one in done)
+    assert place.read_all() == before
+    assert names(place) == ["logs", "notes.txt", "other", "step_1", "tensorboard", "theirs"]
+    assert sweep(place) == []
+
+
+@BOTH
+def test_older_than_holds_for_the_provably_dead_too(place: Root) -> None:
+    killed(place, "step_1")
+    kept = only(sweep(place, timedelta(hours=1)))
+    assert (kept.action, kept.done) == ("keep", False)
+    assert "3600" in kept.why
+    assert only(sweep(place, timedelta(hours=1), dry_run=True)).action == "keep"
+    assert place.read_all()
+    if place.kind == "local":
+        with environment.use(Later(3601)):
+            assert only(sweep(place, timedelta(hours=1))).done
+        assert place.names() == []
+
+
+@BOTH
+@pytest.mark.parametrize("seconds", [-90000, 90000], ids=["behind", "ahead"])
+def test_clock_skew_expires_live_writer(place: Root, seconds: int) -> None:
+    """A store's ages are the store's: what this host's clock says does not matter there."""
+    killed(place, "step_1")
+    name = place.names()[0]
+    from_elsewhere(place, name, lease=60.0)
+    with environment.use(Later(seconds)):
+        swept = only(sweep(place))
+    if place.kind == "local" and seconds > 0:
+        assert swept.done, "a file system's clock is this host's"
+    else:
+        assert swept.action == "keep"
+        assert swept.age is not None
+        assert swept.age < 60
+
+
+@BOTH
+def test_an_attempt_of_another_host_goes_after_its_lease(place: Root) -> None:
+    killed(place, "step_1")
+    name = place.names()[0]
+    from_elsewhere(place, name, lease=60.0)
+    kept = only(sweep(place))
+    assert (kept.action, kept.writer) == ("keep", ELSEWHERE)
+    from_elsewhere(place, name, lease=0.0)
+    assert only(sweep(place)).done
+    assert place.read_all() == {}
+
+
+# who lives
+
+
+@pytest.mark.parametrize("options", [{}, IN_PLACE], ids=["by rename", "in place"])
+def test_sweep_deletes_live_attempt(local_place: LocalRoot, options: dict[str, Any]) -> None:
+    """It does not, however old it is: not by the process, and not by the lock, where nothing else tells."""
+    with atomicpath.commit(f"{local_place.url}/step_1", **options) as path:
+        (path / "data").write_bytes(b"x")
+        (name,) = local_place.names()
+        own = local_place.read_all(name)[RECORD]
+        with environment.use(Later(90000)):
+            assert only(sweep(local_place)).why == "its process is alive"
+            rewrite(local_place, name, writer=ELSEWHERE)
+            assert only(sweep(local_place)).why == "another process holds it"
+            assert only(sweep(local_place, dry_run=True)).why == "another process holds it"
+        local_place.write(f"{name}/{RECORD}", own)
+    assert atomicpath.verify(f"{local_place.url}/step_1").ok
+
+
+def test_an_attempt_of_a_live_process_on_a_store_is_never_touched(moto_place: S3Root) -> None:
+    url = f"{moto_place.url}/step_1"
+    with atomicpath.commit(url, storage_options=moto_place.storage_options) as path:
+        (path / "data").write_bytes(b"x")
+        assert only(sweep(moto_place)).why == "its process is alive"
+    assert sweep(moto_place) == []
+    assert atomicpath.verify(url, storage_options=moto_place.storage_options).ok
+
+
+# what cannot be judged
+
+
+@BOTH
+@pytest.mark.parametrize("data", [b"", b'{"format": 1, "state"', b'{"format": 99}'], ids=["empty", "cut", "newer"])
+def test_a_damaged_record_is_kept_and_reported(place: Root, data: bytes) -> None:
+    place.write(f"step_1/{RECORD}", data)
+    place.write("step_1/data", b"x")
+    before = place.read_all()
+    with environment.use(Later(90000)):
+        found = only(sweep(place))
+    assert (found.found, found.action, found.done) == ("damaged", "keep", False)
+    assert "commit record" in found.why
+    assert place.read_all() == before
+
+
+def test_a_temporary_directory_of_another_record_is_not_ours_to_judge(local_place: LocalRoot) -> None:
+    killed(local_place, "step_1")
+    local_place.copy(local_place.names()[0], NAME)
+    with environment.use(Later(90000)):
+        assert told(sweep(local_place))[0] == (NAME, "attempt", "keep", False)
+    assert local_place.names() == [NAME]
+
+
+def test_a_temporary_directory_on_a_store_without_directories_is_a_copy_and_stays(moto_place: S3Root) -> None:
+    moto_place.write(f"{NAME}/data", b"x")
+    assert "a copy from elsewhere" in only(sweep(moto_place)).why
+    assert moto_place.read_all()
+
+
+# what has no record, or another's
+
+
+def test_a_temporary_directory_without_a_record_goes_by_the_age_of_all_that_is_in_it(local_place: LocalRoot) -> None:
+    (local_place.path / NAME).mkdir()
+    (local_place.path / f"{NAME}x").mkdir()
+    local_place.write(f"{NAME}x/{RECORD}", b"")  # its writer was killed before it wrote a byte
+    assert {one.action for one in sweep(local_place)} == {"keep"}, "one lease at the least"
+    local_place.write(f"{NAME}/sub/young", b"x")
+    future = local_place.path / NAME / "sub" / "young"
+    os.utime(future, (2e9 + 9e5, 2e9 + 9e5))
+    with environment.use(Later(90000)):
+        assert [one.action for one in sweep(local_place)] == ["keep", "remove"]
+    assert local_place.names() == [NAME]
+    future.unlink()
+    with environment.use(Later(90000)):
+        assert only(sweep(local_place)).done
+
+
+def test_exchange_crash_orphans_old(local_place: LocalRoot) -> None:
+    """A committed record under a temporary name that is not its own is of a directory that was replaced."""
+    commit(local_place, "step_1")
+    os.rename(local_place.path / "step_1", local_place.path / NAME)
+    assert only(sweep(local_place)).action == "keep", "its replacer may be at work: one lease at the least"
+    with environment.use(Later(61)):
+        assert told(sweep(local_place)) == [(NAME, "replaced", "remove", True)]
+    assert local_place.names() == []
+
+
+def test_a_discarded_directory_goes_whoever_wrote_it(local_place: LocalRoot) -> None:
+    commit(local_place, "step_1")
+    os.rename(local_place.path / "step_1", local_place.path / f"{NAME}.discarded")
+    assert only(sweep(local_place, timedelta(hours=1))).action == "keep"
+    assert told(sweep(local_place)) == [(f"{NAME}.discarded", "discarded", "remove", True)]
+    assert local_place.names() == []
+
+
+@BOTH
+def test_what_a_probe_left_goes_when_it_is_old(place: Root) -> None:
+    place.write(f"{PROBE_PREFIX}{TOKEN}-a", b"x")
+    place.write(f"{PROBE_PREFIX}{TOKEN}-b/a", b"x")
+    if place.kind == "local":
+        place.write(f"{TMP_DIR_SUFFIX}{TOKEN}", b"a probe's file without its name yet")
+    before = place.read_all()
+    assert {one.action for one in sweep(place)} == {"keep"}
+    assert place.read_all() == before
+    later = Later(61)
+    later.lease = 60.0 if place.kind == "local" else 0.0  # a store's clock is not ours to set
+    with environment.use(later):
+        assert {(one.found, one.done) for one in sweep(place)} == {("probe", True)}
+    assert place.names() == []
+
+
+# markers
+
+
+@BOTH
+def test_a_committed_record_without_its_marker_gets_it(place: Root) -> None:
+    commit(place, "step_1", **IN_PLACE)
+    if place.kind == "local":
+        rewrite(place, "step_1", decided_by=DecidedBy.RECORD)
+    before = place.read_all()
+    place.delete(f"step_1/{MARKER}")
+    plan = only(sweep(place, timedelta(days=9), dry_run=True))
+    assert (plan.found, plan.action, plan.done) == ("unmarked", "mark", False)
+    assert f"step_1/{MARKER}" not in place.read_all()
+    assert only(sweep(place, timedelta(days=9))).done
+    assert place.read_all() == before
+
+
+# foreign files
+
+
+def test_what_is_not_the_attempts_stays_and_is_named(moto_place: S3Root) -> None:
+    trust(f"{moto_place.url}/step_1", moto_place.storage_options, ALL)
+    killed(moto_place, "step_1", at_request=4)
+    moto_place.write("step_1/users", b"of the user")
+    swept = only(sweep(moto_place))
+    assert swept.done
+    assert "users" in swept.why
+    assert moto_place.read_all() == {"step_1/users": b"of the user"}
+
+
+@BOTH
+def test_files_older_than_an_attempt_that_wrote_by_hand_stay_with_it(
+    place: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been killed before it looked at what was there."""
+    monkeypatch.setattr("atomicpath.cleaning.ages._GRANULARITY", 0.0)
+    commit(place, "step_1", **IN_PLACE, **({"direct": True} if place.kind == "s3" else {}))
+    content = place.read_all("step_1")
+    place.delete(f"step_1/{MARKER}")
+    wait_for_another_second(place)
+    rewrite(place, "step_1", state=State.WRITING, committed=None, direct=True)
+    from_elsewhere(place, "step_1")
+    with environment.use(Later(90000)):
+        kept = only(sweep(place))
+    assert kept.action == "keep"
+    assert "model.bin" in kept.why
+    assert place.read_all("step_1").keys() == content.keys() - {MARKER}
+
+
+def wait_for_another_second(place: Root) -> None:
+    """Until the store's clock, which has no fractions, shows another time than the last object's."""
+    place.write("clock", b"1")
+    if not isinstance(place, S3Root):
+        return
+    first = None
+    while True:
+        place.write("clock", b"1")
+        key = f"{place.top}/clock"
+        seen = place.client.head_object(Bucket=place.bucket, Key=key)["LastModified"]
+        if first is not None and seen > first:
+            return
+        first = first or seen
+
+
+def test_a_killed_attempt_that_wrote_on_the_store_itself_goes_by_age_alone_and_loudly(
+    moto_place: S3Root, caplog: pytest.LogCaptureFixture
+) -> None:
+    killed(moto_place, "step_1", direct=True)
+    from_elsewhere(moto_place, "step_1")
+    moto_place.write("step_1/late", b"by the user")
+    plan = only(sweep(moto_place, dry_run=True))
+    assert "age is the only protection" in plan.why
+    with caplog.at_level(logging.WARNING, "atomicpath"):
+        swept = only(sweep(moto_place))
+    assert swept.done
+    assert "age is the only protection" in swept.why
+    assert any("age is the only protection" in message for message in caplog.messages)
+    assert moto_place.read_all() == {}
+
+
+@pytest.mark.parametrize("lacking", [Guarantee.COMPARE_AND_SWAP, Guarantee.CONDITIONAL_DELETE])
+def test_where_a_late_writer_cannot_be_stopped_the_sweep_says_so(moto_place: S3Root, lacking: Guarantee) -> None:
+    url = f"{moto_place.url}/step_1"
+    trust(url, moto_place.storage_options, ALL & ~lacking, refuted=lacking)
+    try:
+        killed(moto_place, "step_1", at_request=4)
+        from_elsewhere(moto_place, "step_1", lease=60.0)
+        assert only(sweep(moto_place)).action == "keep"
+        from_elsewhere(moto_place, "step_1")
+        swept = only(sweep(moto_place))
+    finally:
+        trust(url, moto_place.storage_options, ALL)
+    assert swept.done
+    assert "age is the only protection" in swept.why
+    assert moto_place.read_all() == {}
+
+
+# network file systems, emulated
+
+NFS = "1 0 0:1 / / rw - ext4 /dev/root rw\n2 1 0:2 / {} rw - nfs4 server:/export rw\n"
+
+
+class Mounted(Later):
+    def __init__(self, mountinfo: str, seconds: float) -> None:
+        super().__init__(seconds)
+        self.mountinfo = mountinfo
+
+    def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        if function is read_proc:
+            return self.mountinfo if args[0].endswith("mountinfo") else ""
+        return super().call(function, *args, **kwargs)
+
+
+def test_an_empty_directory_of_an_interrupted_rename_goes_on_network_mounts_only(local_place: LocalRoot) -> None:
+    (local_place.path / "step_1").mkdir()
+    local_place.write("logs/events", b"x")
+    disk, nfs = "1 0 0:1 / / rw - ext4 /dev/root rw\n", NFS.format(local_place.path)
+    with environment.use(Mounted(disk, 90000)):
+        assert sweep(local_place) == [], "on a disk an empty directory is the user's"
+    with environment.use(Mounted(nfs, 0)):
+        assert told(sweep(local_place)) == [("step_1", "interrupted", "keep", False)]
+    with environment.use(Mounted(nfs, 90000)):
+        assert told(sweep(local_place, dry_run=True)) == [("step_1", "interrupted", "remove", False)]
+        assert local_place.names() == ["logs", "step_1"]
+        assert told(sweep(local_place)) == [("step_1", "interrupted", "remove", True)]
+    assert local_place.names() == ["logs"]
+
+
+# errors
+
+
+def test_an_error_about_one_is_in_the_result_and_does_not_stop_the_others(
+    local_place: LocalRoot, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in range(3):
+        killed(local_place, f"step_{step}")
+    bad = next(name for name in local_place.names() if name.startswith("step_1"))
+    world = Later()
+    world.refused = lambda path: ".discarded" in path and "step_1" in path
+    with environment.use(world), caplog.at_level(logging.WARNING, "atomicpath"):
+        swept = sweep(local_place)
+    assert [(one.done, one.error is not None) for one in swept] == [(True, False), (False, True), (True, False)]
+    assert any(bad in message for message in caplog.messages)
+    assert "as the test asked" in str(swept[1])
+    assert only(sweep(local_place)).done, "it can be swept again"
+
+
+def test_what_cannot_be_looked_at_is_reported(local_place: LocalRoot) -> None:
+    killed(local_place, "step_1")
+    (local_place.path / "locked").mkdir()
+    world = Later()
+    world.refused = lambda path: "/locked/" in path
+    with environment.use(world):
+        assert [one.found for one in sweep(local_place)] == ["unknown", "attempt"]
+
+
+@pytest.mark.parametrize("older_than", [3600, timedelta(seconds=-1), None])
+def test_an_age_is_a_timedelta(local_place: LocalRoot, older_than: Any) -> None:
+    with pytest.raises(atomicpath.ValidationError, match="older_than"):
+        atomicpath.sweep(local_place.url, older_than=older_than)
+
+
+def test_a_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(atomicpath.ValidationError, match="is a file"):
+        atomicpath.sweep(tmp_path / "file")
+    assert atomicpath.sweep(tmp_path / "nothing") == []
