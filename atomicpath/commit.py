@@ -13,8 +13,8 @@ from upath import UPath
 
 from .abc import AttemptOptions, FileOptions, TemporaryPath
 from .environment import need_event_loop, shielded
-from .errors import AtomicPathError, CommitError, GuaranteeError, OutcomeUnknownError, ValidationError
-from .guarantees import NONE, Guarantee, Profile, check
+from .errors import AtomicPathError, CommitError, OutcomeUnknownError, ValidationError
+from .guarantees import NONE, Guarantee, Profile, check, check_replacing
 from .layout import is_temporary
 from .location import Location, PathLike, locate
 from .probing import profile_of
@@ -86,6 +86,7 @@ class Writing:
                 direct=direct,
                 checksums=options.checksums,
                 unsafe_takeover=options.unsafe_takeover,
+                replace=options.replace,
                 metadata=self._metadata,
             )
         )
@@ -155,9 +156,11 @@ class Writing:
         asserted = options.guarantees or NONE  # put to the test too: what a probe refutes cannot be asserted
         profile = await profile_of(self.location, wanted=needs | asserted, asserted=asserted)
         if chosen is None:
-            chosen = select(profile)
+            chosen = select(profile, replace=options.replace)
         else:
             check(chosen.__name__, chosen.requires, profile)
+            if options.replace:
+                check_replacing(chosen.__name__, chosen.replacing, "replace=True", profile)
         if options.durable and self._storage.is_local:
             check("durable=True (durable=False accepts less)", Guarantee.SYNC, profile)
         return chosen, profile
@@ -202,10 +205,6 @@ def _final(url: PathLike, options: CommitOptions) -> Location:
         )
     if "/" not in location.path:
         raise ValidationError(f"{location} is a whole bucket: add a directory's name, as in {location}/run/step_100")
-    if options.replace:
-        raise GuaranteeError(
-            "replace=True needs RENAME_EXCHANGE, which this version does not use yet: commit another name"
-        )
     if options.coordinator is not None:
         raise ValidationError("coordinator= is not supported by this version of atomicpath: leave it out")
     return location

@@ -12,17 +12,47 @@ from .inspect import is_rewritten, load
 from .layout import COMMIT_SUCCESS_FILE
 from .location import Location
 from .manifest import digest, entries_of
-from .record import FileEntry, fingerprint
+from .record import CommitRecord, FileEntry, fingerprint
 from .tasks import for_each
 
 __all__ = ["get"]
 
 _FILES_AT_ONCE = 16
+_TRIES = 5
 
 
 async def get(location: Location, local_dir: str | os.PathLike[str], *, verify: bool) -> Path:
-    """Copy the committed directory at `location` to `local_dir`, which must not exist, and commit it there."""
-    record = (await load(location)).record
+    """Copy the committed directory at `location` to `local_dir`, which must not exist, and commit it there.
+
+    If it is replaced meanwhile, that copy is thrown away and a new one begun.
+    """
+    for _ in range(_TRIES):
+        record = (await load(location)).record
+        try:
+            return await _get(location, record, local_dir, verify=verify)
+        except IntegrityError:
+            if not await _is_replaced(location, record):
+                raise
+        except _ReplacedError:
+            continue
+    raise NotCommittedError(
+        f"{location} was replaced {_TRIES} times while it was read, and no copy was of one directory: get it again, or"
+        " stop whoever commits there"
+    )
+
+
+class _ReplacedError(Exception):
+    pass
+
+
+async def _is_replaced(location: Location, record: CommitRecord | None) -> bool:
+    after = (await load(location)).record
+    return (after and after.token) != (record and record.token)
+
+
+async def _get(
+    location: Location, record: CommitRecord | None, local_dir: str | os.PathLike[str], *, verify: bool
+) -> Path:
     storage = location.open()
     if storage.is_local and Path(os.path.abspath(os.fspath(local_dir))).is_relative_to(location.path):
         raise ValidationError(f"{local_dir} is inside {location}, the directory to copy: use another place")
@@ -55,9 +85,8 @@ async def get(location: Location, local_dir: str | os.PathLike[str], *, verify: 
                 raise IntegrityError(f"{location}/{entry.name} does not have the checksum that was committed")
 
         await for_each(entries, one, at_once=_FILES_AT_ONCE)
-        after = (await load(location)).record
-        if (after and after.token) != (record and record.token):
-            raise NotCommittedError(f"{location} was replaced while it was read: get it again")
+        if await _is_replaced(location, record):
+            raise _ReplacedError
     except BaseException as error:
         await writing.abandon()
         if isinstance(error, FileNotFoundError) and not isinstance(error, AtomicPathError):

@@ -32,7 +32,17 @@ import atomicpath_s3.storage
 from atomicpath import environment, probing, registry
 from atomicpath.environment import Environment
 
-__all__ = ["CONTEXT", "FILES", "Child", "Killer", "commit_files", "content_of", "known", "race"]
+__all__ = [
+    "CONTEXT",
+    "FILES",
+    "Child",
+    "Killer",
+    "commit_files",
+    "content_of",
+    "known",
+    "race",
+    "replace_again_and_again",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -204,6 +214,23 @@ def race(
 
 
 _PATIENCE = 60.0
+
+
+def replace_again_and_again(
+    writer: int, url: str, rounds: int, barrier: threading.Barrier, findings: Mapping[str, Any], **options: Any
+) -> int:
+    """Replace one committed directory `rounds` times; how often another was found to be replacing it for too long."""
+    probing._known.update(findings)
+    refused = 0
+    barrier.wait(_PATIENCE)
+    for number in range(rounds):
+        name = f"{writer}-{number}"
+        try:
+            with atomicpath.commit(url, replace=True, metadata={"writer": name}, **options) as path:
+                write_tree(path, content_of(name))
+        except atomicpath.ConflictError:
+            refused += 1
+    return refused
 
 
 def fork_in_the_block(url: str, leave: str, **options: Any) -> int:

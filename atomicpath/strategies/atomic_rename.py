@@ -16,7 +16,6 @@ Longer than other modules, because the steps and what becomes of each that fails
 
 from __future__ import annotations
 
-import errno
 import logging
 from pathlib import Path
 from typing import Self
@@ -29,14 +28,11 @@ from atomicpath.errors import (
     AbandonedError,
     AtomicPathError,
     CommitError,
-    GuaranteeError,
-    OutcomeUnknownError,
     ValidationError,
 )
 from atomicpath.guarantees import NONE, RENAMING, Guarantee
 from atomicpath.layout import (
     COMMIT_SUCCESS_FILE,
-    DISCARDED_SUFFIX,
     RECORD_FILE,
     TMP_DIR_SUFFIX,
     check_file_name,
@@ -49,7 +45,9 @@ from atomicpath.manifest import digest, manifest_of
 from atomicpath.record import CommitRecord, FileEntry, State, marker_of
 
 from .begin import expect_directory, ready, refuse
-from .held import read_record, taken
+from .held import foreign, standing_at
+from .publishing import Publication
+from .replacing import Displaced, replace
 
 __all__ = ["AtomicRenameTemporaryPath"]
 
@@ -63,6 +61,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
     """One attempt by the rename protocol."""
 
     requires = RENAMING
+    replacing = Guarantee.RENAME_EXCHANGE
 
     def __init__(self, final: Location, temporary: Location, *, file_options: FileOptions | None = None) -> None:
         self._final = final
@@ -75,7 +74,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._added: dict[str, FileEntry] = {}
         self._hold: Hold | None = None
         self._over = False
-        self._doomed = temporary.path + DISCARDED_SUFFIX
+        self._publication = Publication(self._storage, final, temporary, self._token)
 
     @classmethod
     async def validate(cls, temporary_path: UPath) -> None:
@@ -126,9 +125,9 @@ class AtomicRenameTemporaryPath(TemporaryPath):
     async def create(self) -> UPath:
         if self._record is not None or self._over:
             raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
-        self.options = await ready(type(self), self._final, self.options)
-        if await self._storage.kind(self._final.path):
-            raise await taken(self._storage, self._final)
+        await self._prepare()
+        if kind := await self._storage.kind(self._final.path):
+            await self._check_way(kind)
         environment = self._storage.environment
         try:
             self._hold = await self._storage.make_directory(
@@ -190,12 +189,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         if self._over:
             return
         try:
-            await self._storage.rename_directory(self._temporary.path, self._doomed)
-            await self._storage.remove_tree(self._doomed)
-        except FileNotFoundError:
-            _LOG.debug("%s had gone before it was discarded", self._temporary)
-        except (OSError, AtomicPathError) as error:
-            _LOG.warning("%s was given up but could not be removed: %s", self._temporary, error)
+            await self._publication.discard()
         finally:
             self._end()
 
@@ -203,7 +197,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         """The record of an attempt that another object or process created, for `from_temporary`."""
         if self._over:
             raise CommitError(f"the attempt at {self._final} is already over: begin a new one")
-        self.options = await ready(type(self), self._final, self.options)
+        await self._prepare()
         try:
             content = await self._storage.read(self._temporary.child(RECORD_FILE).path)
         except FileNotFoundError as error:
@@ -212,6 +206,17 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             ) from error
         self._version = content.version
         return CommitRecord.decode(content.data, where=str(self._temporary))
+
+    async def _prepare(self) -> None:
+        """Find out what may be relied on, and that it is enough."""
+        replacing = "replace=True" if self.options.replace else None
+        self.options = await ready(type(self), self._final, self.options, replacing=replacing)
+
+    async def _check_way(self, kind: str) -> None:
+        """Something is at the final path: the error that says so, unless it is what this attempt may replace."""
+        standing = await standing_at(self._storage, self._final)
+        if not (self.options.replace and standing.committed and kind == "directory"):
+            raise standing.conflict(self._final) if kind == "directory" else foreign(self._final, kind)
 
     async def _give_up(self, error: BaseException, what: str) -> None:
         """Discard after an error, and put an error of the storage in our own words."""
@@ -244,86 +249,23 @@ class AtomicRenameTemporaryPath(TemporaryPath):
                 raise  # else it is the answer to our own retry
 
     async def _publish(self) -> None:
-        """The commit: rename, and settle what became of it. Everything after it can only say so."""
+        """The commit, and what becomes of it. Everything after it can only say so."""
+        displaced: Displaced | None = None
         try:
-            await self._rename()
+            if self.options.replace:
+                displaced = await replace(self._publication)
+            else:
+                await self._publication.rename()
         finally:
             self._end()
-        if self.options.durable and self._storage.is_local:
-            try:
-                await self._storage.sync_directory(self._final.parent.path)
-            except OSError as error:
-                raise OutcomeUnknownError(
-                    f"{self._final} is visible, but its directory could not be synced ({error}): a power cut may still"
-                    " undo the commit. Nothing was removed; check the disk, then is_committed(...)"
-                ) from error
-
-    async def _rename(self) -> None:
-        """Returns once our directory is the final one. An error of the rename is believed only after a look."""
         try:
-            await self._storage.rename_directory(self._temporary.path, self._final.path)
-        except GuaranteeError:
-            await self.discard()
-            raise
-        except OSError as error:
-            try:
-                lost = await self._settle(error)
-            except (OSError, AtomicPathError) as second:
-                raise OutcomeUnknownError(
-                    f"the rename to {self._final} failed ({error}), and so did looking whether it happened ({second})."
-                    " Nothing was cleaned up; look again with is_committed(...)"
-                ) from error
-            if lost:
-                raise lost from error
-
-    async def _settle(self, error: OSError) -> CommitError | None:
-        """What a failed rename came to; None if it happened all the same: a retransmitted one finds no source.
-
-        Only a kernel has ended what it answers with an error. Over a network the rename may yet happen, until
-        its source was moved away; an `OSError` from here says that this could not be done.
-        """
-        if await self._arrived():
-            return None
-        swept = await self._storage.kind(self._temporary.path) is None
-        if not (self._storage.is_local or isinstance(error, _REFUSALS)):
-            swept = not await self._withdraw()
-            if await self._arrived():
-                return None
-        there = await self._storage.kind(self._final.path)
-        await self.discard()
-        if there:
-            return await taken(self._storage, self._final)
-        if swept:
-            return AbandonedError(f"{self._final} was not committed: {self._temporary.name} was swept meanwhile")
-        return CommitError(f"{self._final} was not committed: {error}; the attempt was discarded")
-
-    async def _arrived(self) -> bool:
-        """Whether the final directory is this attempt's."""
-        there = await self._storage.kind(self._final.path)
-        record = await read_record(self._storage, self._final) if there == "directory" else None
-        return record is not None and record.token == self._token
-
-    async def _withdraw(self) -> bool:
-        """Move the source of a rename that may be under way out of its reach; False if it had gone elsewhere."""
-        failure: OSError | None = None
-        for again in range(_TRIES):
-            await self._storage.environment.sleep(_PAUSE * 2 ** (again - 1) if again else 0.0)
-            try:
-                await self._storage.rename_directory(self._temporary.path, self._doomed)
-            except OSError as error:
-                failure = error
-            if await self._storage.kind(self._temporary.path) is None:
-                gone = await self._storage.kind(self._doomed) is None
-                if not gone:
-                    await self._remove_doomed()
-                return not gone
-        raise failure or OSError(errno.EBUSY, f"{self._temporary} cannot be moved away")
-
-    async def _remove_doomed(self) -> None:
-        try:
-            await self._storage.remove_tree(self._doomed)
-        except (OSError, AtomicPathError) as error:
-            _LOG.warning("%s was given up but could not be removed: %s", self._temporary, error)
+            if self.options.durable and self._storage.is_local:
+                await self._publication.sync()
+            if displaced is not None:
+                await displaced.remove()
+        finally:
+            if displaced is not None:
+                displaced.release()
 
     def _end(self) -> None:
         self._over = True

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from atomicpath.abc import AttemptOptions, TemporaryPath
 from atomicpath.errors import ValidationError
-from atomicpath.guarantees import Guarantee, check
+from atomicpath.guarantees import Guarantee, Profile, check, check_replacing
 from atomicpath.layout import is_temporary
 from atomicpath.location import Location
 from atomicpath.probing import profile_of
@@ -14,15 +14,25 @@ from atomicpath.probing import profile_of
 __all__ = ["expect_directory", "ready", "refuse"]
 
 
-async def ready(strategy: type[TemporaryPath], final: Location, options: AttemptOptions) -> AttemptOptions:
-    """The options with the guarantees effective at `final`, looked up if `commit` has not; else GuaranteeError."""
+async def ready(
+    strategy: type[TemporaryPath], final: Location, options: AttemptOptions, *, replacing: str | None = None
+) -> AttemptOptions:
+    """The options with the guarantees effective at `final`, looked up if `commit` has not; else GuaranteeError.
+
+    `replacing` says what asks for a committed directory to be replaced, if anything does.
+    """
     if is_temporary(final.path):
         raise ValidationError(f"{final} is below a temporary path, where nothing ever counts as committed: use another")
     if options.guarantees is not None:
+        if replacing is not None:
+            known = Profile(location=str(final), declared=options.guarantees)
+            check_replacing(strategy.__name__, strategy.replacing, replacing, known)
         return options
     wanted = strategy.requires | Guarantee.COMPARE_AND_SWAP | Guarantee.CONDITIONAL_DELETE | Guarantee.DIRECTORIES
     profile = await profile_of(final, wanted=wanted)
     check(strategy.__name__, strategy.requires, profile)
+    if replacing is not None:
+        check_replacing(strategy.__name__, strategy.replacing, replacing, profile)
     return replace(options, guarantees=profile.effective)
 
 
