@@ -40,6 +40,7 @@ from .record import CommitRecord, FileEntry
 from .selection import select
 from .strategies.atomic_rename import AtomicRenameTemporaryPath
 from .strategies.commit_file import CommitFileTemporaryPath
+from .strategies.snapshot import Snapshot
 from .sync import blocking as _blocking
 from .sync import blocking_context as _blocking_context
 
@@ -73,6 +74,7 @@ __all__ = [
     "OutcomeUnknownError",
     "Profile",
     "RankFailedError",
+    "Snapshot",
     "SnapshotType",
     "Storage",
     "TemporaryPath",

@@ -9,7 +9,7 @@ from .commit import CommitOptions, Writing
 from .environment import current
 from .errors import AtomicPathError, IntegrityError, NotCommittedError, ValidationError
 from .inspect import is_rewritten, load
-from .layout import COMMIT_SUCCESS_FILE
+from .layout import COMMIT_SUCCESS_FILE, is_pending
 from .location import Location
 from .manifest import digest, entries_of
 from .record import CommitRecord, FileEntry, fingerprint
@@ -57,7 +57,8 @@ async def _get(
     if storage.is_local and Path(os.path.abspath(os.fspath(local_dir))).is_relative_to(location.path):
         raise ValidationError(f"{local_dir} is inside {location}, the directory to copy: use another place")
     if record is None:
-        entries = entries_of(await storage.list(location.path, recursive=True), str(location), own=COMMIT_SUCCESS_FILE)
+        listing = [entry for entry in await storage.list(location.path, recursive=True) if not is_pending(entry.name)]
+        entries = entries_of(listing, str(location), own=COMMIT_SUCCESS_FILE)
     else:
         entries = record.files
     same_place = record is not None and record.place == fingerprint(record.token, location.place)

@@ -13,7 +13,7 @@ from upath import UPath
 
 from .abc import Entry, Storage
 from .errors import IntegrityError, NotCommittedError, ValidationError
-from .layout import TMP_DIR_SUFFIX, final_of, is_reserved, is_temporary, is_unfinished, step_of
+from .layout import TMP_DIR_SUFFIX, final_of, is_pending, is_reserved, is_temporary, is_unfinished, step_of
 from .liveness import proof_of_life
 from .location import Location
 from .manifest import digest
@@ -202,7 +202,11 @@ async def _compare(location: Location, record: CommitRecord | None, *, checksums
         missing=tuple(sorted(wanted.keys() - listing.keys())),
         altered=tuple(sorted(altered)),
         extra=tuple(
-            sorted(name for name in listing.keys() - wanted.keys() if not (is_reserved(name) or is_unfinished(name)))
+            sorted(
+                name
+                for name in listing.keys() - wanted.keys()
+                if not (is_reserved(name) or is_unfinished(name) or is_pending(name))
+            )
         ),
     )
 

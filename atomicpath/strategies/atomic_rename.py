@@ -11,12 +11,11 @@ rename of the second fails, because it never replaces; no attempt ever touches a
 A store makes the directories that a write needs. So there a writer whose sibling was swept would make it
 again with what it writes last; that is the record, which it swaps: what was swept has no version of it.
 
-Longer than other modules, because the steps and what becomes of each that fails are to be read together.
+How the last step is made, over what, and what becomes of it if it fails: `publishing` and `replacing`.
 """
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Self
 
@@ -24,12 +23,7 @@ from upath import UPath
 
 from atomicpath.abc import FileOptions, Hold, SnapshotType, StaleVersionError, TemporaryPath
 from atomicpath.environment import shielded
-from atomicpath.errors import (
-    AbandonedError,
-    AtomicPathError,
-    CommitError,
-    ValidationError,
-)
+from atomicpath.errors import AbandonedError, AtomicPathError, CommitError, ValidationError
 from atomicpath.guarantees import NONE, RENAMING, Guarantee
 from atomicpath.layout import (
     COMMIT_SUCCESS_FILE,
@@ -37,6 +31,8 @@ from atomicpath.layout import (
     TMP_DIR_SUFFIX,
     check_file_name,
     final_of,
+    is_pending,
+    pending_of,
     temporary_of,
 )
 from atomicpath.liveness import hold, release, this_process
@@ -44,17 +40,14 @@ from atomicpath.location import Location, locate
 from atomicpath.manifest import digest, manifest_of
 from atomicpath.record import CommitRecord, FileEntry, State, marker_of
 
-from .begin import expect_directory, ready, refuse
+from .begin import expect_absolute, expect_directory, ready, refuse
+from .copying import check_snapshot, has_copies, origin_at
 from .held import foreign, standing_at
+from .holding import StaleSnapshotError
 from .publishing import Publication
-from .replacing import Displaced, replace
+from .replacing import Way, publish
 
 __all__ = ["AtomicRenameTemporaryPath"]
-
-_LOG = logging.getLogger("atomicpath")
-_TRIES = 5
-_PAUSE = 0.5  # seconds
-_REFUSALS = (FileExistsError, FileNotFoundError, PermissionError)  # by which a storage says that nothing was done
 
 
 class AtomicRenameTemporaryPath(TemporaryPath):
@@ -63,8 +56,19 @@ class AtomicRenameTemporaryPath(TemporaryPath):
     requires = RENAMING
     replacing = Guarantee.RENAME_EXCHANGE
 
-    def __init__(self, final: Location, temporary: Location, *, file_options: FileOptions | None = None) -> None:
+    def __init__(
+        self,
+        final: Location,
+        temporary: Location,
+        *,
+        file_options: FileOptions | None = None,
+        snapshot_type: SnapshotType | None = None,
+        source: Location | None = None,
+    ) -> None:
+        """`source`: the committed directory to begin from, where it is not the final one."""
         self._final = final
+        self._snapshot = snapshot_type
+        self._source = final if snapshot_type else source
         self._temporary = temporary
         self._token = temporary.name.rpartition(TMP_DIR_SUFFIX)[2]
         self._mode = file_options.path_permission_mode if file_options else None
@@ -74,7 +78,9 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._added: dict[str, FileEntry] = {}
         self._hold: Hold | None = None
         self._over = False
-        self._publication = Publication(self._storage, final, temporary, self._token)
+        self._stale = False
+        target = final.at(pending_of(final.path, self._token)) if snapshot_type is SnapshotType.EMPTY else final
+        self._publication = Publication(self._storage, target, temporary, self._token)
 
     @classmethod
     async def validate(cls, temporary_path: UPath) -> None:
@@ -97,9 +103,10 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         file_options: FileOptions | None = None,
         snapshot_type: SnapshotType | None = None,
     ) -> Self:
-        refuse(snapshot_type, "snapshot_type")
+        expect_absolute(temporary_path, snapshot_type)
         temporary = locate(temporary_path)
-        return cls(temporary.at(final_of(temporary.path)), temporary, file_options=file_options)
+        final = temporary.at(final_of(temporary.path))
+        return cls(final, temporary, file_options=file_options, snapshot_type=snapshot_type)
 
     @classmethod
     def from_final(
@@ -110,11 +117,12 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         file_options: FileOptions | None = None,
         snapshot_type: SnapshotType | None = None,
     ) -> Self:
-        refuse(snapshot_type, "snapshot_type")
+        expect_absolute(final_path, snapshot_type)
         refuse(checkpoint_metadata_store, "checkpoint_metadata_store")
         final = locate(final_path)
         token = final.open().environment.token()
-        return cls(final, final.at(temporary_of(final.path, token)), file_options=file_options)
+        temporary = final.at(temporary_of(final.path, token))
+        return cls(final, temporary, file_options=file_options, snapshot_type=snapshot_type)
 
     def get(self) -> UPath:
         return self._temporary.upath
@@ -126,12 +134,14 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         if self._record is not None or self._over:
             raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
         await self._prepare()
-        if kind := await self._storage.kind(self._final.path):
+        origin = await origin_at(self._storage, self._source, self._snapshot) if self._source else None
+        if self._snapshot is None and (kind := await self._storage.kind(self._final.path)):
             await self._check_way(kind)
+        mode = origin.mode if origin and self._mode is None else self._mode
         environment = self._storage.environment
         try:
             self._hold = await self._storage.make_directory(
-                self._temporary.path, mode=self._mode, durable=self.options.durable
+                self._temporary.path, mode=mode, durable=self.options.durable
             )
             hold(self._token)
             self._record = CommitRecord(
@@ -140,6 +150,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
                 strategy="atomic_rename",
                 started=environment.wall_ns(),
                 direct=self.options.direct,
+                based_on=origin.base if origin else None,
                 writer=this_process(environment),
                 metadata=self.options.metadata,
             )
@@ -150,6 +161,12 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             raise CommitError(f"another attempt has the name {self._temporary}: begin a new one") from error
         except BaseException as error:
             await self._give_up(error, f"cannot begin to write {self._final}")
+            raise
+        try:
+            if origin is not None:
+                await origin.copy(self._storage, self._temporary)
+        except BaseException as error:
+            await self._give_up(error, f"cannot copy {self._source}")
             raise
         return self.get()
 
@@ -170,6 +187,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._added[name] = FileEntry(name=name, size=entry.size, sha256=sha256)  # a rename may change the version
 
     async def finalize(self) -> None:
+        if self._stale:
+            raise CommitError(f"{self._final} had changed when this was to be published: take from it, then discard()")
         record = self._record or await self._adopt()
         try:
             record = record.moved_to(
@@ -183,7 +202,13 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             await self._give_up(error, f"{self._final} was not committed")
             raise
         with shielded():
-            await self._publish()
+            durable = self.options.durable and self._storage.is_local
+            way = Way(outer=self._final, base=record.based_on, replacing=self.options.replace, durable=durable)
+            try:
+                await publish(self._publication, way, settled=self._end)
+            except StaleSnapshotError:
+                self._stale = True
+                raise
 
     async def discard(self) -> None:
         if self._over:
@@ -205,11 +230,17 @@ class AtomicRenameTemporaryPath(TemporaryPath):
                 f"{self._temporary} was not created by atomicpath, or is gone: call create first"
             ) from error
         self._version = content.version
-        return CommitRecord.decode(content.data, where=str(self._temporary))
+        record = CommitRecord.decode(content.data, where=str(self._temporary))
+        check_snapshot(self._temporary, record.based_on, self._snapshot)
+        return record
 
     async def _prepare(self) -> None:
         """Find out what may be relied on, and that it is enough."""
         replacing = "replace=True" if self.options.replace else None
+        if self._snapshot is SnapshotType.IN_PLACE:
+            replacing = str(self._snapshot)
+        if self._snapshot is not None and self.options.replace:
+            raise ValidationError(f"replace=True and {self._snapshot} exclude each other: leave one of them out")
         self.options = await ready(type(self), self._final, self.options, replacing=replacing)
 
     async def _check_way(self, kind: str) -> None:
@@ -227,12 +258,15 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             raise kind(f"{what}: {error}; the attempt was discarded") from error
 
     async def _manifest(self, record: CommitRecord) -> tuple[FileEntry, ...]:
-        if not (self.options.direct or self._storage.is_local):
+        copied = has_copies(record.based_on)
+        if not (self.options.direct or self._storage.is_local or copied):
             return tuple(entry for _, entry in sorted(self._added.items()))
         listing = await self._storage.list(self._temporary.path, recursive=True)
         written = next((entry.size for entry in listing if entry.name == RECORD_FILE), None)
         if written != len(record.encode()):
             raise ValidationError(f"{RECORD_FILE} in {self._temporary} was changed: give your own file another name")
+        if copied:  # with what was added to the source, which stays by itself
+            listing = [entry for entry in listing if not is_pending(entry.name)]
         directory, checksums = self._temporary.path, self.options.checksums
         return await manifest_of(self._storage, directory, listing, own=RECORD_FILE, checksums=checksums)
 
@@ -247,25 +281,6 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         except OSError:
             if (await self._storage.read(path)).data != data:
                 raise  # else it is the answer to our own retry
-
-    async def _publish(self) -> None:
-        """The commit, and what becomes of it. Everything after it can only say so."""
-        displaced: Displaced | None = None
-        try:
-            if self.options.replace:
-                displaced = await replace(self._publication)
-            else:
-                await self._publication.rename()
-        finally:
-            self._end()
-        try:
-            if self.options.durable and self._storage.is_local:
-                await self._publication.sync()
-            if displaced is not None:
-                await displaced.remove()
-        finally:
-            if displaced is not None:
-                displaced.release()
 
     def _end(self) -> None:
         self._over = True

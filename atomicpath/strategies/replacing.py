@@ -6,6 +6,7 @@
     sync      of the directory they are in
     remove    what now has the temporary name: rename to a discarded name · delete
 
+A snapshot is put in the place of the one directory that it was made of, or added to it, under the same lock.
 Where nothing is at the final path, or no longer, the directory is published by the rename that never replaces. After
 a crash before the exchange nothing has happened; after it, the old directory lies under a temporary name, where it
 counts for nothing and is swept.
@@ -14,9 +15,10 @@ counts for nothing and is swept.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from atomicpath.abc import Hold
+from atomicpath.abc import Hold, SnapshotType
 from atomicpath.errors import (
     AbandonedError,
     AtomicPathError,
@@ -26,15 +28,16 @@ from atomicpath.errors import (
     OutcomeUnknownError,
 )
 from atomicpath.location import Location
+from atomicpath.record import Base
 
-from .held import Standing, foreign, read_record, standing_at
+from .held import Standing, read_record, standing_at
+from .holding import StaleSnapshotError, changed, hold_committed
 from .publishing import Publication
 
-__all__ = ["Displaced", "hold_committed", "replace"]
+__all__ = ["Way", "publish"]
 
 _LOG = logging.getLogger("atomicpath")
 _TRIES = 10
-_LOOKS, _PAUSE = 50, 0.1  # seconds between them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +46,7 @@ class Displaced:
 
     publication: Publication
     standing: Standing
-    hold: Hold
+    hold: Hold | None
 
     async def remove(self) -> None:
         """Delete it. The commit is done: what cannot be deleted is logged, and left for `sweep`."""
@@ -73,13 +76,87 @@ class Displaced:
 
     def release(self) -> None:
         """Let go of it, deleted or not."""
-        self.hold.release()
+        if self.hold is not None:
+            self.hold.release()
 
 
-async def replace(publication: Publication, *, only: str | None = None) -> Displaced | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How an attempt is to be published: on `base`, if it is a snapshot, of `outer` or into it; else there, alone.
+
+    `replacing`: over whatever is committed. `durable`: synced before anything that made room is deleted.
+    """
+
+    outer: Location
+    base: Base | None
+    replacing: bool
+    durable: bool
+
+
+async def publish(publication: Publication, way: Way, *, settled: Callable[[], None]) -> None:
+    """The commit, and what becomes of it; `settled` is called once that is known. After it all can only be said.
+
+    StaleSnapshotError is a ConflictError after which the attempt is not over: its directory is as it was.
+    """
+    displaced: Displaced | None = None
+    try:
+        if way.base is not None and way.base.snapshot == SnapshotType.IN_PLACE.value:
+            displaced = await replace(publication, only=way.base)
+        elif way.base is not None and way.base.snapshot == SnapshotType.EMPTY.value:
+            await add(publication, way.outer, way.base)
+        elif way.replacing:
+            displaced = await replace(publication)
+        else:
+            await publication.rename()
+    except StaleSnapshotError:
+        raise
+    except BaseException:
+        settled()
+        raise
+    settled()
+    try:
+        if way.durable:
+            await publication.sync()
+        if displaced is not None:
+            await displaced.remove()
+    finally:
+        if displaced is not None:
+            displaced.release()
+
+
+async def add(publication: Publication, outer: Location, only: Base) -> None:
+    """Put our directory into a committed one, which is held meanwhile and has to be the one it was begun for.
+
+    Where directories cannot be held, `outer` is looked at again afterwards: OutcomeUnknownError if it has gone.
+    """
+    try:
+        try:
+            hold, _ = await hold_committed(publication.storage, outer, only)
+        except FileNotFoundError:
+            raise changed(outer) from None
+    except StaleSnapshotError:
+        raise
+    except BaseException:
+        await _discard(publication)
+        raise
+    try:
+        await publication.rename()
+        if hold is None:
+            standing = await standing_at(publication.storage, outer)
+            if not (standing.committed and standing.token == only.token):
+                raise OutcomeUnknownError(
+                    f"{outer} was replaced or removed at the moment something was added to it: look at"
+                    f" {publication.final}, and whether is_committed({str(outer)!r})"
+                )
+    finally:
+        if hold is not None:
+            hold.release()
+
+
+async def replace(publication: Publication, *, only: Base | None = None) -> Displaced | None:
     """Returns once our directory is the final one; what it replaced, if anything, is to be removed and released.
 
-    `only`: the token of the one directory that may be replaced; without it whatever is committed there. After
+    `only`: the one directory that may be replaced; without it whatever is committed there. After
     any error but OutcomeUnknownError the attempt is discarded and what was at the final path is as it was.
     """
     try:
@@ -94,7 +171,7 @@ async def replace(publication: Publication, *, only: str | None = None) -> Displ
         raise ConflictError(
             f"{publication.final} keeps coming and going: somebody else commits and removes it. Use another name"
         )
-    except OutcomeUnknownError:
+    except (OutcomeUnknownError, StaleSnapshotError):
         raise
     except BaseException:
         await _discard(publication)
@@ -110,69 +187,26 @@ async def _discard(publication: Publication) -> None:
         _LOG.warning("%s was given up but could not be looked at: %s", publication.temporary, error)
 
 
-async def _displace(publication: Publication, only: str | None) -> Displaced | None:
+async def _displace(publication: Publication, only: Base | None) -> Displaced | None:
     """Exchange the two; None, with nothing done, if the final directory has vanished."""
     try:
-        hold, standing = await hold_committed(publication, only)
+        hold, standing = await hold_committed(publication.storage, publication.final, only)
     except FileNotFoundError:
         if only is not None:
-            raise _changed(publication.final) from None
+            raise changed(publication.final) from None
         return None
     try:
         if await _exchange(publication):
             return Displaced(publication=publication, standing=standing, hold=hold)
     except BaseException:
-        hold.release()
+        if hold is not None:
+            hold.release()
         raise
-    hold.release()
+    if hold is not None:
+        hold.release()
     if only is not None:
-        raise _changed(publication.final)
+        raise changed(publication.final)
     return None
-
-
-async def hold_committed(publication: Publication, only: str | None) -> tuple[Hold, Standing]:
-    """Hold the committed directory at the final path, so that nobody of ours moves it, and say which it is.
-
-    FileNotFoundError if nothing is there. ConflictError if it is not committed, not `only`, or if another holder
-    does not let go of it in time.
-    """
-    storage, final = publication.storage, publication.final
-    kind = await storage.kind(final.path)
-    if kind not in ("directory", None):
-        raise foreign(final, kind)
-    hold = await _held(publication)
-    try:
-        standing = await standing_at(storage, final)
-        if not standing.committed:
-            raise standing.conflict(final)
-        if only is not None and standing.token != only:
-            raise _changed(final)
-    except BaseException:
-        hold.release()
-        raise
-    return hold, standing
-
-
-async def _held(publication: Publication) -> Hold:
-    storage, final = publication.storage, publication.final
-    for _ in range(_LOOKS):
-        try:
-            hold = await storage.hold_directory(final.path)
-        except BlockingIOError:
-            await storage.environment.sleep(_PAUSE)
-            continue
-        if hold is None:
-            raise GuaranteeError(
-                f"{final} cannot be held, for directories cannot be locked there: nobody could tell whether it is being"
-                " replaced or removed by another at the same moment. Commit under another name"
-            )
-        return hold
-    record = (await standing_at(storage, final)).record
-    raise ConflictError(
-        f"{final} is being replaced or removed by another process, which has not let go of it for"
-        f" {_LOOKS * _PAUSE:.0f} s; it was left as it is. Wait for it, then try again",
-        record,
-    )
 
 
 async def _exchange(publication: Publication) -> bool:
@@ -203,10 +237,3 @@ async def _exchange(publication: Publication) -> bool:
             return False
         raise CommitError(f"{final} was not replaced: {error}; the attempt was discarded") from error
     return True
-
-
-def _changed(final: Location) -> ConflictError:
-    return ConflictError(
-        f"{final} is no longer the directory that the snapshot was made of: it was replaced or removed meanwhile. What"
-        " is there was left as it is. Make the snapshot again"
-    )
