@@ -42,7 +42,17 @@ ERRORS = {  # DESIGN.md, "Errors"
 PUBLIC = {  # DESIGN.md, "Public names", as far as there are rows for them yet
     *("commit", "put", "get", "resolve", "is_committed", "read_record", "committed", "latest", "verify"),
     *("profile", "explain", "select", "aio", "TemporaryPath", "AtomicRenameTemporaryPath", "CommitFileTemporaryPath"),
-    *("SnapshotType", "FileOptions", "Guarantee", "Profile", "Backend", "Storage", "Commit", "CommitRecord"),
+    *(
+        "Snapshot",
+        "SnapshotType",
+        "FileOptions",
+        "Guarantee",
+        "Profile",
+        "Backend",
+        "Storage",
+        "Commit",
+        "CommitRecord",
+    ),
     *("Explanation", "Verification", "TMP_DIR_SUFFIX", "COMMIT_SUCCESS_FILE", *ERRORS),
 }
 

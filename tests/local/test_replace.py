@@ -427,7 +427,7 @@ def test_an_old_one_that_cannot_be_deleted_is_a_warning_and_no_error(
 
 
 def moments(run: Callable[[Killer], int | None], after: bool) -> Iterator[Killer]:
-    """The calls to be killed at, and at last none: each with ATOMICPATH_FULL=1, else above all those of the exchange."""
+    """The calls to be killed at, and at last none: all with ATOMICPATH_FULL=1, else above all those of the exchange."""
     count = run(Killer(of="call", at=None))
     assert count is not None
     for at in range(count) if FULL else sorted({*range(0, count, 10), *range(count - 26, count, 2)}):
