@@ -253,13 +253,62 @@ class Meddling(World):
     def __init__(self, function: object, act: Callable[[], object], *, at: int = 0) -> None:
         super().__init__()
         counter = itertools.count()
+        self.done = False
 
-        def call(*args: Any) -> object:
+        def call(*args: Any, **kwargs: Any) -> object:
             if next(counter) == at:
-                act()
-            return function(*args)  # type: ignore[operator]
+                self.done = True
+                with environment.use(environment.Environment()):
+                    act()
+            return function(*args, **kwargs)  # type: ignore[operator]
 
         self.faults[function] = call
+
+
+def another_tools(final: Path) -> None:
+    write_tree(final, {**content_of("old"), MARKER: b""})
+
+
+def one_decided_by_its_marker(final: Path) -> None:
+    publish(final, "old", replace=False, temporary_path_class=atomicpath.CommitFileTemporaryPath, checksums=True)
+    record = CommitRecord.decode((final / RECORD).read_bytes(), where="")
+    assert record.decided_by == "marker"
+
+
+def ours(final: Path) -> None:
+    publish(final, "old", replace=False, checksums=True)
+
+
+@pytest.mark.parametrize(
+    ("reader", "make"),
+    [
+        (reader, make)
+        for reader in ("is_committed", "get", "verify", "replace")
+        for make in (another_tools, one_decided_by_its_marker, ours)
+        if (reader, make) != ("verify", another_tools)  # there is no manifest to compare with
+    ],
+)
+def test_a_reader_is_right_wherever_between_its_reads_the_directory_is_replaced(
+    reader: str, make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    for at in itertools.count():
+        final, copy = tmp_path / f"step_{at}", tmp_path / f"copy_{at}"
+        make(final)
+        world = Meddling(os.open, lambda final=final: publish(final, "a rival", checksums=True), at=at)  # type: ignore[misc]
+        with environment.use(world):
+            if reader == "is_committed":
+                assert atomicpath.is_committed(final)
+            elif reader == "get":
+                assert content(atomicpath.get(final, copy)) in (content_of("old"), content_of("a rival"))
+            elif reader == "verify":
+                assert atomicpath.verify(final, checksums=True).ok
+            else:
+                publish(final, "new")
+                world.done = at < 6  # what is read when it begins, and no more
+        if not world.done:
+            break
+        check_whole(final, "new" if reader == "replace" else "a rival")
+    assert at > 0
 
 
 def test_one_that_vanishes_in_between_is_not_missed(final: Path) -> None:
