@@ -43,7 +43,7 @@ from atomicpath.record import CommitRecord, FileEntry, State, marker_of
 from .begin import expect_absolute, expect_directory, ready, refuse
 from .copying import check_snapshot, has_copies, origin_at
 from .held import foreign, standing_at
-from .holding import StaleSnapshotError
+from .holding import KeptSnapshotError
 from .publishing import Publication
 from .replacing import Way, publish
 
@@ -78,7 +78,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._added: dict[str, FileEntry] = {}
         self._hold: Hold | None = None
         self._over = False
-        self._stale = False
+        self._kept = False
         target = final.at(pending_of(final.path, self._token)) if snapshot_type is SnapshotType.EMPTY else final
         self._publication = Publication(self._storage, target, temporary, self._token)
 
@@ -187,8 +187,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._added[name] = FileEntry(name=name, size=entry.size, sha256=sha256)  # a rename may change the version
 
     async def finalize(self) -> None:
-        if self._stale:
-            raise CommitError(f"{self._final} had changed when this was to be published: take from it, then discard()")
+        if self._kept:
+            raise CommitError(f"this snapshot could not be published at {self._final}: take from it, then discard()")
         record = self._record or await self._adopt()
         try:
             record = record.moved_to(
@@ -206,8 +206,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             way = Way(outer=self._final, base=record.based_on, replacing=self.options.replace, durable=durable)
             try:
                 await publish(self._publication, way, settled=self._end)
-            except StaleSnapshotError:
-                self._stale = True
+            except KeptSnapshotError:
+                self._kept = True
                 raise
 
     async def discard(self) -> None:
@@ -246,7 +246,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
     async def _check_way(self, kind: str) -> None:
         """Something is at the final path: the error that says so, unless it is what this attempt may replace."""
         standing = await standing_at(self._storage, self._final)
-        if not (self.options.replace and standing.committed and kind == "directory"):
+        gone = standing.kind is None
+        if not (self.options.replace and (standing.committed or gone) and kind == "directory"):
             raise standing.conflict(self._final) if kind == "directory" else foreign(self._final, kind)
 
     async def _give_up(self, error: BaseException, what: str) -> None:

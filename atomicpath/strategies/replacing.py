@@ -30,8 +30,8 @@ from atomicpath.errors import (
 from atomicpath.location import Location
 from atomicpath.record import Base
 
-from .held import Standing, read_record, standing_at
-from .holding import StaleSnapshotError, changed, hold_committed
+from .held import Standing, standing_at
+from .holding import KeptSnapshotError, changed, hold_committed, let_go
 from .publishing import Publication
 
 __all__ = ["Way", "publish"]
@@ -52,8 +52,8 @@ class Displaced:
         """Delete it. The commit is done: what cannot be deleted is logged, and left for `sweep`."""
         storage, place = self.publication.storage, self.publication.temporary
         try:
-            record = await read_record(storage, place)
-            if (record and record.token) != self.standing.token:
+            found = await standing_at(storage, place)
+            if not found.committed or found.token != self.standing.token:
                 _LOG.warning(
                     "%s made room for the commit of %s, but is not the directory that was replaced: somebody moved"
                     " directories there by hand. It was left as it is; look at it, and delete it yourself",
@@ -76,8 +76,7 @@ class Displaced:
 
     def release(self) -> None:
         """Let go of it, deleted or not."""
-        if self.hold is not None:
-            self.hold.release()
+        let_go(self.hold)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +95,7 @@ class Way:
 async def publish(publication: Publication, way: Way, *, settled: Callable[[], None]) -> None:
     """The commit, and what becomes of it; `settled` is called once that is known. After it all can only be said.
 
-    StaleSnapshotError is a ConflictError after which the attempt is not over: its directory is as it was.
+    After a KeptSnapshotError the attempt is not over: its directory is as it was.
     """
     displaced: Displaced | None = None
     try:
@@ -108,7 +107,7 @@ async def publish(publication: Publication, way: Way, *, settled: Callable[[], N
             displaced = await replace(publication)
         else:
             await publication.rename()
-    except StaleSnapshotError:
+    except KeptSnapshotError:
         raise
     except BaseException:
         settled()
@@ -134,7 +133,7 @@ async def add(publication: Publication, outer: Location, only: Base) -> None:
             hold, _ = await hold_committed(publication.storage, outer, only)
         except FileNotFoundError:
             raise changed(outer) from None
-    except StaleSnapshotError:
+    except KeptSnapshotError:
         raise
     except BaseException:
         await _discard(publication)
@@ -149,8 +148,7 @@ async def add(publication: Publication, outer: Location, only: Base) -> None:
                     f" {publication.final}, and whether is_committed({str(outer)!r})"
                 )
     finally:
-        if hold is not None:
-            hold.release()
+        let_go(hold)
 
 
 async def replace(publication: Publication, *, only: Base | None = None) -> Displaced | None:
@@ -171,7 +169,7 @@ async def replace(publication: Publication, *, only: Base | None = None) -> Disp
         raise ConflictError(
             f"{publication.final} keeps coming and going: somebody else commits and removes it. Use another name"
         )
-    except (OutcomeUnknownError, StaleSnapshotError):
+    except (OutcomeUnknownError, KeptSnapshotError):
         raise
     except BaseException:
         await _discard(publication)
@@ -199,11 +197,9 @@ async def _displace(publication: Publication, only: Base | None) -> Displaced | 
         if await _exchange(publication):
             return Displaced(publication=publication, standing=standing, hold=hold)
     except BaseException:
-        if hold is not None:
-            hold.release()
+        let_go(hold)
         raise
-    if hold is not None:
-        hold.release()
+    let_go(hold)
     if only is not None:
         raise changed(publication.final)
     return None

@@ -14,7 +14,7 @@ from atomicpath.location import Location, PathLike, locate
 
 from .atomic_rename import AtomicRenameTemporaryPath
 from .begin import expect_absolute
-from .holding import StaleSnapshotError
+from .holding import KeptSnapshotError
 
 __all__ = ["Snapshot"]
 
@@ -24,7 +24,7 @@ class _Phase(enum.Enum):
     CREATED = "was created already: write to its path, then replace_source(), publish() or release_snapshot()"
     PUBLISHED = "has been published and is no copy any more: make a new Snapshot"
     OVER = "is over, and its copy was deleted: make a new Snapshot"
-    STALE = "is of a directory that has changed: take from the copy what you need, then release_snapshot()"
+    KEPT = "could not be published: take from the copy what you need, then release_snapshot()"
     UNKNOWN = "may have been published, or not: look with is_committed(...), then make a new Snapshot"
 
 
@@ -105,7 +105,7 @@ class Snapshot:
 
     async def release_snapshot(self) -> None:
         """Delete the copy; the source is as it was. CommitError if it could not be deleted, and was left behind."""
-        if self._phase is not _Phase.STALE:
+        if self._phase is not _Phase.KEPT:
             self._expect(_Phase.CREATED)
         self._phase = _Phase.OVER
         await self._attempt.discard()
@@ -120,8 +120,8 @@ class Snapshot:
         except OutcomeUnknownError:
             self._phase = _Phase.UNKNOWN
             raise
-        except StaleSnapshotError:
-            self._phase = _Phase.STALE
+        except KeptSnapshotError:
+            self._phase = _Phase.KEPT
             raise
         self._phase = _Phase.PUBLISHED
 

@@ -82,6 +82,19 @@ def test_a_committed_directory_is_replaced_and_nothing_of_it_is_left(final: Path
     assert os.listdir(final.parent) == ["step_1"]
 
 
+def test_nothing_is_held_any_more_when_it_was_replaced_or_could_not_be(
+    final: Path, no_descriptor_leaks: Callable[[], None]
+) -> None:
+    publish(final, "new")
+    no_descriptor_leaks()
+    with environment.use(failing(exchange, done=False)), pytest.raises(atomicpath.CommitError):
+        publish(final, "newer")
+    no_descriptor_leaks()
+    write_tree(final.with_name("foreign"), {"x": b""})
+    with pytest.raises(atomicpath.ConflictError), atomicpath.commit(final.with_name("step_2"), replace=True):
+        final.with_name("foreign").rename(final.with_name("step_2"))
+
+
 async def test_the_async_face_replaces_too(tmp_path: Path) -> None:
     for writer in ("old", "new"):
         async with atomicpath.aio.commit(tmp_path / "step_1", replace=True) as path:

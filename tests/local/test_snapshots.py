@@ -21,14 +21,16 @@ from atomicpath import AtomicRenameTemporaryPath, FileOptions, Snapshot, Snapsho
 from atomicpath.abc import AttemptOptions
 from atomicpath.layout import PENDING_PREFIX, TMP_DIR_SUFFIX
 from atomicpath_local import copies
+from atomicpath_local.directories import hold_directory
 from atomicpath_local.rename import exchange
 from atomicpath_local.storage import LocalStorage
+from atomicpath_local.system import System
 from tests.processes import Child, Killer, content_of, edit_in_place, known, write_tree
 from tests.roots import Root
 from tests.servers.base import find
 
 from .conftest import World
-from .test_replace import check_whole, content, files, moments, publish
+from .test_replace import Impatient, a_live_attempt, check_whole, content, files, moments, publish
 
 IN_PLACE, EMPTY = SnapshotType.IN_PLACE, SnapshotType.EMPTY
 
@@ -109,22 +111,47 @@ async def test_a_source_that_was_replaced_meanwhile_is_a_conflict_and_nothing_is
     check_whole(final, "a rival")
     assert (path / "notes").read_bytes() == b"hours of work"
     assert not atomicpath.is_committed(path)
-    with pytest.raises(atomicpath.CommitError, match="had changed"):
+    with pytest.raises(atomicpath.CommitError, match="could not be published"):
         await made.finalize()
     assert (path / "notes").exists()
     await made.discard()
     assert beside(final) == []
 
 
-async def test_a_source_that_was_removed_meanwhile_is_a_conflict_too(final: Path) -> None:
-    made = attempt(final, IN_PLACE)
-    path = Path(await made.create())
-    shutil.rmtree(final)
-    with pytest.raises(atomicpath.ConflictError):
-        await made.finalize()
-    assert not final.exists()
-    assert content(path)
-    await made.discard()
+@pytest.mark.parametrize("snapshot_type", [IN_PLACE, EMPTY])
+async def test_a_source_that_was_removed_meanwhile_is_a_conflict_and_the_snapshot_is_kept(
+    final: Path, snapshot_type: SnapshotType
+) -> None:
+    for come in (lambda: None, final.mkdir, lambda: final.write_bytes(b"precious"), lambda: a_live_attempt(final)):
+        if not final.exists():
+            publish(final, "old")
+        made = attempt(final, snapshot_type)
+        path = Path(await made.create())
+        (path / "notes").write_bytes(b"hours of work")
+        shutil.rmtree(final)
+        come()
+        with pytest.raises(atomicpath.ConflictError):
+            await made.finalize()
+        assert (path / "notes").exists()
+        await made.discard()
+        assert beside(final) == []
+        if final.exists():
+            shutil.rmtree(final) if final.is_dir() else final.unlink()
+
+
+async def test_a_source_that_another_holds_is_a_conflict_and_the_snapshot_is_kept(final: Path) -> None:
+    hold = hold_directory(System(environment.Environment()), str(final))
+    assert hold is not None
+    with environment.use(Impatient(lambda times: None)):
+        snapshot = Snapshot(final)
+        path = await snapshot.create_snapshot()
+        (path / "notes").write_bytes(b"hours of work")
+        with pytest.raises(atomicpath.ConflictError, match="another process"):
+            await snapshot.replace_source()
+        assert (path / "notes").exists()
+        hold.release()
+        await snapshot.release_snapshot()
+    check_whole(final, "old")
 
 
 async def test_a_source_replaced_while_it_is_copied_is_no_mixture(final: Path) -> None:
@@ -384,7 +411,7 @@ async def test_a_stale_snapshot_keeps_its_edits_until_it_is_released(final: Path
     publish(final, "a rival")
     with pytest.raises(atomicpath.ConflictError):
         await snapshot.replace_source()
-    with pytest.raises(atomicpath.ValidationError, match="changed"):
+    with pytest.raises(atomicpath.ValidationError, match="could not be published"):
         await snapshot.replace_source()
     assert (path / "new").read_bytes() == b"hours of work"
     await snapshot.release_snapshot()
