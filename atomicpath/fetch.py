@@ -30,7 +30,7 @@ async def get(location: Location, local_dir: str | os.PathLike[str], *, verify: 
         record = (await load(location)).record
         try:
             return await _get(location, record, local_dir, verify=verify)
-        except IntegrityError:
+        except (IntegrityError, ValidationError):  # the second by a listing with a record that was not there before
             if not await _is_replaced(location, record):
                 raise
         except _ReplacedError:

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from atomicpath import environment
 from atomicpath.guarantees import Guarantee
 from atomicpath.layout import TMP_DIR_SUFFIX
 from atomicpath.record import CommitRecord, State
+from atomicpath_local import trees
 from atomicpath_local.directories import hold_directory
 from atomicpath_local.rename import exchange, no_replace
 from atomicpath_local.system import System
@@ -261,21 +263,21 @@ def test_of_replacers_at_the_same_moment_each_comes_through_and_the_last_one_sta
 
 
 class Meddling(World):
-    """Does something once, right before a function is called for the time of that number."""
+    """Does something once, right before one of some functions is called for the time of that number."""
 
-    def __init__(self, function: object, act: Callable[[], object], *, at: int = 0) -> None:
+    def __init__(self, *functions: Callable[..., object], act: Callable[[], object], at: int = 0) -> None:
         super().__init__()
         counter = itertools.count()
         self.done = False
 
-        def call(*args: Any, **kwargs: Any) -> object:
+        def call(function: Callable[..., object], *args: Any, **kwargs: Any) -> object:
             if next(counter) == at:
                 self.done = True
                 with environment.use(environment.Environment()):
                     act()
-            return function(*args, **kwargs)  # type: ignore[operator]
+            return function(*args, **kwargs)
 
-        self.faults[function] = call
+        self.faults.update({function: partial(call, function) for function in functions})
 
 
 def another_tools(final: Path) -> None:
@@ -307,7 +309,8 @@ def test_a_reader_is_right_wherever_between_its_reads_the_directory_is_replaced(
     for at in itertools.count():
         final, copy = tmp_path / f"step_{at}", tmp_path / f"copy_{at}"
         make(final)
-        world = Meddling(os.open, lambda final=final: publish(final, "a rival", checksums=True), at=at)  # type: ignore[misc]
+        act = partial(publish, final, "a rival", checksums=True)
+        world = Meddling(os.open, open, trees._scan, act=act, at=at)
         with environment.use(world):
             if reader == "is_committed":
                 assert atomicpath.is_committed(final)
@@ -325,7 +328,7 @@ def test_a_reader_is_right_wherever_between_its_reads_the_directory_is_replaced(
 
 
 def test_one_that_vanishes_in_between_is_not_missed(final: Path) -> None:
-    world = Meddling(exchange, lambda: final.rename(final.with_name("moved-away")))
+    world = Meddling(exchange, act=lambda: final.rename(final.with_name("moved-away")))
     with environment.use(world):
         publish(final, "new")
     check_whole(final, "new")
@@ -335,7 +338,7 @@ def test_one_that_vanishes_in_between_is_not_missed(final: Path) -> None:
 
 def test_one_that_appears_in_between_is_replaced(tmp_path: Path) -> None:
     final = tmp_path / "step_1"
-    world = Meddling(no_replace, lambda: publish(final, "a rival"))
+    world = Meddling(no_replace, act=lambda: publish(final, "a rival"))
     with environment.use(world):
         publish(final, "new")
     check_whole(final, "new")
@@ -351,7 +354,7 @@ def test_a_directory_that_was_put_there_by_hand_meanwhile_is_not_deleted(
         shutil.move(final, final.with_name("moved-away"))
         write_tree(final, {"precious": b"data"})
 
-    with environment.use(Meddling(exchange, by_hand)):
+    with environment.use(Meddling(exchange, act=by_hand)):
         publish(final, "new")
     check_whole(final, "new")
     left = next(path for path in final.parent.iterdir() if TMP_DIR_SUFFIX in path.name)
@@ -443,7 +446,11 @@ def test_an_exchange_without_an_answer_and_without_a_look_is_unknown_and_nothing
     def call(*args: Any) -> None:
         if done:
             exchange(*args)
-        world.refuse(os.lstat, errno.EIO)
+        world.faults[os.lstat] = fail_once
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def fail_once(*args: Any) -> None:
+        del world.faults[os.lstat]
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     world.faults[exchange] = call

@@ -22,7 +22,7 @@ from atomicpath.abc import AttemptOptions
 from atomicpath.layout import PENDING_PREFIX, TMP_DIR_SUFFIX
 from atomicpath_local import copies
 from atomicpath_local.directories import hold_directory
-from atomicpath_local.rename import exchange
+from atomicpath_local.rename import exchange, no_replace
 from atomicpath_local.storage import LocalStorage
 from atomicpath_local.system import System
 from tests.processes import Child, Killer, content_of, edit_in_place, known, write_tree
@@ -423,9 +423,10 @@ async def test_a_release_that_cannot_delete_says_so(final: Path, world: World) -
     with environment.use(world):
         snapshot = Snapshot(final)
         await snapshot.create_snapshot()
-        world.dead, world.error = True, OSError(errno.EIO, "gone")
-        with pytest.raises(OSError, match="gone"):
+        world.refuse(no_replace, errno.EIO)
+        with pytest.raises(atomicpath.CommitError, match="sweep"):
             await snapshot.release_snapshot()
+    assert len(beside(final)) == 1
 
 
 async def test_a_swap_without_an_answer_is_unknown_and_nothing_is_cleaned_up(final: Path, world: World) -> None:
@@ -519,13 +520,18 @@ def shared_bytes(path: Path) -> int:
     return sum(found[2] for found in extents if found[5] & 0x2000)
 
 
-async def test_a_snapshot_shares_its_blocks_with_the_source_where_the_file_system_can(sharing: Path) -> None:
+@pytest.mark.parametrize("refused", [os.copy_file_range, fcntl.ioctl], ids=["by FICLONE", "by copy_file_range"])
+async def test_a_snapshot_shares_its_blocks_with_the_source_where_the_file_system_can(
+    sharing: Path, world: World, refused: Callable[..., object]
+) -> None:
     size = 8 << 20
     final = sharing / "step_1"
     async with atomicpath.aio.commit(final) as path:
         (path / "model.bin").write_bytes(os.urandom(size))
     assert shared_bytes(final / "model.bin") == 0
-    snapshot = Snapshot(final)
+    world.refuse(refused, errno.EOPNOTSUPP)
+    with environment.use(world):
+        snapshot = Snapshot(final)
     path = Path(await snapshot.create_snapshot())
     assert shared_bytes(path / "model.bin") == size
     with (path / "model.bin").open("r+b") as file:
