@@ -48,6 +48,7 @@ from .selection import select
 from .signals import CompletionSignal
 from .strategies.atomic_rename import AtomicRenameTemporaryPath
 from .strategies.commit_file import CommitFileTemporaryPath
+from .strategies.snapshot import Snapshot
 from .sync import blocking as _blocking
 from .sync import blocking_context as _blocking_context
 
@@ -88,6 +89,7 @@ __all__ = [
     "RankFailedError",
     "ReadOnlyTemporaryPath",
     "SingleProcess",
+    "Snapshot",
     "SnapshotType",
     "StepMetadata",
     "Storage",

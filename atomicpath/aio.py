@@ -106,6 +106,11 @@ def commit(
     the caller knows. `unsafe_takeover` takes the place of an unfinished attempt that nothing here could
     stop, should it still be writing.
 
+    With `replace` a committed directory at the URL is no error: at the end of the block the new one takes its name
+    and it loses it, in one step, and then it is deleted. There is no moment at which neither is there; of two that
+    replace, the last one stays. Only a committed directory is ever replaced. It needs RENAME_EXCHANGE, which known
+    disks of Linux have; elsewhere it is GuaranteeError. With `durable=False` a power cut may take both.
+
     Raises AlreadyCommittedError or ConflictError, on entry or at the end, if another attempt has the
     path; GuaranteeError if no strategy is safe there; OutcomeUnknownError if the storage does not say
     what became of the commit. After any other error nothing was committed.

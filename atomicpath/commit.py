@@ -17,8 +17,8 @@ from . import telemetry
 from .abc import AttemptOptions, Coordinator, FileOptions, TemporaryPath
 from .coordinators import initialised
 from .environment import EventLoopNeeded, need_event_loop, shielded
-from .errors import AtomicPathError, CommitError, GuaranteeError, OutcomeUnknownError, ValidationError
-from .guarantees import NONE, Guarantee, Profile, check
+from .errors import AtomicPathError, CommitError, OutcomeUnknownError, ValidationError
+from .guarantees import NONE, Guarantee, Profile, check, check_replacing
 from .layout import is_temporary
 from .location import Location, PathLike, locate
 from .multiprocess import Document, Team
@@ -191,6 +191,7 @@ class Writing:
             direct=direct,
             checksums=options.checksums,
             unsafe_takeover=options.unsafe_takeover,
+            replace=options.replace,
             metadata=self._metadata,
         )
 
@@ -246,9 +247,11 @@ class Writing:
         asserted = options.guarantees or NONE  # put to the test too: what a probe refutes cannot be asserted
         profile = await profile_of(self.location, wanted=needs | asserted, asserted=asserted)
         if chosen is None:
-            chosen = select(profile)
+            chosen = select(profile, replace=options.replace)
         else:
             check(chosen.__name__, chosen.requires, profile)
+            if options.replace:
+                check_replacing(chosen.__name__, chosen.replacing, "replace=True", profile)
         if options.durable and self._storage.is_local:
             check("durable=True (durable=False accepts less)", Guarantee.SYNC, profile)
         return chosen, profile
@@ -316,10 +319,6 @@ def _final(url: PathLike, options: CommitOptions) -> Location:
         )
     if "/" not in location.path:
         raise ValidationError(f"{location} is a whole bucket: add a directory's name, as in {location}/run/step_100")
-    if options.replace:
-        raise GuaranteeError(
-            "replace=True needs RENAME_EXCHANGE, which this version does not use yet: commit another name"
-        )
     if options.coordinator is not None and not isinstance(options.coordinator, Coordinator):
         raise ValidationError("coordinator= takes an atomicpath.Coordinator, such as TorchStoreCoordinator()")
     return location

@@ -10,7 +10,7 @@ from .coordinators import SingleProcess
 from .environment import current
 from .errors import AtomicPathError, IntegrityError, NotCommittedError, ValidationError
 from .inspect import is_rewritten, load
-from .layout import COMMIT_SUCCESS_FILE
+from .layout import COMMIT_SUCCESS_FILE, is_pending
 from .location import Location
 from .manifest import digest, entries_of
 from .record import CommitRecord, FileEntry, fingerprint
@@ -19,16 +19,47 @@ from .tasks import for_each
 __all__ = ["get"]
 
 _FILES_AT_ONCE = 16
+_TRIES = 5
 
 
 async def get(location: Location, local_dir: str | os.PathLike[str], *, verify: bool) -> Path:
-    """Copy the committed directory at `location` to `local_dir`, which must not exist, and commit it there."""
-    record = (await load(location)).record
+    """Copy the committed directory at `location` to `local_dir`, which must not exist, and commit it there.
+
+    If it is replaced meanwhile, that copy is thrown away and a new one begun.
+    """
+    for _ in range(_TRIES):
+        record = (await load(location)).record
+        try:
+            return await _get(location, record, local_dir, verify=verify)
+        except (IntegrityError, ValidationError):  # the second by a listing with a record that was not there before
+            if not await _is_replaced(location, record):
+                raise
+        except _ReplacedError:
+            continue
+    raise NotCommittedError(
+        f"{location} was replaced {_TRIES} times while it was read, and no copy was of one directory: get it again, or"
+        " stop whoever commits there"
+    )
+
+
+class _ReplacedError(Exception):
+    pass
+
+
+async def _is_replaced(location: Location, record: CommitRecord | None) -> bool:
+    after = (await load(location)).record
+    return (after and after.token) != (record and record.token)
+
+
+async def _get(
+    location: Location, record: CommitRecord | None, local_dir: str | os.PathLike[str], *, verify: bool
+) -> Path:
     storage = location.open()
     if storage.is_local and Path(os.path.abspath(os.fspath(local_dir))).is_relative_to(location.path):
         raise ValidationError(f"{local_dir} is inside {location}, the directory to copy: use another place")
     if record is None:
-        entries = entries_of(await storage.list(location.path, recursive=True), str(location), own=COMMIT_SUCCESS_FILE)
+        listing = [entry for entry in await storage.list(location.path, recursive=True) if not is_pending(entry.name)]
+        entries = entries_of(listing, str(location), own=COMMIT_SUCCESS_FILE)
     else:
         entries = record.files
     same_place = record is not None and record.place == fingerprint(record.token, location.place)
@@ -57,23 +88,15 @@ async def get(location: Location, local_dir: str | os.PathLike[str], *, verify: 
                 raise IntegrityError(f"{location}/{entry.name} does not have the checksum that was committed")
 
         await for_each(entries, one, at_once=_FILES_AT_ONCE)
-        await _expect_unchanged(location, record)
+        if await _is_replaced(location, record):
+            raise _ReplacedError
     except BaseException as error:
         await writing.abandon(error)
-        if isinstance(error, FileNotFoundError | IntegrityError):
-            await _expect_unchanged(location, record)  # else it was removed, and perhaps committed anew, meanwhile
         if isinstance(error, FileNotFoundError) and not isinstance(error, AtomicPathError):
             raise IntegrityError(f"{location} lacks a file of its manifest: {error}") from error
         raise
     await writing.finish()
     return Path(writing.location.path)
-
-
-async def _expect_unchanged(location: Location, record: CommitRecord | None) -> None:
-    """NotCommittedError if what was being read is no longer what is committed there."""
-    after = (await load(location)).record
-    if (after and after.token) != (record and record.token):
-        raise NotCommittedError(f"{location} was replaced while it was read: get it again")
 
 
 def _make_parent(path: Path) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from hashlib import sha256
 
 from .abc import Coordinator
+from .coordinators import initialised
 from .environment import current
-from .errors import CoordinationError, CoordinationTimeoutError, RankFailedError, ValidationError
+from .errors import CoordinationTimeoutError, RankFailedError, ValidationError
 from .latch import Latch, bounded
 from .multiprocessing_options import MultiprocessingOptions
 
@@ -19,18 +20,16 @@ __all__ = ["Announcement", "Group"]
 
 _LOG = logging.getLogger("atomicpath")
 _PREFIX = "atomicpath"
-_ALONE = 600.0
 _SLICE = 0.05  # seconds
 
 
 class Group:
-    """The active processes of `MultiprocessingOptions`; without an engine this process alone, as rank 0."""
+    """The active processes of `MultiprocessingOptions`."""
 
     def __init__(self, options: MultiprocessingOptions | None) -> None:
         options = options or MultiprocessingOptions()
-        coordinator = self._coordinator = initialised() if options.coordinator is None else options.coordinator
-        self.rank = coordinator.rank if coordinator is not None else 0
-        world_size = coordinator.world_size if coordinator is not None else 1
+        coordinator = self._coordinator = options.coordinator or initialised()
+        self.rank, world_size = coordinator.rank, coordinator.world_size
         active = options.active_processes
         self._is_whole = active is None or len(active) == world_size
         self._ranks = tuple(range(world_size)) if active is None else tuple(sorted(active))
@@ -47,7 +46,7 @@ class Group:
         self.is_primary = options.primary_host in (None, self.rank)
         self.each_for_itself = options.primary_host is None
         self.lead = self._ranks[0] if options.primary_host is None else options.primary_host
-        self.timeout = options.seconds(_ALONE if coordinator is None else coordinator.timeout)
+        self.timeout = options.seconds(coordinator.timeout)
         self._prefix = options.barrier_sync_key_prefix or _PREFIX
 
     def key(self, what: str) -> str:
@@ -58,7 +57,7 @@ class Group:
 
     async def barrier(self, key: str) -> None:
         """Return once every process of the group has called it; CoordinationTimeoutError names who has not."""
-        if self._coordinator is None or len(self._ranks) == 1:
+        if len(self._ranks) == 1:
             return
         if self._is_whole:
             await self._coordinator.barrier(key, timeout=self.timeout)
@@ -70,7 +69,7 @@ class Group:
 
         RankFailedError if one has said otherwise, CoordinationTimeoutError if one did not come: the same in all.
         """
-        if self._coordinator is None or len(self._ranks) == 1:
+        if len(self._ranks) == 1:
             return
         if self.rank != self.lead:
             await self._send(f"{key}/outcome", _outcome(None))
@@ -83,7 +82,7 @@ class Group:
 
     async def fail(self, key: str, error: BaseException) -> None:
         """Instead of `agree`: tell the others. Never raises: the error counts."""
-        if self._coordinator is None or len(self._ranks) == 1:
+        if len(self._ranks) == 1:
             return
         try:
             if self.rank != self.lead:
@@ -95,18 +94,15 @@ class Group:
 
     async def send(self, key: str, data: bytes, *, timeout: float) -> None:
         """From this process to whoever asks for the key."""
-        if self._coordinator is not None:
-            await self._coordinator.broadcast(key, data, root=self.rank, timeout=timeout)
+        await self._coordinator.broadcast(key, data, root=self.rank, timeout=timeout)
 
     async def receive(self, key: str, root: int, *, timeout: float) -> bytes:
         """What `root` sends under the key."""
-        if self._coordinator is None:
-            raise CoordinationError(f"this process is alone, and nobody sends it {key!r}")
         return await self._coordinator.broadcast(key, root=root, timeout=timeout)
 
     async def _send(self, key: str, data: bytes) -> None:
         if self.rank != self.lead:
-            if self._is_whole and self._coordinator is not None:
+            if self._is_whole:
                 await self._coordinator.gather(key, data, root=self.lead, timeout=self.timeout)
                 return
             key = f"{key}/{self.rank}"
@@ -128,7 +124,7 @@ class Group:
 
     async def _gather(self, key: str) -> Mapping[int, bytes]:
         """As a coordinator's own `gather`, which knows only of whole jobs."""
-        if self._is_whole and self._coordinator is not None:
+        if self._is_whole:
             values = await self._coordinator.gather(key, _outcome(None), root=self.lead, timeout=self.timeout)
             return dict(enumerate(values or ()))
         began, received, missing = current().monotonic(), dict[int, bytes](), list[int]()
@@ -207,11 +203,6 @@ class Announcement:
         self._latch.tell(True if words is None else error)
 
 
-def initialised() -> Coordinator | None:
-    """The engine that this process is already a member of, if there is one."""
-    return None
-
-
 def _outcome(error: BaseException | None) -> bytes:
     return json.dumps({"error": None if error is None else _words(error)}).encode("ascii")
 
@@ -225,18 +216,11 @@ def _words(error: BaseException) -> str:
 
 
 _lock = threading.Lock()
-_counts: weakref.WeakKeyDictionary[object, dict[str, int]] = weakref.WeakKeyDictionary()
+_counts: weakref.WeakKeyDictionary[Coordinator, dict[str, int]] = weakref.WeakKeyDictionary()
 
 
-class _Nobody:
-    """Stands for the coordinator of a process that is alone."""
-
-
-_NOBODY = _Nobody()
-
-
-def _count(coordinator: Coordinator | None, name: str) -> int:
+def _count(coordinator: Coordinator, name: str) -> int:
     with _lock:
-        counts = _counts.setdefault(_NOBODY if coordinator is None else coordinator, {})
+        counts = _counts.setdefault(coordinator, {})
         counts[name] = counts.get(name, 0) + 1
         return counts[name]

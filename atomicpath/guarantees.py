@@ -8,7 +8,17 @@ from dataclasses import dataclass, field
 
 from .errors import GuaranteeError
 
-__all__ = ["NONE", "RENAMING", "WRITING", "Guarantee", "Profile", "advice", "check", "shortage"]
+__all__ = [
+    "NONE",
+    "RENAMING",
+    "WRITING",
+    "Guarantee",
+    "Profile",
+    "advice",
+    "check",
+    "check_replacing",
+    "shortage",
+]
 
 
 class Guarantee(enum.Flag):
@@ -86,6 +96,26 @@ def check(who: str, needed: Guarantee, profile: Profile) -> None:
             f"{who} is not safe at {profile.location or 'this location'}:\n"
             f"  {shortage(who, needed, profile)}\n{advice(missing, profile)}"
         )
+
+
+def check_replacing(who: str, needed: Guarantee | None, what: str, profile: Profile) -> None:
+    """GuaranteeError unless `who` may put a directory in the place of a committed one; `what` asked for it.
+
+    `needed`: what that takes beside what a commit needs; None if it is no way of `who` at all.
+    """
+    if needed is not None and not profile.missing(needed):
+        return
+    where = profile.location or "this location"
+    if needed is None:
+        reason = f"{who} has no way to do that: it takes {Guarantee.RENAME_EXCHANGE}, two directories that swap names"
+    else:
+        reason = f"{shortage(who, needed, profile)}: two directories that swap names in one step"
+    asserted = f" {advice(profile.missing(needed), profile)}." if needed is not None else ""
+    raise GuaranteeError(
+        f"{what} is not safe at {where}: there would be a moment at which neither directory, or a mixture, is seen.\n"
+        f"  {reason}.\nCommit under another name, and let readers take latest(...); or remove(...) what is there first,"
+        f" and accept that for a while nothing is there.{asserted}"
+    )
 
 
 def shortage(who: str, needed: Guarantee, profile: Profile) -> str:

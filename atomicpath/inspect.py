@@ -13,12 +13,12 @@ from upath import UPath
 
 from .abc import Entry, Storage
 from .errors import IntegrityError, NotCommittedError, ValidationError
-from .layout import TMP_DIR_SUFFIX, final_of, is_reserved, is_temporary, is_unfinished, step_of
+from .layout import TMP_DIR_SUFFIX, final_of, is_pending, is_reserved, is_temporary, is_unfinished, step_of
 from .liveness import proof_of_life
 from .location import Location
 from .manifest import digest
-from .record import CommitRecord, FileEntry, State, fingerprint, token_in_marker
-from .strategies.held import is_committed, read_marker, read_record, when
+from .record import CommitRecord, FileEntry, State, fingerprint
+from .strategies.held import is_committed, read_record, standing_at, when
 from .tasks import for_each
 
 __all__ = [
@@ -159,8 +159,28 @@ async def attempts(root: Location) -> list[Attempt]:
 
 
 async def verify(location: Location, *, checksums: bool) -> Verification:
-    """Compare what is stored with the manifest: names, sizes, versions where they were given, checksums on request."""
+    """Compare what is stored with the manifest: names, sizes, versions where they were given, checksums on request.
+
+    A directory that was replaced meanwhile is compared afresh: its files are not those of the record that was read.
+    """
     record = (await load(location)).record
+    while True:
+        found: Verification | FileNotFoundError
+        try:
+            found = await _compare(location, record, checksums=checksums)
+        except FileNotFoundError as error:  # listed, and gone when it was read
+            found = error
+        else:
+            if found.ok:
+                return found
+        before, record = record, (await load(location)).record
+        if (before and before.token) == (record and record.token):
+            if isinstance(found, FileNotFoundError):
+                raise found
+            return found
+
+
+async def _compare(location: Location, record: CommitRecord | None, *, checksums: bool) -> Verification:
     if record is None:
         raise IntegrityError(
             f"{location} was committed by another tool, without a manifest: there is nothing to compare"
@@ -182,7 +202,11 @@ async def verify(location: Location, *, checksums: bool) -> Verification:
         missing=tuple(sorted(wanted.keys() - listing.keys())),
         altered=tuple(sorted(altered)),
         extra=tuple(
-            sorted(name for name in listing.keys() - wanted.keys() if not (is_reserved(name) or is_unfinished(name)))
+            sorted(
+                name
+                for name in listing.keys() - wanted.keys()
+                if not (is_reserved(name) or is_unfinished(name) or is_pending(name))
+            )
         ),
     )
 
@@ -211,23 +235,20 @@ async def _examine(storage: Storage, location: Location) -> Commit | IntegrityEr
     if is_temporary(location.path):
         return "it is below a temporary path, where nothing counts"
     try:
-        record = await read_record(storage, location)
+        standing = await standing_at(storage, location)
     except IntegrityError as error:
         return error
+    except FileNotFoundError as error:  # not even its bucket is there
+        return str(error)
+    record = standing.record
+    if standing.committed:
+        return Commit(path=location.upath, name=location.name, record=record)
+    if standing.orphaned:
+        return "its commit record is missing, and the marker beside it counts for nothing without one"
     if record is None:
-        marker = await read_marker(storage, location)
-        if marker is None:
-            try:
-                kind = await storage.kind(location.path)
-            except FileNotFoundError as error:  # not even its bucket is there
-                return str(error)
-            return "" if kind == "directory" else f"{kind or 'nothing'} is there"
-        if token_in_marker(marker) is not None:
-            return "its commit record is missing, and the marker beside it counts for nothing without one"
-    elif not await is_committed(storage, location, record):
-        verb = "is being removed" if record.state is State.DISCARDED else "has not finished"
-        return f"the attempt of {record.writer}, begun at {when(record.started)}, {verb}"
-    return Commit(path=location.upath, name=location.name, record=record)
+        return "" if standing.kind == "directory" else f"{standing.kind or 'nothing'} is there"
+    verb = "is being removed" if record.state is State.DISCARDED else "has not finished"
+    return f"the attempt of {record.writer}, begun at {when(record.started)}, {verb}"
 
 
 async def _complete(storage: Storage, root: Location, names: Iterable[str]) -> list[Commit]:

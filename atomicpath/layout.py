@@ -10,6 +10,7 @@ __all__ = [
     "COMMIT_SUCCESS_FILE",
     "DISCARDED_SUFFIX",
     "METADATA_FILE",
+    "PENDING_PREFIX",
     "PROBE_PREFIX",
     "RECORD_FILE",
     "TMP_DIR_SUFFIX",
@@ -17,10 +18,12 @@ __all__ = [
     "discarded_of",
     "final_of",
     "is_discarded",
+    "is_pending",
     "is_probe",
     "is_reserved",
     "is_temporary",
     "is_unfinished",
+    "pending_of",
     "step_of",
     "temporary_of",
     "token_of",
@@ -43,6 +46,9 @@ METADATA_FILE = "_CHECKPOINT_METADATA"
 
 PROBE_PREFIX = ".atomicpath-probe-"
 """Start of every name a probe creates, beside the target."""
+
+PENDING_PREFIX = ".atomicpath-pending-"
+"""Start of the name, in a committed directory, of one that was added to it: committed itself, and no part of it."""
 
 _STEP = re.compile(r"(?:^|[^0-9])([0-9]{1,18})\Z")
 _OBJECT_KEY_BYTES = 1024  # the longest key of S3, GCS and Azure
@@ -82,6 +88,16 @@ def is_probe(name: str) -> bool:
     return name.startswith((PROBE_PREFIX, TMP_DIR_SUFFIX))
 
 
+def pending_of(final: str, token: str) -> str:
+    """Where the attempt `token` adds its directory to the committed one at `final`."""
+    return f"{final}/{PENDING_PREFIX}{token}"
+
+
+def is_pending(name: str) -> bool:
+    """Whether `name`, relative to a committed directory, is of one that was added to it, or of a file of that."""
+    return name.startswith(PENDING_PREFIX)
+
+
 def is_temporary(path: str) -> bool:
     """Whether any component of `path` is an attempt's or a probe's: nothing below one is ever committed."""
     return any(TMP_DIR_SUFFIX in part or part.startswith(PROBE_PREFIX) for part in path.split("/"))
@@ -102,7 +118,7 @@ def is_unfinished(name: str) -> bool:
 
 def step_of(name: str) -> int | None:
     """The integer at the end of a directory's name (`step_100`, `checkpoint-100`, `100`), or None."""
-    found = _STEP.search(name)
+    found = None if is_pending(name) else _STEP.search(name)  # whose end is of a random token
     return int(found.group(1)) if found else None
 
 
@@ -123,6 +139,8 @@ def check_file_name(name: str) -> str:
         reason = "it has a NUL in it"
     elif is_reserved(name):
         reason = "atomicpath writes a file of that name itself"
+    elif is_pending(name):
+        reason = f"names that begin with {PENDING_PREFIX!r} are of directories that were added to it, not part of it"
     elif is_unfinished(name):
         reason = f"names that begin with {TMP_DIR_SUFFIX!r} are of files that atomicpath has not finished"
     elif len(name.encode("utf-8", "surrogateescape")) > _OBJECT_KEY_BYTES:

@@ -14,6 +14,7 @@ from .errors import IntegrityError, ValidationError
 from .layout import RECORD_FILE, check_file_name
 
 __all__ = [
+    "Base",
     "CommitRecord",
     "DecidedBy",
     "FileEntry",
@@ -113,13 +114,27 @@ class FileEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """The committed directory that an attempt was begun from: its token, and how.
+
+    `snapshot` is "in_place" for a copy that is to replace it, "empty" for an addition to it, "copy" for a copy that
+    becomes another directory. `pending` are the additions that an "in_place" copy has of it, by name.
+    """
+
+    token: str
+    snapshot: str
+    pending: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommitRecord:
     """What `commit_record.json` says.
 
     Times are nanoseconds since the epoch by the writer's clock, for people to read: no decision rests
     on them. `cleaner` is the token of the sweep or removal that discarded it. `place` is a fingerprint of
     the location that gave the `etag`s, which mean nothing anywhere else. `direct` says that the user wrote
-    the files himself, so that they could not be made exclusive. `unknown` keeps the fields this version does not know.
+    the files himself, so that they could not be made exclusive. `based_on` is there for a snapshot.
+    `unknown` keeps the fields this version does not know.
     """
 
     state: State
@@ -133,6 +148,7 @@ class CommitRecord:
     writer: Writer = field(default_factory=Writer)
     cleaner: str = ""
     place: str = ""
+    based_on: Base | None = None
     files: tuple[FileEntry, ...] = ()
     metadata: Mapping[str, JSONValue] = field(default_factory=dict, hash=False)
     unknown: Mapping[str, JSONValue] = field(default_factory=dict, hash=False)
@@ -160,6 +176,9 @@ class CommitRecord:
         }
         if self.cleaner:
             document["cleaner"] = self.cleaner
+        if self.based_on is not None:
+            base = self.based_on
+            document["based_on"] = {"token": base.token, "snapshot": base.snapshot, "pending": list(base.pending)}
         # A file a line. json's own `indent` leaves its fast encoder: 20 times slower on thousands of files.
         files = ",\n".join(json.dumps(file_document(entry)) for entry in self.files)
         return f'{json.dumps(document)[:-1]}, "files": [\n{files}\n]}}\n'.encode("ascii")
@@ -207,6 +226,7 @@ class CommitRecord:
             writer=Writer.of(_mapping(fields.get("writer", {}), "writer")),
             cleaner=_text(fields.get("cleaner", ""), "cleaner"),
             place=_text(fields.get("place", ""), "place"),
+            based_on=_optional(_base, fields.get("based_on"), "based_on"),
             files=entries,
             metadata=_mapping(fields.get("metadata", {}), "metadata"),
             unknown={key: value for key, value in fields.items() if key not in _KNOWN},
@@ -262,6 +282,18 @@ def file_entry(document: Mapping[str, JSONValue]) -> FileEntry:
         size=_integer(document["size"], "a file's size"),
         etag=_optional(_text, document.get("etag"), "a file's etag"),
         sha256=_optional(_text, document.get("sha256"), "a file's sha256"),
+    )
+
+
+def _base(value: object, what: str) -> Base:
+    document = _mapping(value, what)
+    pending = document.get("pending", [])
+    if not isinstance(pending, list):
+        raise TypeError(f"'{what}.pending' is not a list")
+    return Base(
+        token=_text(document["token"], f"{what}.token"),
+        snapshot=_text(document["snapshot"], f"{what}.snapshot"),
+        pending=tuple(_text(name, f"{what}.pending") for name in pending),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .abc import TemporaryPath
 from .errors import GuaranteeError
-from .guarantees import Guarantee, Profile, advice, shortage
+from .guarantees import Guarantee, Profile, advice, check_replacing, shortage
 from .strategies.atomic_rename import AtomicRenameTemporaryPath
 from .strategies.commit_file import CommitFileTemporaryPath
 
@@ -14,15 +14,19 @@ STRATEGIES: tuple[type[TemporaryPath], ...] = (AtomicRenameTemporaryPath, Commit
 """In order of preference."""
 
 
-def select(profile: Profile) -> type[TemporaryPath]:
-    """The preferred strategy whose needs the profile meets.
+def select(profile: Profile, *, replace: bool = False) -> type[TemporaryPath]:
+    """The preferred strategy whose needs the profile meets; with `replace` those of replacing a directory, too.
 
     GuaranteeError if there is none, saying for each strategy what is missing and how to accept it: nothing
     weaker is ever chosen unasked.
     """
-    for strategy in STRATEGIES:
-        if not profile.missing(strategy.requires):
-            return strategy
+    able = [strategy for strategy in STRATEGIES if not profile.missing(strategy.requires)]
+    if able and replace:
+        nearest = next((strategy for strategy in able if strategy.replacing is not None), able[0])
+        check_replacing(nearest.__name__, nearest.replacing, "replace=True", profile)
+        return nearest
+    if able:
+        return able[0]
     shortages = [f"  {shortage(strategy.__name__, strategy.requires, profile)}" for strategy in STRATEGIES]
     nearest = min(STRATEGIES, key=lambda strategy: _distance(profile.missing(strategy.requires), profile))
     raise GuaranteeError(

@@ -16,7 +16,7 @@ from . import telemetry
 from .abc import TemporaryPath
 from .environment import Environment
 from .errors import AtomicPathError, IntegrityError, ValidationError
-from .layout import RECORD_FILE, check_file_name, is_reserved
+from .layout import RECORD_FILE, check_file_name, is_pending, is_reserved
 from .liveness import hold, proof_of_life, release, this_process
 from .record import CommitRecord, State
 from .tasks import for_each
@@ -132,6 +132,8 @@ def _files_of(environment: Environment, top: Path, source: bool) -> list[LocalFi
             with environment.call(os.scandir, top / prefix if prefix else top) as entries:
                 for entry in entries:
                     name = prefix + entry.name
+                    if source and is_pending(name):
+                        continue  # what was added to a committed directory is no part of it
                     if entry.is_dir(follow_symlinks=False):
                         pending.append(f"{name}/")
                     elif not (source and is_reserved(name)):

@@ -19,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import adlfs
 import aiobotocore.client
+import anyio
 import anyio._backends._asyncio
 import gcsfs
 import s3fs
@@ -32,7 +33,18 @@ import atomicpath_s3.storage
 from atomicpath import environment, probing, registry
 from atomicpath.environment import Environment
 
-__all__ = ["CONTEXT", "FILES", "Child", "Killer", "commit_files", "content_of", "known", "race"]
+__all__ = [
+    "CONTEXT",
+    "FILES",
+    "Child",
+    "Killer",
+    "commit_files",
+    "content_of",
+    "edit_in_place",
+    "known",
+    "race",
+    "replace_again_and_again",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -172,6 +184,22 @@ def commit_files(
     return len(killer.begun)  # type: ignore[attr-defined]
 
 
+def edit_in_place(url: str, killer: Killer, findings: Mapping[str, Any]) -> int:
+    """Add a file to a committed directory by a snapshot; how many calls it took."""
+    probing._known.update(findings)
+
+    async def edit() -> None:
+        snapshot = atomicpath.Snapshot(url)
+        with environment.in_this_thread():
+            path = await snapshot.create_snapshot()
+            (path / "edited").write_bytes(b"x")
+            await snapshot.replace_source()
+
+    with environment.use(killer):
+        anyio.run(edit)
+    return len(killer.begun)  # type: ignore[attr-defined]
+
+
 def race(
     writer: int,
     url: str,
@@ -204,6 +232,23 @@ def race(
 
 
 _PATIENCE = 60.0
+
+
+def replace_again_and_again(
+    writer: int, url: str, rounds: int, barrier: threading.Barrier, findings: Mapping[str, Any], **options: Any
+) -> int:
+    """Replace one committed directory `rounds` times; how often another was found to be replacing it for too long."""
+    probing._known.update(findings)
+    refused = 0
+    barrier.wait(_PATIENCE)
+    for number in range(rounds):
+        name = f"{writer}-{number}"
+        try:
+            with atomicpath.commit(url, replace=True, metadata={"writer": name}, **options) as path:
+                write_tree(path, content_of(name))
+        except atomicpath.ConflictError:
+            refused += 1
+    return refused
 
 
 def fork_in_the_block(url: str, leave: str, **options: Any) -> int:

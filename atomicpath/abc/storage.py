@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -34,8 +34,8 @@ class Entry:
 
     `kind` is "file", "directory", or in plain words what else it is ("a symbolic link").
     `version` changes whenever the content does; None where the storage has none. `owner` is what the
-    object was created with; only `stat` tells, and only where the store keeps it. `age` is in seconds since the
-    object last changed, by the storage's own clock; only `stat` tells, and only where the storage does.
+    object was created with, `age` is in seconds since it last changed, by the storage's own clock, `mode` are the
+    permission bits: only `stat` tells these three, and only where the storage keeps them.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Entry:
     kind: str = "file"
     owner: str | None = None
     age: float | None = field(default=None, compare=False)  # it grows while two are compared
+    mode: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +154,17 @@ class Storage(abc.ABC):
     @abc.abstractmethod
     async def delete(self, path: str, *, version: str | None = None) -> None:
         """Delete a file; with `version` only if it still has it (CONDITIONAL_DELETE). Nothing there is fine."""
+
+    async def copy_files(self, source: str, target: str, names: Sequence[str]) -> None:
+        """Copy files of one directory into another that exists, without their bytes passing through here.
+
+        `names` are relative to both; what is at one in the target already is `FileExistsError`. Modes are kept, of
+        the directories between too. Not durable by itself; what an error leaves is the caller's to delete.
+        """
+        raise GuaranteeError(
+            f"{type(self).__name__} cannot copy files where they are: download the directory with get(...) and commit"
+            " it with put(...)"
+        )
 
     @abc.abstractmethod
     async def list(self, path: str, *, recursive: bool) -> list[Entry]:

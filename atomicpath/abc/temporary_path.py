@@ -40,7 +40,8 @@ class AttemptOptions:
     """What `commit` tells a strategy beyond the paths, before `create`.
 
     `guarantees` are those effective at the location; `direct` says that the user writes on the target
-    itself; `metadata` is his own, JSON, kept in the record.
+    itself; `metadata` is his own, JSON, kept in the record. `replace`: a committed directory at the final
+    path is not in the way, but makes room in the same step in which the attempt takes its place.
     """
 
     guarantees: Guarantee | None = None
@@ -48,6 +49,7 @@ class AttemptOptions:
     direct: bool = True
     checksums: bool = False
     unsafe_takeover: bool = False
+    replace: bool = False
     metadata: Mapping[str, JSONValue] = field(default_factory=dict[str, JSONValue])
 
 
@@ -62,6 +64,9 @@ class TemporaryPath(abc.ABC):
 
     requires: ClassVar[Guarantee] = NONE
     """What the location must guarantee for the obligation to be kept."""
+
+    replacing: ClassVar[Guarantee | None] = None
+    """What it must guarantee besides for `AttemptOptions.replace`; None if the strategy cannot replace."""
 
     options: AttemptOptions = AttemptOptions()
 

@@ -4,6 +4,7 @@ Part of the plug-in surface, with `atomicpath.abc`, `guarantees` and `errors`.
 """
 
 from .access import AsyncFilesystem, FsspecStorage, IOLoop, io_loop, is_known_to_fsspec, kept, opener
+from .many import together
 from .names import UNFINISHED, flaw_of_key, unusable
 from .parts import send_parts
 from .source import Source, bodies
@@ -25,5 +26,6 @@ __all__ = [
     "opener",
     "receive",
     "send_parts",
+    "together",
     "unusable",
 ]

@@ -11,13 +11,11 @@ rename of the second fails, because it never replaces; no attempt ever touches a
 A store makes the directories that a write needs. So there a writer whose sibling was swept would make it
 again with what it writes last; that is the record, which it swaps: what was swept has no version of it.
 
-Longer than other modules, because the steps and what becomes of each that fails are to be read together.
+How the last step is made, over what, and what becomes of it if it fails: `publishing` and `replacing`.
 """
 
 from __future__ import annotations
 
-import errno
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -26,22 +24,16 @@ from upath import UPath
 
 from atomicpath.abc import FileOptions, Hold, MetadataStore, SnapshotType, StaleVersionError, TemporaryPath
 from atomicpath.environment import shielded
-from atomicpath.errors import (
-    AbandonedError,
-    AtomicPathError,
-    CommitError,
-    GuaranteeError,
-    OutcomeUnknownError,
-    ValidationError,
-)
+from atomicpath.errors import AbandonedError, AtomicPathError, CommitError, ValidationError
 from atomicpath.guarantees import NONE, RENAMING, Guarantee
 from atomicpath.layout import (
     COMMIT_SUCCESS_FILE,
-    DISCARDED_SUFFIX,
     RECORD_FILE,
     TMP_DIR_SUFFIX,
     check_file_name,
     final_of,
+    is_pending,
+    pending_of,
     temporary_of,
 )
 from atomicpath.liveness import hold, release, this_process
@@ -50,26 +42,37 @@ from atomicpath.manifest import digest, manifest_of
 from atomicpath.record import CommitRecord, FileEntry, State, marker_of
 from atomicpath.telemetry import creating, finalizing, observed
 
-from .begin import expect_directory, ready, refuse
-from .held import read_record, taken
+from .begin import expect_absolute, expect_directory, ready
+from .copying import check_snapshot, has_copies, origin_at
+from .held import foreign, standing_at
+from .holding import KeptSnapshotError
 from .joining import include, is_of, owner_of, twice
+from .publishing import Publication
+from .replacing import Way, publish
 from .step_metadata import StepMetadataWriter
 
 __all__ = ["AtomicRenameTemporaryPath"]
-
-_LOG = logging.getLogger("atomicpath")
-_TRIES = 5
-_PAUSE = 0.5  # seconds
-_REFUSALS = (FileExistsError, FileNotFoundError, PermissionError)  # by which a storage says that nothing was done
 
 
 class AtomicRenameTemporaryPath(TemporaryPath):
     """One attempt by the rename protocol."""
 
     requires = RENAMING
+    replacing = Guarantee.RENAME_EXCHANGE
 
-    def __init__(self, final: Location, temporary: Location, *, file_options: FileOptions | None = None) -> None:
+    def __init__(
+        self,
+        final: Location,
+        temporary: Location,
+        *,
+        file_options: FileOptions | None = None,
+        snapshot_type: SnapshotType | None = None,
+        source: Location | None = None,
+    ) -> None:
+        """`source`: the committed directory to begin from, where it is not the final one."""
         self._final = final
+        self._snapshot = snapshot_type
+        self._source = final if snapshot_type else source
         self._temporary = temporary
         self._token = temporary.name.rpartition(TMP_DIR_SUFFIX)[2]
         self._mode = file_options.path_permission_mode if file_options else None
@@ -80,8 +83,10 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._hold: Hold | None = None
         self._over = False
         self._owner = self._token
-        self._doomed = temporary.path + DISCARDED_SUFFIX
         self._step_metadata = StepMetadataWriter(None, self._storage.environment)
+        self._kept = False
+        target = final.at(pending_of(final.path, self._token)) if snapshot_type is SnapshotType.EMPTY else final
+        self._publication = Publication(self._storage, target, temporary, self._token)
 
     @classmethod
     async def validate(cls, temporary_path: UPath) -> None:
@@ -104,9 +109,10 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         file_options: FileOptions | None = None,
         snapshot_type: SnapshotType | None = None,
     ) -> Self:
-        refuse(snapshot_type, "snapshot_type")
+        expect_absolute(temporary_path, snapshot_type)
         temporary = locate(temporary_path)
-        return cls(temporary.at(final_of(temporary.path)), temporary, file_options=file_options)
+        final = temporary.at(final_of(temporary.path))
+        return cls(final, temporary, file_options=file_options, snapshot_type=snapshot_type)
 
     @classmethod
     def from_final(
@@ -117,11 +123,11 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         file_options: FileOptions | None = None,
         snapshot_type: SnapshotType | None = None,
     ) -> Self:
-        refuse(snapshot_type, "snapshot_type")
+        expect_absolute(final_path, snapshot_type)
         final = locate(final_path)
         environment = final.open().environment
         temporary = final.at(temporary_of(final.path, environment.token()))
-        attempt = cls(final, temporary, file_options=file_options)
+        attempt = cls(final, temporary, file_options=file_options, snapshot_type=snapshot_type)
         attempt._step_metadata = StepMetadataWriter(checkpoint_metadata_store, environment)
         return attempt
 
@@ -135,13 +141,15 @@ class AtomicRenameTemporaryPath(TemporaryPath):
     async def create(self) -> UPath:
         if self._record is not None or self._over:
             raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
-        self.options = await ready(type(self), self._final, self.options)
-        if await self._storage.kind(self._final.path):
-            raise await taken(self._storage, self._final)
+        await self._prepare()
+        origin = await origin_at(self._storage, self._source, self._snapshot) if self._source else None
+        if self._snapshot is None and (kind := await self._storage.kind(self._final.path)):
+            await self._check_way(kind)
+        mode = origin.mode if origin and self._mode is None else self._mode
         environment = self._storage.environment
         try:
             self._hold = await self._storage.make_directory(
-                self._temporary.path, mode=self._mode, durable=self.options.durable
+                self._temporary.path, mode=mode, durable=self.options.durable
             )
             hold(self._token)
             self._record = CommitRecord(
@@ -150,17 +158,24 @@ class AtomicRenameTemporaryPath(TemporaryPath):
                 strategy="atomic_rename",
                 started=environment.wall_ns(),
                 direct=self.options.direct,
+                based_on=origin.base if origin else None,
                 writer=this_process(environment),
                 metadata=self.options.metadata,
             )
             self._version = await self._write_own(RECORD_FILE, self._record.encode())
-            await self._step_metadata.begin(self, staged=self._staged)
         except FileExistsError as error:
             # Not ours, so it stays: tokens are random, but clocks and forks are not to be trusted.
             self._over = True
             raise CommitError(f"another attempt has the name {self._temporary}: begin a new one") from error
         except BaseException as error:
             await self._give_up(error, f"cannot begin to write {self._final}")
+            raise
+        try:
+            if origin is not None:
+                await origin.copy(self._storage, self._temporary)
+            await self._step_metadata.begin(self, staged=self._staged)  # over what was copied
+        except BaseException as error:
+            await self._give_up(error, f"cannot copy {self._source}" if origin else f"cannot begin {self._final}")
             raise
         return self.get()
 
@@ -194,6 +209,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
 
     @observed(finalizing)
     async def finalize(self) -> None:
+        if self._kept:
+            raise CommitError(f"this snapshot could not be published at {self._final}: take from it, then discard()")
         record = self._record or await self._adopt()
         try:
             await self._step_metadata.finish(self, staged=self._staged)
@@ -208,22 +225,23 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             await self._give_up(error, f"{self._final} was not committed")
             raise
         with shielded():
-            await self._publish()
+            durable = self.options.durable and self._storage.is_local
+            way = Way(outer=self._final, base=record.based_on, replacing=self.options.replace, durable=durable)
+            try:
+                await publish(self._publication, way, settled=self._end)
+            except KeptSnapshotError:
+                self._kept = True
+                raise
 
     async def is_published(self) -> bool:
-        return await self._arrived()
+        return await self._publication.arrived()
 
     async def discard(self) -> None:
         if self._over:
             return
         await self._step_metadata.rest()
         try:
-            await self._storage.rename_directory(self._temporary.path, self._doomed)
-            await self._storage.remove_tree(self._doomed)
-        except FileNotFoundError:
-            _LOG.debug("%s had gone before it was discarded", self._temporary)
-        except (OSError, AtomicPathError) as error:
-            _LOG.warning("%s was given up but could not be removed: %s", self._temporary, error)
+            await self._publication.discard()
         finally:
             self._end()
 
@@ -231,7 +249,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         """The record of an attempt that another object or process created, for `from_temporary`."""
         if self._over:
             raise CommitError(f"the attempt at {self._final} is already over: begin a new one")
-        self.options = await ready(type(self), self._final, self.options)
+        await self._prepare()
         try:
             content = await self._storage.read(self._temporary.child(RECORD_FILE).path)
         except FileNotFoundError as error:
@@ -240,7 +258,25 @@ class AtomicRenameTemporaryPath(TemporaryPath):
                 " directory of that name is then not the one shared with it: call create first, on a shared file system"
             ) from error
         self._version = content.version
-        return CommitRecord.decode(content.data, where=str(self._temporary))
+        record = CommitRecord.decode(content.data, where=str(self._temporary))
+        check_snapshot(self._temporary, record.based_on, self._snapshot)
+        return record
+
+    async def _prepare(self) -> None:
+        """Find out what may be relied on, and that it is enough."""
+        replacing = "replace=True" if self.options.replace else None
+        if self._snapshot is SnapshotType.IN_PLACE:
+            replacing = str(self._snapshot)
+        if self._snapshot is not None and self.options.replace:
+            raise ValidationError(f"replace=True and {self._snapshot} exclude each other: leave one of them out")
+        self.options = await ready(type(self), self._final, self.options, replacing=replacing)
+
+    async def _check_way(self, kind: str) -> None:
+        """Something is at the final path: the error that says so, unless it is what this attempt may replace."""
+        standing = await standing_at(self._storage, self._final)
+        gone = standing.kind is None
+        if not (self.options.replace and (standing.committed or gone) and kind == "directory"):
+            raise standing.conflict(self._final) if kind == "directory" else foreign(self._final, kind)
 
     async def _give_up(self, error: BaseException, what: str) -> None:
         """Discard after an error, and put an error of the storage in our own words."""
@@ -256,7 +292,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         return not (self.options.direct or self._storage.is_local)
 
     async def _manifest(self, record: CommitRecord) -> tuple[FileEntry, ...]:
-        if self._staged:
+        copied = has_copies(record.based_on)
+        if self._staged and not copied:
             return tuple(entry for _, entry in sorted(self._added.items()))
         listing = await self._storage.list(self._temporary.path, recursive=True)
         written = next((entry.size for entry in listing if entry.name == RECORD_FILE), None)
@@ -264,6 +301,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             raise AbandonedError(f"{self._final} was not committed: {self._temporary.name} was swept meanwhile")
         if written != len(record.encode()):
             raise ValidationError(f"{RECORD_FILE} in {self._temporary} was changed: give your own file another name")
+        if copied:  # with what was added to the source, which stays by itself
+            listing = [entry for entry in listing if not is_pending(entry.name)]
         directory, checksums = self._temporary.path, self.options.checksums
         return await manifest_of(self._storage, directory, listing, own=RECORD_FILE, checksums=checksums)
 
@@ -278,88 +317,6 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         except OSError:
             if (await self._storage.read(path)).data != data:
                 raise  # else it is the answer to our own retry
-
-    async def _publish(self) -> None:
-        """The commit: rename, and settle what became of it. Everything after it can only say so."""
-        try:
-            await self._rename()
-        finally:
-            self._end()
-        if self.options.durable and self._storage.is_local:
-            try:
-                await self._storage.sync_directory(self._final.parent.path)
-            except OSError as error:
-                raise OutcomeUnknownError(
-                    f"{self._final} is visible, but its directory could not be synced ({error}): a power cut may still"
-                    " undo the commit. Nothing was removed; check the disk, then is_committed(...)"
-                ) from error
-
-    async def _rename(self) -> None:
-        """Returns once our directory is the final one. An error of the rename is believed only after a look."""
-        try:
-            await self._storage.rename_directory(self._temporary.path, self._final.path)
-        except GuaranteeError:
-            await self.discard()
-            raise
-        except OSError as error:
-            try:
-                lost = await self._settle(error)
-            except (OSError, AtomicPathError) as second:
-                raise OutcomeUnknownError(
-                    f"the rename to {self._final} failed ({error}), and so did looking whether it happened ({second})."
-                    " Nothing was cleaned up; look again with is_committed(...)"
-                ) from error
-            if lost:
-                raise lost from error
-
-    async def _settle(self, error: OSError) -> CommitError | None:
-        """What a failed rename came to; None if it happened all the same: a retransmitted one finds no source.
-
-        Only a kernel has ended what it answers with an error. Over a network the rename may yet happen, until
-        its source was moved away; an `OSError` from here says that this could not be done.
-        """
-        if await self._arrived():
-            return None
-        swept = await self._storage.kind(self._temporary.path) is None
-        if not (self._storage.is_local or isinstance(error, _REFUSALS)):
-            swept = not await self._withdraw()
-            if await self._arrived():
-                return None
-        there = await self._storage.kind(self._final.path)
-        await self.discard()
-        if there:
-            return await taken(self._storage, self._final)
-        if swept:
-            return AbandonedError(f"{self._final} was not committed: {self._temporary.name} was swept meanwhile")
-        return CommitError(f"{self._final} was not committed: {error}; the attempt was discarded")
-
-    async def _arrived(self) -> bool:
-        """Whether the final directory is this attempt's."""
-        there = await self._storage.kind(self._final.path)
-        record = await read_record(self._storage, self._final) if there == "directory" else None
-        return record is not None and record.token == self._token
-
-    async def _withdraw(self) -> bool:
-        """Move the source of a rename that may be under way out of its reach; False if it had gone elsewhere."""
-        failure: OSError | None = None
-        for again in range(_TRIES):
-            await self._storage.environment.sleep(_PAUSE * 2 ** (again - 1) if again else 0.0)
-            try:
-                await self._storage.rename_directory(self._temporary.path, self._doomed)
-            except OSError as error:
-                failure = error
-            if await self._storage.kind(self._temporary.path) is None:
-                gone = await self._storage.kind(self._doomed) is None
-                if not gone:
-                    await self._remove_doomed()
-                return not gone
-        raise failure or OSError(errno.EBUSY, f"{self._temporary} cannot be moved away")
-
-    async def _remove_doomed(self) -> None:
-        try:
-            await self._storage.remove_tree(self._doomed)
-        except (OSError, AtomicPathError) as error:
-            _LOG.warning("%s was given up but could not be removed: %s", self._temporary, error)
 
     def _end(self) -> None:
         self._over = True

@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
-from atomicpath.abc import AttemptOptions, TemporaryPath
+from upath import UPath
+
+from atomicpath.abc import AttemptOptions, SnapshotType, TemporaryPath
 from atomicpath.errors import ValidationError
-from atomicpath.guarantees import Guarantee, check
+from atomicpath.guarantees import Guarantee, Profile, check, check_replacing
 from atomicpath.layout import is_temporary
-from atomicpath.location import Location
+from atomicpath.location import Location, PathLike
 from atomicpath.probing import profile_of
 
-__all__ = ["expect_directory", "ready", "refuse"]
+__all__ = ["expect_absolute", "expect_directory", "ready", "refuse"]
 
 
-async def ready(strategy: type[TemporaryPath], final: Location, options: AttemptOptions) -> AttemptOptions:
-    """The options with the guarantees effective at `final`, looked up if `commit` has not; else GuaranteeError."""
+async def ready(
+    strategy: type[TemporaryPath], final: Location, options: AttemptOptions, *, replacing: str | None = None
+) -> AttemptOptions:
+    """The options with the guarantees effective at `final`, looked up if `commit` has not; else GuaranteeError.
+
+    `replacing` says what asks for a committed directory to be replaced, if anything does.
+    """
     if is_temporary(final.path):
         raise ValidationError(f"{final} is below a temporary path, where nothing ever counts as committed: use another")
     if options.guarantees is not None:
+        if replacing is not None:
+            known = Profile(location=str(final), declared=options.guarantees)
+            check_replacing(strategy.__name__, strategy.replacing, replacing, known)
         return options
     wanted = strategy.requires | Guarantee.COMPARE_AND_SWAP | Guarantee.CONDITIONAL_DELETE | Guarantee.DIRECTORIES
     profile = await profile_of(final, wanted=wanted)
     check(strategy.__name__, strategy.requires, profile)
+    if replacing is not None:
+        check_replacing(strategy.__name__, strategy.replacing, replacing, profile)
     return replace(options, guarantees=profile.effective)
+
+
+def expect_absolute(path: PathLike, snapshot_type: SnapshotType | None) -> None:
+    """ValidationError for a relative path, where it is to name a directory that exists: which, depends on a moment."""
+    text = str(path) if isinstance(path, UPath) else os.fspath(path)
+    if snapshot_type is not None and "://" not in text and not os.path.isabs(text):
+        raise ValidationError(
+            f"a snapshot needs absolute paths, and {text!r} is relative: pass {os.path.abspath(text)}"
+        )
 
 
 def refuse(value: object, name: str) -> None:

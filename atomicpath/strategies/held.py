@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from atomicpath.abc import Storage
@@ -10,7 +11,18 @@ from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE
 from atomicpath.location import Location
 from atomicpath.record import CommitRecord, DecidedBy, State, token_in_marker
 
-__all__ = ["already_committed", "foreign", "is_committed", "read_record", "taken", "when"]
+__all__ = [
+    "Standing",
+    "already_committed",
+    "foreign",
+    "held",
+    "is_committed",
+    "read_marker",
+    "read_record",
+    "standing_at",
+    "taken",
+    "when",
+]
 
 
 async def read_record(storage: Storage, location: Location) -> CommitRecord | None:
@@ -40,19 +52,58 @@ async def is_committed(storage: Storage, location: Location, record: CommitRecor
     return marker is not None and token_in_marker(marker) == record.token
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What is at a final path: whether it counts as committed, its record, and, without one, what else it is.
+
+    `orphaned`: a marker of ours is there, and the record that it names is not.
+    """
+
+    committed: bool
+    record: CommitRecord | None = None
+    orphaned: bool = False
+    kind: str | None = "directory"
+
+    @property
+    def token(self) -> str | None:
+        """The token of the record, if there is one."""
+        return self.record.token if self.record else None
+
+    def conflict(self, location: Location) -> CommitError:
+        """The error for a path that was to be free."""
+        if self.committed:
+            return already_committed(location, self.record)
+        if self.record is not None:
+            return held(location, self.record, "an attempt that has not committed")
+        return foreign(location, self.kind)
+
+
+async def standing_at(storage: Storage, location: Location) -> Standing:
+    """What is at a path, by its record, and by the marker where that decides.
+
+    The two are two reads. If they do not belong together the directory may have been replaced in between, so the
+    record is read again, until it is the same twice.
+    """
+    record = await read_record(storage, location)
+    while True:
+        if record is not None and (record.state is not State.COMMITTED or record.decided_by is DecidedBy.RECORD):
+            return Standing(committed=record.state is State.COMMITTED, record=record)
+        marker = await read_marker(storage, location)
+        named = None if marker is None else token_in_marker(marker)
+        if record is None and named is None:
+            kind = "directory" if marker is not None else await storage.kind(location.path)
+            return Standing(committed=marker is not None, kind=kind)
+        if record is not None and record.token == named:
+            return Standing(committed=True, record=record)
+        again = await read_record(storage, location)
+        if (again and again.token) == (record and record.token):
+            return Standing(committed=False, record=record, orphaned=record is None)
+        record = again
+
+
 async def taken(storage: Storage, location: Location) -> CommitError:
     """The error for a final path at which something is: read what it is, and say it."""
-    record = await read_record(storage, location)
-    if record is not None:
-        return (
-            already_committed(location, record)
-            if await is_committed(storage, location, record)
-            else held(location, record, "an attempt that has not committed")
-        )
-    marker = await read_marker(storage, location)
-    if marker is not None and token_in_marker(marker) is None:
-        return already_committed(location, None)
-    return foreign(location, await storage.kind(location.path))
+    return (await standing_at(storage, location)).conflict(location)
 
 
 def already_committed(location: Location, record: CommitRecord | None) -> AlreadyCommittedError:

@@ -132,6 +132,46 @@ async def of_many_renames_one_succeeds(at: Subject) -> None:
         expect(stored == {f"file-{won[0].decode()}": won[0]}, f"{won[0]!r} won, {sorted(stored)} is there")
 
 
+@check(Guarantee.RENAME_EXCHANGE)
+async def two_directories_swap_names_at_once(at: Subject) -> None:
+    """While two directories swap names, each name is that of one of them; with one missing nothing happens."""
+    names, contents = ("first", "second"), (b"one", b"two")
+    for name, content in zip(names, contents, strict=True):
+        await _make(at, name)
+        await at.storage.write(at.path(f"{name}/file"), content)
+    swapped: list[int] = []
+
+    async def swap() -> None:
+        for number in range(_ROUNDS):
+            await at.storage.exchange_directories(at.path(names[0]), at.path(names[1]))
+            swapped.append(number)
+
+    async def watch() -> None:
+        while len(swapped) < _ROUNDS:
+            for name in names:
+                try:
+                    found = (await at.storage.read(at.path(f"{name}/file"))).data
+                except FileNotFoundError:
+                    expect(False, f"{name} was nobody's name for a moment")
+                expect(found in contents, f"{name} shows {found!r}")
+
+    await both(swap, watch)
+    await at.storage.exchange_directories(at.path(names[0]), at.path(names[1]))
+    crossed = contents if _ROUNDS % 2 else contents[::-1]
+    expect(
+        await at.stored() == {f"{name}/file": data for name, data in zip(names, crossed, strict=True)},
+        "the directories did not swap names, or changed",
+    )
+    before = await at.stored()
+    for pair in (("first", "missing"), ("missing", "first")):
+        try:
+            await at.storage.exchange_directories(at.path(pair[0]), at.path(pair[1]))
+        except FileNotFoundError:
+            expect(await at.stored() == before, "a refused exchange changed something")
+        else:
+            expect(False, "a directory swapped names with one that is missing")
+
+
 @check(Guarantee.SYNC)
 async def what_is_there_can_be_synced(at: Subject) -> None:
     """Trees and directories can be synced; what is not there raises rather than pass for synced."""

@@ -257,6 +257,19 @@ class RenamesOntoEmpty(Lie):
         await self.inner.rename_directory(source, target)
 
 
+class ExchangesInSteps(Lie):
+    """Has two directories swap names by three renames (the usual way to do without an exchange)."""
+
+    about = Guarantee.RENAME_EXCHANGE
+
+    async def exchange_directories(self, first: str, second: str) -> None:
+        aside = f"{first}-aside"
+        await self.inner.rename_directory(first, aside)
+        await self.inner.rename_directory(second, first)
+        await _let_others_go_first()
+        await self.inner.rename_directory(aside, second)
+
+
 LIES: tuple[type[Lie], ...] = (
     IgnoresConditions,
     ChecksThenWrites,
@@ -271,6 +284,7 @@ LIES: tuple[type[Lie], ...] = (
     CopiesToRename,
     MergesOnRename,
     RenamesOntoEmpty,
+    ExchangesInSteps,
 )
 """All of them."""
 

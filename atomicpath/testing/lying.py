@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +66,15 @@ class Lie(Storage):
 
     async def rename_directory(self, source: str, target: str) -> None:
         await self.inner.rename_directory(source, target)
+
+    async def exchange_directories(self, first: str, second: str) -> None:
+        await self.inner.exchange_directories(first, second)
+
+    async def hold_directory(self, path: str) -> Hold | None:
+        return await self.inner.hold_directory(path)
+
+    async def copy_files(self, source: str, target: str, names: Sequence[str]) -> None:
+        await self.inner.copy_files(source, target, names)
 
     async def sync_tree(self, path: str) -> None:
         await self.inner.sync_tree(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, TypeVar
 
@@ -11,9 +11,9 @@ from azure.core import MatchConditions
 from atomicpath.abc import Content, Declaration, Entry, Environment, StaleVersionError
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import Guarantee
-from atomicpath.storage import Source, age_of, bodies, check_length, receive
+from atomicpath.storage import Source, age_of, bodies, check_length, receive, together
 
-from . import hierarchy
+from . import copies, hierarchy
 from .accounts import Account, Accounts
 from .asking import AccountStorage
 from .blocks import BLOCK, MARK, TOKEN, create_in_blocks, properties, upload_blocks, version_of
@@ -122,6 +122,9 @@ class AzureStorage(AccountStorage):
             return Entry(name="", kind="directory", age=age)
         owner = found.metadata.get(TOKEN)
         return Entry(name="", size=found.size, version=version_of(found.etag), owner=owner, age=age)
+
+    async def copy_files(self, source: str, target: str, names: Sequence[str]) -> None:
+        await together(names, lambda name: copies.copy(self, f"{source}/{name}", f"{target}/{name}"))
 
     async def delete(self, path: str, *, version: str | None = None) -> None:
         address = split(path)

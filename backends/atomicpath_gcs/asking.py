@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import BinaryIO
 
@@ -16,12 +16,11 @@ from atomicpath.storage import FsspecStorage
 from .errors import AGAIN, CHECK, answers, refused
 from .exchange import GcsFilesystem, Reply, Request, Resource, exchange, location, receive_into, url_of
 
-__all__ = ["Asking", "together"]
+__all__ = ["Asking"]
 
 # Sooner than half of a lease of 60 s: a cleaner must not delete after the lease it waited for was renewed.
 _PATIENCE = 20.0  # seconds for a request about one small object, repetitions included
 _PAUSE = 0.5  # seconds before the first repetition; then twice as long each time
-_AT_ONCE = 16
 
 
 class Asking(FsspecStorage[GcsFilesystem]):
@@ -90,23 +89,3 @@ class Asking(FsspecStorage[GcsFilesystem]):
         if into is None:
             return await exchange(self.filesystem, request)
         return await receive_into(self.filesystem, request, into)
-
-
-async def together(items: Iterable[str], function: Callable[[str], Awaitable[object]]) -> None:
-    """Do the same for many, some at once; the first failure ends it and is raised."""
-    limit = anyio.CapacityLimiter(_AT_ONCE)
-    failures: list[Exception] = []
-
-    async def one(item: str) -> None:
-        async with limit:
-            try:
-                await function(item)
-            except Exception as error:  # noqa: BLE001 - raised below, instead of a group of which only the first matters
-                failures.append(error)
-                group.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as group:
-        for item in items:
-            group.start_soon(one, item)
-    if failures:
-        raise failures[0]

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from atomicpath.errors import AccessError, GuaranteeError
-from atomicpath.storage import IOLoop
+from atomicpath.storage import IOLoop, together
 
-from .asking import Asking, together
+from .asking import Asking
 from .errors import CHECK, TemporaryError
 from .exchange import Reply, Request, Resource
 from .names import split

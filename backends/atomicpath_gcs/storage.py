@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 from atomicpath.abc import Content, Declaration, Entry, Environment, Hold, StaleVersionError
 from atomicpath.guarantees import NONE, Guarantee
-from atomicpath.storage import Source, age_of, bodies, opener, receive
+from atomicpath.storage import Source, age_of, bodies, opener, receive, together
 
-from . import folders
-from .asking import Asking, together
+from . import copies, folders
+from .asking import Asking
 from .exchange import GcsFilesystem, Reply, Request
 from .names import split
 from .uploads import PART, TOKEN, create_in_parts, one_request, upload_in_parts, upload_in_stream
@@ -130,6 +130,9 @@ class GcsStorage(Asking):
             owner=(found.get("metadata") or {}).get(TOKEN),
             age=age_of(datetime.fromisoformat(updated) if updated else None, reply.headers.get("date")),
         )
+
+    async def copy_files(self, source: str, target: str, names: Sequence[str]) -> None:
+        await together(names, lambda name: copies.copy(self, f"{source}/{name}", f"{target}/{name}"))
 
     async def delete(self, path: str, *, version: str | None = None) -> None:
         bucket, key = split(path)

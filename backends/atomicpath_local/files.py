@@ -38,7 +38,8 @@ def entry(system: System, path: str) -> Entry | None:
         status = system.call(os.lstat, path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return Entry(name="", size=status.st_size, kind=kind_of(status.st_mode))
+    mode = stat.S_IMODE(status.st_mode)
+    return Entry(name="", size=status.st_size, kind=kind_of(status.st_mode), mode=mode)
 
 
 def look(system: System, path: str) -> Entry | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -12,7 +12,7 @@ from atomicpath.abc import Content, Declaration, Entry, Environment, Hold, Stora
 from atomicpath.errors import AccessError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 
-from . import directories, files, lookup, mounts, rename, trees
+from . import copies, directories, files, lookup, mounts, rename, trees
 from .system import System
 
 __all__ = ["LocalStorage"]
@@ -47,6 +47,9 @@ class LocalStorage(Storage):
 
     async def download(self, path: str, target: Path) -> Entry:
         return await self._step(files.download, path, target)
+
+    async def copy_files(self, source: str, target: str, names: Sequence[str]) -> None:
+        await self._step(copies.copy_files, source, target, names)
 
     async def delete(self, path: str, *, version: str | None = None) -> None:
         if version is not None:

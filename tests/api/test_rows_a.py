@@ -337,8 +337,6 @@ def test_a_snapshot_type_is_refused_with_a_value_error(snapshot: SnapshotType, r
     for make in (CommitFileTemporaryPath.from_final, CommitFileTemporaryPath.from_temporary):
         with pytest.raises(ValueError, match="snapshot"):
             make(_at(root, "step_1"), snapshot_type=snapshot)
-    with pytest.raises(ValueError, match="not supported"):  # until row A9
-        AtomicRenameTemporaryPath.from_final(_at(root, "step_1"), snapshot_type=snapshot)
 
 
 # A4

@@ -375,3 +375,45 @@ async def test_the_vendors_own_endpoint_is_believed(
     elsewhere = f"abfss://{lake.container_name}@other.dfs.core.windows.net/run/step_1"
     with pytest.raises(ValidationError, match="make them agree"):
         await aio.profile(elsewhere, storage_options=options)
+
+
+def copies(request: Request) -> bool:
+    return request.method == "PUT" and "x-ms-copy-source" in request.headers
+
+
+async def test_files_are_copied_by_the_service_and_followed_until_they_are(
+    adls: Storage, top: str, fake_adls: FakeAdls, lake_proxy: Proxy
+) -> None:
+    data = {"a b": b"large", "sub/small": b"x"}
+    for name, content in data.items():
+        await adls.write(f"{top}/old/{name}", content)
+    fake_adls.looks_at_a_copy = 3
+    lake_proxy.rules.append(Rule(match=copies, action=drop_reply))
+    await adls.copy_files(f"{top}/old", f"{top}/new", [*data])
+    for name, content in data.items():
+        assert (await adls.read(f"{top}/new/{name}")).data == content
+    assert all(request.headers["if-none-match"] == "*" for request in lake_proxy.requests if copies(request))
+    await adls.write(f"{top}/taken/a b", b"precious")
+    with pytest.raises(FileExistsError):
+        await adls.copy_files(f"{top}/old", f"{top}/taken", ["a b"])
+    assert (await adls.read(f"{top}/taken/a b")).data == b"precious"
+    with pytest.raises(FileNotFoundError):
+        await adls.copy_files(f"{top}/old", f"{top}/other", ["missing"])
+    fake_adls.copies_fail = True
+    with pytest.raises(OSError, match="ended as failed"):
+        await adls.copy_files(f"{top}/old", f"{top}/failing", ["a b"])
+
+
+async def test_a_snapshot_begins_a_new_directory_with_what_the_service_copies(
+    adls: Storage, top: str, options: dict[str, Any]
+) -> None:
+    url = f"abfs://{top}"
+    async with aio.commit(f"{url}/step_1", storage_options=options) as path:
+        (path / "a").write_bytes(b"a")
+    snapshot = atomicpath.Snapshot(f"{url}/step_1", f"{url}/step_2", storage_options=options)
+    await snapshot.create_snapshot()
+    await snapshot.publish()
+    assert (await adls.read(f"{top}/step_2/a")).data == b"a"
+    assert (await aio.verify(f"{url}/step_2", storage_options=options)).ok
+    with pytest.raises(GuaranteeError, match="RENAME_EXCHANGE"):
+        await atomicpath.Snapshot(f"{url}/step_1", storage_options=options).create_snapshot()

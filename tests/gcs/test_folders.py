@@ -7,8 +7,9 @@ from typing import Any
 
 import anyio
 import pytest
+from upath import UPath
 
-from atomicpath import aio
+from atomicpath import AtomicRenameTemporaryPath, Snapshot, SnapshotType, aio
 from atomicpath.abc import Entry
 from atomicpath.errors import AccessError, GuaranteeError
 from atomicpath.guarantees import Guarantee
@@ -23,6 +24,10 @@ RENAMES = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE
 
 def renames(request: Request) -> bool:
     return request.method == "POST" and "/renameTo/" in request.target
+
+
+def copies(request: Request) -> bool:
+    return request.method == "POST" and "/rewriteTo/" in request.target
 
 
 def looks(request: Request) -> bool:
@@ -262,3 +267,58 @@ async def test_a_store_that_renames_over_an_empty_folder_is_found_out(
     assert explanation.profile.refuted == Guarantee.RENAME_NOREPLACE
     assert "a directory was renamed onto an empty one" in str(explanation)
     assert store.truth() == {}
+
+
+@both_loops
+async def test_files_are_copied_by_the_store_in_as_many_calls_as_it_takes(store: Store, fake_gcs: FakeGcs) -> None:
+    data = {"large": bytes(range(256)) * 4, "sub/small": b"x", "sub/empty": b""}
+    for name, content in data.items():
+        await store.storage.write(store.path(f"old/{name}"), content)
+    fake_gcs.rewritten_per_call = 300
+    store.proxy.requests.clear()
+    await store.storage.copy_files(store.path("old"), store.path("new"), [*data])
+    assert store.truth() == {f"{top}/{name}": content for top in ("old", "new") for name, content in data.items()}
+    assert store.proxy.count(copies) == 4 + 1 + 1
+    assert {request.query["ifGenerationMatch"] for request in store.proxy.requests if copies(request)} == {"0"}
+    with pytest.raises(FileNotFoundError):
+        await store.storage.copy_files(store.path("old"), store.path("other"), ["missing"])
+    await store.storage.write(store.path("taken/large"), b"precious")
+    with pytest.raises(FileExistsError):
+        await store.storage.copy_files(store.path("old"), store.path("taken"), ["large"])
+    assert store.truth()["taken/large"] == b"precious"
+
+
+async def test_a_copy_whose_answer_was_lost_is_known_by_its_content(store: Store) -> None:
+    await store.storage.write(store.path("old/a"), b"a")
+    store.proxy.rules.append(Rule(match=copies, action=drop_reply))
+    await store.storage.copy_files(store.path("old"), store.path("new"), ["a"])
+    assert store.truth() == {"old/a": b"a", "new/a": b"a"}
+
+
+async def test_a_snapshot_begins_a_new_directory_with_what_the_store_copies(store: Store) -> None:
+    url = f"gs://{store.bucket}/run"
+    async with aio.commit(f"{url}/step_1", storage_options=store.options) as path:
+        for name in ("a", "b"):
+            (path / name).write_bytes(name.encode())
+    snapshot = Snapshot(f"{url}/step_1", f"{url}/step_2", storage_options=store.options)
+    await store.storage.write((await snapshot.create_snapshot()).path + "/c", b"c")
+    assert [commit.name for commit in await aio.committed(url, storage_options=store.options)] == ["step_1"]
+    await snapshot.publish()
+    record = await aio.read_record(f"{url}/step_2", storage_options=store.options)
+    assert [file.name for file in record.files] == ["a", "b", "c"]
+    assert (await aio.verify(f"{url}/step_2", storage_options=store.options)).ok
+    with pytest.raises(GuaranteeError, match="RENAME_EXCHANGE"):
+        await Snapshot(f"{url}/step_1", storage_options=store.options).create_snapshot()
+    with pytest.raises(GuaranteeError, match="RENAME_EXCHANGE"):
+        async with aio.commit(f"{url}/step_1", storage_options=store.options, replace=True):
+            raise AssertionError
+    addition = AtomicRenameTemporaryPath.from_final(
+        UPath(f"{url}/step_1", **store.options), snapshot_type=SnapshotType.EMPTY
+    )
+    await store.storage.write((await addition.create()).path + "/d", b"d")
+    await addition.finalize()
+    (added,) = await aio.committed(f"{url}/step_1", storage_options=store.options)
+    assert added.record is not None
+    assert [file.name for file in added.record.files] == ["d"]
+    assert (await aio.verify(f"{url}/step_1", storage_options=store.options)).ok
+    assert not [name for name in store.truth() if ".atomicpath-tmp-" in name]

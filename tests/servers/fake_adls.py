@@ -33,6 +33,7 @@ class Node:
     etag: str = field(default_factory=lambda: f"0x{uuid.uuid4().hex[:15].upper()}")
     modified: str = field(default_factory=lambda: formatdate(usegmt=True))
     mode: str = "0750"
+    looks: int | None = None  # at a blob being copied, until it is said to be done
 
     @property
     def is_directory(self) -> bool:
@@ -62,6 +63,9 @@ class FakeAdls:
     """The most entries in a listing, and the most paths deleted at once, whatever was asked."""
     renames_in_parts = False
     """Whether a rename ends with a continuation, as where the namespace is flat."""
+    looks_at_a_copy = 0
+    """How often a copy is looked at before it is said to be done."""
+    copies_fail = False
     ignores_conditions = False
     """Whether it is an endpoint that does not know conditional requests."""
 
@@ -130,7 +134,13 @@ class FakeAdls:
 
     def _blob(self, tree: dict[str, Node], request: Request, container: str, key: str) -> Reply:
         if request.method in ("GET", "HEAD"):
-            return _content(self._node(tree, key, "BlobNotFound"), request)
+            node, copied = self._node(tree, key, "BlobNotFound"), {}
+            if node.looks is not None:
+                ended = "failed" if self.copies_fail else "success"
+                copied = {"x-ms-copy-id": "1", "x-ms-copy-status": "pending" if node.looks > 1 else ended}
+                node.looks -= 1
+            reply = _content(node, request)
+            return Reply(reply.status, {**reply.headers, **copied}, reply.body)
         if request.method == "DELETE":
             node = self._node(tree, key, "BlobNotFound")
             self._check(tree, request, key)
@@ -143,7 +153,11 @@ class FakeAdls:
             staged[query["blockid"]] = request.body
             return Reply(201, {})
         self._check(tree, request, key, exists="BlobAlreadyExists")
-        data = request.body
+        data, copied = request.body, {}
+        if "x-ms-copy-source" in request.headers:
+            name = unquote(urlsplit(request.headers["x-ms-copy-source"]).path).partition(f"/{container}/")[2]
+            data = self._node(tree, name, "CannotVerifyCopySource").data or b""
+            copied = {"x-ms-copy-id": "1", "x-ms-copy-status": "pending" if self.looks_at_a_copy else "success"}
         if query.get("comp") == "blocklist":
             names = [part.partition("</Latest>")[0] for part in request.body.decode().split("<Latest>")[1:]]
             if not set(names) <= staged.keys():
@@ -154,8 +168,9 @@ class FakeAdls:
         self._parents(tree, key)
         given = {name.removeprefix("x-ms-meta-"): value for name, value in request.headers.items()}
         tree[key] = Node(data, {name: value for name, value in given.items() if name not in request.headers})
+        tree[key].looks = self.looks_at_a_copy if copied else None
         staged.clear()
-        return Reply(201, tree[key].headers())
+        return Reply(202 if copied else 201, {**tree[key].headers(), **copied})
 
     def _rename(self, tree: dict[str, Node], request: Request, container: str, target: str) -> Reply:
         source = unquote(urlsplit(request.headers["x-ms-rename-source"]).path).removeprefix(f"/{container}/")

@@ -86,6 +86,8 @@ class Refused(Exception):
 class FakeGcs(Proxy):
     """`slow`: how many looks at it a rename takes to be done; it is carried out at the last."""
 
+    rewritten_per_call = 1 << 20
+
     def __init__(self) -> None:
         super().__init__("http://127.0.0.1:1")
         self.buckets: dict[str, Bucket] = {}
@@ -130,6 +132,8 @@ class FakeGcs(Proxy):
                 return self._list(bucket, request.query)
             case ("" | "download", "GET", bucket, "o", name):
                 return self._get(bucket, name, request.query)
+            case ("", "POST", bucket, "o", name, "rewriteTo", "b", target_bucket, "o", target):
+                return self._rewrite(bucket, name, target_bucket, target, request.query)
             case ("", "DELETE", bucket, "o", name):
                 return self._delete(bucket, name, request.query)
             case ("", "GET", bucket, "storageLayout"):
@@ -169,6 +173,19 @@ class FakeGcs(Proxy):
         if place.hierarchical:
             place.folders |= set(_ancestors(name))
         return _json(stored.resource(name))
+
+    def _rewrite(self, bucket: str, name: str, to: str, target: str, query: dict[str, str]) -> Reply:
+        """An object larger than `rewritten_per_call` takes several calls, each with the token of the last."""
+        found = self.buckets[bucket].objects.get(name)
+        if found is None:
+            raise Refused(404, "notFound")
+        self._check(to, target, query.get("ifGenerationMatch"))
+        done = int(query.get("rewriteToken", "0").partition("-")[0]) + self.rewritten_per_call
+        if done < len(found.data):
+            return _json({"kind": "storage#rewriteResponse", "done": False, "rewriteToken": f"{done}-of-{name}"})
+        resource = {"metadata": found.metadata, "cacheControl": found.cache_control}
+        self._store(to, target, resource, found.data, query.get("ifGenerationMatch"))
+        return _json({"kind": "storage#rewriteResponse", "done": True, "resource": resource})
 
     def _resume(self, session_name: str, request: Request) -> Reply:
         session = self.sessions.get(session_name)

@@ -1,0 +1,39 @@
+"""One object copied by the store itself, in as many requests as it takes."""
+
+from __future__ import annotations
+
+from .asking import Asking
+from .exchange import Request
+from .names import split
+
+__all__ = ["copy"]
+
+
+async def copy(storage: Asking, source: str, target: str) -> None:
+    """`objects.rewrite`: a large object, or one of another place, takes several calls, each with the last one's token.
+
+    The target, which must not exist, appears whole with the last ("Objects: rewrite"). One that is refused may have
+    been written by an earlier try of this very call, whose answer was lost: then it has the size and the checksum.
+    """
+    (from_bucket, old), (to_bucket, new) = split(source), split(target)
+    await storage.ready(source)
+    url = storage.url(from_bucket, "o", old, "rewriteTo", "b", to_bucket, "o", new)
+    query = {"ifGenerationMatch": "0"}
+    while True:
+        request = Request(what="a copy", method="POST", url=url, query=query, of_object=True, patient=True)
+        try:
+            reply = (await storage.ask(source, request)).resource
+        except FileExistsError:
+            if await _content(storage, source) != await _content(storage, target):
+                raise
+            return
+        if reply["done"]:
+            return
+        query = {**query, "rewriteToken": str(reply["rewriteToken"])}
+
+
+async def _content(storage: Asking, path: str) -> tuple[str, str]:
+    bucket, key = split(path)
+    query = {"fields": "size,crc32c"}
+    found = await storage.look(path, "a look", bucket, "o", key, query=query, of_object=True)
+    return str(found["size"]), str(found["crc32c"])
