@@ -2,6 +2,8 @@
 
 Nothing can listen before the application has imported OpenTelemetry's API, to say who does. So it is looked
 for among the modules that are loaded, and never imported for the sake of being told nothing.
+
+Longer than other modules, so that every name that is exported, and what must not be, is seen in one place.
 """
 
 from __future__ import annotations
@@ -307,11 +309,10 @@ def _timed(
         raise
     finally:
         _part.reset(token)
-        if not isinstance(raised, EventLoopNeeded):  # else nothing has been done, and it will be asked for again
-            attributes = {**attributes, **_error_type(raised)}
-            if histogram is not None:
-                histogram.record(max(0.0, current().monotonic() - began), attributes)
-            _close(span, attributes, raised)
+        attributes = {**attributes, **_error_type(raised)}
+        if histogram is not None:
+            histogram.record(max(0.0, current().monotonic() - began), attributes)
+        _close(span, attributes, raised)
 
 
 def _of(attempt: TemporaryPath) -> Attributes:

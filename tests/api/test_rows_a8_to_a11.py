@@ -160,10 +160,10 @@ async def test_what_fails_in_the_background_fails_the_attempt_and_is_waited_for_
         store.write(path, {})
         with pytest.raises(OSError, match="no space left"):
             store.wait_until_finished()
-        store.update(path, commit_timestamp_nsecs=1)  # what was to be kept is not there: never half a file
-        with pytest.raises(OSError, match="no space left"):
-            store.wait_until_finished()
+    store.update(path, commit_timestamp_nsecs=1)  # what was to be kept is not there: never half a file
+    with pytest.raises(OSError, match="no space left"):
         store.wait_until_finished()
+    store.wait_until_finished()
     assert local.read_all() == {}
     store.write(path, {"a": 1})
     store.wait_until_finished()
@@ -191,8 +191,17 @@ async def test_a_write_in_the_background_does_not_come_back_to_what_was_discarde
     await attempt.create()
     assert entered.wait(30)
     await attempt.discard()
+    assert go.is_set()
     assert root.read_all() == {}
     assert root.names() == []
+
+
+def test_a_file_that_was_written_elsewhere_after_a_listing_is_found(store: Root) -> None:
+    path = _at(store, METADATA_FILE)
+    store.write("other", b"1")
+    assert [found.name for found in path.parent.iterdir()] == ["other"]  # which a client may remember
+    store.write(METADATA_FILE, b'{"a": 1}')
+    assert JsonMetadataStore().read(path) == {"a": 1}
 
 
 def test_fields_that_are_not_known_are_kept(root: Root) -> None:
@@ -324,6 +333,7 @@ async def test_cancelling_one_that_waits_disturbs_no_other_and_leaves_no_thread(
         group.start_soon(waits)
         while latch.waiting < 2:
             await anyio.lowlevel.checkpoint()
+        events = set(latch._waiting)
         scope.cancel()
         while latch.waiting > 1:
             await anyio.lowlevel.checkpoint()
@@ -331,6 +341,7 @@ async def test_cancelling_one_that_waits_disturbs_no_other_and_leaves_no_thread(
     assert scope.cancelled_caught
     assert found == [UPath("/x")]
     assert latch.waiting == 0
+    assert all(event.is_set() for event in events)  # which is what ends a thread that waits for one
 
 
 async def test_a_deferred_path_is_told_once_and_says_so_before_and_after() -> None:
