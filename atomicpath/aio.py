@@ -237,7 +237,8 @@ async def keep_last(
 ) -> list[Commit]:
     """Remove the committed directories right below a root, oldest first, but the newest `n` and the protected.
 
-    The order is that of `committed`. `protect` has names below the root, or URLs; one that is not there protects
+    The order is that of `committed`. Where names end in a step, they are the series: a `best` beside them is neither
+    counted nor removed. `protect` has names below the root, or URLs; one that is not there protects
     nothing, one of another place is ValidationError. What is incomplete does not count and is not touched. Each goes
     only while a newer one is seen to be complete. Returns what was removed; an error of `remove` ends it.
     """

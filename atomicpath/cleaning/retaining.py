@@ -25,6 +25,7 @@ async def keep_last(
 ) -> list[Commit]:
     """Remove, oldest first, the committed directories below a root but the newest `n` and the protected; which went.
 
+    Where names end in a step, they are the series: a `best` beside them is neither counted nor removed.
     Each goes only while a newer one is seen to be complete, so that the newest never goes, whoever else is at it.
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
@@ -33,6 +34,7 @@ async def keep_last(
         raise ValidationError(f"protect is a list of names or URLs, not one: pass protect=[{os.fspath(protect)!r}]")
     names = {_name_of(root, one) for one in protect}
     found = await committed(root)
+    found = [commit for commit in found if commit.step is not None] or found
     removed: list[Commit] = []
     for index, commit in enumerate(found[:-n]):
         if commit.name in names:

@@ -38,17 +38,17 @@ def entry(system: System, path: str) -> Entry | None:
         status = system.call(os.lstat, path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    mode = stat.S_IMODE(status.st_mode)
-    return Entry(name="", size=status.st_size, kind=kind_of(status.st_mode), mode=mode)
+    return Entry(name="", size=status.st_size, kind=kind_of(status.st_mode))
 
 
 def look(system: System, path: str) -> Entry | None:
-    """As `entry`, with the age."""
+    """As `entry`, with the age and the mode."""
     try:
         status = system.call(os.lstat, path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return Entry(name="", size=status.st_size, kind=kind_of(status.st_mode), age=system.age(status))
+    kind, mode = kind_of(status.st_mode), stat.S_IMODE(status.st_mode)
+    return Entry(name="", size=status.st_size, kind=kind, age=system.age(status), mode=mode)
 
 
 def create(system: System, path: str, data: bytes) -> None:

@@ -45,6 +45,17 @@ def test_the_oldest_go_and_the_newest_and_the_protected_stay(place: Root) -> Non
     assert {name: left[name] for name in unfinished} == unfinished
 
 
+def test_what_has_no_step_is_no_part_of_the_series(local_place: LocalRoot) -> None:
+    for name in ("best", "step_1", "step_2"):
+        commit(local_place, name)
+    assert keep_last(local_place, 1) == ["step_1"]
+    assert committed(local_place) == ["best", "step_2"]
+    for name in ("a", "b"):
+        commit(local_place, f"unnumbered/{name}")
+    root = atomicpath.keep_last(f"{local_place.url}/unnumbered", 1)
+    assert [commit.name for commit in root] == ["a"], "where none has one, the time of the commit tells"
+
+
 @pytest.mark.parametrize("n", [0, -1, True, 1.0, "1", None])
 def test_at_least_one_is_kept(local_place: LocalRoot, n: Any) -> None:
     commit(local_place, "step_1")
