@@ -15,13 +15,15 @@ from upath import UPath
 
 from . import telemetry
 from .abc import AttemptOptions, Coordinator, FileOptions, TemporaryPath
-from .coordinators import initialised
 from .environment import EventLoopNeeded, need_event_loop, shielded
 from .errors import AtomicPathError, CommitError, OutcomeUnknownError, ValidationError
+from .failures import Document
+from .group import Group
 from .guarantees import NONE, Guarantee, Profile, check, check_replacing
 from .layout import is_temporary
 from .location import Location, PathLike, locate
-from .multiprocess import Document, Team
+from .multiprocess import Team
+from .multiprocessing_options import MultiprocessingOptions
 from .probing import profile_of
 from .progress import progress_bar
 from .record import JSONValue, check_metadata, file_document, file_entry
@@ -65,7 +67,12 @@ class Writing:
         self._metadata = check_metadata(options.metadata)
         self.span = telemetry.CommitSpan(self.location.backend.protocols[0])
         self._storage = self.location.open()
-        self._team = Team(options.coordinator or initialised(), self._storage.environment, "commit")
+        self._team = Team(
+            Group(MultiprocessingOptions(coordinator=options.coordinator)),
+            self._storage.environment,
+            "commit",
+            undone="nothing was committed",
+        )
         self._temporary: TemporaryPath | None = None
         self._staging: Staging | None = None
         self._staged: Path | None = None

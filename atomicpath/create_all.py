@@ -16,9 +16,11 @@ from . import telemetry
 from .abc import TemporaryPath
 from .environment import current, shielded, use
 from .errors import ValidationError
+from .failures import Document
 from .group import Announcement, Group
 from .guarantees import Guarantee
 from .layout import check_file_name
+from .multiprocess import Team
 from .multiprocessing_options import MultiprocessingOptions
 from .tasks import for_each
 
@@ -41,26 +43,33 @@ async def create_all(
     """Call in all active processes: the primary creates all paths, many at once; then all of them may write.
 
     Returns only if every process has come and everything was created. Else it raises in every process, and
-    what this one had created is discarded: the error itself where it happened, RankFailedError elsewhere,
-    CoordinationTimeoutError where a process did not come.
+    what this one had created is discarded: the error itself where it happened, elsewhere the same if it is one of
+    ours, else RankFailedError; CoordinationTimeoutError where a process did not come.
     """
     attempts, group = list(paths), Group(multiprocessing_options)
-    key = group.key("create_all")
-    await group.barrier(f"{key}/begin")
+    team = Team(group, current(), "create_all", undone="nothing was created")
     created: list[TemporaryPath] = []
+
+    async def create(offers: Sequence[Document]) -> Document:  # noqa: ARG001 - that all have come is enough
+        await _create(attempts, created, ())
+        return {}
+
+    async def agree(offers: Sequence[Document]) -> Document:  # noqa: ARG001 - that nobody has failed is enough
+        return {}
+
     try:
-        if group.is_primary:
-            await _create(attempts, created, ())
+        if group.each_for_itself:
+            await team.decide("begin", {}, agree)
+            await create(())
+            await team.decide("create", {}, agree)
+        else:
+            await team.decide("create", {}, create)
     except BaseException as error:
         with shielded():
+            await team.fail("create", error)
             await _discard(created)
-            await group.fail(f"{key}/end", error)
-        raise
-    try:
-        await group.agree(f"{key}/end")
-    except BaseException:
-        with shielded():
-            await _discard(created)
+            if isinstance(error, Exception):
+                await team.part("create")
         raise
 
 

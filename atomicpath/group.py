@@ -1,15 +1,14 @@
-"""The processes that act together, seen from one of them: their keys, barriers, verdicts and announcements."""
+"""The processes that act together, seen from one of them: their keys, their messages and their announcements."""
 
 from __future__ import annotations
 
 import json
-import logging
 import threading
 import weakref
 from collections.abc import Mapping
 from hashlib import sha256
 
-from .abc import Coordinator
+from .abc import Coordinator, Watch
 from .coordinators import initialised
 from .environment import current
 from .errors import CoordinationTimeoutError, RankFailedError, ValidationError
@@ -18,7 +17,6 @@ from .multiprocessing_options import MultiprocessingOptions
 
 __all__ = ["Announcement", "Group"]
 
-_LOG = logging.getLogger("atomicpath")
 _PREFIX = "atomicpath"
 _SLICE = 0.05  # seconds
 
@@ -46,6 +44,7 @@ class Group:
         self.is_primary = options.primary_host in (None, self.rank)
         self.each_for_itself = options.primary_host is None
         self.lead = self._ranks[0] if options.primary_host is None else options.primary_host
+        self.leads = self.rank == self.lead
         self.timeout = options.seconds(coordinator.timeout)
         self._prefix = options.barrier_sync_key_prefix or _PREFIX
 
@@ -55,102 +54,48 @@ class Group:
         name = f"{self._prefix}/{what}/{ranks}"
         return f"{name}/{_count(self._coordinator, name)}"
 
-    async def barrier(self, key: str) -> None:
-        """Return once every process of the group has called it; CoordinationTimeoutError names who has not."""
-        if len(self._ranks) == 1:
-            return
-        if self._is_whole:
-            await self._coordinator.barrier(key, timeout=self.timeout)
-        else:
-            await self.agree(key)
+    @property
+    def is_alone(self) -> bool:
+        """Whether there are no others."""
+        return len(self._ranks) == 1
 
-    async def agree(self, key: str) -> None:
-        """Say that all went well here; return once every process of the group has said so too.
+    async def gather(
+        self, key: str, value: bytes, *, timeout: float, watch: Watch | None = None
+    ) -> Mapping[int, bytes]:
+        """In the lead what every process of the group passes, by rank; elsewhere nothing, at once.
 
-        RankFailedError if one has said otherwise, CoordinationTimeoutError if one did not come: the same in all.
+        CoordinationTimeoutError names who did not come, and has in `received` what did.
         """
-        if len(self._ranks) == 1:
-            return
-        if self.rank != self.lead:
-            await self._send(f"{key}/outcome", _outcome(None))
-            # the lead itself may wait as long as that for one that does not come, and says so then
-            verdict = await self._receive(f"{key}/verdict", 2 * self.timeout)
-        else:
-            verdict = await self._collect(f"{key}/outcome")
-            await self._send(f"{key}/verdict", verdict)
-        self._judge(verdict)
-
-    async def fail(self, key: str, error: BaseException) -> None:
-        """Instead of `agree`: tell the others. Never raises: the error counts."""
-        if len(self._ranks) == 1:
-            return
-        try:
-            if self.rank != self.lead:
-                await self._send(f"{key}/outcome", _outcome(error))
-            else:
-                await self._send(f"{key}/verdict", _verdict({self.rank: _words(error)}, ()))
-        except Exception as second:  # noqa: BLE001 - as promised
-            _LOG.warning("the other processes could not be told that this one failed: %s", second)
-
-    async def send(self, key: str, data: bytes, *, timeout: float) -> None:
-        """From this process to whoever asks for the key."""
-        await self._coordinator.broadcast(key, data, root=self.rank, timeout=timeout)
-
-    async def receive(self, key: str, root: int, *, timeout: float) -> bytes:
-        """What `root` sends under the key."""
-        return await self._coordinator.broadcast(key, root=root, timeout=timeout)
-
-    async def _send(self, key: str, data: bytes) -> None:
-        if self.rank != self.lead:
-            if self._is_whole:
-                await self._coordinator.gather(key, data, root=self.lead, timeout=self.timeout)
-                return
-            key = f"{key}/{self.rank}"
-        await self.send(key, data, timeout=self.timeout)
-
-    async def _receive(self, key: str, timeout: float) -> bytes:
-        return await self.receive(key, self.lead, timeout=timeout)
-
-    async def _collect(self, key: str) -> bytes:
-        """The verdict of the lead."""
-        missing: tuple[int, ...] = ()
-        received: Mapping[int, bytes]
-        try:
-            received = await self._gather(key)
-        except CoordinationTimeoutError as error:
-            received, missing = error.received, error.missing
-        failures = {rank: json.loads(data)["error"] for rank, data in received.items() if rank != self.lead}
-        return _verdict({rank: words for rank, words in failures.items() if words is not None}, missing)
-
-    async def _gather(self, key: str) -> Mapping[int, bytes]:
-        """As a coordinator's own `gather`, which knows only of whole jobs."""
         if self._is_whole:
-            values = await self._coordinator.gather(key, _outcome(None), root=self.lead, timeout=self.timeout)
+            values = await self._coordinator.gather(key, value, root=self.lead, timeout=timeout, watch=watch)
             return dict(enumerate(values or ()))
-        began, received, missing = current().monotonic(), dict[int, bytes](), list[int]()
-        for rank in (rank for rank in self._ranks if rank != self.lead):
-            left = self.timeout - (current().monotonic() - began)
-            try:
-                received[rank] = await self.receive(f"{key}/{rank}", rank, timeout=max(left, _SLICE))
-            except CoordinationTimeoutError:
-                missing.append(rank)
-        if missing:
-            raise CoordinationTimeoutError("", tuple(missing), received)
-        return received
+        if not self.leads:
+            await self._coordinator.broadcast(f"{key}/{self.rank}", value, root=self.rank, timeout=timeout)
+            return {}
+        return await self._collect(key, value, timeout, watch)
 
-    def _judge(self, data: bytes) -> None:
-        verdict = json.loads(data)
-        failures = {int(rank): str(words) for rank, words in verdict["failures"].items()}
-        missing = tuple(verdict["missing"])
-        if failures:
-            said = "; ".join(f"rank {rank}: {words}" for rank, words in sorted(failures.items()))
-            raise RankFailedError(f"nothing was created, in any process, because one of them failed: {said}", failures)
+    async def tell(self, key: str, value: bytes) -> None:
+        """From the lead to all, however late they ask."""
+        await self._coordinator.broadcast(key, value, root=self.lead, timeout=self.timeout)
+
+    async def hear(self, key: str, *, timeout: float, watch: Watch | None = None) -> bytes:
+        """What the lead tells."""
+        return await self._coordinator.broadcast(key, root=self.lead, timeout=timeout, watch=watch)
+
+    async def _collect(self, key: str, value: bytes, timeout: float, watch: Watch | None) -> Mapping[int, bytes]:
+        """As a coordinator's own `gather`, which knows only of whole jobs."""
+        began, received, missing = current().monotonic(), {self.rank: value}, dict[int, str]()
+        for rank in (rank for rank in self._ranks if rank != self.lead):
+            left = max(timeout - (current().monotonic() - began), _SLICE)
+            try:
+                received[rank] = await self._coordinator.broadcast(
+                    f"{key}/{rank}", root=rank, timeout=left, watch=watch
+                )
+            except CoordinationTimeoutError as error:
+                missing[rank] = str(error)
         if missing:
-            raise CoordinationTimeoutError(
-                f"nothing was created: of the ranks of this job {', '.join(map(str, missing))} did not come within"
-                f" {self.timeout:g} s. See what became of them, or wait longer: MultiprocessingOptions(timeout=...)",
-                missing,
-            )
+            raise CoordinationTimeoutError("; ".join(missing.values()), tuple(missing), received)
+        return dict(sorted(received.items()))
 
 
 class Announcement:
@@ -169,7 +114,7 @@ class Announcement:
         if self._latch.is_told:
             raise ValidationError(f"{self._what} was told before, and that is done only once: make another")
         if not self._group.each_for_itself:
-            await self._group.send(self._key, _outcome(error), timeout=self._group.timeout)
+            await self._group.tell(self._key, _outcome(error))
         self._note(None if error is None else _words(error))
 
     async def hear(self, timeout: float | None = None) -> None:
@@ -185,7 +130,7 @@ class Announcement:
             elif self._turn.acquire(blocking=False):
                 try:
                     if not self._latch.is_told:
-                        data = await self._group.receive(self._key, self._group.lead, timeout=left)
+                        data = await self._group.hear(self._key, timeout=left)
                         self._note(json.loads(data)["error"])
                 finally:
                     self._turn.release()
@@ -205,10 +150,6 @@ class Announcement:
 
 def _outcome(error: BaseException | None) -> bytes:
     return json.dumps({"error": None if error is None else _words(error)}).encode("ascii")
-
-
-def _verdict(failures: Mapping[int, str], missing: tuple[int, ...]) -> bytes:
-    return json.dumps({"failures": failures, "missing": missing}).encode("ascii")
 
 
 def _words(error: BaseException) -> str:

@@ -7,48 +7,37 @@ this host is not waited for.
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
-import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TypeAlias, cast
+from typing import cast
 
-from . import errors
-from .abc import Coordinator, Environment
+from .abc import Environment
 from .environment import need_event_loop, shielded
-from .errors import (
-    AlreadyCommittedError,
-    AtomicPathError,
-    ConflictError,
-    CoordinationError,
-    CoordinationTimeoutError,
-    RankFailedError,
-)
+from .errors import AtomicPathError, CoordinationError, CoordinationTimeoutError
+from .failures import Document, decoded, described, encoded, failure_of
+from .group import Group
 from .liveness import lives, this_process
-from .record import CommitRecord, JSONValue, Writer
+from .record import Writer
 
 __all__ = ["Document", "Team"]
-
-Document: TypeAlias = "dict[str, JSONValue]"
 
 _LOG = logging.getLogger("atomicpath")
 _FAREWELL = 30.0  # seconds the primary stays for the others to hear a verdict, since it may be the engine's server
 _PATIENCE = 30.0  # seconds after which it is said who is waited for
 _STAY = 10.0  # seconds that a rank which has failed stays to hear the verdict, while others may wait for it elsewhere
 _LOOKS = 5.0  # seconds between looks at the storage
-_PRIMARY = 0
-_counts: weakref.WeakKeyDictionary[Coordinator, itertools.count[int]] = weakref.WeakKeyDictionary()
 
 
 class Team:
     """The processes of a job for one operation, begun in all of them in the same order, as any collective is."""
 
-    def __init__(self, coordinator: Coordinator, environment: Environment, what: str) -> None:
-        self._coordinator = coordinator
+    def __init__(self, group: Group, environment: Environment, what: str, *, undone: str) -> None:
+        """`undone`: what to say when a rank has failed, such as "nothing was committed"."""
+        self._group = group
         self._environment = environment
-        self._key = f"{what}/{next(_counts.setdefault(coordinator, itertools.count()))}"
-        self._what = what
+        self._key = group.key(what)
+        self._what, self._undone = what, undone
         self._writers: dict[int, Writer] = {}
         self._silent: tuple[int, ...] = ()  # those that the primary has waited for in vain
         self._said: set[str] = set()  # the rounds in which the others have this process's word
@@ -56,17 +45,17 @@ class Team:
     @property
     def rank(self) -> int:
         """This process's number."""
-        return self._coordinator.rank
+        return self._group.rank
 
     @property
     def is_primary(self) -> bool:
         """Whether this is the process that creates and finalizes."""
-        return self.rank == _PRIMARY
+        return self._group.leads
 
     @property
     def is_alone(self) -> bool:
         """Whether there are no others."""
-        return self._coordinator.world_size == 1
+        return self._group.is_alone
 
     async def decide(
         self,
@@ -89,14 +78,14 @@ class Team:
         if self.is_primary:
             return await self._lead(phase, offer, decision)
         # the primary itself may come late by one time-out, and then waits one for the slowest
-        ends = self._environment.monotonic() + 2 * self._coordinator.timeout + 1
+        ends = self._environment.monotonic() + 2 * self._group.timeout + 1
         try:
             await self._offer(phase, {"offer": offer})
-            verdict = await self._verdict(phase, 2 * self._coordinator.timeout + 1)
+            verdict = await self._verdict(phase, 2 * self._group.timeout + 1)
         except CoordinationError as error:
             return await self._without_verdict(error, happened, ends)
         if "error" in verdict:
-            raise _decoded(cast("Document", verdict["error"]))
+            raise decoded(cast("Document", verdict["error"]))
         return cast("Document", verdict["result"])
 
     async def fail(self, phase: str, error: BaseException) -> AtomicPathError | None:
@@ -107,16 +96,16 @@ class Team:
         if self.is_alone or phase in self._said:
             return None
         self._said.add(phase)
-        failure: AtomicPathError = _failure({self.rank: _described(error)})
+        failure: AtomicPathError = failure_of({self.rank: described(error)}, self._undone)
         with shielded():
             try:
                 if self.is_primary:
-                    await self._publish(phase, {"error": _encoded(failure)})
+                    await self._publish(phase, {"error": encoded(failure, self.rank, self._undone)})
                 else:
-                    await self._offer(phase, {"failure": _described(error)})
+                    await self._offer(phase, {"failure": described(error)})
                     if isinstance(error, Exception):  # one that leaves at once may take its engine from the others
-                        verdict = await self._verdict(phase, min(_STAY, self._coordinator.timeout))
-                        failure = _decoded(cast("Document", verdict["error"])) if "error" in verdict else failure
+                        verdict = await self._verdict(phase, min(_STAY, self._group.timeout))
+                        failure = decoded(cast("Document", verdict["error"])) if "error" in verdict else failure
             except CoordinationError as lost:
                 _LOG.warning("rank %d has failed, and cannot tell whether the others heard of it: %s", self.rank, lost)
         return failure
@@ -132,9 +121,9 @@ class Team:
         """
         if self.is_alone:
             return True
-        seconds = min(_FAREWELL, self._coordinator.timeout)
+        seconds = min(_FAREWELL, self._group.timeout)
         try:
-            await self._coordinator.gather(self._at(phase, "heard"), b"", timeout=seconds, watch=self._lost)
+            await self._group.gather(self._at(phase, "heard"), b"", timeout=seconds, watch=self._lost)
         except CoordinationTimeoutError as error:
             _LOG.info("not every rank has heard of the end of %s: %s", self._what, error)
             return set(error.missing) <= self._gone(error.missing).keys()
@@ -149,20 +138,15 @@ class Team:
         try:
             result = await decision(await self._collect(phase, {"offer": offer}))
         except BaseException as error:
-            with shielded():
-                try:
-                    await self._publish(phase, {"error": _encoded(error)})
-                except CoordinationError as lost:
-                    _LOG.warning("cannot tell the other ranks why %s failed: %s", self._what, lost)
+            await self._publish(phase, {"error": encoded(error, self.rank, self._undone)})
             raise
-        with shielded():  # it has happened: whoever can hear of it must
-            await self._publish(phase, {"result": result})
+        await self._publish(phase, {"result": result})
         return result
 
     async def _collect(self, phase: str, mine: Document) -> list[Document]:
-        seconds = self._coordinator.timeout
+        seconds = self._group.timeout
         try:
-            values = await self._coordinator.gather(
+            values = await self._group.gather(
                 self._at(phase, "offer"), self._signed(mine), timeout=seconds, watch=self._watch()
             )
         except CoordinationTimeoutError as error:
@@ -170,24 +154,22 @@ class Team:
             silent = dict.fromkeys(error.missing, f"not heard of in time: {error}")
             failures = self._failures(error.received)
             if failures:
-                raise _failure(failures | silent) from error
+                raise failure_of(failures | silent, self._undone) from error
             raise
-        offers = [self._read(rank, value) for rank, value in enumerate(values or ())]
-        failures = self._failures(dict(enumerate(values or ())))
+        offers = [self._read(rank, value) for rank, value in values.items()]
+        failures = self._failures(values)
         if failures:
-            raise _failure(failures)
+            raise failure_of(failures, self._undone)
         return [cast("Document", offer["offer"]) for offer in offers]
 
     async def _offer(self, phase: str, mine: Document) -> None:
-        await self._coordinator.gather(
-            self._at(phase, "offer"), self._signed(mine), timeout=self._coordinator.timeout, watch=self._gone
+        await self._group.gather(
+            self._at(phase, "offer"), self._signed(mine), timeout=self._group.timeout, watch=self._gone
         )
 
     async def _verdict(self, phase: str, seconds: float) -> Document:
-        verdict = await self._coordinator.broadcast(
-            self._at(phase, "verdict"), None, timeout=seconds, watch=self._watch()
-        )
-        return self._read(_PRIMARY, verdict)
+        verdict = await self._group.hear(self._at(phase, "verdict"), timeout=seconds, watch=self._watch())
+        return self._read(self._group.lead, verdict)
 
     async def _without_verdict(
         self, error: CoordinationError, happened: Callable[[], Awaitable[bool | None]] | None, ends: float
@@ -195,10 +177,10 @@ class Team:
         """Where the engine is gone, perhaps with the primary, the storage tells, if that one lives after a while."""
         if happened is None:
             raise error
-        pause = 0.0
+        pause, lead = 0.0, self._group.lead
         while True:
             await self._environment.sleep(pause)
-            dead = bool(self._gone([_PRIMARY]))  # before the look: what it has done is then to be seen
+            dead = bool(self._gone([lead]))  # before the look: what it has done is then to be seen
             try:
                 answer = await happened()
             except (OSError, AtomicPathError) as second:
@@ -212,15 +194,18 @@ class Team:
             pause = min(2 * pause or 0.1, _LOOKS)
         outlook = "and is gone" if dead else "which may still commit: look again with is_committed(...)"
         raise CoordinationTimeoutError(
-            f"rank {self.rank} has no word of what became of {self._what} from rank {_PRIMARY}, {outlook}. The storage"
+            f"rank {self.rank} has no word of what became of {self._what} from rank {lead}, {outlook}. The storage"
             f" shows no commit. {error}",
-            (_PRIMARY,),
+            (lead,),
         ) from error
 
     async def _publish(self, phase: str, verdict: Document) -> None:
-        await self._coordinator.broadcast(
-            self._at(phase, "verdict"), self._signed(verdict), timeout=self._coordinator.timeout
-        )
+        """What is decided stands, whoever hears of it: without the engine the others look at the storage."""
+        with shielded():
+            try:
+                await self._group.tell(self._at(phase, "verdict"), self._signed(verdict))
+            except CoordinationError as lost:
+                _LOG.warning("cannot tell the other ranks what became of %s: %s", self._what, lost)
 
     def _at(self, phase: str, part: str) -> str:
         return f"{self._key}/{phase}/{part}"
@@ -266,38 +251,3 @@ class Team:
         missing = list(ranks)
         waited_for = {rank: "it was waited for before" for rank in missing if rank in self._silent}
         return waited_for | dict(self._gone(missing))
-
-
-def _failure(failures: Mapping[int, str]) -> RankFailedError:
-    told = "; ".join(f"rank {rank}: {message}" for rank, message in sorted(failures.items()))
-    return RankFailedError(f"nothing was committed, because not every rank of the job succeeded: {told}", failures)
-
-
-def _described(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _encoded(error: BaseException) -> Document:
-    if not isinstance(error, AtomicPathError) or type(error).__name__ not in errors.__all__:
-        error = _failure({_PRIMARY: _described(error)})
-    record = getattr(error, "record", None)
-    return {
-        "kind": type(error).__name__,
-        "message": str(error),
-        "record": record.encode().decode("ascii") if isinstance(record, CommitRecord) else None,
-        "failures": {str(rank): text for rank, text in getattr(error, "failures", {}).items()},
-        "missing": list(getattr(error, "missing", ())),
-    }
-
-
-def _decoded(document: Document) -> AtomicPathError:
-    kind: type[AtomicPathError] = getattr(errors, str(document["kind"]))
-    message = str(document["message"])
-    if issubclass(kind, RankFailedError):
-        failures = cast("dict[str, str]", document["failures"])
-        return kind(message, {int(rank): text for rank, text in failures.items()})
-    if issubclass(kind, CoordinationTimeoutError):
-        return kind(message, tuple(cast("list[int]", document["missing"])))
-    if issubclass(kind, AlreadyCommittedError | ConflictError) and document["record"] is not None:
-        return kind(message, CommitRecord.decode(str(document["record"]).encode(), where="what another rank met"))
-    return kind(message)

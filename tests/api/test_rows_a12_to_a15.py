@@ -165,49 +165,6 @@ def test_a_process_that_never_comes_is_named_and_nothing_is_created(active: set[
     assert local.names() == []
 
 
-def test_a_process_that_dies_after_the_first_barrier_leaves_nothing_half_made(local: LocalRoot) -> None:
-    board = Board(SIZE)
-
-    def call(rank: int, coordinator: Any) -> None:
-        options = MultiprocessingOptions(coordinator=coordinator, timeout=timedelta(milliseconds=300))
-        if rank == 1:
-            key = "atomicpath/create_all/all/1/begin"
-            anyio.run(lambda: coordinator.barrier(key, timeout=30))
-            return
-        atomicpath.create_all(_attempts(local, "a", strategy=Noting), multiprocessing_options=options)
-
-    ended = _in_ranks(board, call)
-    assert ended.pop(1) is None
-    assert [(type(error), error.missing) for error in ended.values()] == [(CoordinationTimeoutError, (1,))] * 2
-    assert Noting.created == {"a"}
-    assert local.names() == []
-
-
-async def test_a_cancelled_create_all_discards_what_it_created(local: LocalRoot) -> None:
-    first = anyio.Event()
-
-    class Stuck(AtomicRenameTemporaryPath):
-        async def create(self) -> UPath:
-            if self.get_final().name == "b":
-                await anyio.sleep(60)
-            path = await super().create()
-            first.set()
-            return path
-
-    async with anyio.create_task_group() as group:
-
-        async def create() -> None:
-            await atomicpath.aio.create_all(_attempts(local, "a", "b", strategy=Stuck))
-
-        group.start_soon(create)
-        await first.wait()
-        group.cancel_scope.cancel()
-    assert local.names() == []
-
-
-# A13
-
-
 def test_create_all_async_returns_at_once_and_signals_when_everything_is_there(root: Root) -> None:
     board, go = Board(SIZE), threading.Event()
     strategy = AtomicRenameTemporaryPath if root.kind == "local" else CommitFileTemporaryPath
