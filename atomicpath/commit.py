@@ -176,7 +176,12 @@ class Writing:
         if self._team.is_alone:
             return {}
         names: list[JSONValue] = [*profile.effective.names()]
-        return {"strategy": strategy.__name__, "path": locate(temporary.get()).path, "guarantees": names}
+        return {
+            "strategy": strategy.__name__,
+            "token": temporary.token,
+            "path": locate(temporary.get()).path,
+            "guarantees": names,
+        }
 
     async def _join(self, begun: Document, direct: bool) -> None:
         """In the others: take part in the attempt that the primary has begun."""
@@ -187,7 +192,7 @@ class Writing:
             self.location.at(str(begun["path"])).upath, file_options=self._options.file_options
         )
         temporary.configure(self._attempt(guarantees, direct))
-        await temporary.join(self._team.rank)
+        await temporary.join(self._team.rank, str(begun["token"]))
         self._temporary = temporary
 
     def _attempt(self, guarantees: Guarantee, direct: bool) -> AttemptOptions:

@@ -70,6 +70,9 @@ class TemporaryPath(abc.ABC):
 
     options: AttemptOptions = AttemptOptions()
 
+    token: str = ""
+    """What tells this attempt from every other at the same path, where the strategy has such a thing."""
+
     @classmethod
     @abc.abstractmethod
     async def validate(cls, temporary_path: UPath) -> None:
@@ -127,10 +130,11 @@ class TemporaryPath(abc.ABC):
         target = self.get() / name
         await current().step(_copy, source, target)
 
-    async def join(self, rank: int) -> None:  # noqa: B027 - where the name alone tells the attempt, there is nothing to do
+    async def join(self, rank: int, token: str) -> None:  # noqa: B027 - where the name alone tells the attempt, there is nothing to do
         """Instead of `create`, in the other processes of a job, after it: from then on they can write and `add` too.
 
-        Called on what `from_temporary` made of the primary's `get()`.
+        Called on what `from_temporary` made of the primary's `get()`; `token` is that of the primary's attempt.
+        AbandonedError if that is no longer the one there.
         """
 
     def added(self) -> tuple[FileEntry, ...]:

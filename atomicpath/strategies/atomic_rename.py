@@ -74,7 +74,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._snapshot = snapshot_type
         self._source = final if snapshot_type else source
         self._temporary = temporary
-        self._token = temporary.name.rpartition(TMP_DIR_SUFFIX)[2]
+        self.token = temporary.name.rpartition(TMP_DIR_SUFFIX)[2]
         self._mode = file_options.path_permission_mode if file_options else None
         self._storage = final.open()
         self._record: CommitRecord | None = None
@@ -82,11 +82,11 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._added: dict[str, FileEntry] = {}
         self._hold: Hold | None = None
         self._over = False
-        self._owner = self._token
+        self._owner = self.token
         self._step_metadata = StepMetadataWriter(None, self._storage.environment)
         self._kept = False
-        target = final.at(pending_of(final.path, self._token)) if snapshot_type is SnapshotType.EMPTY else final
-        self._publication = Publication(self._storage, target, temporary, self._token)
+        target = final.at(pending_of(final.path, self.token)) if snapshot_type is SnapshotType.EMPTY else final
+        self._publication = Publication(self._storage, target, temporary, self.token)
 
     @classmethod
     async def validate(cls, temporary_path: UPath) -> None:
@@ -151,10 +151,10 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             self._hold = await self._storage.make_directory(
                 self._temporary.path, mode=mode, durable=self.options.durable
             )
-            hold(self._token)
+            hold(self.token)
             self._record = CommitRecord(
                 state=State.WRITING,
-                token=self._token,
+                token=self.token,
                 strategy="atomic_rename",
                 started=environment.wall_ns(),
                 direct=self.options.direct,
@@ -188,7 +188,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             entry = await self._storage.upload(source, path, owner=self._owner, multipart=True)
         except FileExistsError:
             there = await self._storage.stat(path)
-            if there is None or not is_of(self._token, there.owner):
+            if there is None or not is_of(self.token, there.owner):
                 raise
             if there.owner != self._owner:
                 raise twice(name) from None
@@ -197,9 +197,9 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         sha256 = await environment.step(digest, environment, source) if self.options.checksums else None
         self._added[name] = FileEntry(name=name, size=entry.size, sha256=sha256)  # a rename may change the version
 
-    async def join(self, rank: int) -> None:
+    async def join(self, rank: int, token: str) -> None:  # noqa: ARG002 - the name has the token in it
         self._record = await self._adopt()
-        self._owner = owner_of(self._token, rank)
+        self._owner = owner_of(self.token, rank)
 
     def added(self) -> tuple[FileEntry, ...]:
         return tuple(self._added.values())
@@ -217,7 +217,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             record = record.moved_to(
                 State.COMMITTED, committed=self._storage.environment.wall_ns(), files=await self._manifest(record)
             )
-            await self._write_own(COMMIT_SUCCESS_FILE, marker_of(self._token))
+            await self._write_own(COMMIT_SUCCESS_FILE, marker_of(self.token))
             await self._seal(record.encode())
             if self.options.durable and self._storage.is_local:
                 await self._storage.sync_tree(self._temporary.path)
@@ -323,7 +323,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._record = None
         if self._hold is not None:
             self._hold.release()
-        release(self._token)
+        release(self.token)
 
     async def _write_own(self, name: str, data: bytes) -> str | None:
         return await self._storage.write(self._temporary.child(name).path, data, private=True)

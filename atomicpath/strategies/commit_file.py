@@ -21,7 +21,7 @@ from typing import Self
 
 from upath import UPath
 
-from atomicpath.abc import Entry, FileOptions, Hold, MetadataStore, SnapshotType, StaleVersionError, TemporaryPath
+from atomicpath.abc import Entry, FileOptions, Hold, MetadataStore, SnapshotType, TemporaryPath
 from atomicpath.environment import shielded
 from atomicpath.errors import (
     AbandonedError,
@@ -43,24 +43,22 @@ from atomicpath.layout import (
 )
 from atomicpath.liveness import hold, release, this_process
 from atomicpath.location import Location, locate
-from atomicpath.manifest import digest, manifest_of
+from atomicpath.manifest import manifest_of
 from atomicpath.probing import profile_of
 from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, fingerprint, marker_of
 from atomicpath.telemetry import creating, finalizing, observed
 
+from .adding import Additions
 from .begin import expect_directory, ready
 from .claiming import claim
 from .clearing import clear, is_an_attempts
 from .held import foreign, is_committed, read_marker, read_record, taken
-from .joining import include, is_of, owner_of, twice
 from .register import MarkerRegister, RecordRegister, Register
 from .step_metadata import StepMetadataWriter
 
 __all__ = ["CommitFileTemporaryPath"]
 
 _LOG = logging.getLogger("atomicpath")
-_TRIES = 5
-_CONFIRMATIONS = 60  # in one lease, at most
 _DELETE = Guarantee.CONDITIONAL_DELETE
 _MULTIPART = Guarantee.EXCLUSIVE_MULTIPART
 
@@ -74,13 +72,12 @@ class CommitFileTemporaryPath(TemporaryPath):
         self._final = final
         self._mode = file_options.path_permission_mode if file_options else None
         self._storage = final.open()
-        self._token = self._owner = self._storage.environment.token()
+        self.token = self._storage.environment.token()
         self._register: Register | None = None
-        self._added: dict[str, FileEntry | None] = {}
+        self._added = Additions(self._storage, final, self.token)
         self._hold: Hold | None = None
         self._alone = False  # whether all that was at the final path is gone, and what is there now is of this attempt
         self._over = False
-        self._confirmed: float | None = None  # when a rank that joined has last seen that the attempt stands
         self._step_metadata = StepMetadataWriter(None, self._storage.environment)
 
     @classmethod
@@ -129,7 +126,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         self.options = await ready(type(self), self._final, self.options)
         await self._make_directory()
         register = self._register = self._new_register()
-        hold(self._token)  # before anybody can read the record: a thread of ours would take it for left behind
+        hold(self.token)  # before anybody can read the record: a thread of ours would take it for left behind
         try:
             await claim(
                 self._storage,
@@ -151,49 +148,24 @@ class CommitFileTemporaryPath(TemporaryPath):
     async def add(self, name: str, source: Path) -> None:
         register = self._claimed()
         check_file_name(name)
-        await self._confirm_joined(register)
-        self._added[name] = None  # from here on it may be there, and is ours to delete
-        target = self._final.child(name)
-        multipart = await self._multipart(source)
-        for _ in range(_TRIES):
-            try:
-                # rule *exclusive*: data is created, never overwritten
-                entry = await self._storage.upload(source, target.path, owner=self._owner, multipart=multipart)
-            except FileExistsError:
-                there = await self._storage.stat(target.path)
-                if there is None:
-                    continue
-                if there.owner != self._owner:
-                    if is_of(self._token, there.owner):
-                        raise twice(name) from None
-                    # a late writer's object in our place: deleted, as the very version seen
-                    await register.confirm()  # rule *confirm*: after the look, before acting on it
-                    await self._remove_late(target, there)
-                    continue
-                entry = there  # the answer to our own retry
-            environment = self._storage.environment
-            sha256 = await environment.step(digest, environment, source) if self.options.checksums else None
-            self._added[name] = FileEntry(name=name, size=entry.size, etag=entry.version, sha256=sha256)
-            return
-        raise ConflictError(f"{target} cannot be written: somebody else keeps writing it. Stop it, or use another name")
+        multipart, checksums = await self._multipart(source), self.options.checksums
+        conditional = self._has(_DELETE)
+        await self._added.add(register, name, source, multipart=multipart, conditional=conditional, checksums=checksums)
 
-    async def join(self, rank: int) -> None:
-        await self._adopt()
-        self._owner = owner_of(self._token, rank)
-        self._confirmed = self._storage.environment.monotonic()
+    async def join(self, rank: int, token: str) -> None:
+        await self._adopt(token)
+        self._added.join(rank)
 
     def added(self) -> tuple[FileEntry, ...]:
-        return tuple(entry for entry in self._added.values() if entry is not None)
+        return self._added.entries()
 
     def include(self, files: Sequence[FileEntry]) -> None:
-        include(self._added, files)
+        self._added.include(files)
 
     async def is_published(self) -> bool:
         record = await read_record(self._storage, self._final)
         return (
-            record is not None
-            and record.token == self._token
-            and await is_committed(self._storage, self._final, record)
+            record is not None and record.token == self.token and await is_committed(self._storage, self._final, record)
         )
 
     @observed(finalizing)
@@ -212,7 +184,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             State.COMMITTED,
             committed=self._storage.environment.wall_ns(),
             files=files,
-            place=fingerprint(self._token, self._final.place),
+            place=fingerprint(self.token, self._final.place),
         )
         with shielded():
             await self._commit(register, committed)
@@ -269,7 +241,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         environment = self._storage.environment
         record = CommitRecord(
             state=State.WRITING,
-            token=self._token,
+            token=self.token,
             strategy="commit_file",
             started=environment.wall_ns(),
             direct=self.options.direct,
@@ -288,13 +260,6 @@ class CommitFileTemporaryPath(TemporaryPath):
 
     # add and finalize
 
-    async def _confirm_joined(self, register: Register) -> None:
-        """In a rank other than the primary, which may have slept while the attempt was given up: write nothing then."""
-        now = self._storage.environment.monotonic()
-        if self._confirmed is not None and now > self._confirmed + register.record.lease.seconds / _CONFIRMATIONS:
-            await register.confirm()
-            self._confirmed = now
-
     async def _multipart(self, source: Path) -> bool:
         """Whether a large file may be uploaded in parts; asked of the location only once such a file comes."""
         if (await self._storage.environment.step(os.stat, source)).st_size <= self._storage.largest_single:
@@ -304,18 +269,9 @@ class CommitFileTemporaryPath(TemporaryPath):
             self.options = replace(self.options, guarantees=self._guarantees | profile.effective)
         return self._has(_MULTIPART)
 
-    async def _remove_late(self, target: Location, there: Entry) -> None:
-        if there.owner is None:
-            raise foreign(self._final, "directory", (target.name,))
-        try:
-            # rule *conditional*
-            await self._storage.delete(target.path, version=there.version if self._has(_DELETE) else None)
-        except StaleVersionError:
-            _LOG.debug("%s changed again before it was deleted", target)
-
     async def _manifest(self) -> tuple[FileEntry, ...]:
         if not self.options.direct:
-            return tuple(entry for _, entry in sorted(self._added.items()) if entry is not None)
+            return self._added.entries()
         listing = await self._storage.list(self._final.path, recursive=True)
         directory, checksums = self._final.path, self.options.checksums
         try:
@@ -356,8 +312,8 @@ class CommitFileTemporaryPath(TemporaryPath):
         except (OSError, AtomicPathError) as error:
             _LOG.warning("%s is committed, but its marker could not be written: %s", self._final, error)
 
-    async def _adopt(self) -> Register:
-        """The register of an attempt that another object or process created, for `from_temporary`."""
+    async def _adopt(self, token: str | None = None) -> Register:
+        """The register of an attempt that another object or process created, for `from_temporary`: that of `token`."""
         if self._over:
             raise CommitError(f"the attempt at {self._final} is already over: begin a new one")
         self.options = await ready(type(self), self._final, self.options)
@@ -368,8 +324,11 @@ class CommitFileTemporaryPath(TemporaryPath):
         record = CommitRecord.decode(seen.data, where=str(self._final))
         if record.state is not State.WRITING:
             raise await taken(self._storage, self._final)
+        if token not in (None, record.token):
+            raise AbandonedError(f"{self._final} was taken over by {record.writer} before this rank could write there")
         register.record, register.version, register.held = record, seen.version, True
-        self._token = self._owner = record.token
+        self.token = record.token
+        self._added = Additions(self._storage, self._final, record.token)
         self._register, self._alone = register, True
         return register
 
@@ -389,7 +348,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         return entry.name in self._added or await is_an_attempts(self._storage, self._final, entry)
 
     async def _remove_directory(self) -> None:
-        doomed = self._final.at(temporary_of(self._final.path, self._token) + DISCARDED_SUFFIX)
+        doomed = self._final.at(temporary_of(self._final.path, self.token) + DISCARDED_SUFFIX)
         await self._storage.rename_directory(self._final.path, doomed.path)
         await self._storage.remove_tree(doomed.path)
 
@@ -405,7 +364,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         self._register = None
         if self._hold is not None:
             self._hold.release()
-        release(self._token)
+        release(self.token)
 
     @property
     def _guarantees(self) -> Guarantee:

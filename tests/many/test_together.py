@@ -9,12 +9,14 @@ from typing import Any
 
 import anyio
 import pytest
+from upath import UPath
 
 import atomicpath
 from atomicpath import AtomicRenameTemporaryPath, Coordinator, SingleProcess, aio, environment
 from atomicpath.coordinators import KeyValueCoordinator
 from atomicpath.environment import Environment
 from atomicpath.errors import (
+    AbandonedError,
     AlreadyCommittedError,
     CommitError,
     CoordinationError,
@@ -216,6 +218,17 @@ def test_late_joiner_at_barrier(place: Place) -> None:
     assert names(place, "step_2") == [f"rank-{rank}" for rank in range(SIZE)]
     assert names(place, "step_1") == []
     assert together(place, name="step_1") == ["committed"] * SIZE, "nothing is in the way of the next attempt"
+
+
+async def test_a_rank_does_not_join_the_attempt_that_took_over_from_its_own(memory_place: Place) -> None:
+    final = UPath(f"{memory_place.url}/step_1")
+    lost, there = (atomicpath.CommitFileTemporaryPath.from_final(final) for _ in range(2))
+    await there.create()
+    late = atomicpath.CommitFileTemporaryPath.from_temporary(lost.get())
+    with pytest.raises(AbandonedError, match="taken over"):
+        await late.join(1, lost.token)
+    await late.join(1, there.token)
+    await there.discard()
 
 
 def test_two_primaries(local_place: Place) -> None:

@@ -150,7 +150,7 @@ async def test_cancelled_at_every_await_of_a_takeover(after: bool, tmp_path: Pat
             await old.add(name, written(tmp_path, name, b"of the old"))
         assert old._register is not None
         await old._register.rest()
-        release(old._token)  # as if its process had died
+        release(old.token)  # as if its process had died
         await commit(url, environment, tmp_path)
         assert renewing() == []
 

@@ -197,7 +197,7 @@ class Run:
     async def write(self) -> None:
         """A writer as `commit` makes it, in the steps that count; sometimes it gives up, and then once more."""
         writer = attempt(URL, environment=self.environment)
-        token = writer._token
+        token = writer.token
         data = self.sources / token
         data.write_bytes(token.encode())
         try:

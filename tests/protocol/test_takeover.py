@@ -105,7 +105,7 @@ async def left_behind(place: Place, tmp_path: Path, **more: Any) -> CommitFileTe
     old = place.attempt(**more)
     await old.create()
     await old.add("data", written(tmp_path, "old", b"of the old"))
-    release(old._token)
+    release(old.token)
     return old
 
 
@@ -202,7 +202,7 @@ async def test_an_attempt_of_a_killed_process_is_taken_over_at_once(
     assert on_s3.environment.slept == []
     assert set(on_s3.files()) == {RECORD}
     await commit(new, tmp_path)
-    assert_new(on_s3, new._token)
+    assert_new(on_s3, new.token)
 
 
 async def test_another_attempt_of_this_process_is_a_conflict(place: Place, tmp_path: Path) -> None:
@@ -211,9 +211,9 @@ async def test_another_attempt_of_this_process_is_a_conflict(place: Place, tmp_p
     with pytest.raises(ConflictError) as caught:
         await place.attempt().create()
     assert caught.value.record is not None
-    assert caught.value.record.token == old._token
+    assert caught.value.record.token == old.token
     await commit(old, tmp_path)
-    assert_new(place, old._token)
+    assert_new(place, old.token)
 
 
 async def test_a_silent_attempt_of_another_host_is_taken_over_after_one_lease(place: Place, tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ async def test_a_silent_attempt_of_another_host_is_taken_over_after_one_lease(pl
     lease = place.environment.lease
     assert lease / 2 < sum(place.environment.slept) <= lease  # its age, by the store's clock, counts
     await commit(new, tmp_path)
-    assert_new(place, new._token)
+    assert_new(place, new.token)
     await old.discard()
 
 
@@ -288,7 +288,7 @@ async def test_paused_writer_resumes_after_sweep(step: str, committed: bool, pla
     assert place.files() == before
     if not committed:
         await new.finalize()
-    assert_new(place, new._token)
+    assert_new(place, new.token)
 
 
 async def test_a_late_writers_object_in_our_place_is_deleted_as_listed_and_replaced(
@@ -301,10 +301,10 @@ async def test_a_late_writers_object_in_our_place_is_deleted_as_listed_and_repla
     await old.add("data", tmp_path / "old")  # it does not know yet
     assert place.files()["data"] == b"of the old"
     await commit(new, tmp_path)
-    assert_new(place, new._token)
+    assert_new(place, new.token)
     with pytest.raises(AlreadyCommittedError):
         await old.finalize()
-    assert_new(place, new._token)
+    assert_new(place, new.token)
 
 
 async def test_a_foreign_file_in_our_place_is_not_replaced(place: Place, tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ async def test_foreign_files_without_a_record_are_named_and_not_touched(place: P
 async def test_foreign_files_beside_an_abandoned_record_are_named_and_not_touched(place: Place, tmp_path: Path) -> None:
     old = place.attempt()  # which crashes after it has claimed the path, and before it looked
     await old.create()
-    release(old._token)
+    release(old.token)
     await place.storage.write(place.path("theirs"), b"foreign")
     for _ in range(2):  # the second time without the record
         with pytest.raises(ConflictError, match="theirs"):
@@ -357,7 +357,7 @@ async def test_what_cannot_be_cleared_keeps_its_record(
     new = place.attempt()
     await new.create()
     await commit(new, tmp_path)
-    assert_new(place, new._token)
+    assert_new(place, new.token)
 
 
 async def test_foreign_files_outlive_the_old_attempt_beside_them(place: Place, tmp_path: Path) -> None:
@@ -386,7 +386,7 @@ async def test_a_direct_attempt_is_taken_over_only_when_asked(place: Place, tmp_
     old = place.attempt(direct=True)
     await old.create()
     await place.storage.write(place.path("by-the-user"), b"of the old")
-    release(old._token)
+    release(old.token)
     before = place.files()
     with pytest.raises(ConflictError, match="unsafe_takeover=True"):
         await place.attempt().create()
@@ -394,10 +394,10 @@ async def test_a_direct_attempt_is_taken_over_only_when_asked(place: Place, tmp_
     new = place.attempt(unsafe_takeover=True)
     await new.create()
     await commit(new, tmp_path)
-    assert_new(place, new._token)
+    assert_new(place, new.token)
     with pytest.raises(AlreadyCommittedError):
         await old.finalize()
-    assert_new(place, new._token)
+    assert_new(place, new.token)
 
 
 async def test_a_live_process_is_not_taken_over_even_when_asked(place: Place) -> None:
@@ -416,9 +416,9 @@ async def test_the_discarded_record_of_a_dead_cleaner_is_taken_over_at_once(plac
     await new.create()
     assert place.environment.slept == []
     await commit(new, tmp_path)
-    assert_new(place, new._token)
+    assert_new(place, new.token)
     await old.discard()
-    assert_new(place, new._token)
+    assert_new(place, new.token)
 
 
 async def test_the_marker_a_dead_remover_left_is_ours_however_it_was_written(place: Place, tmp_path: Path) -> None:
@@ -431,7 +431,7 @@ async def test_the_marker_a_dead_remover_left_is_ours_however_it_was_written(pla
     await new.create()
     assert set(place.files()) == {RECORD}
     await commit(new, tmp_path)
-    assert_new(place, new._token)
+    assert_new(place, new.token)
 
 
 async def test_the_discarded_record_of_a_live_cleaner_is_a_conflict(place: Place) -> None:
@@ -460,7 +460,7 @@ async def test_the_record_is_renewed_while_the_block_runs(place: Place, tmp_path
     await renewed(place, 2)
     await commit(writer, tmp_path)
     assert place.record.lease.renewals >= 2
-    assert_new(place, writer._token)
+    assert_new(place, writer.token)
 
 
 async def test_a_renewal_whose_reply_is_lost_does_not_break_the_commit(
@@ -472,7 +472,7 @@ async def test_a_renewal_whose_reply_is_lost_does_not_break_the_commit(
     await writer.create()
     await renewed(on_s3, 3)
     await commit(writer, tmp_path)
-    assert_new(on_s3, writer._token)
+    assert_new(on_s3, writer.token)
 
 
 # stores without compare-and-swap: the marker decides
@@ -483,7 +483,7 @@ async def test_without_compare_and_swap_the_marker_decides(place: Place, tmp_pat
     await writer.create()
     await commit(writer, tmp_path)
     assert place.record.decided_by is DecidedBy.MARKER
-    assert_new(place, writer._token)
+    assert_new(place, writer.token)
     assert await place.is_committed()
     await place.storage.delete(place.path(MARKER))
     assert not await place.is_committed()
@@ -497,7 +497,7 @@ async def test_a_lost_reply_of_the_deciding_marker_is_settled(on_s3: Place, prox
     await writer.create()
     await commit(writer, tmp_path)
     assert proxy.rules[0].times == 0
-    assert_new(on_s3, writer._token)
+    assert_new(on_s3, writer.token)
 
 
 async def test_without_compare_and_swap_nothing_is_taken_over_unless_asked(place: Place, tmp_path: Path) -> None:
@@ -510,10 +510,10 @@ async def test_without_compare_and_swap_nothing_is_taken_over_unless_asked(place
     new = place.attempt(guarantees=NO_SWAP, unsafe_takeover=True)
     await new.create()
     await commit(new, tmp_path)
-    assert_new(place, new._token)
+    assert_new(place, new.token)
     with pytest.raises(AlreadyCommittedError):
         await old.finalize()
-    assert_new(place, new._token)
+    assert_new(place, new.token)
 
 
 async def test_without_conditional_delete_nothing_is_taken_over_unless_asked(place: Place, tmp_path: Path) -> None:
@@ -551,7 +551,7 @@ async def swept_with_a_late_copy_of_its_claim(place: Place, tmp_path: Path) -> C
     await rival.create()
     await rival.discard()
     assert place.files() == {}
-    await place.storage.create(place.path(RECORD), claimed, owner=slow._token)
+    await place.storage.create(place.path(RECORD), claimed, owner=slow.token)
     return slow
 
 
@@ -567,7 +567,7 @@ async def test_a_late_copy_of_the_claim_does_not_let_a_cleared_attempt_commit(
     new = place.attempt()
     await new.create()
     await commit(new, tmp_path)
-    assert_new(place, new._token)
+    assert_new(place, new.token)
 
 
 async def test_a_late_copy_of_the_claim_does_not_let_a_cleared_attempt_delete(
@@ -590,4 +590,4 @@ async def test_a_renewal_that_arrives_late_does_not_end_its_own_attempt(
     lease = replace(place.record.lease, renewals=1)
     await place.rewrite(lease=lease)
     await commit(new, tmp_path)
-    assert_new(place, new._token)
+    assert_new(place, new.token)

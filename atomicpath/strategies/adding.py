@@ -1,0 +1,95 @@
+"""The data objects of an attempt that writes in place: created exclusively under its token, told for the manifest."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from atomicpath.abc import Entry, StaleVersionError, Storage
+from atomicpath.errors import ConflictError
+from atomicpath.location import Location
+from atomicpath.manifest import digest
+from atomicpath.record import FileEntry
+
+from .held import foreign
+from .joining import include, is_of, owner_of, twice
+from .register import Register
+
+__all__ = ["Additions"]
+
+_LOG = logging.getLogger("atomicpath")
+_TRIES = 5
+_CONFIRMATIONS = 60  # in one lease, at most
+
+
+class Additions:
+    """What one process adds to the attempt `token`, and, in the primary, what the others have added."""
+
+    def __init__(self, storage: Storage, final: Location, token: str) -> None:
+        self._storage = storage
+        self._final = final
+        self._token = self._owner = token
+        self._files: dict[str, FileEntry | None] = {}
+        self._confirmed: float | None = None  # when a process that joined has last seen that the attempt stands
+
+    def join(self, rank: int) -> None:
+        """Tell the objects of this process from those of the others."""
+        self._owner = owner_of(self._token, rank)
+        self._confirmed = self._storage.environment.monotonic()
+
+    def __contains__(self, name: str) -> bool:
+        """Whether it may be there, and is then ours to delete."""
+        return name in self._files
+
+    def entries(self) -> tuple[FileEntry, ...]:
+        """All that is there, by name."""
+        return tuple(entry for _, entry in sorted(self._files.items()) if entry is not None)
+
+    def include(self, files: Sequence[FileEntry]) -> None:
+        """Add what other processes have added."""
+        include(self._files, files)
+
+    async def add(
+        self, register: Register, name: str, source: Path, *, multipart: bool, conditional: bool, checksums: bool
+    ) -> None:
+        """Create one object from a local file; a late writer's object in its place is deleted."""
+        await self._confirm_joined(register)
+        self._files[name] = None  # from here on it may be there
+        target = self._final.child(name)
+        for _ in range(_TRIES):
+            try:
+                # rule *exclusive*: data is created, never overwritten
+                entry = await self._storage.upload(source, target.path, owner=self._owner, multipart=multipart)
+            except FileExistsError:
+                there = await self._storage.stat(target.path)
+                if there is None:
+                    continue
+                if there.owner != self._owner:
+                    if is_of(self._token, there.owner):
+                        raise twice(name) from None
+                    await register.confirm()  # rule *confirm*: after the look, before acting on it
+                    await self._remove_late(target, there, conditional)
+                    continue
+                entry = there  # the answer to our own retry
+            environment = self._storage.environment
+            sha256 = await environment.step(digest, environment, source) if checksums else None
+            self._files[name] = FileEntry(name=name, size=entry.size, etag=entry.version, sha256=sha256)
+            return
+        raise ConflictError(f"{target} cannot be written: somebody else keeps writing it. Stop it, or use another name")
+
+    async def _remove_late(self, target: Location, there: Entry, conditional: bool) -> None:
+        if there.owner is None:
+            raise foreign(self._final, "directory", (target.name,))
+        try:
+            # rule *conditional*: the very version seen
+            await self._storage.delete(target.path, version=there.version if conditional else None)
+        except StaleVersionError:
+            _LOG.debug("%s changed again before it was deleted", target)
+
+    async def _confirm_joined(self, register: Register) -> None:
+        """In a rank other than the primary, which may have slept while the attempt was given up: write nothing then."""
+        now = self._storage.environment.monotonic()
+        if self._confirmed is not None and now > self._confirmed + register.record.lease.seconds / _CONFIRMATIONS:
+            await register.confirm()
+            self._confirmed = now
