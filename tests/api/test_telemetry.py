@@ -22,6 +22,7 @@ from upath import UPath
 import atomicpath
 from atomicpath import AtomicRenameTemporaryPath, CommitFileTemporaryPath, telemetry
 from atomicpath.environment import Environment, use
+from atomicpath.telemetry import instruments, parts
 from tests.roots import SECRET, LocalRoot, MemoryRoot, Root
 
 
@@ -55,8 +56,8 @@ def monitor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Monitor]:
     exporter = InMemorySpanExporter()
     spans.add_span_processor(SimpleSpanProcessor(exporter))
     tracer = spans.get_tracer("atomicpath")
-    monkeypatch.setattr(telemetry, "_instruments", telemetry._made(tracer, meters.get_meter("atomicpath")))
-    monkeypatch.setattr(telemetry, "_last_commit", [])
+    monkeypatch.setattr(instruments, "_instruments", instruments._made(tracer, meters.get_meter("atomicpath")))
+    monkeypatch.setattr(parts, "_last_commit", [])
     yield Monitor(exporter, metrics, tracer)
     spans.shutdown()
     meters.shutdown()
