@@ -13,8 +13,9 @@ from upath import UPath
 from . import cleaning, fetch, inspect
 from .abc import Coordinator, FileOptions, TemporaryPath
 from .cleaning import Swept
-from .commit import CommitOptions, Writing
+from .commit import Writing
 from .commit import put as put_directory
+from .commit_options import CommitOptions
 from .create_all import create_all, create_all_async, on_commit_callback
 from .errors import IntegrityError
 from .explain import Explanation, explained

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import partial, reduce
 from operator import or_
 from pathlib import Path
@@ -14,45 +13,24 @@ from typing import cast
 from upath import UPath
 
 from . import telemetry
-from .abc import AttemptOptions, Coordinator, FileOptions, TemporaryPath
+from .abc import TemporaryPath
+from .commit_options import CommitOptions, check_agreement
 from .environment import EventLoopNeeded, need_event_loop, shielded
 from .errors import AtomicPathError, CommitError, OutcomeUnknownError, ValidationError
 from .failures import Document
 from .group import Group
-from .guarantees import NONE, Guarantee, Profile, check, check_replacing
-from .layout import is_temporary
+from .guarantees import NONE, Guarantee
 from .location import Location, PathLike, locate
 from .multiprocess import Team
 from .multiprocessing_options import MultiprocessingOptions
-from .probing import profile_of
-from .progress import progress_bar
 from .record import JSONValue, check_metadata, file_document, file_entry
-from .selection import STRATEGIES, select
-from .staging import Progress, Staging, files_of, upload
+from .selection import STRATEGIES
+from .staging import Staging, files_of, upload
 from .strategies.atomic_rename import AtomicRenameTemporaryPath
 
-__all__ = ["CommitOptions", "Writing", "put"]
+__all__ = ["Writing", "put"]
 
 _LOG = logging.getLogger("atomicpath")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommitOptions:
-    """The keyword arguments of `commit`; their meaning stands there."""
-
-    storage_options: Mapping[str, object] | None = field(default=None, repr=False)  # may hold credentials
-    temporary_path_class: type[TemporaryPath] | None = None
-    direct: bool = False
-    replace: bool = False
-    durable: bool = True
-    coordinator: Coordinator | None = None
-    file_options: FileOptions | None = None
-    metadata: Mapping[str, JSONValue] | None = None
-    checksums: bool = False
-    staging_dir: str | os.PathLike[str] | None = None
-    progress: Progress | bool | None = None
-    guarantees: Guarantee | None = None
-    unsafe_takeover: bool = False
 
 
 class Writing:
@@ -62,7 +40,7 @@ class Writing:
     """
 
     def __init__(self, url: PathLike, options: CommitOptions) -> None:
-        self.location = _final(url, options)
+        self.location = options.final(url)
         self._options = options
         self._metadata = check_metadata(options.metadata)
         self.span = telemetry.CommitSpan(self.location.backend.protocols[0])
@@ -76,7 +54,7 @@ class Writing:
         self._temporary: TemporaryPath | None = None
         self._staging: Staging | None = None
         self._staged: Path | None = None
-        self._progress = _progress(options.progress)
+        self._progress = options.callback()
         self._begun = False
         self._entered = False  # whether the other processes count on this one for the end
         self._pid = os.getpid()
@@ -96,7 +74,9 @@ class Writing:
             if not (direct or source):
                 self._staging = Staging(self._storage.environment, self._options.staging_dir)
                 self._staged = await self._staging.create()
-            begun = await self._team.decide("begin", self._view(direct), partial(self._create, direct))
+            begun = await self._team.decide(
+                "begin", self._options.view(self.location, direct=direct), partial(self._create, direct)
+            )
             self._begun = self._entered = True
             if self._temporary is None:
                 await self._join(begun, direct)
@@ -163,13 +143,13 @@ class Writing:
 
     async def _create(self, direct: bool, views: Sequence[Document]) -> Document:
         """In the primary: begin the attempt, and say what the others need to join it."""
-        _check_agreement(views)
-        strategy, profile = await self._strategy()
+        check_agreement(views)
+        strategy, profile = await self._options.strategy(self.location, is_local=self._storage.is_local)
         if strategy is not AtomicRenameTemporaryPath or not self._storage.is_local:
             need_event_loop()  # any other may wait for what it likes
         self._begun = True
         temporary = strategy.from_final(self.location.upath, file_options=self._options.file_options)
-        temporary.configure(self._attempt(profile.effective, direct))
+        temporary.configure(self._options.attempt(profile.effective, direct=direct, metadata=self._metadata))
         with telemetry.creating(temporary):
             await temporary.create()
         self._temporary = temporary
@@ -191,21 +171,9 @@ class Writing:
         temporary = strategy.from_temporary(
             self.location.at(str(begun["path"])).upath, file_options=self._options.file_options
         )
-        temporary.configure(self._attempt(guarantees, direct))
+        temporary.configure(self._options.attempt(guarantees, direct=direct, metadata=self._metadata))
         await temporary.join(self._team.rank, str(begun["token"]))
         self._temporary = temporary
-
-    def _attempt(self, guarantees: Guarantee, direct: bool) -> AttemptOptions:
-        options = self._options
-        return AttemptOptions(
-            guarantees=guarantees,
-            durable=options.durable,
-            direct=direct,
-            checksums=options.checksums,
-            unsafe_takeover=options.unsafe_takeover,
-            replace=options.replace,
-            metadata=self._metadata,
-        )
 
     async def _finalize(self, offers: Sequence[Document]) -> Document:
         """In the primary: commit what all have added."""
@@ -222,18 +190,6 @@ class Writing:
         if self._temporary is None:
             raise CommitError(f"the commit of {self.location} is over, or was never begun")
         return self._temporary
-
-    def _view(self, direct: bool) -> Document:
-        """What every process of a job must see alike."""
-        options = self._options
-        return {
-            "place": self.location.place,
-            "url": str(self.location),
-            "direct": direct,
-            "replace": options.replace,
-            "checksums": options.checksums,
-            "temporary_path_class": options.temporary_path_class.__name__ if options.temporary_path_class else None,
-        }
 
     async def _part(self, phase: str, error: BaseException) -> bool:
         """Whether the others do nothing any more; an interrupted primary does not wait for that."""
@@ -252,37 +208,11 @@ class Writing:
                     _LOG.warning("%s was given up but could not be discarded: %s", self.location, error)
             await self._unstage()
 
-    async def _strategy(self) -> tuple[type[TemporaryPath], Profile]:
-        options = self._options
-        chosen = options.temporary_path_class
-        needs = (chosen.requires if chosen else Guarantee.EXCLUSIVE_CREATE | Guarantee.LIST_AFTER_WRITE) | _WANTED
-        asserted = options.guarantees or NONE  # put to the test too: what a probe refutes cannot be asserted
-        profile = await profile_of(self.location, wanted=needs | asserted, asserted=asserted)
-        if chosen is None:
-            chosen = select(profile, replace=options.replace)
-        else:
-            check(chosen.__name__, chosen.requires, profile)
-            if options.replace:
-                check_replacing(chosen.__name__, chosen.replacing, "replace=True", profile)
-        if options.durable and self._storage.is_local:
-            check("durable=True (durable=False accepts less)", Guarantee.SYNC, profile)
-        return chosen, profile
-
     async def _unstage(self) -> None:
         staging, self._staging = self._staging, None
         if staging is not None:
             with shielded():
                 await staging.remove()
-
-
-_WANTED = (
-    Guarantee.ATOMIC_RENAME
-    | Guarantee.RENAME_NOREPLACE
-    | Guarantee.COMPARE_AND_SWAP
-    | Guarantee.CONDITIONAL_DELETE
-    | Guarantee.DIRECTORIES
-)
-"""What is always worth a probe before a commit; multi-part completion only once a large file comes."""
 
 
 async def put(local_dir: str | os.PathLike[str], url: PathLike, options: CommitOptions) -> None:
@@ -308,35 +238,3 @@ async def _check_source(source: Path, target: Location) -> None:
     if storage.is_local and Path(target.path).is_relative_to(source):
         raise ValidationError(f"{target} is inside {source}, the directory to commit: use another place")
     await files_of(storage.environment, source, source=True)
-
-
-def _check_agreement(views: Sequence[Document]) -> None:
-    """ValidationError unless the processes of the job mean the same commit."""
-    for name in views[0]:
-        said = {str(view.get(name)) for view in views}
-        if len(said) > 1:
-            shown = "url" if name == "place" else name
-            told = "; ".join(f"rank {rank}: {view.get(shown)}" for rank, view in enumerate(views))
-            raise ValidationError(
-                f"the ranks of this job do not pass the same {shown}: {told}. Nothing was begun. Every rank calls"
-                " commit with the same arguments; one that commits alone passes coordinator=atomicpath.SingleProcess()"
-            )
-
-
-def _final(url: PathLike, options: CommitOptions) -> Location:
-    location = locate(url, options.storage_options)
-    if is_temporary(location.path):
-        raise ValidationError(
-            f"{location} is below a temporary path, where nothing ever counts as committed: use another"
-        )
-    if "/" not in location.path:
-        raise ValidationError(f"{location} is a whole bucket: add a directory's name, as in {location}/run/step_100")
-    if options.coordinator is not None and not isinstance(options.coordinator, Coordinator):
-        raise ValidationError("coordinator= takes an atomicpath.Coordinator, such as TorchStoreCoordinator()")
-    return location
-
-
-def _progress(progress: Progress | bool | None) -> Progress | None:
-    if callable(progress):
-        return progress
-    return progress_bar() if progress else None

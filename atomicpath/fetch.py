@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .commit import CommitOptions, Writing
+from .commit import Writing
+from .commit_options import CommitOptions
 from .coordinators import SingleProcess
 from .environment import current
 from .errors import AtomicPathError, IntegrityError, NotCommittedError, ValidationError

@@ -20,7 +20,8 @@ import pytest
 from upath import UPath
 
 import atomicpath
-from atomicpath.commit import CommitOptions, Writing
+from atomicpath.commit import Writing
+from atomicpath.commit_options import CommitOptions
 from atomicpath.layout import temporary_of
 from atomicpath.location import locate
 from atomicpath.record import CommitRecord

@@ -1,0 +1,122 @@
+"""What a commit is asked for: its keyword arguments, and what follows from them for a place and for a strategy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .abc import AttemptOptions, Coordinator, FileOptions, TemporaryPath
+from .errors import ValidationError
+from .failures import Document
+from .guarantees import NONE, Guarantee, Profile, check, check_replacing
+from .layout import is_temporary
+from .location import Location, PathLike, locate
+from .probing import profile_of
+from .progress import progress_bar
+from .record import JSONValue
+from .selection import select
+from .staging import Progress
+
+__all__ = ["CommitOptions", "check_agreement"]
+
+_WANTED = (
+    Guarantee.ATOMIC_RENAME
+    | Guarantee.RENAME_NOREPLACE
+    | Guarantee.COMPARE_AND_SWAP
+    | Guarantee.CONDITIONAL_DELETE
+    | Guarantee.DIRECTORIES
+)
+"""What is always worth a probe before a commit; multi-part completion only once a large file comes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitOptions:
+    """The keyword arguments of `commit`; their meaning stands there."""
+
+    storage_options: Mapping[str, object] | None = field(default=None, repr=False)  # may hold credentials
+    temporary_path_class: type[TemporaryPath] | None = None
+    direct: bool = False
+    replace: bool = False
+    durable: bool = True
+    coordinator: Coordinator | None = None
+    file_options: FileOptions | None = None
+    metadata: Mapping[str, JSONValue] | None = None
+    checksums: bool = False
+    staging_dir: str | os.PathLike[str] | None = None
+    progress: Progress | bool | None = None
+    guarantees: Guarantee | None = None
+    unsafe_takeover: bool = False
+
+    def final(self, url: PathLike) -> Location:
+        """The place that is meant, if something can be committed there and these options make sense; no I/O."""
+        location = locate(url, self.storage_options)
+        if is_temporary(location.path):
+            raise ValidationError(
+                f"{location} is below a temporary path, where nothing ever counts as committed: use another"
+            )
+        if "/" not in location.path:
+            raise ValidationError(
+                f"{location} is a whole bucket: add a directory's name, as in {location}/run/step_100"
+            )
+        if self.coordinator is not None and not isinstance(self.coordinator, Coordinator):
+            raise ValidationError("coordinator= takes an atomicpath.Coordinator, such as TorchStoreCoordinator()")
+        return location
+
+    def callback(self) -> Progress | None:
+        """Whom to tell of progress."""
+        if callable(self.progress):
+            return self.progress
+        return progress_bar() if self.progress else None
+
+    async def strategy(self, location: Location, *, is_local: bool) -> tuple[type[TemporaryPath], Profile]:
+        """The strategy for a place, and what holds there; GuaranteeError if there is none that is safe."""
+        chosen = self.temporary_path_class
+        needs = (chosen.requires if chosen else Guarantee.EXCLUSIVE_CREATE | Guarantee.LIST_AFTER_WRITE) | _WANTED
+        asserted = self.guarantees or NONE  # put to the test too: what a probe refutes cannot be asserted
+        profile = await profile_of(location, wanted=needs | asserted, asserted=asserted)
+        if chosen is None:
+            chosen = select(profile, replace=self.replace)
+        else:
+            check(chosen.__name__, chosen.requires, profile)
+            if self.replace:
+                check_replacing(chosen.__name__, chosen.replacing, "replace=True", profile)
+        if self.durable and is_local:
+            check("durable=True (durable=False accepts less)", Guarantee.SYNC, profile)
+        return chosen, profile
+
+    def attempt(self, guarantees: Guarantee, *, direct: bool, metadata: Mapping[str, JSONValue]) -> AttemptOptions:
+        """What a strategy is told of them."""
+        return AttemptOptions(
+            guarantees=guarantees,
+            durable=self.durable,
+            direct=direct,
+            checksums=self.checksums,
+            unsafe_takeover=self.unsafe_takeover,
+            replace=self.replace,
+            metadata=metadata,
+        )
+
+    def view(self, location: Location, *, direct: bool) -> Document:
+        """What every process of a job must see alike."""
+        return {
+            "place": location.place,
+            "url": str(location),
+            "direct": direct,
+            "replace": self.replace,
+            "checksums": self.checksums,
+            "temporary_path_class": self.temporary_path_class.__name__ if self.temporary_path_class else None,
+        }
+
+
+def check_agreement(views: Sequence[Document]) -> None:
+    """ValidationError unless the processes of the job mean the same commit."""
+    for name in views[0]:
+        said = {str(view.get(name)) for view in views}
+        if len(said) > 1:
+            shown = "url" if name == "place" else name
+            told = "; ".join(f"rank {rank}: {view.get(shown)}" for rank, view in enumerate(views))
+            raise ValidationError(
+                f"the ranks of this job do not pass the same {shown}: {told}. Nothing was begun. Every rank calls"
+                " commit with the same arguments; one that commits alone passes coordinator=atomicpath.SingleProcess()"
+            )
