@@ -60,7 +60,7 @@ class CommitOptions:
                 f"{location} is a whole bucket: add a directory's name, as in {location}/run/step_100"
             )
         if self.coordinator is not None and not isinstance(self.coordinator, Coordinator):
-            raise ValidationError("coordinator= takes an atomicpath.Coordinator, such as TorchStoreCoordinator()")
+            raise ValidationError("coordinator= takes a Coordinator: see atomicpath.coordinators, or leave it out")
         return location
 
     def callback(self) -> Progress | None:
