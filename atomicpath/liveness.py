@@ -41,7 +41,7 @@ def proof_of_life(environment: Environment, record: CommitRecord) -> bool | None
     """Whether the holder of an attempt is at work on it: as `lives` of its process, and this one knows its own."""
     writer, here = record.writer, this_process(environment)
     if writer.boot and writer.start is not None and _same_process(writer, here):
-        return is_held_here(record.token)
+        return is_held_here(record.cleaner or record.token)
     return lives(environment, writer)
 
 

@@ -35,23 +35,23 @@ class CleaningRegister(RecordRegister):
         super().__init__(storage, final, record, conditional_delete=conditional_delete)
         self.version = seen.version
         self.held = True
-        self._cleaner = storage.environment.token()
+        self.cleaner = storage.environment.token()
 
     @property
     def is_discarded(self) -> bool:
         """Whether this cleaner has moved it: then nothing below is anybody's, and it may be deleted."""
-        return self.record.cleaner == self._cleaner
+        return self.record.cleaner == self.cleaner
 
     def _discarded(self) -> CommitRecord:
         environment = self._storage.environment
         lease = Lease(seconds=environment.lease, renewals=self.record.lease.renewals + 1)
         writer = this_process(environment)
-        return self.record.moved_to(State.DISCARDED, lease=lease, writer=writer, cleaner=self._cleaner)
+        return self.record.moved_to(State.DISCARDED, lease=lease, writer=writer, cleaner=self.cleaner)
 
     def _is_still_ours(self, seen: Content, renewals: int, version: str | None) -> bool:
         if not self.is_discarded:
             return seen.version == version  # rule *swap*: only from what was judged
-        return self._decoded(seen).cleaner == self._cleaner and super()._is_still_ours(seen, renewals, version)
+        return self._decoded(seen).cleaner == self.cleaner and super()._is_still_ours(seen, renewals, version)
 
     def _lost(self, seen: Content | None) -> AbandonedError:
         now = f"{self._decoded(seen).state.value} by {self._decoded(seen).writer}" if seen else "gone"
@@ -82,7 +82,9 @@ async def delete_below(
     so does the record, for the caller to `free`; OutcomeUnknownError as from every move. Others see, meanwhile, an
     attempt of this process under way.
     """
-    hold(register.record.token)
+    # by the cleaner's own name: another cleaner in this process that comes too late must not let go of what this one does
+    token = register.cleaner if isinstance(register, CleaningRegister) else register.record.token
+    hold(token)
     try:
         with shielded():
             await register.discard()  # rule *register*: moved before anything is deleted
@@ -94,7 +96,7 @@ async def delete_below(
         except StaleVersionError as error:
             raise AbandonedError(f"{final} has been taken over meanwhile, and is left to its new holder") from error
     finally:
-        release(register.record.token)
+        release(token)
 
 
 async def _unmark(storage: Storage, final: Location, register: Register) -> None:
