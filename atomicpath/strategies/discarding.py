@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from atomicpath.abc import Content, Entry, Hold, StaleVersionError, Storage
 from atomicpath.environment import shielded
-from atomicpath.errors import AbandonedError, AccessError, AtomicPathError, OutcomeUnknownError
+from atomicpath.errors import AbandonedError, AccessError, AtomicPathError, GuaranteeError, OutcomeUnknownError
 from atomicpath.layout import COMMIT_SUCCESS_FILE, discarded_of
 from atomicpath.liveness import hold, release, this_process
 from atomicpath.location import Location
@@ -17,7 +18,9 @@ from .clearing import clear
 from .held import read_marker
 from .register import RecordRegister, Register
 
-__all__ = ["CleaningRegister", "delete_below", "hold_directory", "move_away"]
+__all__ = ["CleaningRegister", "delete_below", "delete_moved", "hold_directory", "move_away"]
+
+_LOG = logging.getLogger("atomicpath")
 
 _TRIES = 5
 
@@ -142,3 +145,16 @@ async def move_away(storage: Storage, directory: Location, final: Location) -> L
                 raise
         return doomed
     raise failure
+
+
+async def delete_moved(storage: Storage, doomed: Location) -> None:
+    """Delete a directory that was moved to a name where nobody looks, by whomever, once that is durable.
+
+    Else a power cut might undo the move, and leave a committed name with half of its files.
+    """
+    if storage.is_local:
+        try:
+            await storage.sync_directory(doomed.parent.path)
+        except GuaranteeError as error:
+            _LOG.debug("%s: %s", doomed, error)  # where nothing can be synced, nothing was promised
+    await storage.remove_tree(doomed.path)
