@@ -113,7 +113,11 @@ class Writing:
             raise
         except BaseException as error:
             # a user's strategy may fail, or be cancelled, before it has discarded anything
-            await self._discard(alone=await self._part("finish", error))
+            alone = False
+            try:
+                alone = await self._part("finish", error)
+            finally:  # whoever is cancelled while it waits for the others still gives up what it has
+                await self._discard(alone=alone)
             raise
         finally:
             self._temporary = None

@@ -27,8 +27,12 @@ def failure_of(failures: Mapping[int, str], undone: str) -> RankFailedError:
 
 
 def described(error: BaseException) -> str:
-    """An error in words, for another process."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    """An error in words, for another process, whatever the error of a user's own does when it is asked for them."""
+    try:
+        text = str(error)
+    except Exception as second:  # noqa: BLE001 - what failed is told all the same
+        text = f"its text cannot be had ({type(second).__name__})"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def encoded(error: BaseException, rank: int, undone: str) -> Document:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 
 from .abc import Coordinator, Watch
 from .coordinators import initialised
 from .environment import current
-from .errors import CoordinationTimeoutError, RankFailedError, ValidationError
+from .errors import CoordinationError, CoordinationTimeoutError, RankFailedError, ValidationError
+from .failures import described
 from .latch import Latch, bounded
 from .multiprocessing_options import MultiprocessingOptions
 
@@ -67,20 +69,24 @@ class Group:
         CoordinationTimeoutError names who did not come, and has in `received` what did.
         """
         if self._is_whole:
-            values = await self._coordinator.gather(key, value, root=self.lead, timeout=timeout, watch=watch)
+            with _in_our_words():
+                values = await self._coordinator.gather(key, value, root=self.lead, timeout=timeout, watch=watch)
             return dict(enumerate(values or ()))
         if not self.leads:
-            await self._coordinator.broadcast(f"{key}/{self.rank}", value, root=self.rank, timeout=timeout)
+            with _in_our_words():
+                await self._coordinator.broadcast(f"{key}/{self.rank}", value, root=self.rank, timeout=timeout)
             return {}
         return await self._collect(key, value, timeout, watch)
 
     async def tell(self, key: str, value: bytes) -> None:
         """From the lead to all, however late they ask."""
-        await self._coordinator.broadcast(key, value, root=self.lead, timeout=self.timeout)
+        with _in_our_words():
+            await self._coordinator.broadcast(key, value, root=self.lead, timeout=self.timeout)
 
     async def hear(self, key: str, *, timeout: float, watch: Watch | None = None) -> bytes:
         """What the lead tells."""
-        return await self._coordinator.broadcast(key, root=self.lead, timeout=timeout, watch=watch)
+        with _in_our_words():
+            return await self._coordinator.broadcast(key, root=self.lead, timeout=timeout, watch=watch)
 
     async def _collect(self, key: str, value: bytes, timeout: float, watch: Watch | None) -> Mapping[int, bytes]:
         """As a coordinator's own `gather`, which knows only of whole jobs."""
@@ -88,9 +94,10 @@ class Group:
         for rank in (rank for rank in self._ranks if rank != self.lead):
             left = max(timeout - (current().monotonic() - began), _SLICE)
             try:
-                received[rank] = await self._coordinator.broadcast(
-                    f"{key}/{rank}", root=rank, timeout=left, watch=watch
-                )
+                with _in_our_words():
+                    received[rank] = await self._coordinator.broadcast(
+                        f"{key}/{rank}", root=rank, timeout=left, watch=watch
+                    )
             except CoordinationTimeoutError as error:
                 missing[rank] = str(error)
         if missing:
@@ -115,7 +122,7 @@ class Announcement:
             raise ValidationError(f"{self._what} was told before, and that is done only once: make another")
         if not self._group.each_for_itself:
             await self._group.tell(self._key, _outcome(error))
-        self._note(None if error is None else _words(error))
+        self._note(None if error is None else described(error))
 
     async def hear(self, timeout: float | None = None) -> None:
         """Return once it is told that all went well; RankFailedError if it is told otherwise.
@@ -148,12 +155,19 @@ class Announcement:
         self._latch.tell(True if words is None else error)
 
 
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    """A user's coordinator may raise anything; after a commit it must not pass for a failure of the commit."""
+    try:
+        yield
+    except CoordinationError:
+        raise
+    except Exception as error:
+        raise CoordinationError(f"the job's coordinator failed: {described(error)}") from error
+
+
 def _outcome(error: BaseException | None) -> bytes:
-    return json.dumps({"error": None if error is None else _words(error)}).encode("ascii")
-
-
-def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    return json.dumps({"error": None if error is None else described(error)}).encode("ascii")
 
 
 _lock = threading.Lock()

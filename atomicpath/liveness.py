@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Callable
 
 from .environment import Environment
 from .record import CommitRecord, Writer
@@ -12,7 +13,8 @@ from .record import CommitRecord, Writer
 __all__ = ["hold", "is_held_here", "lives", "proof_of_life", "release", "this_process"]
 
 # The attempts that this very process has under way: a record of ours that is not among them was left behind.
-_held: set[str] = set()
+# With what each of them has besides, to be let go of by whichever object of this process ends it.
+_held: dict[str, list[Callable[[], None]]] = {}
 _lock = threading.Lock()
 _identities: dict[int, Writer] = {}
 _ZOMBIE = -1
@@ -41,7 +43,7 @@ def proof_of_life(environment: Environment, record: CommitRecord) -> bool | None
     """Whether the holder of an attempt is at work on it: as `lives` of its process, and this one knows its own."""
     writer, here = record.writer, this_process(environment)
     if writer.boot and writer.start is not None and _same_process(writer, here):
-        return is_held_here(record.token)
+        return is_held_here(record.cleaner or record.token)
     return lives(environment, writer)
 
 
@@ -66,16 +68,18 @@ def _same_process(one: Writer, other: Writer) -> bool:
     return (one.boot, one.namespace, one.pid, one.start) == (other.boot, other.namespace, other.pid, other.start)
 
 
-def hold(token: str) -> None:
-    """Note that this process has the attempt under way."""
+def hold(token: str, let_go: Callable[[], None] | None = None) -> None:
+    """Note that this process has the attempt under way; `let_go` is called once it is over, and may be again."""
     with _lock:
-        _held.add(token)
+        _held.setdefault(token, []).extend([let_go] if let_go else [])
 
 
 def release(token: str) -> None:
     """Note that it is over."""
     with _lock:
-        _held.discard(token)
+        held = _held.pop(token, [])
+    for let_go in held:
+        let_go()
 
 
 def is_held_here(token: str) -> bool:

@@ -14,7 +14,7 @@ from typing import cast
 
 from .abc import Environment
 from .environment import need_event_loop, shielded
-from .errors import AtomicPathError, CoordinationError, CoordinationTimeoutError
+from .errors import AtomicPathError, CoordinationError, CoordinationTimeoutError, OutcomeUnknownError
 from .failures import Document, decoded, described, encoded, failure_of
 from .group import Group
 from .liveness import lives, this_process
@@ -76,7 +76,7 @@ class Team:
         need_event_loop()
         self._said.add(phase)
         if self.is_primary:
-            return await self._lead(phase, offer, decision)
+            return await self._lead(phase, offer, decision, commits=happened is not None)
         # the primary itself may come late by one time-out, and then waits one for the slowest
         ends = self._environment.monotonic() + 2 * self._group.timeout + 1
         try:
@@ -133,12 +133,27 @@ class Team:
         return True
 
     async def _lead(
-        self, phase: str, offer: Document, decision: Callable[[Sequence[Document]], Awaitable[Document]]
+        self,
+        phase: str,
+        offer: Document,
+        decision: Callable[[Sequence[Document]], Awaitable[Document]],
+        *,
+        commits: bool,
     ) -> Document:
+        deciding = False
         try:
-            result = await decision(await self._collect(phase, {"offer": offer}))
+            offers = await self._collect(phase, {"offer": offer})
+            deciding = True
+            result = await decision(offers)
         except BaseException as error:
-            await self._publish(phase, {"error": encoded(error, self.rank, self._undone)})
+            told = error
+            if commits and deciding and not isinstance(error, Exception):
+                # a task's own cancel() breaks into what is shielded; what was sent may have been done
+                told = OutcomeUnknownError(
+                    f"rank {self.rank} was interrupted while it carried out {self._what} ({described(error)}): look"
+                    " with is_committed(...)"
+                )
+            await self._publish(phase, {"error": encoded(told, self.rank, self._undone)})
             raise
         await self._publish(phase, {"result": result})
         return result
@@ -192,10 +207,12 @@ class Team:
             if dead or self._environment.monotonic() > ends:
                 break
             pause = min(2 * pause or 0.1, _LOOKS)
-        outlook = "and is gone" if dead else "which may still commit: look again with is_committed(...)"
+        seen = "shows no commit" if answer is False else "does not tell"
+        outlook = "and is gone" if dead else "which may still commit"
+        look = "" if dead and answer is False else ": look again with is_committed(...)"
         raise CoordinationTimeoutError(
             f"rank {self.rank} has no word of what became of {self._what} from rank {lead}, {outlook}. The storage"
-            f" shows no commit. {error}",
+            f" {seen}{look}. {error}",
             (lead,),
         ) from error
 

@@ -9,16 +9,20 @@ import re
 import shutil
 import struct
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+import anyio
 import pytest
 
 import atomicpath
 from atomicpath import environment
 from atomicpath.environment import Environment
+from atomicpath.location import locate
 from atomicpath.record import CommitRecord, State, token_in_marker
 from atomicpath_local.rename import no_replace
 from tests.disk import Disk
@@ -96,6 +100,38 @@ def commit_over_an_empty_directory(make: Make, root: Path) -> None:
         disk.close()
     if os.stat(disk.final).st_ino != inode or os.listdir(disk.final):
         raise TornError("another's directory was replaced")
+
+
+class Later(Disk):
+    """Long after what was left behind."""
+
+    def perform(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        found = super().perform(function, *args, **kwargs)
+        return found + 10**15 if function is time.time_ns else found  # type: ignore[operator,return-value]
+
+
+@pytest.mark.parametrize("left", ["removed", "replaced"])
+def test_a_sweep_makes_durable_what_was_killed_before_its_sync_and_only_then_deletes(left: str, tmp_path: Path) -> None:
+    final, other = tmp_path / "step_1", tmp_path / "step_2"
+    for path in (final, other):
+        with atomicpath.commit(path) as writing:
+            write_tree(writing, CONTENT)
+    moved = Path(f"{final}.atomicpath-tmp-{atomicpath.read_record(other).token}")
+    os.rename(other, moved)
+    disk = Later(tmp_path, final, whole_or_absent)
+    try:
+        if left == "removed":
+            shutil.rmtree(moved)
+            os.rename(final, f"{moved}.discarded")
+        else:
+            storage = locate(final).open()
+            anyio.run(storage.exchange_directories, str(moved), str(final))
+        with environment.use(disk):
+            assert [one.done for one in atomicpath.sweep(tmp_path, older_than=timedelta(0))] == [True]
+    finally:
+        disk.close()
+    assert disk.cuts > 10
+    assert [path.name for path in tmp_path.iterdir()] == ([] if left == "removed" else ["step_1"])
 
 
 # The model

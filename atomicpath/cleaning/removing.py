@@ -10,7 +10,6 @@ from atomicpath.errors import (
     AbandonedError,
     AtomicPathError,
     ConflictError,
-    GuaranteeError,
     NotCommittedError,
     OutcomeUnknownError,
     ValidationError,
@@ -21,7 +20,7 @@ from atomicpath.layout import RECORD_FILE
 from atomicpath.location import Location
 from atomicpath.probing import profile_of
 from atomicpath.record import CommitRecord
-from atomicpath.strategies.discarding import CleaningRegister, delete_below, hold_directory, move_away
+from atomicpath.strategies.discarding import CleaningRegister, delete_below, delete_moved, hold_directory, move_away
 from atomicpath.strategies.held import is_committed, read_record
 
 __all__ = ["remove"]
@@ -101,12 +100,7 @@ async def _put_back_unless_same(storage: Storage, location: Location, doomed: Lo
 
 async def _delete(storage: Storage, location: Location, doomed: Location) -> None:
     try:
-        if storage.is_local:
-            try:  # else a power cut might undo the rename, and leave a committed name with half of its files
-                await storage.sync_directory(location.parent.path)
-            except GuaranteeError as error:
-                _LOG.debug("%s: %s", location, error)  # where nothing can be synced, nothing was promised
-        await storage.remove_tree(doomed.path)
+        await delete_moved(storage, doomed)
     except (OSError, AtomicPathError) as error:
         error.add_note(f"{location} is removed for readers; {doomed.name} is left, which sweep(...) deletes")
         raise

@@ -10,7 +10,7 @@ from atomicpath.layout import final_of, is_discarded, token_of
 from atomicpath.liveness import proof_of_life
 from atomicpath.location import Location
 from atomicpath.record import CommitRecord, State
-from atomicpath.strategies.discarding import hold_directory, move_away
+from atomicpath.strategies.discarding import delete_moved, hold_directory, move_away
 from atomicpath.trials import has_directories
 
 from .ages import age_of_attempt, youngest
@@ -51,7 +51,7 @@ async def examine_temporary(storage: Storage, path: Location, older_than: float)
                 if not discarded:
                     await expect_unchanged(storage, path, seen)
                     doomed = await move_away(storage, path, path.at(final_of(path.path)))
-                await storage.remove_tree(doomed.path)
+                await delete_moved(storage, doomed)
         except BlockingIOError:
             raise Kept("another process holds it") from None
         except FileNotFoundError:

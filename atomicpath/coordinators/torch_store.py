@@ -11,6 +11,7 @@ from atomicpath.environment import current
 from atomicpath.errors import CoordinationError, ValidationError
 
 from .engine import engine_module
+from .in_parts import InParts
 from .keyvalue import KeyValueCoordinator
 from .values import KeyValues, poll
 
@@ -19,6 +20,7 @@ __all__ = ["TorchStoreCoordinator"]
 T = TypeVar("T")
 
 _ANSWER = timedelta(seconds=30)  # for a store to answer what does not wait for another rank
+_LARGEST = 4 << 20  # bytes in one value: TCPStore's server ends the connection of who sends more than 8 MiB (measured)
 
 
 class TorchStoreCoordinator(KeyValueCoordinator):
@@ -47,7 +49,8 @@ class TorchStoreCoordinator(KeyValueCoordinator):
             raise ValidationError("a store does not know which ranks use it: pass rank= and world_size= as well")
         elif not isinstance(store, distributed.Store):
             raise ValidationError(f"store={store!r} is no torch.distributed.Store")
-        super().__init__(_TorchValues(store, is_open), rank, world_size, timeout=timeout, name=name)
+        values = InParts(_TorchValues(store, is_open), _LARGEST)
+        super().__init__(values, rank, world_size, timeout=timeout, name=name)
 
 
 def _always() -> bool:

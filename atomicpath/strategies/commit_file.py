@@ -126,7 +126,8 @@ class CommitFileTemporaryPath(TemporaryPath):
         self.options = await ready(type(self), self._final, self.options)
         await self._make_directory()
         register = self._register = self._new_register()
-        hold(self.token)  # before anybody can read the record: a thread of ours would take it for left behind
+        let_go = self._hold.release if self._hold else None
+        hold(self.token, let_go)  # before anybody can read the record: a thread of ours would take it for left behind
         try:
             await claim(
                 self._storage,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from atomicpath.abc import Content, Entry, Hold, StaleVersionError, Storage
 from atomicpath.environment import shielded
-from atomicpath.errors import AbandonedError, AccessError, AtomicPathError, OutcomeUnknownError
+from atomicpath.errors import AbandonedError, AccessError, AtomicPathError, GuaranteeError, OutcomeUnknownError
 from atomicpath.layout import COMMIT_SUCCESS_FILE, discarded_of
 from atomicpath.liveness import hold, release, this_process
 from atomicpath.location import Location
@@ -17,7 +18,9 @@ from .clearing import clear
 from .held import read_marker
 from .register import RecordRegister, Register
 
-__all__ = ["CleaningRegister", "delete_below", "hold_directory", "move_away"]
+__all__ = ["CleaningRegister", "delete_below", "delete_moved", "hold_directory", "move_away"]
+
+_LOG = logging.getLogger("atomicpath")
 
 _TRIES = 5
 
@@ -35,23 +38,23 @@ class CleaningRegister(RecordRegister):
         super().__init__(storage, final, record, conditional_delete=conditional_delete)
         self.version = seen.version
         self.held = True
-        self._cleaner = storage.environment.token()
+        self.cleaner = storage.environment.token()
 
     @property
     def is_discarded(self) -> bool:
         """Whether this cleaner has moved it: then nothing below is anybody's, and it may be deleted."""
-        return self.record.cleaner == self._cleaner
+        return self.record.cleaner == self.cleaner
 
     def _discarded(self) -> CommitRecord:
         environment = self._storage.environment
         lease = Lease(seconds=environment.lease, renewals=self.record.lease.renewals + 1)
         writer = this_process(environment)
-        return self.record.moved_to(State.DISCARDED, lease=lease, writer=writer, cleaner=self._cleaner)
+        return self.record.moved_to(State.DISCARDED, lease=lease, writer=writer, cleaner=self.cleaner)
 
     def _is_still_ours(self, seen: Content, renewals: int, version: str | None) -> bool:
         if not self.is_discarded:
             return seen.version == version  # rule *swap*: only from what was judged
-        return self._decoded(seen).cleaner == self._cleaner and super()._is_still_ours(seen, renewals, version)
+        return self._decoded(seen).cleaner == self.cleaner and super()._is_still_ours(seen, renewals, version)
 
     def _lost(self, seen: Content | None) -> AbandonedError:
         now = f"{self._decoded(seen).state.value} by {self._decoded(seen).writer}" if seen else "gone"
@@ -82,7 +85,9 @@ async def delete_below(
     so does the record, for the caller to `free`; OutcomeUnknownError as from every move. Others see, meanwhile, an
     attempt of this process under way.
     """
-    hold(register.record.token)
+    # by the cleaner's own name: another cleaner in this process that comes too late must not let go of what this one does
+    token = register.cleaner if isinstance(register, CleaningRegister) else register.record.token
+    hold(token)
     try:
         with shielded():
             await register.discard()  # rule *register*: moved before anything is deleted
@@ -94,7 +99,7 @@ async def delete_below(
         except StaleVersionError as error:
             raise AbandonedError(f"{final} has been taken over meanwhile, and is left to its new holder") from error
     finally:
-        release(register.record.token)
+        release(token)
 
 
 async def _unmark(storage: Storage, final: Location, register: Register) -> None:
@@ -140,3 +145,16 @@ async def move_away(storage: Storage, directory: Location, final: Location) -> L
                 raise
         return doomed
     raise failure
+
+
+async def delete_moved(storage: Storage, doomed: Location) -> None:
+    """Delete a directory that was moved to a name where nobody looks, by whomever, once that is durable.
+
+    Else a power cut might undo the move, and leave a committed name with half of its files.
+    """
+    if storage.is_local:
+        try:
+            await storage.sync_directory(doomed.parent.path)
+        except GuaranteeError as error:
+            _LOG.debug("%s: %s", doomed, error)  # where nothing can be synced, nothing was promised
+    await storage.remove_tree(doomed.path)

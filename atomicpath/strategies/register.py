@@ -18,7 +18,7 @@ from atomicpath.abc import Content, Storage
 from atomicpath.environment import shielded
 from atomicpath.errors import AbandonedError, AccessError, AtomicPathError, CommitError, OutcomeUnknownError
 from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE
-from atomicpath.liveness import this_process
+from atomicpath.liveness import hold, this_process
 from atomicpath.location import Location
 from atomicpath.record import CommitRecord, DecidedBy, State, marker_of, token_in_marker
 
@@ -191,6 +191,7 @@ class RecordRegister(Register):
         self._renewing = threading.Thread(
             target=self._renew_every, args=(interval,), name="atomicpath-lease", daemon=True
         )
+        hold(self.record.token, self._stop.set)  # another object of this process may be the one to end the attempt
         self._renewing.start()
 
     async def rest(self) -> None:

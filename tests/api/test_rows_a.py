@@ -210,6 +210,22 @@ async def test_an_attempt_created_by_another_object_is_recovered_and_finalized(
     assert (await atomicpath.aio.verify(local / "step_1")).ok
 
 
+@strategies
+async def test_what_another_object_finalized_is_not_held_by_the_one_that_created_it(
+    strategy: type[TemporaryPath], local: LocalRoot
+) -> None:
+    """Else nobody could replace or remove it for as long as this process lives."""
+    first = strategy.from_final(_at(local, "step_1"))
+    await first.create()
+    (first.get() / "file").write_bytes(b"x")
+    await strategy.from_temporary(first.get()).finalize()
+    async with atomicpath.aio.commit(first.get_final(), replace=True) as path:
+        (path / "file").write_bytes(b"y")
+    await atomicpath.aio.remove(first.get_final())
+    await first.discard()
+    assert local.names() == []
+
+
 async def test_an_attempt_on_a_store_is_recovered_and_finalized(store: Root) -> None:
     first = CommitFileTemporaryPath.from_final(_at(store, "step_1"))
     (await first.create() / "x").write_bytes(b"1")

@@ -13,9 +13,13 @@ import pytest
 
 import atomicpath
 from atomicpath import aio
+from atomicpath.abc import Entry
+from atomicpath.errors import AbandonedError
 from atomicpath.guarantees import Guarantee
+from atomicpath.liveness import proof_of_life
 from atomicpath.location import locate
-from atomicpath.record import State
+from atomicpath.record import CommitRecord, State
+from atomicpath.strategies.discarding import CleaningRegister, delete_below
 from tests.cleaning.leftovers import MARKER, NOW, RECORD, commit, from_elsewhere, options_of, rewrite, sweep, told
 from tests.processes import content_of
 from tests.protocol.worlds import ALL, decoded, swaps_to, trust
@@ -59,6 +63,31 @@ def test_what_is_not_committed_by_us_is_not_removed(place: Root) -> None:
         with pytest.raises(atomicpath.NotCommittedError):
             remove(place, name)
     assert place.read_all() == before
+
+
+async def test_one_who_removes_too_late_does_not_let_go_of_what_another_in_this_process_removes(
+    memory_place: MemoryRoot,
+) -> None:
+    """Else a commit beside them would take over at once, in the middle of the deletes, instead of after a lease."""
+    await aio.put(Path(__file__).parent, f"{memory_place.url}/step_1")
+    location = locate(f"{memory_place.url}/step_1")
+    storage = location.open()
+    seen = await storage.read(location.child(RECORD).path)
+    record = CommitRecord.decode(seen.data, where="the test")
+
+    async def clear(is_ours: Any) -> None:
+        register = CleaningRegister(storage, location, seen, record, conditional_delete=True)
+        await delete_below(storage, location, register, is_ours=is_ours, conditional=True, was_committed=True)
+
+    async def too_late(entry: Entry) -> bool:
+        with pytest.raises(AbandonedError):
+            await clear(too_late)
+        now = CommitRecord.decode((await storage.read(location.child(RECORD).path)).data, where="the test")
+        assert proof_of_life(storage.environment, now) is True
+        return True
+
+    await clear(too_late)
+    assert memory_place.names() == []
 
 
 def test_the_parent_of_a_directory_with_the_longest_name_is_no_obstacle(local_place: LocalRoot) -> None:

@@ -169,3 +169,31 @@ def test_two_processes_of_one_rank_are_told_at_once_on_the_same_host() -> None:
         """,
         setup=TORCH,
     )
+
+
+def test_a_message_larger_than_torchs_store_takes_at_once_arrives() -> None:
+    """The manifest of very many files; TCPStore ends the connection of who sends more than 8 MiB in one value."""
+    python(
+        """
+        import threading
+        import anyio
+        from atomicpath.coordinators import TorchStoreCoordinator
+
+        server = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        client = distributed.TCPStore("127.0.0.1", server.port, is_master=False, wait_for_workers=False)
+        large, found = os.urandom(20 << 20), []
+
+        def work(rank, store):
+            job = TorchStoreCoordinator(store, rank=rank, world_size=2)
+            value = large if rank else b"-"
+            found.append(anyio.run(lambda: job.gather("manifest", value, timeout=60)))
+
+        ranks = [threading.Thread(target=work, args=one) for one in enumerate((server, client))]
+        for one in ranks:
+            one.start()
+        for one in ranks:
+            one.join()
+        assert [b"-", large] in found
+        """,
+        setup=TORCH,
+    )

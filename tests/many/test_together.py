@@ -295,6 +295,88 @@ def test_a_rank_without_a_verdict_reads_the_record(local_place: Place, monkeypat
     assert [error.missing for error in outcomes[1:]] == [(0,), (0,)]
 
 
+def test_what_a_coordinator_of_the_users_own_raises_does_not_undo_a_commit(
+    local_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, collect = KeyValueCoordinator.broadcast, KeyValueCoordinator.gather
+
+    async def broadcast(self: Any, key: str, value: bytes | None = None, **options: Any) -> bytes:
+        if key.endswith("finish/verdict"):
+            raise RuntimeError("an engine of its own kind has gone")
+        return await publish(self, key, value, **options)
+
+    async def gather(self: Any, key: str, value: bytes, **options: Any) -> Any:
+        if key.endswith("finish/heard"):
+            raise OSError("so has its network")
+        return await collect(self, key, value, **options)
+
+    monkeypatch.setattr(KeyValueCoordinator, "broadcast", broadcast)
+    monkeypatch.setattr(KeyValueCoordinator, "gather", gather)
+    assert together(local_place) == ["committed"] * SIZE
+
+
+class Interrupted(AtomicRenameTemporaryPath):
+    """What a task's own `cancel()` does, which no shield keeps out: it comes when the commit has happened."""
+
+    async def finalize(self) -> None:
+        await super().finalize()
+        raise KeyboardInterrupt
+
+
+def test_ranks_are_not_told_that_nothing_was_committed_by_a_primary_that_was_interrupted_in_it(
+    local_place: Place,
+) -> None:
+    outcomes = together(local_place, temporary_path_class=Interrupted)
+    assert isinstance(outcomes[0], KeyboardInterrupt)
+    assert told(outcomes[1:]) == {OutcomeUnknownError}
+    assert "rank 0 was interrupted" in str(outcomes[1])
+    assert atomicpath.is_committed(f"{local_place.url}/step_1")
+
+
+def test_a_primary_cancelled_while_it_waits_for_the_others_gives_its_attempt_up(
+    moto_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the attempt would be held, and its lease renewed, for as long as the process lives."""
+    collect = KeyValueCoordinator.gather
+    waits, cancelled = threading.Event(), list[str]()
+
+    async def gather(self: Any, key: str, value: bytes, **options: Any) -> Any:
+        if key.endswith("finish/heard") and self.rank == 0:
+            waits.set()
+            await anyio.sleep_forever()
+        return await collect(self, key, value, **options)
+
+    async def main(job: Coordinator) -> None:
+        async def cancel() -> None:
+            await anyio.to_thread.run_sync(waits.wait)
+            group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            if job.rank == 0:
+                group.start_soon(cancel)
+            async with commit(moto_place, job) as path:
+                await failing(1, KeyboardInterrupt())(job, path)
+        cancelled.append(threading.current_thread().name)
+
+    monkeypatch.setattr(KeyValueCoordinator, "gather", gather)
+    in_threads(members(2), main)
+    assert cancelled
+    monkeypatch.undo()
+    assert names(moto_place) == []
+    assert together(moto_place) == ["committed"] * SIZE, "nobody holds the attempt"
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+def test_an_error_without_words_is_told_all_the_same(local_place: Place) -> None:
+    outcomes = together(local_place, failing(1, Mute()))
+    assert told(outcomes) == {RankFailedError}
+    assert "Mute" in outcomes[0].failures[1]
+
+
 def test_a_download_is_each_ranks_own_affair(local_place: Place, tmp_path: Path) -> None:
     assert together(local_place) == ["committed"] * SIZE
     values = members(SIZE)
