@@ -1,8 +1,9 @@
-"""What may go wrong in one rank of a job, and what every other rank then sees, by engine: the table of the docs."""
+"""What may go wrong in one rank of a job, and what every rank that lives then sees: the table of the docs."""
 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,24 @@ from atomicpath.environment import Environment
 from atomicpath.testing import Place
 from tests.many.jobs import Job, Outcome, content_of
 
-__all__ = ["ENGINES", "FAULTS", "Seen", "check_absent", "check_committed", "expected", "run", "words"]
+__all__ = [
+    "ENGINES",
+    "FAULTS",
+    "TIMEOUT",
+    "Fault",
+    "Seen",
+    "check",
+    "check_absent",
+    "check_committed",
+    "expected",
+    "expected_once_committed",
+    "in_words",
+    "run",
+    "words",
+]
 
 ENGINES = ("torch", "torch default", "gloo", "jax", "mpi")
 TIMEOUT = 3.0
-_TORCH = ("torch", "torch default")
 _AT_ONCE = 5.0  # seconds; a lease, which a new attempt would wait for, is 60
 
 
@@ -49,8 +63,39 @@ FAULTS = {
 
 
 def expected(engine: str, fault: str) -> tuple[str, ...]:
-    """What a rank that lives may see, in the words of `words`; after a commit only the first of them may be wrong."""
-    raise NotImplementedError
+    """What the ranks that live may see, each one of these, in the words of `words`."""
+    if engine == "mpi" and "killed" in fault:
+        victim = FAULTS[fault].rank
+        return ("ended by mpirun", f"CoordinationTimeoutError ({victim})", *_before(victim, "CoordinationError"))
+    if engine == "jax" and "rank 0 killed" in fault:
+        return ("ended by SIGABRT",)
+    if "raises" in fault:
+        return (f"RankFailedError ({FAULTS[fault].rank})",)
+    named = f"CoordinationTimeoutError ({FAULTS[fault].rank})"
+    return (named, *_before(FAULTS[fault].rank, "CoordinationError"))
+
+
+def _before(victim: int, error: str) -> tuple[str, ...]:
+    """Who has not heard yet where to write knows the engine's end, and no process of rank 0."""
+    return (error,) if victim == 0 else ()
+
+
+def expected_once_committed(engine: str, fault: str) -> tuple[str, ...]:
+    """The same where the storage shows the commit; nothing where no such fault lets it happen."""
+    if not FAULTS[fault].steps:
+        return ()
+    ends = {"jax": ("ended by SIGABRT",), "mpi": ("ended by mpirun",)}
+    return ("committed", *ends.get(engine, ()))
+
+
+def in_words(engine: str, fault: str) -> str:
+    """The same for people: the column of the table."""
+
+    def said(allowed: tuple[str, ...]) -> str:
+        return " or ".join(re.sub(r"\w*Error|committed", r"`\g<0>`", one) for one in allowed)
+
+    once = expected_once_committed(engine, fault)
+    return said(expected(engine, fault)) + (f"; once it is there: {said(once)}" if once else "")
 
 
 def words(outcome: Outcome) -> str:
@@ -61,11 +106,23 @@ def words(outcome: Outcome) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One job's end: what the ranks but the failed one said, when the last of them left, and whether it is committed."""
+    """One job's end: what the ranks said, when the last but the failed one left, and whether it is committed."""
 
     outcomes: Mapping[int, Outcome]
     seconds: float
     committed: bool
+
+
+def check(engine: str, fault: str, seen: Sequence[Seen]) -> None:
+    """Every rank that lived saw what it should; the failed one, if it lives, what the others saw."""
+    for one in seen:
+        rank = FAULTS[fault].rank
+        if FAULTS[fault].steps and rank in one.outcomes:
+            allowed: tuple[str, ...] = ("committed",)  # it had no such step, and was not killed
+        else:
+            allowed = (expected_once_committed if one.committed else expected)(engine, fault)
+        for outcome in one.outcomes.values():
+            assert words(outcome) in allowed, f"{fault}: {outcome}, and not {allowed}"
 
 
 def run(job: Job, fault: str, *, every: int = 1) -> Sequence[Seen]:
@@ -79,7 +136,9 @@ def run(job: Job, fault: str, *, every: int = 1) -> Sequence[Seen]:
         _remove(job.place, f"step_{at}")
         if how.rank in seen[-1].outcomes:
             break  # it had no such step, and lived
-    assert [one.committed for one in seen] == sorted(one.committed for one in seen), "no later kill undoes a commit"
+    ends = [one.committed for one in seen]
+    assert {*ends} == {False, True}
+    assert ends == sorted(ends), "once committed, no later kill undoes it"
     return seen
 
 
@@ -88,8 +147,9 @@ def _run(job: Job, name: str, how: Fault, what: Mapping[str, Any]) -> Seen:
     committed = atomicpath.is_committed(f"{job.place.url}/{name}", storage_options=job.place.storage_options)
     check = check_committed if committed else check_absent
     check(job.place, name, job.size)
-    others = [outcome for rank, outcome in outcomes.items() if rank != how.rank]
-    return Seen(outcomes=outcomes, seconds=max(outcome.seconds for outcome in others), committed=committed)
+    lived = how.steps and how.rank in outcomes
+    seconds = [outcome.seconds for rank, outcome in outcomes.items() if rank != how.rank and not lived]
+    return Seen(outcomes=outcomes, seconds=max(seconds, default=0.0), committed=committed)
 
 
 def check_committed(place: Place, name: str, size: int) -> None:

@@ -95,9 +95,11 @@ class Job:
         names: list[str] | None = None,
         claims: dict[int, dict[str, Any]] | None = None,
         shut_down: bool = False,
+        work: str = "commit",
     ) -> dict[int, Outcome]:
         """Run one job to its end: what each rank saw that was not killed by `fault`, which says who fails and how.
 
+        `work`: "commit", or "create_all" or "create_all_async", by hand and of the default group.
         `claims`: what ranks say of themselves that is not so. `shut_down`: they end their engine before the commit.
         """
         results = self._directory / "results"
@@ -115,6 +117,7 @@ class Job:
             "results": str(results),
             "claims": claims or {},
             "shut down": shut_down,
+            "work": work,
         }
         codes: Mapping[int, int] = {}
         if self.engine == "mpi":
@@ -127,8 +130,7 @@ class Job:
         seen = {outcome.rank: outcome for outcome in (_outcome(path, begun) for path in results.glob("*.json"))}
         victims = {fault["rank"]} if fault and (fault.get("kind") == "kill" or "calls" in fault) else set()
         for rank in {*range(self.size)} - victims - {*seen}:
-            how = f"ended by {signal.Signals(-codes[rank]).name}" if codes.get(rank, 0) < 0 else f"exit {codes[rank]}"
-            seen[rank] = Outcome(rank=rank, outcome=how if codes else "ended by mpirun", seconds=ended - begun)
+            seen[rank] = Outcome(rank=rank, outcome=_end(codes.get(rank)), seconds=ended - begun)
         return dict(sorted(seen.items()))
 
     def _mpirun(self, job: dict[str, Any]) -> None:
@@ -138,6 +140,12 @@ class Job:
         command = [*mpirun, "-n", str(self.size), sys.executable, "-W", "ignore", str(RANK), str(description)]
         # on a time-out mpirun is killed, and each rank by its own alarm
         subprocess.run(command, env=_environment(), timeout=PATIENCE, check=False, capture_output=True)
+
+
+def _end(code: int | None) -> str:
+    if code is None:
+        return "ended by mpirun"
+    return f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
 def _outcome(path: Path, begun: float) -> Outcome:

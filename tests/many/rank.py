@@ -23,6 +23,13 @@ from atomicpath.environment import Environment
 
 PATIENCE = 20
 ALARM = 100  # seconds after which a rank that hangs is killed, and then missed
+ELSE = (
+    "anyio._backends._asyncio",
+    "aiobotocore.client",
+    "s3fs",
+    "upath.implementations.cloud",
+    "atomicpath_s3.storage",
+)
 HALVES = (b"first half, ", b"second half")
 
 
@@ -81,6 +88,7 @@ def torch_default(job: dict[str, Any], rank: int) -> Coordinator:
     torch_group(job, rank)
     made = TorchStoreCoordinator(timeout=job["timeout"])
     if job["shut down"]:
+        dist.barrier()
         dist.destroy_process_group()
     return made
 
@@ -91,6 +99,7 @@ def gloo(job: dict[str, Any], rank: int) -> Coordinator:
     torch_group(job, rank)
     made = GlooCoordinator(dist.group.WORLD, timeout=job["timeout"])
     if job["shut down"]:
+        dist.barrier()
         dist.destroy_process_group()
     return made
 
@@ -114,6 +123,34 @@ def mpi(job: dict[str, Any], rank: int) -> Coordinator:
     return MpiCoordinator(timeout=job["timeout"])
 
 
+def create_all(job: dict[str, Any], rank: int) -> None:
+    """Attempts made by hand: rank 0 creates, in the background or not, all write, rank 0 finalizes."""
+    import torch.distributed as dist
+    from upath import UPath
+
+    torch_group(job, rank)
+    store = dist.distributed_c10d._get_default_store()
+    url, options = job["urls"][rank], job["storage_options"]
+    strategy = atomicpath.CommitFileTemporaryPath if "://" in url else atomicpath.AtomicRenameTemporaryPath
+    if rank == 0:
+        attempt = strategy.from_final(UPath(url, **options))
+        store.set("attempt", str(attempt.get()))
+    else:
+        attempt = strategy.from_temporary(UPath(store.get("attempt").decode(), **options))
+    if job["work"] == "create_all":
+        atomicpath.create_all([attempt])
+    else:
+        there = atomicpath.CompletionSignal("there")
+        created = atomicpath.create_all_async([attempt], [there])
+        there.wait(PATIENCE)
+        created.result(PATIENCE)
+    (attempt.get() / f"rank-{rank}.bin").write_bytes(b"".join(HALVES))
+    dist.barrier()
+    if rank == 0:
+        atomicpath.on_commit_callback(attempt, checkpoint_start_time=time.time())
+    dist.barrier()
+
+
 ENGINES: dict[str, Callable[[dict[str, Any], int], Coordinator | None]] = {
     "torch": torch_store,
     "torch default": torch_default,
@@ -122,6 +159,27 @@ ENGINES: dict[str, Callable[[dict[str, Any], int], Coordinator | None]] = {
     "jax": jax,
     "mpi": mpi,
 }
+
+
+def commit(job: dict[str, Any], rank: int, world: Environment, at: Callable[[str], None]) -> None:
+    """As a training script's ranks do it."""
+    coordinator = ENGINES[job["engine"]](job, rank)
+    with (
+        environment.use(world),
+        atomicpath.commit(
+            job["urls"][rank],
+            coordinator=coordinator,
+            storage_options=job["storage_options"],
+            staging_dir=job["staging"],
+        ) as path,
+    ):
+        at("before")
+        with (path / f"rank-{rank}.bin").open("wb") as file:
+            file.write(HALVES[0])
+            file.flush()
+            at("during")
+            file.write(HALVES[1])
+        at("after")
 
 
 def rank_of(job: dict[str, Any]) -> int:
@@ -153,23 +211,10 @@ def main(job: dict[str, Any], rank: int) -> None:
     world = Dying(fault["calls"], note) if "calls" in fault else Environment()
     seen: dict[str, Any] = {"rank": rank, "outcome": "committed", "message": ""}
     try:
-        coordinator = ENGINES[job["engine"]](job, rank)
-        with (
-            environment.use(world),
-            atomicpath.commit(
-                job["urls"][rank],
-                coordinator=coordinator,
-                storage_options=job["storage_options"],
-                staging_dir=job["staging"],
-            ) as path,
-        ):
-            at("before")
-            with (path / f"rank-{rank}.bin").open("wb") as file:
-                file.write(HALVES[0])
-                file.flush()
-                at("during")
-                file.write(HALVES[1])
-            at("after")
+        if job["work"] == "commit":
+            commit(job, rank, world, at)
+        else:
+            create_all(job, rank)
     except Exception as error:
         seen |= {"outcome": type(error).__name__, "message": str(error)}
         seen |= {name: getattr(error, name) for name in ("missing", "failures") if hasattr(error, name)}
@@ -193,7 +238,8 @@ def finalize(*, wait: bool) -> None:
 
 def serve(module: str) -> None:
     """Fork the ranks of each job that comes in, the engine's module imported once; answer how each of them ended."""
-    importlib.import_module(module)
+    for name in (module, *ELSE):
+        importlib.import_module(name)
     for line in sys.stdin:
         job = json.loads(line)
         children = [_forked(job, rank) for rank in range(job["size"])]

