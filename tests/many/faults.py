@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -145,8 +146,12 @@ def run(job: Job, fault: str, *, every: int = 1) -> Sequence[Seen]:
 def _run(job: Job, name: str, how: Fault, what: Mapping[str, Any]) -> Seen:
     outcomes = job.run(name, timeout=how.timeout, fault={"rank": how.rank, **what})
     committed = atomicpath.is_committed(f"{job.place.url}/{name}", storage_options=job.place.storage_options)
-    check = check_committed if committed else check_absent
-    check(job.place, name, job.size)
+    if committed:
+        # killed between the record and the marker it has committed, and `sweep` adds the marker
+        atomicpath.sweep(job.place.url, older_than=timedelta(0), storage_options=job.place.storage_options)
+        check_committed(job.place, name, job.size)
+    else:
+        check_absent(job.place, name, job.size)
     lived = how.steps and how.rank in outcomes
     seconds = [outcome.seconds for rank, outcome in outcomes.items() if rank != how.rank and not lived]
     return Seen(outcomes=outcomes, seconds=max(seconds, default=0.0), committed=committed)
