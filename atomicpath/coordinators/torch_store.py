@@ -66,7 +66,11 @@ def _default(distributed: Any) -> tuple[Any, int, int, Callable[[], bool]]:
     group = distributed.group.WORLD
     store = distributed.distributed_c10d._get_default_store()  # noqa: SLF001 - torch has no public name for it
     known = weakref.ref(group)  # so that it ends when it is destroyed
-    return store, distributed.get_rank(), distributed.get_world_size(), lambda: distributed.group.WORLD is known()
+
+    def is_open() -> bool:
+        return distributed.group.WORLD is not None and distributed.group.WORLD is known()
+
+    return store, distributed.get_rank(), distributed.get_world_size(), is_open
 
 
 class _TorchValues(KeyValues):

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from atomicpath.testing import Place
 from tests.many.rank import HALVES
 from tests.servers.base import free_port
 
-__all__ = ["SIZES", "Job", "Outcome", "Server", "content_of"]
+__all__ = ["SIZES", "Job", "Outcome", "Servers", "content_of"]
 
 RANK = Path(__file__).parent / "rank.py"
 SIZES = {"torch": 4, "torch default": 4, "gloo": 4, "found": 4, "jax": 3, "mpi": 3}
@@ -25,11 +28,14 @@ PATIENCE = 120  # seconds for a whole job
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What one rank saw; `seconds` from the fault to its leaving the block."""
+    """What one rank saw; `seconds` from the fault to its leaving the block.
+
+    `outcome` is "committed", the class of the error, or how its engine ended it before it could say anything.
+    """
 
     rank: int
     outcome: str
-    message: str
+    message: str = ""
     missing: tuple[int, ...] = ()
     failures: Mapping[int, str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -40,42 +46,62 @@ def content_of(size: int) -> dict[str, bytes]:
     return {f"rank-{rank}.bin": b"".join(HALVES) for rank in range(size)}
 
 
-class Server:
-    """Forks the ranks of torch jobs from a process that has imported everything: a job takes a blink."""
+class Servers:
+    """Fork the ranks of jobs from processes that have imported everything: a job takes a blink."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
+        self._processes: dict[str, subprocess.Popen[str]] = {}
 
-    def run(self, job: dict[str, Any]) -> None:
-        if self._process is None:
-            command = [sys.executable, "-W", "ignore", str(RANK), "serve"]
-            self._process = subprocess.Popen(
+    def __enter__(self) -> Servers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self._processes.values():
+            process.communicate(timeout=PATIENCE)
+
+    def run(self, module: str, job: dict[str, Any]) -> list[int]:
+        """Exit codes by rank; negative is the number of a signal."""
+        if module not in self._processes:
+            command = [sys.executable, "-W", "ignore", str(RANK), "serve", module]
+            self._processes[module] = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment()
             )
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps(job) + "\n")
-        self._process.stdin.flush()
-        assert self._process.stdout.readline() == "done\n"
-
-    def close(self) -> None:
-        if self._process is not None:
-            self._process.communicate(timeout=PATIENCE)
+        process = self._processes[module]
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(json.dumps(job) + "\n")
+        process.stdin.flush()
+        codes: list[int] = json.loads(process.stdout.readline())
+        return codes
 
 
 class Job:
     """Starts jobs that commit one directory each to a place."""
 
-    def __init__(self, engine: str, place: Place, directory: Path, server: Server) -> None:
+    def __init__(self, engine: str, place: Place, directory: Path, servers: Servers) -> None:
         self.engine, self.place, self.size = engine, place, SIZES[engine]
-        self._directory, self._server = directory, server
+        self._directory, self._servers = directory, servers
         self._staging = directory / "staging"
         self._staging.mkdir(exist_ok=True)
 
     def run(
-        self, name: str, *, timeout: float = 60.0, fault: dict[str, Any] | None = None, names: list[str] | None = None
+        self,
+        name: str,
+        *,
+        timeout: float = 60.0,
+        fault: dict[str, Any] | None = None,
+        names: list[str] | None = None,
+        claims: dict[int, dict[str, Any]] | None = None,
+        shut_down: bool = False,
+        work: str = "commit",
     ) -> dict[int, Outcome]:
-        """Run one job to its end: what each rank saw that was not killed. `fault`: which rank fails, how and when."""
+        """Run one job to its end: what each rank saw that was not killed by `fault`, which says who fails and how.
+
+        `work`: "commit", or "create_all" or "create_all_async", by hand and of the default group.
+        `claims`: what ranks say of themselves that is not so. `shut_down`: they end their engine before the commit.
+        """
         results = self._directory / "results"
         shutil.rmtree(results, ignore_errors=True)
         results.mkdir()
@@ -89,32 +115,40 @@ class Job:
             "storage_options": self.place.storage_options,
             "staging": str(self._staging),
             "results": str(results),
+            "claims": claims or {},
+            "shut down": shut_down,
+            "work": work,
         }
-        if self.engine in ("jax", "mpi"):
-            self._start(job)
+        codes: Mapping[int, int] = {}
+        if self.engine == "mpi":
+            self._mpirun(job)
         else:
-            self._server.run(job)
-        begun = float((results / "fault").read_text()) if (results / "fault").exists() else None
-        return {seen.rank: seen for seen in (_outcome(path, begun) for path in sorted(results.glob("*.json")))}
+            module = "jax" if self.engine == "jax" else "torch.distributed"
+            codes = dict(enumerate(self._servers.run(module, job)))
+        ended = time.time()
+        begun = float((results / "fault").read_text()) if (results / "fault").exists() else ended
+        seen = {outcome.rank: outcome for outcome in (_outcome(path, begun) for path in results.glob("*.json"))}
+        victims = {fault["rank"]} if fault and (fault.get("kind") == "kill" or "calls" in fault) else set()
+        for rank in {*range(self.size)} - victims - {*seen}:
+            seen[rank] = Outcome(rank=rank, outcome=_end(codes.get(rank)), seconds=ended - begun)
+        return dict(sorted(seen.items()))
 
-    def _start(self, job: dict[str, Any]) -> None:
+    def _mpirun(self, job: dict[str, Any]) -> None:
         description = self._directory / "job.json"
         description.write_text(json.dumps(job))
-        rank = [sys.executable, "-W", "ignore", str(RANK), str(description)]
-        if self.engine == "mpi":
-            bin_of = Path(sys.executable).parent
-            command = [str(bin_of / "mpirun"), "--allow-run-as-root", "--oversubscribe", "-n", str(self.size), *rank]
-            subprocess.run(command, env=_environment(), timeout=PATIENCE, check=False, capture_output=True)
-            return
-        ranks = [
-            subprocess.Popen(rank, env=_environment() | {"RANK": str(number)}, stderr=subprocess.DEVNULL)
-            for number in range(job["size"])
-        ]
-        for process in ranks:
-            process.wait(PATIENCE)
+        mpirun = [str(Path(sys.executable).parent / "mpirun"), "--allow-run-as-root", "--oversubscribe"]
+        command = [*mpirun, "-n", str(self.size), sys.executable, "-W", "ignore", str(RANK), str(description)]
+        # on a time-out mpirun is killed, and each rank by its own alarm
+        subprocess.run(command, env=_environment(), timeout=PATIENCE, check=False, capture_output=True)
 
 
-def _outcome(path: Path, begun: float | None) -> Outcome:
+def _end(code: int | None) -> str:
+    if code is None:
+        return "ended by mpirun"
+    return f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _outcome(path: Path, begun: float) -> Outcome:
     seen = json.loads(path.read_text())
     return Outcome(
         rank=seen["rank"],
@@ -122,7 +156,7 @@ def _outcome(path: Path, begun: float | None) -> Outcome:
         message=seen["message"],
         missing=tuple(seen.get("missing", ())),
         failures={int(rank): text for rank, text in seen.get("failures", {}).items()},
-        seconds=seen["time"] - begun if begun else 0.0,
+        seconds=seen["time"] - begun,
     )
 
 

@@ -6,6 +6,7 @@ Run with a job's description in a file. What it saw goes into a file of its own,
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -22,7 +23,25 @@ from atomicpath.environment import Environment
 
 PATIENCE = 20
 ALARM = 100  # seconds after which a rank that hangs is killed, and then missed
+ELSE = (
+    "anyio._backends._asyncio",
+    "aiobotocore.client",
+    "s3fs",
+    "upath.implementations.cloud",
+    "atomicpath_s3.storage",
+)
 HALVES = (b"first half, ", b"second half")
+
+
+LOOKS = {  # how often a rank asks whether something has come is not told by steps
+    "_receive",
+    "_source_rank",
+    "blocking_key_value_get_bytes",
+    "check",
+    "key_value_try_get_bytes",
+    "sleep",
+    "Test",
+}
 
 
 class Dying(Environment):
@@ -32,7 +51,8 @@ class Dying(Environment):
         self.left, self.note = at, note
 
     def call(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-        if not str(args[:1]).startswith("('/proc/"):  # how often it looks whether the others live is not told by steps
+        looks = getattr(function, "__name__", "") in LOOKS or str(args[:1]).startswith("('/proc/")
+        if not looks:
             self._count()
         return function(*args, **kwargs)
 
@@ -51,7 +71,8 @@ def torch_store(job: dict[str, Any], rank: int) -> Coordinator:
     import torch.distributed as dist
 
     store = dist.TCPStore("127.0.0.1", job["port"], job["size"], is_master=rank == 0)
-    return TorchStoreCoordinator(store, rank=rank, world_size=job["size"], timeout=job["timeout"])
+    claims = {"rank": rank, "world_size": job["size"], "timeout": job["timeout"]}
+    return TorchStoreCoordinator(store, **claims | job["claims"].get(str(rank), {}))
 
 
 def torch_group(job: dict[str, Any], rank: int, *, backend: str = "gloo") -> None:
@@ -62,15 +83,25 @@ def torch_group(job: dict[str, Any], rank: int, *, backend: str = "gloo") -> Non
 
 
 def torch_default(job: dict[str, Any], rank: int) -> Coordinator:
+    import torch.distributed as dist
+
     torch_group(job, rank)
-    return TorchStoreCoordinator(timeout=job["timeout"])
+    made = TorchStoreCoordinator(timeout=job["timeout"])
+    if job["shut down"]:
+        dist.barrier()
+        dist.destroy_process_group()
+    return made
 
 
 def gloo(job: dict[str, Any], rank: int) -> Coordinator:
     import torch.distributed as dist
 
     torch_group(job, rank)
-    return GlooCoordinator(dist.group.WORLD, timeout=job["timeout"])
+    made = GlooCoordinator(dist.group.WORLD, timeout=job["timeout"])
+    if job["shut down"]:
+        dist.barrier()
+        dist.destroy_process_group()
+    return made
 
 
 def found(job: dict[str, Any], rank: int) -> None:
@@ -82,11 +113,42 @@ def jax(job: dict[str, Any], rank: int) -> Coordinator:
     import jax
 
     jax.distributed.initialize(f"127.0.0.1:{job['port']}", num_processes=job["size"], process_id=rank)
-    return JaxCoordinator(timeout=job["timeout"])
+    made = JaxCoordinator(timeout=job["timeout"])
+    if job["shut down"]:
+        jax.distributed.shutdown()
+    return made
 
 
 def mpi(job: dict[str, Any], rank: int) -> Coordinator:
     return MpiCoordinator(timeout=job["timeout"])
+
+
+def create_all(job: dict[str, Any], rank: int) -> None:
+    """Attempts made by hand: rank 0 creates, in the background or not, all write, rank 0 finalizes."""
+    import torch.distributed as dist
+    from upath import UPath
+
+    torch_group(job, rank)
+    store = dist.distributed_c10d._get_default_store()
+    url, options = job["urls"][rank], job["storage_options"]
+    strategy = atomicpath.CommitFileTemporaryPath if "://" in url else atomicpath.AtomicRenameTemporaryPath
+    if rank == 0:
+        attempt = strategy.from_final(UPath(url, **options))
+        store.set("attempt", str(attempt.get()))
+    else:
+        attempt = strategy.from_temporary(UPath(store.get("attempt").decode(), **options))
+    if job["work"] == "create_all":
+        atomicpath.create_all([attempt])
+    else:
+        there = atomicpath.CompletionSignal("there")
+        created = atomicpath.create_all_async([attempt], [there])
+        there.wait(PATIENCE)
+        created.result(PATIENCE)
+    (attempt.get() / f"rank-{rank}.bin").write_bytes(b"".join(HALVES))
+    dist.barrier()
+    if rank == 0:
+        atomicpath.on_commit_callback(attempt, checkpoint_start_time=time.time())
+    dist.barrier()
 
 
 ENGINES: dict[str, Callable[[dict[str, Any], int], Coordinator | None]] = {
@@ -99,12 +161,32 @@ ENGINES: dict[str, Callable[[dict[str, Any], int], Coordinator | None]] = {
 }
 
 
+def commit(job: dict[str, Any], rank: int, world: Environment, at: Callable[[str], None]) -> None:
+    """As a training script's ranks do it."""
+    coordinator = ENGINES[job["engine"]](job, rank)
+    with (
+        environment.use(world),
+        atomicpath.commit(
+            job["urls"][rank],
+            coordinator=coordinator,
+            storage_options=job["storage_options"],
+            staging_dir=job["staging"],
+        ) as path,
+    ):
+        at("before")
+        with (path / f"rank-{rank}.bin").open("wb") as file:
+            file.write(HALVES[0])
+            file.flush()
+            at("during")
+            file.write(HALVES[1])
+        at("after")
+
+
 def rank_of(job: dict[str, Any]) -> int:
-    if job["engine"] != "mpi":
-        return int(os.environ["RANK"])
+    """Under mpirun."""
     from mpi4py import MPI
 
-    return MPI.COMM_WORLD.rank
+    return int(MPI.COMM_WORLD.rank)
 
 
 def main(job: dict[str, Any], rank: int) -> None:
@@ -126,26 +208,13 @@ def main(job: dict[str, Any], rank: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(job["timeout"] + 2)
 
-    coordinator = ENGINES[job["engine"]](job, rank)
     world = Dying(fault["calls"], note) if "calls" in fault else Environment()
     seen: dict[str, Any] = {"rank": rank, "outcome": "committed", "message": ""}
     try:
-        with (
-            environment.use(world),
-            atomicpath.commit(
-                job["urls"][rank],
-                coordinator=coordinator,
-                storage_options=job["storage_options"],
-                staging_dir=job["staging"],
-            ) as path,
-        ):
-            at("before")
-            with (path / f"rank-{rank}.bin").open("wb") as file:
-                file.write(HALVES[0])
-                file.flush()
-                at("during")
-                file.write(HALVES[1])
-            at("after")
+        if job["work"] == "commit":
+            commit(job, rank, world, at)
+        else:
+            create_all(job, rank)
     except Exception as error:
         seen |= {"outcome": type(error).__name__, "message": str(error)}
         seen |= {name: getattr(error, name) for name in ("missing", "failures") if hasattr(error, name)}
@@ -167,16 +236,14 @@ def finalize(*, wait: bool) -> None:
         MPI.Finalize()
 
 
-def serve() -> None:
-    """Fork the ranks of each job that comes in, everything imported once."""
-    import torch.distributed  # noqa: F401
-
+def serve(module: str) -> None:
+    """Fork the ranks of each job that comes in, the engine's module imported once; answer how each of them ended."""
+    for name in (module, *ELSE):
+        importlib.import_module(name)
     for line in sys.stdin:
         job = json.loads(line)
         children = [_forked(job, rank) for rank in range(job["size"])]
-        for child in children:
-            os.waitpid(child, 0)
-        print("done", flush=True)
+        print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]), flush=True)
 
 
 def _forked(job: dict[str, Any], rank: int) -> int:
@@ -184,6 +251,8 @@ def _forked(job: dict[str, Any], rank: int) -> int:
     if child:
         return child
     with _leaving():
+        log = os.open(f"{job['results']}/{rank}.log", os.O_WRONLY | os.O_CREAT)
+        os.dup2(log, 2)
         main(job, rank)
     raise AssertionError
 
@@ -201,11 +270,10 @@ def _leaving() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["serve"]:
-        serve()
+    if sys.argv[1] == "serve":
+        serve(sys.argv[2])
     else:
         description = json.loads(Path(sys.argv[1]).read_text())
         with _leaving():
             main(description, rank_of(description))
-            if description["engine"] == "mpi":
-                finalize(wait=bool(description["fault"]))
+            finalize(wait=bool(description["fault"]))

@@ -4,61 +4,35 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import atomicpath
-from atomicpath import SingleProcess
 from atomicpath.testing import Place
-from tests.many.jobs import SIZES, Job, Outcome, Server, content_of
+from tests.many.faults import ENGINES, FAULTS, check, check_committed, in_words, run
+from tests.many.jobs import SIZES, Job, Outcome, Servers
 
 FULL = os.environ.get("ATOMICPATH_FULL") == "1"
 PLACES = ["local", "moto"]
 QUICK = ["torch", "torch default", "gloo", "found"]  # forked from one process that has imported torch
 SLOW = ["jax", "mpi"]
-TIMEOUT = 3.0
+TABLE = Path(__file__).parents[2] / "docs" / "many-processes.md"
 
 Start = Callable[[str], Job]
 
 
 @pytest.fixture(scope="session")
-def forks() -> Iterator[Server]:
-    running = Server()
-    yield running
-    running.close()
+def forks() -> Iterator[Servers]:
+    with Servers() as running:
+        yield running
 
 
 @pytest.fixture
-def start(forks: Server, place: Place, tmp_path: Path) -> Start:
+def start(forks: Servers, place: Place, tmp_path: Path) -> Start:
     return lambda engine: Job(engine, place, tmp_path, forks)
-
-
-def check_committed(place: Place, name: str, size: int) -> None:
-    """Every rank's file, one record and its marker, and nothing else."""
-    stored = place.read_all(name)
-    assert set(stored) - set(content_of(size)) == {"commit_record.json", "commit_success.txt"}
-    assert {file: stored[file] for file in content_of(size)} == content_of(size)
-    url = f"{place.url}/{name}"
-    assert atomicpath.verify(url, storage_options=place.storage_options).ok
-    record = atomicpath.read_record(url, storage_options=place.storage_options)
-    assert [entry.name for entry in record.files] == sorted(content_of(size))
-
-
-def check_absent(place: Place, name: str, size: int) -> None:
-    """Nobody sees anything of it, and the restarted job, here one process, commits the same name at once."""
-    url, options = f"{place.url}/{name}", place.storage_options
-    assert not atomicpath.is_committed(url, storage_options=options)
-    assert atomicpath.latest(place.url, storage_options=options) is None
-    with atomicpath.commit(url, storage_options=options, coordinator=SingleProcess()) as path:
-        for file, data in content_of(size).items():
-            (path / file).write_bytes(data)
-    check_committed(place, name, size)
-
-
-def survivors(seen: dict[int, Outcome], size: int, *, but: int) -> list[Outcome]:
-    assert sorted(seen) == [rank for rank in range(size) if rank != but]
-    return [outcome for rank, outcome in seen.items() if rank != but]
 
 
 @pytest.mark.parametrize("place", PLACES, indirect=True)
@@ -70,79 +44,45 @@ def test_all_ranks_write_into_one_commit(engine: str, place: Place, start: Start
     check_committed(place, "step_1", job.size)
 
 
+def see(job: Job, fault: str, *, every: int = 1) -> None:
+    check(job.engine, fault, run(job, fault, every=every))
+
+
 @pytest.mark.parametrize("place", PLACES, indirect=True)
-@pytest.mark.parametrize("engine", ["torch", "gloo", *(SLOW if FULL else [])])
+@pytest.mark.parametrize("engine", ENGINES if FULL else ["torch", "gloo"])
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rank_that_raises_fails_every_rank_by_name(engine: str, rank: int, place: Place, start: Start) -> None:
-    job = start(engine)
-    seen = job.run("step_1", fault={"rank": rank, "kind": "raise", "at": "during"})
-    assert sorted(seen) == list(range(job.size))
-    for outcome in seen.values():
-        assert outcome.outcome == "RankFailedError", outcome
-        assert outcome.failures == {rank: "RuntimeError: the disk is on fire"}
-        assert f"rank {rank}" in outcome.message
-    check_absent(place, "step_1", job.size)
+    see(start(engine), f"rank {rank} raises")
 
 
 @pytest.mark.parametrize("place", PLACES, indirect=True)
 @pytest.mark.parametrize("at", ["before", "during", "after"])
-@pytest.mark.parametrize("engine", ["torch", *(["torch default", "gloo"] if FULL else [])])
+@pytest.mark.parametrize("engine", ENGINES if FULL else ["torch"])
 def test_rank_dies_before_its_part_while_others_commit(engine: str, at: str, place: Place, start: Start) -> None:
-    job = start(engine)
-    seen = job.run("step_1", timeout=60.0, fault={"rank": 2, "kind": "kill", "at": at})
-    for outcome in survivors(seen, job.size, but=2):
-        assert outcome.outcome == "CoordinationTimeoutError", outcome
-        assert outcome.missing == (2,)
-        assert "died" in outcome.message
-        assert outcome.seconds < 30, "its death is seen on this host, long before the time-out"
-    check_absent(place, "step_1", job.size)
+    """With a time-out of a minute: its death is seen long before."""
+    see(start(engine), f"rank 2 killed {at} its write")
 
 
 @pytest.mark.parametrize("place", PLACES, indirect=True)
-@pytest.mark.parametrize("engine", ["torch", *(["torch default", "gloo", *SLOW] if FULL else [])])
+@pytest.mark.parametrize("engine", ENGINES if FULL else ["torch"])
 def test_a_rank_that_stalls_past_the_time_out_is_named_on_every_rank(engine: str, place: Place, start: Start) -> None:
-    job = start(engine)
-    seen = job.run("step_1", timeout=TIMEOUT, fault={"rank": 1, "kind": "stall", "at": "during"})
-    assert sorted(seen) == list(range(job.size))
-    for outcome in seen.values():
-        assert outcome.outcome == "CoordinationTimeoutError", outcome
-        if outcome.rank != 1 or engine.startswith("torch"):  # other engines may be gone when it wakes up
-            assert outcome.missing == (1,)
-    check_absent(place, "step_1", job.size)
+    see(start(engine), "rank 1 stalls past a time-out of 3 s")
 
 
 @pytest.mark.parametrize("place", PLACES, indirect=True)
-@pytest.mark.parametrize("engine", ["torch"])
+@pytest.mark.parametrize("engine", ENGINES if FULL else ["gloo"])
+def test_a_primary_killed_in_its_block_leaves_nothing(engine: str, place: Place, start: Start) -> None:
+    see(start(engine), "rank 0 killed in its block")
+
+
+EVERY = {"torch": 2, "jax": 6, "mpi": 10} if FULL else {"torch": 9}
+
+
+@pytest.mark.parametrize("place", PLACES, indirect=True)
+@pytest.mark.parametrize("engine", ENGINES if FULL else ["torch"])
 def test_a_primary_killed_at_any_step_leaves_a_whole_commit_or_none(engine: str, place: Place, start: Start) -> None:
     """And every survivor says which; where the engine is gone with the primary, the storage tells."""
-    job = start(engine)
-    outcomes = []
-    for at in range(0, 1000, 2 if FULL else 9):
-        name = f"step_{at}"
-        seen = job.run(name, timeout=30.0, fault={"rank": 0, "calls": at})
-        complete = atomicpath.is_committed(f"{place.url}/{name}", storage_options=place.storage_options)
-        outcomes.append(complete)
-        if 0 in seen:
-            assert seen[0].outcome == "committed"
-            break
-        for outcome in survivors(seen, job.size, but=0):
-            if complete:
-                assert outcome.outcome == "committed", outcome
-            else:  # before the attempt was begun the engine's own end is all there is to tell
-                assert outcome.outcome in ("CoordinationTimeoutError", "CoordinationError"), outcome
-                assert outcome.missing == (0,) or outcome.outcome == "CoordinationError"
-        check = check_committed if complete else check_absent
-        check(place, name, job.size)
-        remove(place, name)
-    assert outcomes == sorted(outcomes), "once committed, no later kill undoes it"
-    assert {*outcomes} == {False, True}
-
-
-def remove(place: Place, name: str) -> None:
-    for file in place.read_all(name):
-        place.delete(f"{name}/{file}")
-    if place.url.startswith("/"):
-        Path(place.url, name).rmdir()
+    see(start(engine), "rank 0 killed at each of its steps", every=EVERY.get(engine, 5))
 
 
 @pytest.mark.parametrize("place", ["local"], indirect=True)
@@ -155,6 +95,68 @@ def test_ranks_that_mean_different_places_are_told_so_and_nothing_is_begun(place
         assert "rank 2" in outcome.message
         assert "step_2" in outcome.message
     assert place.read_all() == {}
+
+
+@pytest.mark.parametrize("place", ["local"], indirect=True)
+@pytest.mark.parametrize("work", ["create_all", "create_all_async"])
+def test_an_attempt_that_one_rank_creates_is_written_by_all(work: str, place: Place, start: Start) -> None:
+    job = start("found")
+    seen = job.run("step_1", work=work)
+    assert [outcome.outcome for outcome in seen.values()] == ["committed"] * job.size, seen
+    check_committed(place, "step_1", job.size)
+
+
+def refused(place: Place, seen: dict[int, Outcome], size: int, error: str, words: str) -> None:
+    """By every rank, and nothing is left behind, not even for `sweep`."""
+    assert sorted(seen) == list(range(size))
+    for outcome in seen.values():
+        assert outcome.outcome == error, outcome
+        assert words in outcome.message
+    assert place.read_all() == {}
+    assert atomicpath.sweep(place.url, older_than=timedelta(0), storage_options=place.storage_options) == []
+
+
+@pytest.mark.parametrize("place", PLACES if FULL else ["local"], indirect=True)
+@pytest.mark.parametrize(
+    ("claims", "words"),
+    [
+        ({1: {"world_size": 5}}, "world_size=5"),
+        ({1: {"rank": 0}}, "rank 0"),
+        ({1: {"rank": 2}}, "rank 2"),
+    ],
+    ids=["sizes differ", "two primaries", "a rank twice"],
+)
+def test_ranks_that_say_what_is_not_so_are_told_and_nothing_is_begun(
+    claims: dict[int, dict[str, Any]], words: str, place: Place, start: Start
+) -> None:
+    job = start("torch")
+    seen = job.run("step_1", claims=claims, timeout=1.0)
+    for outcome in seen.values():
+        assert outcome.outcome in ("CoordinationError", "CoordinationTimeoutError"), outcome
+    assert any(words in outcome.message for outcome in seen.values()), seen
+    assert place.read_all() == {}
+    assert atomicpath.sweep(place.url, older_than=timedelta(0), storage_options=place.storage_options) == []
+
+
+@pytest.mark.parametrize("place", ["local"], indirect=True)
+@pytest.mark.parametrize(("claim", "words"), [({"timeout": 0.0}, "timeout=0.0"), ({"rank": 4}, "rank=4")])
+def test_what_no_rank_can_be_is_refused(claim: dict[str, Any], words: str, place: Place, start: Start) -> None:
+    job = start("torch")
+    seen = job.run("step_1", claims=dict.fromkeys(range(job.size), claim))
+    refused(place, seen, job.size, "ValidationError", words)
+
+
+@pytest.mark.parametrize("place", ["local"], indirect=True)
+@pytest.mark.parametrize("engine", ["torch default", "gloo", *(["jax"] if FULL else [])])
+def test_an_engine_that_was_shut_down_is_told_of_at_once(engine: str, place: Place, start: Start) -> None:
+    job = start(engine)
+    refused(place, job.run("step_1", shut_down=True), job.size, "CoordinationError", "call atomicpath before")
+
+
+def test_the_table_of_the_docs_says_what_is_checked_here() -> None:
+    cells = [line.strip("| \n").split(" | ") for line in TABLE.read_text(encoding="utf-8").splitlines()]
+    told = {(row[0], row[1]): row[2] for row in cells if len(row) == 6 and row[0] in ENGINES}
+    assert told == {(engine, fault): in_words(engine, fault) for engine in ENGINES for fault in FAULTS}
 
 
 def test_every_engine_has_a_size() -> None:
