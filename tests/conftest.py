@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from azure.storage.blob import BlobServiceClient, ContainerClient
 
+from tests.probed import probed
 from tests.proxy import Proxy
 from tests.roots import SECRET, LocalRoot, MemoryRoot, Root, S3Root
 from tests.servers import azurite as azurite_server
@@ -175,7 +176,7 @@ def s3_root(bucket: str, truth: Callable[[], dict[str, bytes]]) -> tuple[str, Ca
 def place(request: pytest.FixtureRequest) -> Root:
     """`@pytest.mark.parametrize("place", ["local", "moto"], indirect=True)`"""
     found: Root = request.getfixturevalue(f"{request.param}_place")
-    return found
+    return probed(request.param, found)
 
 
 @pytest.fixture
@@ -191,7 +192,7 @@ def memory_place() -> MemoryRoot:
 
 @pytest.fixture
 def moto_place(raw: Any, bucket: str, server: str) -> S3Root:
-    return S3Root(raw, bucket, server)
+    return probed("moto", S3Root(raw, bucket, server))
 
 
 # Stores that speak S3 and were written by others.

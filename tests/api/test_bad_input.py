@@ -454,6 +454,7 @@ class _Refusing(BaseHTTPRequestHandler):
     """Answers everything as S3 does to wrong credentials; like S3, it quotes what was sent."""
 
     protocol_version = "HTTP/1.1"  # uploads ask whether to go on
+    disable_nagle_algorithm = True
 
     def _refuse(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
