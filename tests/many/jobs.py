@@ -41,14 +41,15 @@ def content_of(size: int) -> dict[str, bytes]:
 
 
 class Server:
-    """Forks the ranks of torch jobs from a process that has imported everything: a job takes a blink."""
+    """Forks the ranks of an engine's jobs from a process that has imported everything: a job takes a blink."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str) -> None:
+        self._module = module
         self._process: subprocess.Popen[str] | None = None
 
     def run(self, job: dict[str, Any]) -> None:
         if self._process is None:
-            command = [sys.executable, "-W", "ignore", str(RANK), "serve"]
+            command = [sys.executable, "-W", "ignore", str(RANK), "serve", self._module]
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment()
             )
@@ -66,7 +67,7 @@ class Server:
 class Job:
     """Starts jobs that commit one directory each to a place."""
 
-    def __init__(self, engine: str, place: Place, directory: Path, server: Server) -> None:
+    def __init__(self, engine: str, place: Place, directory: Path, server: Server | None) -> None:
         self.engine, self.place, self.size = engine, place, SIZES[engine]
         self._directory, self._server = directory, server
         self._staging = directory / "staging"
@@ -90,7 +91,7 @@ class Job:
             "staging": str(self._staging),
             "results": str(results),
         }
-        if self.engine in ("jax", "mpi"):
+        if self._server is None:
             self._start(job)
         else:
             self._server.run(job)
@@ -98,20 +99,13 @@ class Job:
         return {seen.rank: seen for seen in (_outcome(path, begun) for path in sorted(results.glob("*.json")))}
 
     def _start(self, job: dict[str, Any]) -> None:
+        """By mpirun, which starts each rank itself."""
         description = self._directory / "job.json"
         description.write_text(json.dumps(job))
         rank = [sys.executable, "-W", "ignore", str(RANK), str(description)]
-        if self.engine == "mpi":
-            bin_of = Path(sys.executable).parent
-            command = [str(bin_of / "mpirun"), "--allow-run-as-root", "--oversubscribe", "-n", str(self.size), *rank]
-            subprocess.run(command, env=_environment(), timeout=PATIENCE, check=False, capture_output=True)
-            return
-        ranks = [
-            subprocess.Popen(rank, env=_environment() | {"RANK": str(number)}, stderr=subprocess.DEVNULL)
-            for number in range(job["size"])
-        ]
-        for process in ranks:
-            process.wait(PATIENCE)
+        mpirun = str(Path(sys.executable).parent / "mpirun")
+        command = [mpirun, "--allow-run-as-root", "--oversubscribe", "-n", str(self.size), *rank]
+        subprocess.run(command, env=_environment(), timeout=PATIENCE, check=False, capture_output=True)
 
 
 def _outcome(path: Path, begun: float | None) -> Outcome:

@@ -6,6 +6,7 @@ Run with a job's description in a file. What it saw goes into a file of its own,
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -16,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import atomicpath
-from atomicpath import Coordinator, environment
+from atomicpath import Coordinator, environment, registry
 from atomicpath.coordinators import GlooCoordinator, JaxCoordinator, MpiCoordinator, TorchStoreCoordinator
 from atomicpath.environment import Environment
 
 PATIENCE = 20
 ALARM = 100  # seconds after which a rank that hangs is killed, and then missed
+_OF_STORES = ("anyio._backends._asyncio", "aiobotocore.client", "s3fs", "upath.implementations.cloud")
 HALVES = (b"first half, ", b"second half")
 
 
@@ -99,14 +101,6 @@ ENGINES: dict[str, Callable[[dict[str, Any], int], Coordinator | None]] = {
 }
 
 
-def rank_of(job: dict[str, Any]) -> int:
-    if job["engine"] != "mpi":
-        return int(os.environ["RANK"])
-    from mpi4py import MPI
-
-    return MPI.COMM_WORLD.rank
-
-
 def main(job: dict[str, Any], rank: int) -> None:
     """Take part in the job's commit, fail as it says, and note what was seen."""
     signal.alarm(ALARM)
@@ -167,10 +161,11 @@ def finalize(*, wait: bool) -> None:
         MPI.Finalize()
 
 
-def serve() -> None:
-    """Fork the ranks of each job that comes in, everything imported once."""
-    import torch.distributed  # noqa: F401
-
+def serve(engine: str) -> None:
+    """Fork the ranks of each job that comes in, everything imported once: the engine, and what a store needs."""
+    for module in (engine, *_OF_STORES):
+        importlib.import_module(module)
+    registry.backend_for("s3")
     for line in sys.stdin:
         job = json.loads(line)
         children = [_forked(job, rank) for rank in range(job["size"])]
@@ -201,11 +196,12 @@ def _leaving() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["serve"]:
-        serve()
-    else:
+    if sys.argv[1] == "serve":
+        serve(sys.argv[2])
+    else:  # by mpirun
         description = json.loads(Path(sys.argv[1]).read_text())
         with _leaving():
-            main(description, rank_of(description))
-            if description["engine"] == "mpi":
-                finalize(wait=bool(description["fault"]))
+            from mpi4py import MPI
+
+            main(description, MPI.COMM_WORLD.rank)
+            finalize(wait=bool(description["fault"]))

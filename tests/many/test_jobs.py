@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from tests.many.jobs import SIZES, Job, Outcome, Server, content_of
 
 FULL = os.environ.get("ATOMICPATH_FULL") == "1"
 PLACES = ["local", "moto"]
-QUICK = ["torch", "torch default", "gloo", "found"]  # forked from one process that has imported torch
+OF_TORCH = ["torch", "torch default", "gloo", "found"]
 SLOW = ["jax", "mpi"]
 TIMEOUT = 3.0
 
@@ -23,15 +23,17 @@ Start = Callable[[str], Job]
 
 
 @pytest.fixture(scope="session")
-def forks() -> Iterator[Server]:
-    running = Server()
-    yield running
-    running.close()
+def forks() -> Iterator[Mapping[str, Server]]:
+    """What the ranks of an engine are forked from; those of mpirun are not."""
+    of_torch, of_jax = Server("torch.distributed"), Server("jax")
+    yield {**dict.fromkeys(OF_TORCH, of_torch), "jax": of_jax}
+    of_torch.close()
+    of_jax.close()
 
 
 @pytest.fixture
-def start(forks: Server, place: Place, tmp_path: Path) -> Start:
-    return lambda engine: Job(engine, place, tmp_path, forks)
+def start(forks: Mapping[str, Server], place: Place, tmp_path: Path) -> Start:
+    return lambda engine: Job(engine, place, tmp_path, forks.get(engine))
 
 
 def check_committed(place: Place, name: str, size: int) -> None:
@@ -62,7 +64,7 @@ def survivors(seen: dict[int, Outcome], size: int, *, but: int) -> list[Outcome]
 
 
 @pytest.mark.parametrize("place", PLACES, indirect=True)
-@pytest.mark.parametrize("engine", QUICK + SLOW)
+@pytest.mark.parametrize("engine", OF_TORCH + SLOW)
 def test_all_ranks_write_into_one_commit(engine: str, place: Place, start: Start) -> None:
     job = start(engine)
     seen = job.run("step_1")
@@ -158,4 +160,4 @@ def test_ranks_that_mean_different_places_are_told_so_and_nothing_is_begun(place
 
 
 def test_every_engine_has_a_size() -> None:
-    assert set(SIZES) == {*QUICK, *SLOW}
+    assert set(SIZES) == {*OF_TORCH, *SLOW}
