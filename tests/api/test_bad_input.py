@@ -280,7 +280,7 @@ def test_a_record_that_cannot_be_used(root: Root, damage: str, tmp_path: Path) -
 # names
 
 
-@pytest.mark.parametrize("strategy", [None, atomicpath.CommitFileTemporaryPath])
+@pytest.mark.parametrize("strategy", [None, pytest.param(atomicpath.CommitFileTemporaryPath, marks=pytest.mark.full)])
 def test_a_directory_ten_thousand_deep_on_a_disk(local: LocalRoot, strategy: Any) -> None:
     with (
         pytest.raises(atomicpath.ValidationError, match=r"nest less deeply|longer than"),
@@ -290,6 +290,7 @@ def test_a_directory_ten_thousand_deep_on_a_disk(local: LocalRoot, strategy: Any
     assert local.names() == []
 
 
+@pytest.mark.parametrize("store", ["memory", pytest.param("s3", marks=pytest.mark.full)], indirect=True)
 def test_a_directory_ten_thousand_deep_is_not_put(store: Root, tmp_path: Path, staging: Path) -> None:
     with (
         pytest.raises(atomicpath.ValidationError, match="shorten its path"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,19 @@ def start(forks: Mapping[str, Server], place: Place, tmp_path: Path) -> Start:
     return lambda engine: Job(engine, place, tmp_path, forks.get(engine))
 
 
+def daily(cases: Mapping[str, Iterable[str]], every: Iterable[str]) -> Any:
+    """Parameters `engine` and `place`: `cases` has the places of an engine in the daily run, and all are in the full."""
+    return pytest.mark.parametrize(
+        ("engine", "place"),
+        [
+            pytest.param(engine, place, marks=[] if place in cases.get(engine, ()) else [pytest.mark.full])
+            for engine in every
+            for place in PLACES
+        ],
+        indirect=["place"],
+    )
+
+
 def check_committed(place: Place, name: str, size: int) -> None:
     """Every rank's file, one record and its marker, and nothing else."""
     stored = place.read_all(name)
@@ -63,8 +77,7 @@ def survivors(seen: dict[int, Outcome], size: int, *, but: int) -> list[Outcome]
     return [outcome for rank, outcome in seen.items() if rank != but]
 
 
-@pytest.mark.parametrize("place", PLACES, indirect=True)
-@pytest.mark.parametrize("engine", OF_TORCH + SLOW)
+@daily({**dict.fromkeys(OF_TORCH + SLOW, ["local"]), "torch": PLACES}, OF_TORCH + SLOW)
 def test_all_ranks_write_into_one_commit(engine: str, place: Place, start: Start) -> None:
     job = start(engine)
     seen = job.run("step_1")
@@ -72,8 +85,7 @@ def test_all_ranks_write_into_one_commit(engine: str, place: Place, start: Start
     check_committed(place, "step_1", job.size)
 
 
-@pytest.mark.parametrize("place", PLACES, indirect=True)
-@pytest.mark.parametrize("engine", ["torch", "gloo", *(SLOW if FULL else [])])
+@daily({"torch": PLACES, "gloo": ["local"]}, ["torch", "gloo", *SLOW])
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rank_that_raises_fails_every_rank_by_name(engine: str, rank: int, place: Place, start: Start) -> None:
     job = start(engine)
@@ -86,9 +98,8 @@ def test_a_rank_that_raises_fails_every_rank_by_name(engine: str, rank: int, pla
     check_absent(place, "step_1", job.size)
 
 
-@pytest.mark.parametrize("place", PLACES, indirect=True)
+@daily({"torch": ["local"]}, ["torch", "torch default", "gloo"])
 @pytest.mark.parametrize("at", ["before", "during", "after"])
-@pytest.mark.parametrize("engine", ["torch", *(["torch default", "gloo"] if FULL else [])])
 def test_rank_dies_before_its_part_while_others_commit(engine: str, at: str, place: Place, start: Start) -> None:
     job = start(engine)
     seen = job.run("step_1", timeout=60.0, fault={"rank": 2, "kind": "kill", "at": at})
@@ -100,8 +111,7 @@ def test_rank_dies_before_its_part_while_others_commit(engine: str, at: str, pla
     check_absent(place, "step_1", job.size)
 
 
-@pytest.mark.parametrize("place", PLACES, indirect=True)
-@pytest.mark.parametrize("engine", ["torch", *(["torch default", "gloo", *SLOW] if FULL else [])])
+@daily({"torch": ["local"]}, ["torch", "torch default", "gloo", *SLOW])
 def test_a_rank_that_stalls_past_the_time_out_is_named_on_every_rank(engine: str, place: Place, start: Start) -> None:
     job = start(engine)
     seen = job.run("step_1", timeout=TIMEOUT, fault={"rank": 1, "kind": "stall", "at": "during"})
@@ -119,7 +129,7 @@ def test_a_primary_killed_at_any_step_leaves_a_whole_commit_or_none(engine: str,
     """And every survivor says which; where the engine is gone with the primary, the storage tells."""
     job = start(engine)
     outcomes = []
-    for at in range(0, 1000, 2 if FULL else 9):
+    for at in range(0, 1000, 2 if FULL else 12 if place.url.startswith("/") else 40):
         name = f"step_{at}"
         seen = job.run(name, timeout=30.0, fault={"rank": 0, "calls": at})
         complete = atomicpath.is_committed(f"{place.url}/{name}", storage_options=place.storage_options)
