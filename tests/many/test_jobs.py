@@ -38,7 +38,7 @@ def start(forks: Mapping[str, Server], place: Place, tmp_path: Path) -> Start:
 
 
 def daily(cases: Mapping[str, Iterable[str]], every: Iterable[str]) -> Any:
-    """Parameters `engine` and `place`: `cases` has the places of an engine in the daily run, and all are in the full."""
+    """Parameters `engine` and `place`: those of `cases`, by engine, in the daily run, and all in the full one."""
     return pytest.mark.parametrize(
         ("engine", "place"),
         [
@@ -77,7 +77,7 @@ def survivors(seen: dict[int, Outcome], size: int, *, but: int) -> list[Outcome]
     return [outcome for rank, outcome in seen.items() if rank != but]
 
 
-@daily({**dict.fromkeys(OF_TORCH + SLOW, ["local"]), "torch": PLACES}, OF_TORCH + SLOW)
+@daily({**dict.fromkeys(OF_TORCH + SLOW, ("local",)), "torch": PLACES}, OF_TORCH + SLOW)
 def test_all_ranks_write_into_one_commit(engine: str, place: Place, start: Start) -> None:
     job = start(engine)
     seen = job.run("step_1")
