@@ -48,6 +48,7 @@ class Staging:
         self._within = Path(within or tempfile.gettempdir()).absolute()
         self._token = environment.token()
         self._outer = self._within / f"{_PREFIX}{self._token}"
+        self._made = False
 
     async def create(self) -> Path:
         """The directory to write in. ValidationError if there is no place for it."""
@@ -60,7 +61,9 @@ class Staging:
             ) from error
 
     async def remove(self) -> None:
-        """Delete it with all that is in it."""
+        """Delete it with all that is in it; nothing if `create` did not get as far as making it: it is another's."""
+        if not self._made:
+            return
         release(self._token)
         await self._environment.step(_remove, self._environment, self._outer)
 
@@ -77,6 +80,7 @@ class Staging:
             writer=this_process(self._environment),
         )
         call(os.mkdir, self._outer, 0o700)
+        self._made = True
         hold(self._token)
         call((self._outer / RECORD_FILE).write_bytes, record.encode())
         files = self._outer / "files"

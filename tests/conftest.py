@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from azure.storage.blob import BlobServiceClient, ContainerClient
 
+from tests.probed import probed
 from tests.proxy import Proxy
 from tests.roots import SECRET, LocalRoot, MemoryRoot, Root, S3Root
 from tests.servers import azurite as azurite_server
@@ -38,21 +39,33 @@ _FULL = os.environ.get("ATOMICPATH_FULL") == "1"
 _NETWORK = {"azure", "gcs", "s3", "sftp"}  # folders of tests whose code leaves the event loop to fsspec's
 _BOTH_LOOPS = {"local", "memory", "moto"}  # places of the conformance kit
 _SLOW = {"seaweedfs"}  # a second for every contended write; tests/s3 and tests/test_race.py are on it in any case
+_ON_A_SERVER = "server"  # a fixture: what tests/protocol has of trio is shown by its tests of the memory
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With ATOMICPATH_FULL=1 everything; without it, trio where it may matter, and of slow servers what is short."""
+    """With ATOMICPATH_FULL=1 everything; without it, trio where it may matter, and of slow servers what is short.
+
+    `@pytest.mark.full`, on a test or one of its parameters, leaves out more: each time another test, or another
+    parameter, shows the same behaviour of the same code every day.
+    """
     left_out = [] if _FULL else [item for item in items if _is_left_out(item)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in set(left_out)]
 
 
 def _is_left_out(item: pytest.Item) -> bool:
+    if item.get_closest_marker("full"):
+        return True
     params = getattr(getattr(item, "callspec", None), "params", {})
     if "make_place" in params:
         return params["make_place"] in _SLOW or (params["loop"] == "trio" and params["make_place"] not in _BOTH_LOOPS)
     on_trio = params.get("anyio_backend") == "trio" or params.get("world") == "trio-moto_server"
-    return on_trio and item.path.parent.name in _NETWORK
+    folder = item.path.parent.name
+    return on_trio and (folder in _NETWORK or (folder == "protocol" and _ON_A_SERVER in _fixtures_of(item)))
+
+
+def _fixtures_of(item: pytest.Item) -> list[str]:
+    return getattr(item, "fixturenames", [])
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -175,7 +188,7 @@ def s3_root(bucket: str, truth: Callable[[], dict[str, bytes]]) -> tuple[str, Ca
 def place(request: pytest.FixtureRequest) -> Root:
     """`@pytest.mark.parametrize("place", ["local", "moto"], indirect=True)`"""
     found: Root = request.getfixturevalue(f"{request.param}_place")
-    return found
+    return probed(request.param, found)
 
 
 @pytest.fixture
@@ -191,7 +204,7 @@ def memory_place() -> MemoryRoot:
 
 @pytest.fixture
 def moto_place(raw: Any, bucket: str, server: str) -> S3Root:
-    return S3Root(raw, bucket, server)
+    return probed("moto", S3Root(raw, bucket, server))
 
 
 # Stores that speak S3 and were written by others.

@@ -229,6 +229,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else the body of an answer waits for the acknowledgement of its head: 40 ms
     server: _Server
 
     def __getattr__(self, name: str) -> Callable[[], None]:

@@ -281,7 +281,7 @@ def test_a_record_that_cannot_be_used(root: Root, damage: str, tmp_path: Path) -
 # names
 
 
-@pytest.mark.parametrize("strategy", [None, atomicpath.CommitFileTemporaryPath])
+@pytest.mark.parametrize("strategy", [None, pytest.param(atomicpath.CommitFileTemporaryPath, marks=pytest.mark.full)])
 def test_a_directory_ten_thousand_deep_on_a_disk(local: LocalRoot, strategy: Any) -> None:
     with (
         pytest.raises(atomicpath.ValidationError, match=r"nest less deeply|longer than"),
@@ -291,6 +291,7 @@ def test_a_directory_ten_thousand_deep_on_a_disk(local: LocalRoot, strategy: Any
     assert local.names() == []
 
 
+@pytest.mark.parametrize("store", ["memory", pytest.param("s3", marks=pytest.mark.full)], indirect=True)
 def test_a_directory_ten_thousand_deep_is_not_put(store: Root, tmp_path: Path, staging: Path) -> None:
     with (
         pytest.raises(atomicpath.ValidationError, match="shorten its path"),
@@ -455,6 +456,7 @@ class _Refusing(BaseHTTPRequestHandler):
     """Answers everything as S3 does to wrong credentials; like S3, it quotes what was sent."""
 
     protocol_version = "HTTP/1.1"  # uploads ask whether to go on
+    disable_nagle_algorithm = True
 
     def _refuse(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)

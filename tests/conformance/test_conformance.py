@@ -6,6 +6,7 @@ import pytest
 
 from atomicpath.testing import Factory
 from atomicpath.testing.suite import ConformanceTests
+from tests.probed import probed
 
 PLACES = ["local", "memory", "moto", "seaweedfs", "gcs", "gcs_flat", "gcs_hns", "azure", "adls", "sftp"]
 """The fixture `NAME_place` of tests/conftest.py gives the place; a backend without one here is a defect."""
@@ -15,4 +16,5 @@ class TestEveryBackend(ConformanceTests):
     @pytest.fixture(params=PLACES)
     def make_place(self, request: pytest.FixtureRequest) -> Factory:
         place = request.getfixturevalue(f"{request.param}_place")
+        probed(request.param, place)
         return lambda: place

@@ -189,6 +189,7 @@ async def test_syncing_what_is_not_there_is_an_error(storage: LocalStorage, tmp_
         await storage.sync_tree(f"{tmp_path}/missing")
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio", pytest.param("trio", marks=pytest.mark.full)], indirect=True)
 async def test_a_tree_too_deep_to_name_is_refused_with_advice_and_can_be_removed(
     storage: LocalStorage, world, abyss: Path
 ) -> None:

@@ -266,6 +266,7 @@ async def test_a_download_of_nothing_leaves_nothing(s3: Storage, bucket: str, tm
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.full
 async def test_listing_page_boundary(s3: Storage, bucket: str, proxy: Proxy, raw: Any) -> None:
     names = [f"{number:04}" for number in range(1001)]
     for name in names:
