@@ -15,7 +15,7 @@ from upath import UPath
 
 from . import telemetry
 from .abc import AttemptOptions, Coordinator, FileOptions, TemporaryPath
-from .environment import EventLoopNeeded, need_event_loop, shielded
+from .environment import EventLoopNeeded, current, need_event_loop, shielded
 from .errors import AtomicPathError, CommitError, OutcomeUnknownError, ValidationError
 from .failures import Document
 from .group import Group
@@ -62,17 +62,19 @@ class Writing:
     """
 
     def __init__(self, url: PathLike, options: CommitOptions) -> None:
+        _check_coordinator(options.coordinator)
+        # first of all: one rank that is refused here is still as far in the job's rounds as the others
+        self._team = Team(
+            Group(MultiprocessingOptions(coordinator=options.coordinator)),
+            current(),
+            "commit",
+            undone="nothing was committed",
+        )
         self.location = _final(url, options)
         self._options = options
         self._metadata = check_metadata(options.metadata)
         self.span = telemetry.CommitSpan(self.location.backend.protocols[0])
         self._storage = self.location.open()
-        self._team = Team(
-            Group(MultiprocessingOptions(coordinator=options.coordinator)),
-            self._storage.environment,
-            "commit",
-            undone="nothing was committed",
-        )
         self._temporary: TemporaryPath | None = None
         self._staging: Staging | None = None
         self._staged: Path | None = None
@@ -335,9 +337,12 @@ def _final(url: PathLike, options: CommitOptions) -> Location:
         )
     if "/" not in location.path:
         raise ValidationError(f"{location} is a whole bucket: add a directory's name, as in {location}/run/step_100")
-    if options.coordinator is not None and not isinstance(options.coordinator, Coordinator):
-        raise ValidationError("coordinator= takes an atomicpath.Coordinator, such as TorchStoreCoordinator()")
     return location
+
+
+def _check_coordinator(coordinator: object) -> None:
+    if coordinator is not None and not isinstance(coordinator, Coordinator):
+        raise ValidationError("coordinator= takes an atomicpath.Coordinator, such as TorchStoreCoordinator()")
 
 
 def _progress(progress: Progress | bool | None) -> Progress | None:
