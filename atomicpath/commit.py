@@ -15,7 +15,7 @@ from upath import UPath
 from . import telemetry
 from .abc import TemporaryPath
 from .commit_options import CommitOptions, check_agreement
-from .environment import EventLoopNeeded, need_event_loop, shielded
+from .environment import EventLoopNeeded, current, need_event_loop, shielded
 from .errors import AtomicPathError, CommitError, OutcomeUnknownError, ValidationError
 from .failures import Document
 from .group import Group
@@ -40,17 +40,18 @@ class Writing:
     """
 
     def __init__(self, url: PathLike, options: CommitOptions) -> None:
+        # first of all: one rank that is refused here is still as far in the job's rounds as the others
+        self._team = Team(
+            Group(MultiprocessingOptions(coordinator=options.coordinator)),
+            current(),
+            "commit",
+            undone="nothing was committed",
+        )
         self.location = options.final(url)
         self._options = options
         self._metadata = check_metadata(options.metadata)
         self.span = telemetry.CommitSpan(self.location.backend.protocols[0])
         self._storage = self.location.open()
-        self._team = Team(
-            Group(MultiprocessingOptions(coordinator=options.coordinator)),
-            self._storage.environment,
-            "commit",
-            undone="nothing was committed",
-        )
         self._temporary: TemporaryPath | None = None
         self._staging: Staging | None = None
         self._staged: Path | None = None

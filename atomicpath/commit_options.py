@@ -48,8 +48,12 @@ class CommitOptions:
     guarantees: Guarantee | None = None
     unsafe_takeover: bool = False
 
+    def __post_init__(self) -> None:
+        if self.coordinator is not None and not isinstance(self.coordinator, Coordinator):
+            raise ValidationError("coordinator= takes a Coordinator: see atomicpath.coordinators, or leave it out")
+
     def final(self, url: PathLike) -> Location:
-        """The place that is meant, if something can be committed there and these options make sense; no I/O."""
+        """The place that is meant, if something can be committed there; no I/O."""
         location = locate(url, self.storage_options)
         if is_temporary(location.path):
             raise ValidationError(
@@ -59,8 +63,6 @@ class CommitOptions:
             raise ValidationError(
                 f"{location} is a whole bucket: add a directory's name, as in {location}/run/step_100"
             )
-        if self.coordinator is not None and not isinstance(self.coordinator, Coordinator):
-            raise ValidationError("coordinator= takes a Coordinator: see atomicpath.coordinators, or leave it out")
         return location
 
     def callback(self) -> Progress | None:

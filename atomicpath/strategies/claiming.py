@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from atomicpath.abc import Content, Entry, Storage
+from atomicpath.abc import Content, Entry, StaleVersionError, Storage
 from atomicpath.environment import shielded
 from atomicpath.errors import AlreadyCommittedError, ConflictError
 from atomicpath.guarantees import Guarantee
@@ -45,12 +45,33 @@ async def claim(storage: Storage, final: Location, register: Register, *, guaran
                 raise there
             # what a rival, or one that was killed, has of a record without its name yet is nobody's content
             names = tuple(e.name for e in there if e.name != RECORD_FILE and not is_unfinished(e.name))
-            if names:
+            if names and not await _cleared_of_late_marker(storage, final, register, there, names, guarantees):
                 raise await _withdrawn(storage, final, register, names)
             return
         if await _take_over(storage, final, register, in_the_way, guarantees=guarantees, unsafe=unsafe):
             return
     raise ConflictError(f"{final} keeps changing hands: somebody else commits there too. Use another name")
+
+
+async def _cleared_of_late_marker(
+    storage: Storage, final: Location, register: Register, there: list[Entry], names: tuple[str, ...], known: Guarantee
+) -> bool:
+    """Whether all that was there was a marker of ours that came after its directory had been removed; it is deleted.
+
+    Without its record it counts for nothing, and would keep the place from everybody for ever.
+    """
+    if names != (COMMIT_SUCCESS_FILE,) or Guarantee.CONDITIONAL_DELETE not in known:
+        return False
+    marker = await read_marker(storage, final)
+    if marker is not None and token_in_marker(marker) is None:
+        return False
+    await register.confirm()  # rule *confirm*: after the look, before acting on it
+    version = next(entry.version for entry in there if entry.name == COMMIT_SUCCESS_FILE)
+    try:
+        await storage.delete(final.child(COMMIT_SUCCESS_FILE).path, version=version)  # rule *conditional*
+    except StaleVersionError:
+        return False  # written again meanwhile: whose it is now, the next attempt sees
+    return True
 
 
 async def _withdrawn(

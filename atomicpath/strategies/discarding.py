@@ -85,7 +85,7 @@ async def delete_below(
     so does the record, for the caller to `free`; OutcomeUnknownError as from every move. Others see, meanwhile, an
     attempt of this process under way.
     """
-    # by the cleaner's own name: another one in this process that comes too late must not let go of what this one does
+    # by the cleaner's own name: another one here that comes too late must not let go of what this one does
     token = register.cleaner if isinstance(register, CleaningRegister) else register.record.token
     hold(token)
     try:

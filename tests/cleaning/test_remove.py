@@ -65,6 +65,19 @@ def test_what_is_not_committed_by_us_is_not_removed(place: Root) -> None:
     assert place.read_all() == before
 
 
+@pytest.mark.parametrize("place", ["memory", "moto"], indirect=True)
+@pytest.mark.parametrize("direct", [False, True], ids=["staged", "direct"])
+def test_a_marker_that_comes_after_the_removal_keeps_nobody_from_the_place(place: Root, direct: bool) -> None:
+    """Of a writer that slept between its commit and its marker, or of a sweep that adds one."""
+    commit(place, "step_1")
+    late = place.read_all("step_1")[MARKER]
+    remove(place)
+    place.write(f"step_1/{MARKER}", late)
+    commit(place, "step_1", direct=direct)
+    assert place.read_all("step_1")[MARKER] != late
+    assert atomicpath.verify(f"{place.url}/step_1", **options_of(place)).ok
+
+
 async def test_one_who_removes_too_late_does_not_let_go_of_what_another_in_this_process_removes(
     memory_place: MemoryRoot,
 ) -> None:

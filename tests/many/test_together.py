@@ -220,6 +220,26 @@ def test_late_joiner_at_barrier(place: Place) -> None:
     assert together(place, name="step_1") == ["committed"] * SIZE, "nothing is in the way of the next attempt"
 
 
+def test_a_rank_whose_arguments_are_refused_takes_part_in_the_next_commit_like_the_others(local_place: Place) -> None:
+    ranks: list[Coordinator] = [
+        KeyValueCoordinator(values, rank, SIZE, timeout=1.0) for values in [DictValues()] for rank in range(SIZE)
+    ]
+
+    async def main(job: Coordinator) -> list[type]:
+        seen: list[type] = []
+        for name, loss in (("step_1", float("nan")), ("step_2", 0.5)):
+            try:
+                async with commit(local_place, job, name, metadata={"loss": loss if job.rank == 1 else 1.0}) as path:
+                    await write(job, path)
+            except (ValidationError, CoordinationTimeoutError) as error:
+                seen.append(type(error))
+        return seen
+
+    late = [CoordinationTimeoutError]
+    assert in_threads(ranks, main) == [late, [ValidationError], late]
+    assert names(local_place, "step_2") == [f"rank-{rank}" for rank in range(SIZE)]
+
+
 async def test_a_rank_does_not_join_the_attempt_that_took_over_from_its_own(memory_place: Place) -> None:
     final = UPath(f"{memory_place.url}/step_1")
     lost, there = (atomicpath.CommitFileTemporaryPath.from_final(final) for _ in range(2))
