@@ -123,13 +123,12 @@ def test_a_rank_that_stalls_past_the_time_out_is_named_on_every_rank(engine: str
     check_absent(place, "step_1", job.size)
 
 
-@pytest.mark.parametrize("place", PLACES, indirect=True)
-@pytest.mark.parametrize("engine", ["torch"])
+@daily({"torch": ["local"]}, ["torch"])
 def test_a_primary_killed_at_any_step_leaves_a_whole_commit_or_none(engine: str, place: Place, start: Start) -> None:
     """And every survivor says which; where the engine is gone with the primary, the storage tells."""
     job = start(engine)
     outcomes = []
-    for at in range(0, 1000, 2 if FULL else 12 if place.url.startswith("/") else 40):
+    for at in range(0, 1000, 2 if FULL else 12):
         name = f"step_{at}"
         seen = job.run(name, timeout=30.0, fault={"rank": 0, "calls": at})
         complete = atomicpath.is_committed(f"{place.url}/{name}", storage_options=place.storage_options)
