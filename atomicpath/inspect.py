@@ -26,6 +26,7 @@ __all__ = [
     "Commit",
     "Verification",
     "attempts",
+    "children",
     "committed",
     "is_complete",
     "is_rewritten",
@@ -264,14 +265,19 @@ async def _complete(storage: Storage, root: Location, names: Iterable[str]) -> l
     return [found for found in await for_each(candidates, one, at_once=_READS_AT_ONCE) if found is not None]
 
 
-async def _directories(storage: Storage, root: Location) -> list[str]:
+async def children(storage: Storage, root: Location) -> list[Entry]:
+    """What is right below a root; NotCommittedError if nothing can be there, ValidationError if it is a file."""
     try:
         listing = await storage.list(root.path, recursive=False)
     except FileNotFoundError as error:
         raise NotCommittedError(f"nothing can be listed at {root}: {error}") from error  # not even its bucket is there
     if not listing and await storage.kind(root.path) not in ("directory", None):
         raise ValidationError(f"{root} is a file: pass the directory that holds the committed ones")
-    return [entry.name for entry in listing if entry.kind == "directory"]
+    return listing
+
+
+async def _directories(storage: Storage, root: Location) -> list[str]:
+    return [entry.name for entry in await children(storage, root) if entry.kind == "directory"]
 
 
 async def _report_temporaries(storage: Storage, root: Location, names: Iterable[str]) -> None:

@@ -20,7 +20,7 @@ from .group import Group
 from .liveness import lives, this_process
 from .record import Writer
 
-__all__ = ["Document", "Team"]
+__all__ = ["Team"]
 
 _LOG = logging.getLogger("atomicpath")
 _FAREWELL = 30.0  # seconds the primary stays for the others to hear a verdict, since it may be the engine's server
@@ -78,10 +78,11 @@ class Team:
         if self.is_primary:
             return await self._lead(phase, offer, decision, commits=happened is not None)
         # the primary itself may come late by one time-out, and then waits one for the slowest
-        ends = self._environment.monotonic() + 2 * self._group.timeout + 1
+        seconds = 2 * self._group.timeout + 1
+        ends = self._environment.monotonic() + seconds
         try:
             await self._offer(phase, {"offer": offer})
-            verdict = await self._verdict(phase, 2 * self._group.timeout + 1)
+            verdict = await self._verdict(phase, seconds)
         except CoordinationError as error:
             return await self._without_verdict(error, happened, ends)
         if "error" in verdict:
@@ -167,15 +168,15 @@ class Team:
         except CoordinationTimeoutError as error:
             self._silent = error.missing
             silent = dict.fromkeys(error.missing, f"not heard of in time: {error}")
-            failures = self._failures(error.received)
+            failures = _failures({rank: self._read(rank, value) for rank, value in error.received.items()})
             if failures:
                 raise failure_of(failures | silent, self._undone) from error
             raise
-        offers = [self._read(rank, value) for rank, value in values.items()]
-        failures = self._failures(values)
+        offers = {rank: self._read(rank, value) for rank, value in values.items()}
+        failures = _failures(offers)
         if failures:
             raise failure_of(failures, self._undone)
-        return [cast("Document", offer["offer"]) for offer in offers]
+        return [cast("Document", offer["offer"]) for offer in offers.values()]
 
     async def _offer(self, phase: str, mine: Document) -> None:
         await self._group.gather(
@@ -235,10 +236,6 @@ class Team:
         self._writers[rank] = Writer.of(cast("Document", document["writer"]))
         return document
 
-    def _failures(self, values: Mapping[int, bytes]) -> dict[int, str]:
-        read = {rank: self._read(rank, value) for rank, value in values.items()}
-        return {rank: str(document["failure"]) for rank, document in read.items() if "failure" in document}
-
     def _watch(self) -> Callable[[Iterable[int]], Mapping[int, str]]:
         environment, said = self._environment, False
         begun = environment.monotonic()
@@ -268,3 +265,8 @@ class Team:
         missing = list(ranks)
         waited_for = {rank: "it was waited for before" for rank in missing if rank in self._silent}
         return waited_for | dict(self._gone(missing))
+
+
+def _failures(words: Mapping[int, Document]) -> dict[int, str]:
+    """What those ranks say that have failed."""
+    return {rank: str(word["failure"]) for rank, word in words.items() if "failure" in word}

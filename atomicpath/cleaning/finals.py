@@ -14,13 +14,13 @@ from atomicpath.location import Location
 from atomicpath.probing import profile_of
 from atomicpath.record import CommitRecord, DecidedBy, Lease, State, marker_of
 from atomicpath.strategies.clearing import NotClearedError, is_an_attempts
-from atomicpath.strategies.discarding import CleaningRegister, delete_below, hold_directory, move_away
+from atomicpath.strategies.discarding import CleaningRegister, delete_below, move_away
 from atomicpath.strategies.held import is_committed, read_marker
 from atomicpath.strategies.register import MarkerRegister, Register
 
 from .ages import age_of_attempt, older
 from .findings import Action, Finding, Found, Kept, Swept, Verdict, judge
-from .looking import expect_unchanged, is_held, seen_record
+from .looking import expect_unchanged, held_to_delete, is_held, seen_record
 
 __all__ = ["examine_final"]
 
@@ -100,17 +100,10 @@ class _Ending:
     async def move_away(self) -> str:
         """Where files have no versions the directory is moved, under its lock, before anything is deleted."""
         storage, path = self._storage, self._path
-        try:
-            async with hold_directory(storage, path):
-                await expect_unchanged(storage, path, self._seen)
-                doomed = await move_away(storage, path, path)
-                await storage.remove_tree(doomed.path)
-        except BlockingIOError:
-            raise Kept("another process holds it") from None
-        except FileNotFoundError:
-            if await storage.kind(path.path) is not None:
-                raise
-            raise Kept("it has gone meanwhile") from None
+        async with held_to_delete(storage, path):
+            await expect_unchanged(storage, path, self._seen)
+            doomed = await move_away(storage, path, path)
+            await storage.remove_tree(doomed.path)
         return ""
 
     async def clear(self) -> str:

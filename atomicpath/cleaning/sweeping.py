@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 from atomicpath.abc import Entry, Storage
-from atomicpath.errors import AtomicPathError, NotCommittedError, ValidationError
+from atomicpath.errors import AtomicPathError, ValidationError
+from atomicpath.inspect import children
 from atomicpath.layout import PROBE_PREFIX, TMP_DIR_SUFFIX, is_probe
 from atomicpath.location import Location
 from atomicpath.tasks import for_each
@@ -43,7 +44,7 @@ async def sweep(root: Location, *, older_than: timedelta, dry_run: bool) -> list
             return None
         return finding.swept if dry_run else await _acted(finding)
 
-    return [found for found in await for_each(await _children(storage, root), one, at_once=_AT_ONCE) if found]
+    return [found for found in await for_each(await children(storage, root), one, at_once=_AT_ONCE) if found]
 
 
 async def _examine(storage: Storage, path: Location, entry: Entry, older_than: float, *, probe: bool) -> Finding | None:
@@ -70,13 +71,3 @@ async def _acted(finding: Finding) -> Swept:
     # loudly where nothing but age spoke for it: whoever wonders where an attempt went has to find this
     _LOG.log(logging.WARNING if finding.by_age_only else logging.INFO, "swept %s: %s", swept.path, swept.why)
     return replace(swept, done=True, why=f"{swept.why}; {more}" if more else swept.why)
-
-
-async def _children(storage: Storage, root: Location) -> list[Entry]:
-    try:
-        listing = await storage.list(root.path, recursive=False)
-    except FileNotFoundError as error:
-        raise NotCommittedError(f"nothing can be listed at {root}: {error}") from error  # not even its bucket is there
-    if not listing and await storage.kind(root.path) not in ("directory", None):
-        raise ValidationError(f"{root} is a file: pass the directory that holds the committed ones")
-    return listing

@@ -10,12 +10,12 @@ from atomicpath.layout import final_of, is_discarded, token_of
 from atomicpath.liveness import proof_of_life
 from atomicpath.location import Location
 from atomicpath.record import CommitRecord, State
-from atomicpath.strategies.discarding import delete_moved, hold_directory, move_away
+from atomicpath.strategies.discarding import delete_moved, move_away
 from atomicpath.trials import has_directories
 
 from .ages import age_of_attempt, youngest
-from .findings import Action, Finding, Found, Kept, Swept, Verdict, judge
-from .looking import expect_unchanged, is_held, seen_record
+from .findings import Action, Finding, Found, Swept, Verdict, judge
+from .looking import expect_unchanged, held_to_delete, is_held, seen_record
 
 __all__ = ["examine_probe", "examine_temporary"]
 
@@ -45,19 +45,12 @@ async def examine_temporary(storage: Storage, path: Location, older_than: float)
         return Finding(swept=swept).kept(verdict.why)
 
     async def act() -> str:
-        try:
-            async with hold_directory(storage, path):
-                doomed = path
-                if not discarded:
-                    await expect_unchanged(storage, path, seen)
-                    doomed = await move_away(storage, path, path.at(final_of(path.path)))
-                await delete_moved(storage, doomed)
-        except BlockingIOError:
-            raise Kept("another process holds it") from None
-        except FileNotFoundError:
-            if await storage.kind(path.path) is not None:
-                raise
-            raise Kept("it has gone meanwhile") from None
+        async with held_to_delete(storage, path):
+            doomed = path
+            if not discarded:
+                await expect_unchanged(storage, path, seen)
+                doomed = await move_away(storage, path, path.at(final_of(path.path)))
+            await delete_moved(storage, doomed)
         return ""
 
     return Finding(swept=replace(swept, why=verdict.why), act=act)

@@ -14,16 +14,15 @@ earlier run, or one of two ranks 0, learns that nobody will come to it any more.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from atomicpath.environment import Environment, current
+from atomicpath.environment import current
 from atomicpath.errors import CoordinationError, CoordinationTimeoutError
-from atomicpath.liveness import proof_of_life, this_process
-from atomicpath.record import CommitRecord, State, Writer
+from atomicpath.liveness import lives, this_process
+from atomicpath.record import Writer
 
 from .member import SLICE
 from .values import KeyValues
@@ -70,7 +69,7 @@ class Meeting:
         environment = current()
         self._check_current()
         known = {rank: self._processes[rank] for rank in ranks if rank in self._processes}
-        return {rank: f"{who} has ended" for rank, who in known.items() if _lives(environment, who) is False}
+        return {rank: f"{who} has ended" for rank, who in known.items() if lives(environment, who) is False}
 
     def look(self, seconds: float, waited: float) -> bool:
         """One slice of the meeting; whether it is over. Calls from several threads take turns."""
@@ -226,11 +225,11 @@ class Meeting:
         return self.process
 
     def _introduction(self) -> Message:
-        return {"world_size": self._world_size, "process": dataclasses.asdict(self._ourselves())}
+        return {"world_size": self._world_size, "process": self._ourselves().document()}
 
     def _check_alone(self, last: Message, rank: int) -> None:
         """A process of this host that has the same rank, lives, and is not this one."""
-        if last and (who := _process(last)) != self._ourselves() and _lives(current(), who):
+        if last and (who := _process(last)) != self._ourselves() and lives(current(), who):
             self._failure = _twice(rank, who)
             raise CoordinationError(self._failure)
 
@@ -254,13 +253,6 @@ def _number(value: object) -> int:
 
 def _process(message: Message) -> Writer:
     return Writer(**message["process"])
-
-
-def _lives(environment: Environment, who: Writer) -> bool | None:
-    """As `proof_of_life`; several ranks may be threads of this process."""
-    if who == this_process(environment):
-        return True
-    return proof_of_life(environment, CommitRecord(state=State.WRITING, token="", strategy="", started=0, writer=who))
 
 
 def _twice(rank: int, other: Writer) -> str:
