@@ -9,6 +9,7 @@ from .errors import ValidationError
 __all__ = [
     "COMMIT_SUCCESS_FILE",
     "DISCARDED_SUFFIX",
+    "LEGACY_RECORD_FILE",
     "METADATA_FILE",
     "PENDING_PREFIX",
     "PROBE_PREFIX",
@@ -35,8 +36,14 @@ TMP_DIR_SUFFIX = ".atomicpath-tmp-"
 DISCARDED_SUFFIX = ".discarded"
 """Added to a temporary name before it is deleted, so that a late writer's rename finds nothing."""
 
-RECORD_FILE = "commit_record.json"
-"""The record: the attempt's whole life in one file, and the truth."""
+RECORD_FILE = "_commit_record.json"
+"""The record: the attempt's whole life in one file, and the truth.
+
+The name begins with "_" because readers of data sets (Arrow, Spark, Hive, polars) skip such names.
+"""
+
+LEGACY_RECORD_FILE = "commit_record.json"
+"""The record's name before format 1 was final. Readers and `sweep` still find it; nothing writes it."""
 
 COMMIT_SUCCESS_FILE = "commit_success.txt"
 """The marker the field knows; it exists only in a committed directory."""

@@ -128,7 +128,12 @@ class Base:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitRecord:
-    """What `commit_record.json` says.
+    """What `_commit_record.json` says.
+
+    `took_over` are the tokens of the attempts whose place this one took, oldest first: together with `token` they are
+    the owners whose files this attempt may delete. `final` is the name of the final directory, without its parent.
+    `boot_clock` is the writer's boot-time clock at the commit, in nanoseconds: it orders commits of one boot even if
+    somebody set the wall clock.
 
     Times are nanoseconds since the epoch by the writer's clock, for people to read: no decision rests
     on them. `cleaner` is the token of the sweep or removal that discarded it. `place` is a fingerprint of
@@ -142,6 +147,9 @@ class CommitRecord:
     strategy: str
     started: int
     committed: int | None = None
+    took_over: tuple[str, ...] = ()
+    final: str = ""
+    boot_clock: int | None = None
     decided_by: DecidedBy = DecidedBy.RECORD
     direct: bool = False
     lease: Lease = field(default_factory=Lease)
@@ -164,11 +172,14 @@ class CommitRecord:
             "format": FORMAT,
             "state": self.state.value,
             "token": self.token,
+            "took_over": list(self.took_over),
+            "final": self.final,
             "strategy": self.strategy,
             "decided_by": self.decided_by.value,
             "direct": self.direct,
             "started": self.started,
             "committed": self.committed,
+            "boot_clock": self.boot_clock,
             "lease": {"seconds": self.lease.seconds, "renewals": self.lease.renewals},
             "writer": self.writer.document(),
             "place": self.place,
@@ -217,6 +228,9 @@ class CommitRecord:
             strategy=_text(fields["strategy"], "strategy"),
             started=_integer(fields["started"], "started"),
             committed=_optional(_integer, fields.get("committed"), "committed"),
+            took_over=_texts(fields.get("took_over", []), "took_over"),
+            final=_text(fields.get("final", ""), "final"),
+            boot_clock=_optional(_integer, fields.get("boot_clock"), "boot_clock"),
             decided_by=DecidedBy(_text(fields.get("decided_by", "record"), "decided_by")),
             direct=fields.get("direct") is True,
             lease=Lease(
@@ -287,13 +301,10 @@ def file_entry(document: Mapping[str, JSONValue]) -> FileEntry:
 
 def _base(value: object, what: str) -> Base:
     document = _mapping(value, what)
-    pending = document.get("pending", [])
-    if not isinstance(pending, list):
-        raise TypeError(f"'{what}.pending' is not a list")
     return Base(
         token=_text(document["token"], f"{what}.token"),
         snapshot=_text(document["snapshot"], f"{what}.snapshot"),
-        pending=tuple(_text(name, f"{what}.pending") for name in pending),
+        pending=_texts(document.get("pending", []), f"{what}.pending"),
     )
 
 
@@ -307,6 +318,12 @@ def _text(value: object, what: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{what!r} is not a string")
     return value
+
+
+def _texts(value: object, what: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError(f"{what!r} is not a list")
+    return tuple(_text(item, what) for item in value)
 
 
 def _number(value: object, what: str) -> int | float:

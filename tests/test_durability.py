@@ -31,7 +31,7 @@ from tests.processes import content_of, write_tree
 P = ParamSpec("P")
 T = TypeVar("T")
 CONTENT = content_of("the job")
-RECORD, MARKER = "commit_record.json", "commit_success.txt"
+RECORD, MARKER = "_commit_record.json", "commit_success.txt"
 
 
 class TornError(Exception):
@@ -150,7 +150,7 @@ def test_the_users_own_files_are_synced_and_directories_after_what_is_in_them(tm
     disk = commit_with_cuts(Disk, tmp_path)
     temporary = next(path for path in disk.synced if path.endswith("/optimizer")).removesuffix("/optimizer")
     order = [path.removeprefix(temporary) or "." for path in disk.synced if path.startswith(temporary)]
-    assert sorted(order[:4]) == ["/commit_record.json", "/commit_success.txt", "/model.bin", "/optimizer/state.bin"]
+    assert sorted(order[:4]) == ["/_commit_record.json", "/commit_success.txt", "/model.bin", "/optimizer/state.bin"]
     assert order[4:] == ["/optimizer", "."]
     assert disk.synced[-1] == os.path.dirname(disk.final)
 

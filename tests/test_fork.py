@@ -66,7 +66,7 @@ def left_behind(s3_root: tuple[str, Look], s3_options: dict[str, Any]) -> tuple[
     atomicpath.profile(url, storage_options=s3_options)
     killer = Killer(of="request", at=3)
     assert Child(commit_files, url, "killed", killer, known(), storage_options=s3_options).result() is None
-    record = UPath(url, **s3_options) / "commit_record.json"
+    record = UPath(url, **s3_options) / "_commit_record.json"
     return url, record, json.loads(record.read_bytes())
 
 

@@ -139,7 +139,7 @@ def test_killed_at_any_request_a_commit_to_s3_is_whole_or_absent(s3: Root, objec
     count = kill_at_every("request", after=after, run=run)
     assert count == 6, "two to begin, one for each file, two to commit"
     assert {*outcomes} == {False, True}
-    written = {*FILES, "commit_record.json"}
+    written = {*FILES, "_commit_record.json"}
     for step in range(count + 2):
         found = {key.partition(f"/step_{step}/")[2] for key in objects() if f"/step_{step}/" in key}
         assert found - {"commit_success.txt"} == written, "nothing of the killed attempt is left"

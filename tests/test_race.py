@@ -59,7 +59,7 @@ def test_of_eight_processes_on_a_local_disk_exactly_one_wins_each_round(tmp_path
     assert {path.name for path in root.iterdir()} == {f"step_{number}" for number in range(rounds)}, "nothing beside"
     for path in root.iterdir():
         left = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
-        assert left == {*FILES, "commit_record.json", "commit_success.txt"}
+        assert left == {*FILES, "_commit_record.json", "commit_success.txt"}
 
 
 def test_of_eight_processes_that_write_in_place_exactly_one_wins_each_round(tmp_path: Path) -> None:
@@ -127,5 +127,5 @@ def test_of_eight_restarted_jobs_exactly_one_takes_over(place: Place, at: int, t
 
 
 def check_nothing_beside(place: Place, rounds: int) -> None:
-    names = {*FILES, "commit_record.json", "commit_success.txt"}
+    names = {*FILES, "_commit_record.json", "commit_success.txt"}
     assert set(place.read_all()) == {f"step_{number}/{name}" for number in range(rounds) for name in names}

@@ -132,7 +132,7 @@ def test_every_module_says_what_it_is_responsible_for(path: Path) -> None:
 
 def test_reserved_names_are_written_in_the_layout_module_only() -> None:
     reserved = {getattr(layout, name) for name in layout.__all__ if name.isupper()}
-    assert reserved >= {".atomicpath-tmp-", "commit_record.json", "commit_success.txt", "_CHECKPOINT_METADATA"}
+    assert reserved >= {".atomicpath-tmp-", "_commit_record.json", "commit_success.txt", "_CHECKPOINT_METADATA"}
     found = set()
     for path in CORE + PLUGINS:
         tree = ast.parse(path.read_text())

@@ -12,7 +12,7 @@ from atomicpath.environment import Environment
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import NONE, Guarantee
 
-__all__ = ["Content", "Declaration", "Entry", "Hold", "StaleVersionError", "Storage"]
+__all__ = ["Content", "Declaration", "Entry", "Hold", "OpenDirectory", "StaleVersionError", "Storage"]
 
 
 class StaleVersionError(OSError):
@@ -68,6 +68,18 @@ class Hold(abc.ABC):
     @abc.abstractmethod
     def release(self) -> None:
         """Give it up; a second call does nothing."""
+
+
+class OpenDirectory(abc.ABC):
+    """An open directory, to be synced through its descriptor later, whatever happens to its name meanwhile."""
+
+    @abc.abstractmethod
+    async def sync(self) -> None:
+        """Make the names in this directory durable. An `OSError` says that this is not known to have happened."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Close the descriptor; a second call does nothing."""
 
 
 class Storage(abc.ABC):
@@ -209,6 +221,23 @@ class Storage(abc.ABC):
 
         `BlockingIOError`: another holds it, who is therefore alive. Once it returns, the name is that of the
         directory held.
+        """
+        return None
+
+    async def lock_file(self, path: str) -> Hold | None:
+        """Create a file if it is missing, and take an exclusive lock on it without waiting for one.
+
+        None where the storage has no locks. `BlockingIOError`: another process holds it, which is therefore alive.
+        Once it returns, the name is that of the locked file; `FileNotFoundError` if the directory it is in has gone.
+        Locks on files reach the other hosts of a network file system wherever anything does; locks on directories
+        do not. The file itself stays when the lock is released.
+        """
+        return None
+
+    async def open_directory(self, path: str) -> OpenDirectory | None:
+        """Open an existing directory, links followed, so that it can be synced by its descriptor later.
+
+        None where directories cannot be synced. `PermissionError` if this process may not read it.
         """
         return None
 

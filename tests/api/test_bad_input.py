@@ -225,7 +225,7 @@ def test_a_final_path_below_a_temporary_one(root: Root) -> None:
 def _published(root: Root) -> dict[str, Any]:
     with atomicpath.commit(root / "step_1", storage_options=root.storage_options) as path:
         (path / "x").write_bytes(b"1")
-    found: dict[str, Any] = json.loads(root.read_all("step_1")["commit_record.json"])
+    found: dict[str, Any] = json.loads(root.read_all("step_1")["_commit_record.json"])
     return found
 
 
@@ -241,7 +241,7 @@ _DAMAGES: dict[str, Callable[[dict[str, Any]], bytes]] = {
     "dots": lambda record: json.dumps({**record, "files": [{"name": "../x", "size": 1}]}).encode(),
     "absolute": lambda record: json.dumps({**record, "files": [{"name": "/etc/passwd", "size": 1}]}).encode(),
     "hidden dots": lambda record: json.dumps({**record, "files": [{"name": "a/../../x", "size": 1}]}).encode(),
-    "reserved": lambda record: json.dumps({**record, "files": [{"name": "commit_record.json", "size": 1}]}).encode(),
+    "reserved": lambda record: json.dumps({**record, "files": [{"name": "_commit_record.json", "size": 1}]}).encode(),
     "marker": lambda record: json.dumps({**record, "files": [{"name": "commit_success.txt", "size": 1}]}).encode(),
     "NUL": lambda record: json.dumps({**record, "files": [{"name": "a\0", "size": 1}]}).encode(),
     "negative": lambda record: json.dumps({**record, "files": [{"name": "a", "size": -1}]}).encode(),
@@ -255,7 +255,7 @@ _DAMAGES: dict[str, Callable[[dict[str, Any]], bytes]] = {
 @pytest.mark.parametrize("damage", _DAMAGES)
 def test_a_record_that_cannot_be_used(root: Root, damage: str, tmp_path: Path) -> None:
     record = _published(root)
-    root.write("step_1/commit_record.json", _DAMAGES[damage](record))
+    root.write("step_1/_commit_record.json", _DAMAGES[damage](record))
     before = root.read_all()
     location, options = root / "step_1", {"storage_options": root.storage_options}
     for call in (
@@ -328,7 +328,7 @@ def test_a_name_too_long_for_a_store(s3: S3Root, tmp_path: Path) -> None:
     assert s3.read_all() == {}
 
 
-@pytest.mark.parametrize("name", ["commit_record.json", "commit_success.txt", "back\\slash"])
+@pytest.mark.parametrize("name", ["_commit_record.json", "commit_success.txt", "back\\slash"])
 def test_a_reserved_or_impossible_name_in_a_staged_block(store: Root, name: str) -> None:
     with (
         pytest.raises(atomicpath.ValidationError, match="cannot be the name of a file"),
@@ -341,9 +341,9 @@ def test_a_reserved_or_impossible_name_in_a_staged_block(store: Root, name: str)
 def test_a_reserved_name_below_the_top_is_an_ordinary_one(root: Root) -> None:
     with atomicpath.commit(root / "step_1", storage_options=root.storage_options) as path:
         (path / "a").mkdir()
-        (path / "a" / "commit_record.json").write_bytes(b"mine")
+        (path / "a" / "_commit_record.json").write_bytes(b"mine")
     assert [f.name for f in atomicpath.read_record(root / "step_1", storage_options=root.storage_options).files] == [
-        "a/commit_record.json"
+        "a/_commit_record.json"
     ]
 
 
@@ -609,7 +609,7 @@ def test_get_of_names_that_this_disk_cannot_hold(memory: MemoryRoot, tmp_path: P
     name = "a" * 300
     memory.write(f"step_1/{name}", b"1")
     record["files"].append({"name": name, "size": 1})
-    memory.write("step_1/commit_record.json", json.dumps(record).encode())
+    memory.write("step_1/_commit_record.json", json.dumps(record).encode())
     assert CommitRecord.decode(json.dumps(record).encode(), where="here")
     (tmp_path / "left").mkdir()
     with pytest.raises((atomicpath.AtomicPathError, OSError)) as raised:

@@ -349,7 +349,7 @@ url, options, staging = sys.argv[1], eval(sys.argv[2]), sys.argv[3]
 class Interrupting(Environment):
     async def request(self, function, /, *args, **kwargs):
         found = await super().request(function, *args, **kwargs)
-        if "put_object" in args and args[1].get("Key", "").endswith("commit_record.json"):
+        if "put_object" in args and args[1].get("Key", "").endswith("_commit_record.json"):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         return found
 try:
@@ -385,7 +385,7 @@ async def test_a_claim_cancelled_after_it_reached_the_store_is_discarded(store: 
             return found
 
         async def _look(self) -> None:
-            if not scope.cancel_called and "step_1/commit_record.json" in store.read_all():
+            if not scope.cancel_called and "step_1/_commit_record.json" in store.read_all():
                 scope.cancel()
                 await anyio.lowlevel.checkpoint()
 

@@ -341,10 +341,10 @@ async def test_the_commit_file_strategy_writes_in_place_and_the_marker_comes_las
     path = await attempt.create()
     assert str(path) == str(_at(root, "step_1"))
     (path / "x").write_bytes(b"1")
-    assert set(root.read_all("step_1")) == {"x", "commit_record.json"}
+    assert set(root.read_all("step_1")) == {"x", "_commit_record.json"}
     assert not await atomicpath.aio.is_committed(root / "step_1", storage_options=root.storage_options)
     await attempt.finalize()
-    assert set(root.read_all("step_1")) == {"x", "commit_record.json", atomicpath.COMMIT_SUCCESS_FILE}
+    assert set(root.read_all("step_1")) == {"x", "_commit_record.json", atomicpath.COMMIT_SUCCESS_FILE}
     assert await atomicpath.aio.is_committed(root / "step_1", storage_options=root.storage_options)
 
 
@@ -452,7 +452,7 @@ with atomicpath.commit(sys.argv[1], storage_options=eval(sys.argv[2])) as path:
     assert [found.alive for found in left] == [False]
     with atomicpath.commit(root / "step_1", storage_options=root.storage_options) as path:
         (path / "x").write_bytes(b"2")
-    assert set(root.read_all("step_1")) == {"x", "commit_record.json", "commit_success.txt"}
+    assert set(root.read_all("step_1")) == {"x", "_commit_record.json", "commit_success.txt"}
 
 
 # A7
@@ -539,8 +539,8 @@ def test_temporary_and_finished_directories_below_a_root_are_told_apart(root: Ro
 
 
 def test_a_damaged_attempt_is_listed_too(root: Root) -> None:
-    root.write(f"{temporary_of('step_1', 'ffff')}/commit_record.json", b'{"format"')
-    root.write("step_2/commit_record.json", b"")
+    root.write(f"{temporary_of('step_1', 'ffff')}/_commit_record.json", b'{"format"')
+    root.write("step_2/_commit_record.json", b"")
     found = atomicpath.attempts(root.url, storage_options=root.storage_options)
     assert [(item.final.name, item.record, item.alive) for item in found] == [
         ("step_1", None, None),

@@ -266,7 +266,7 @@ def test_a_signal_that_never_comes_is_waited_for_within_bounds() -> None:
 
 
 def test_names_of_subdirectories_are_checked_before_anything_begins(local: LocalRoot) -> None:
-    wrong: list[Any] = [["../x"], ["/x"], [""], ["commit_record.json"], "state"]
+    wrong: list[Any] = [["../x"], ["/x"], [""], ["_commit_record.json"], "state"]
     for names in wrong:
         with pytest.raises(ValidationError):
             atomicpath.create_all_async(_attempts(local, "a"), subdirectories=names)

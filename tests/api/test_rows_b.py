@@ -192,9 +192,9 @@ def test_of_many_writers_of_one_path_exactly_one_commits_and_the_others_hear_who
     (winner,) = [number for number, error in outcome.items() if error is None]
     assert root.names() == ["step_1"]
     stored = root.read_all("step_1")
-    assert stored.keys() == {"x", f"of-{winner}", "commit_record.json", "commit_success.txt"}
+    assert stored.keys() == {"x", f"of-{winner}", "_commit_record.json", "commit_success.txt"}
     assert stored["x"] == b"%d" % winner
-    token = json.loads(stored["commit_record.json"])["token"]
+    token = json.loads(stored["_commit_record.json"])["token"]
     for error in outcome.values():
         if error is not None:
             assert isinstance(error, atomicpath.AlreadyCommittedError | atomicpath.ConflictError), repr(error)
@@ -220,11 +220,11 @@ def test_won_but_412_after_own_retry(proxied: tuple[S3Root, Proxy]) -> None:
     """Every first reply is lost; the client repeats the request and is told that something is there."""
     root, proxy = proxied
     _publish(root, "step_0")  # probed
-    for method, path in (("PUT", "step_1/commit_record.json"), ("PUT", "step_1/x")):
+    for method, path in (("PUT", "step_1/_commit_record.json"), ("PUT", "step_1/x")):
         proxy.rules.append(Rule(match=is_(method, path), action=drop_reply))
     _publish(root, "step_1")
     proxy.rules[:] = [
-        Rule(match=lambda r: r.path.endswith("commit_record.json") and "if-match" in r.headers, action=drop_reply)
+        Rule(match=lambda r: r.path.endswith("_commit_record.json") and "if-match" in r.headers, action=drop_reply)
     ]
     _publish(root, "step_2")
     assert [rule.times for rule in proxy.rules] == [0]
@@ -242,7 +242,7 @@ def test_what_the_store_does_not_answer_is_unknown_and_nothing_is_cleaned_up(pro
     ):
         (path / "x").write_bytes(b"1")
         proxy.rules.append(
-            Rule(match=lambda r: r.path.endswith("step_1/commit_record.json"), action=drop_reply, times=None)
+            Rule(match=lambda r: r.path.endswith("step_1/_commit_record.json"), action=drop_reply, times=None)
         )
     proxy.rules.clear()
     assert root.read_all("step_1")["x"] == b"1"
@@ -281,7 +281,7 @@ def test_foreign_files_are_left_alone_and_refused(root: Root) -> None:
 def test_the_record_on_storage_has_the_fields_of_the_design(root: Root) -> None:
     _publish(root, "step_1", {"a/b": b"12", "x": b""}, metadata={"epoch": 3, "name": "é"}, checksums=True)
     stored = root.read_all("step_1")
-    record = json.loads(stored["commit_record.json"])
+    record = json.loads(stored["_commit_record.json"])
     wanted = {"format", "state", "token", "strategy", "decided_by", "started", "committed", "lease", "writer"}
     assert record.keys() >= wanted | {"files", "metadata"}
     assert record["format"] == 1
@@ -296,7 +296,7 @@ def test_the_record_on_storage_has_the_fields_of_the_design(root: Root) -> None:
     assert [(file["name"], file["size"]) for file in record["files"]] == [("a/b", 2), ("x", 0)]
     assert all(len(file["sha256"]) == 64 for file in record["files"])
     assert all(("etag" in file) == (root.kind != "local") for file in record["files"])
-    text = stored["commit_record.json"].decode()
+    text = stored["_commit_record.json"].decode()
     assert root.url.rpartition("/")[2] not in text, "an absolute path is in it"
     assert "endpoint" not in text
 
@@ -305,7 +305,7 @@ def test_the_marker_is_there_and_names_the_record(root: Root) -> None:
     _publish(root, "step_1")
     stored = root.read_all("step_1")
     marker = json.loads(stored["commit_success.txt"])
-    assert marker == {"record": "commit_record.json", "token": json.loads(stored["commit_record.json"])["token"]}
+    assert marker == {"record": "_commit_record.json", "token": json.loads(stored["_commit_record.json"])["token"]}
 
 
 def test_a_plain_recursive_copy_stays_committed_wherever_it_goes(root: Root, tmp_path: Path) -> None:
@@ -343,7 +343,7 @@ def test_marker_lost_by_copy_then_cleaned_as_temp(root: Root) -> None:
 
 def test_our_marker_without_its_record_counts_for_nothing(root: Root) -> None:
     _publish(root, "step_1")
-    root.delete("step_1/commit_record.json")
+    root.delete("step_1/_commit_record.json")
     assert not atomicpath.is_committed(root / "step_1", storage_options=root.storage_options)
     with pytest.raises(atomicpath.NotCommittedError, match="record is missing"):
         atomicpath.resolve(root / "step_1", storage_options=root.storage_options)
@@ -488,10 +488,10 @@ def test_foreign_files_that_could_not_be_seen_are_left_alone(local: LocalRoot) -
 def test_what_is_incomplete_is_skipped_loudly(root: Root, caplog: pytest.LogCaptureFixture) -> None:
     _publish(root, "step_1")
     root.copy("step_1", "step_2")
-    text = root.read_all("step_1")["commit_record.json"].replace(b'"state": "committed"', b'"state": "writing"')
+    text = root.read_all("step_1")["_commit_record.json"].replace(b'"state": "committed"', b'"state": "writing"')
     assert b'"writing"' in text
-    root.write("step_2/commit_record.json", text)
-    root.write("step_3/commit_record.json", text[:40])
+    root.write("step_2/_commit_record.json", text)
+    root.write("step_3/_commit_record.json", text[:40])
     root.write("step_4/x", b"")
     root.write(f"{temporary_of('step_5', 'ffff')}/x", b"")
     with caplog.at_level(logging.WARNING, "atomicpath"):
@@ -743,7 +743,7 @@ def test_what_a_process_of_another_host_staged_in_a_shared_directory_is_kept(mem
     other.mkdir()
     writer = Writer(host="elsewhere", pid=1, boot="another boot", namespace="pid:[1]", start=1)
     record = CommitRecord(state=State.WRITING, token="0123", strategy="staging", started=1, writer=writer)
-    (other / "commit_record.json").write_bytes(record.encode())
+    (other / "_commit_record.json").write_bytes(record.encode())
     _publish(memory, "step_1", staging_dir=staging)
     assert list(staging.iterdir()) == [other]
 
@@ -776,7 +776,7 @@ def made(tmp_path: Path) -> Path:
 
 def test_put_commits_a_copy_and_leaves_the_source_as_it_is(root: Root, made: Path) -> None:
     atomicpath.put(made, root / "step_1", storage_options=root.storage_options, metadata={"a": 1}, checksums=True)
-    assert {name for name in root.read_all("step_1") if not name.startswith("commit_")} == {"x", "a/y"}
+    assert {name for name in root.read_all("step_1") if not name.startswith(("commit_", "_commit_"))} == {"x", "a/y"}
     assert atomicpath.verify(root / "step_1", checksums=True, storage_options=root.storage_options).ok
     assert sorted(path.name for path in made.rglob("*")) == ["a", "x", "y"]
     with pytest.raises(atomicpath.AlreadyCommittedError):
@@ -943,9 +943,9 @@ async def test_a_cancelled_download_leaves_nothing(root: Root, tmp_path: Path) -
 
 def test_unknown_fields_of_a_record_are_kept(root: Root) -> None:
     _publish(root, "step_1")
-    data = json.loads(root.read_all("step_1")["commit_record.json"])
+    data = json.loads(root.read_all("step_1")["_commit_record.json"])
     data["later"] = {"field": [1]}
-    root.write("step_1/commit_record.json", json.dumps(data).encode())
+    root.write("step_1/_commit_record.json", json.dumps(data).encode())
     record = atomicpath.read_record(root / "step_1", storage_options=root.storage_options)
     assert record.unknown == {"later": {"field": [1]}}
     assert json.loads(record.encode())["later"] == {"field": [1]}
@@ -954,8 +954,8 @@ def test_unknown_fields_of_a_record_are_kept(root: Root) -> None:
 
 def test_a_marker_decides_where_the_record_says_so(root: Root) -> None:
     _publish(root, "step_1")
-    data = json.loads(root.read_all("step_1")["commit_record.json"])
-    root.write("step_1/commit_record.json", json.dumps({**data, "decided_by": "marker"}).encode())
+    data = json.loads(root.read_all("step_1")["_commit_record.json"])
+    root.write("step_1/_commit_record.json", json.dumps({**data, "decided_by": "marker"}).encode())
     assert atomicpath.is_committed(root / "step_1", storage_options=root.storage_options)
     root.write("step_1/commit_success.txt", marker_of(secrets.token_hex(10)))
     assert not atomicpath.is_committed(root / "step_1", storage_options=root.storage_options)
@@ -976,7 +976,7 @@ async def test_an_attempt_is_held_before_anybody_can_read_its_record(memory: Mem
     class Looking(Environment):
         def call(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
             found = super().call(function, *args, **kwargs)
-            data = memory.read_all().get("step_1/commit_record.json")
+            data = memory.read_all().get("step_1/_commit_record.json")
             if data is not None and b'"writing"' in data:
                 seen.append(proof_of_life(Environment(), CommitRecord.decode(data, where="here")))
             return found

@@ -239,7 +239,7 @@ async def test_a_rename_of_which_nobody_says_anything_is_unknown(
         await aio.put(tmp_path, url, storage_options=options)
 
 
-@pytest.mark.parametrize("before", ["commit_success.txt", "commit_record.json"])
+@pytest.mark.parametrize("before", ["commit_success.txt", "_commit_record.json"])
 async def test_a_directory_that_was_swept_is_not_published_by_the_files_a_late_write_makes(
     fake_adls: FakeAdls, url: str, options: dict[str, Any], lake_proxy: Proxy, tmp_path: Path, before: str
 ) -> None:
@@ -269,7 +269,7 @@ async def test_a_seal_whose_reply_was_lost_is_a_commit(
     url: str, options: dict[str, Any], lake_proxy: Proxy, tmp_path: Path
 ) -> None:
     (tmp_path / "data").write_bytes(b"x")
-    swaps = [lambda request: request.path.endswith("commit_record.json") and "if-match" in request.headers]
+    swaps = [lambda request: request.path.endswith("_commit_record.json") and "if-match" in request.headers]
     lake_proxy.rules.append(Rule(match=swaps[0], action=drop_reply))
     await aio.put(tmp_path, url, storage_options=options)
     assert (await aio.verify(url, storage_options=options)).ok

@@ -225,8 +225,8 @@ def words(proxy: Proxy) -> list[str]:
     return found
 
 
-CREATE = ["PUT commit_record.json if-none-match", "list"]
-FINALIZE = ["PUT commit_record.json if-match", "PUT commit_success.txt if-none-match"]
+CREATE = ["PUT _commit_record.json if-none-match", "list"]
+FINALIZE = ["PUT _commit_record.json if-match", "PUT commit_success.txt if-none-match"]
 
 
 async def test_the_budget_of_requests_is_kept(
@@ -244,17 +244,17 @@ async def test_the_budget_of_requests_is_kept(
             assert sorted(words(az_proxy)) == CREATE
         assert words(az_proxy) == ["list", *FINALIZE]
     assert await aio.is_committed(url, storage_options=options)
-    assert words(az_proxy) == ["GET commit_record.json"]
+    assert words(az_proxy) == ["GET _commit_record.json"]
     newest = await aio.latest(url.rpartition("/")[0], storage_options=options)
     assert newest is not None
     assert newest.step == 10
-    assert words(az_proxy) == ["list", "GET commit_record.json"]
+    assert words(az_proxy) == ["list", "GET _commit_record.json"]
 
 
 @pytest.mark.parametrize("action", [drop_reply, answer_after(500, "InternalError")])
 @pytest.mark.parametrize(
     "match",
-    [creates("commit_record.json"), swaps_to("committed"), creates("data"), creates("commit_success.txt")],
+    [creates("_commit_record.json"), swaps_to("committed"), creates("data"), creates("commit_success.txt")],
     ids=["claim", "commit", "data", "marker"],
 )
 async def test_a_reply_that_was_lost_does_not_lose_the_commit(
@@ -301,7 +301,7 @@ def test_a_killed_attempt_is_taken_over(azure_place: AzureRoot) -> None:
     with atomicpath.commit(url, **options) as path:
         (path / "data").write_bytes(b"second")
     assert atomicpath.verify(url, **options).ok
-    assert set(azure_place.read_all("step_1")) == {"data", "commit_record.json", "commit_success.txt"}
+    assert set(azure_place.read_all("step_1")) == {"data", "_commit_record.json", "commit_success.txt"}
 
 
 def test_a_killed_rename_attempt_is_in_nobodys_way(adls_place: AzureRoot) -> None:

@@ -22,7 +22,7 @@ from tests.roots import Root
 P = ParamSpec("P")
 T = TypeVar("T")
 
-RECORD, MARKER = "commit_record.json", "commit_success.txt"
+RECORD, MARKER = "_commit_record.json", "commit_success.txt"
 NOW = timedelta(0)
 IN_PLACE: dict[str, Any] = {"temporary_path_class": atomicpath.CommitFileTemporaryPath}
 ELSEWHERE = Writer(host="elsewhere", pid=1, boot="another boot", namespace="another namespace", start=1)

@@ -42,7 +42,7 @@ from tests.roots import LocalRoot, Root
 from .conftest import World
 
 FULL = os.environ.get("ATOMICPATH_FULL") == "1"
-RECORD, MARKER = "commit_record.json", "commit_success.txt"
+RECORD, MARKER = "_commit_record.json", "commit_success.txt"
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ async def test_edits_of_a_copy_are_invisible_until_it_takes_the_place_of_its_sou
     path = Path(await made.create())
     assert path == Path(made.get())
     assert content(path) == content_of("old")
-    assert (path / "commit_record.json").read_bytes() != before["commit_record.json"]
+    assert (path / "_commit_record.json").read_bytes() != before["_commit_record.json"]
     assert not (path / "commit_success.txt").exists(), "record and marker are of the commit that was copied"
     (path / "model.bin").write_bytes(b"edited")
     (path / "notes").write_bytes(b"added")

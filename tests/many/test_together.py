@@ -56,7 +56,7 @@ def together(
 
 
 def names(place: Place, directory: str = "step_1") -> list[str]:
-    return sorted(set(place.read_all(directory)) - {"commit_record.json", "commit_success.txt"})
+    return sorted(set(place.read_all(directory)) - {"_commit_record.json", "commit_success.txt"})
 
 
 def failing(rank: int, error: BaseException) -> Block:

@@ -27,8 +27,8 @@ def _said(request: Request) -> str:
     return " ".join(filter(None, (request.method, name, condition)))
 
 
-CREATE = ["PUT commit_record.json if-none-match", "list"]
-FINALIZE = ["PUT commit_record.json if-match", f"PUT {MARKER} if-none-match"]
+CREATE = ["PUT _commit_record.json if-none-match", "list"]
+FINALIZE = ["PUT _commit_record.json if-match", f"PUT {MARKER} if-none-match"]
 
 
 async def test_a_staged_commit_is_four_requests_beside_the_data(

@@ -98,7 +98,7 @@ async def test_what_cannot_be_withdrawn_is_unknown_and_left_alone(tmp_path: Path
     with pytest.raises(OutcomeUnknownError, match="Nothing was cleaned up"):
         await finalized(tmp_path / "step_1")
     (left,) = tmp_path.iterdir()
-    assert {path.name for path in left.iterdir()} == {"file", "commit_record.json", "commit_success.txt"}
+    assert {path.name for path in left.iterdir()} == {"file", "_commit_record.json", "commit_success.txt"}
     assert not is_committed(tmp_path / "step_1")
 
 

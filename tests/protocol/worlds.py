@@ -34,7 +34,7 @@ ALL = (
 )
 """What a good object store promises."""
 
-RECORD, MARKER = "commit_record.json", "commit_success.txt"
+RECORD, MARKER = "_commit_record.json", "commit_success.txt"
 
 
 class Quick(Environment):

@@ -22,7 +22,7 @@ from tests.processes import FILES, Child, Killer, commit_files, content_of, know
 from tests.servers.sftp import SftpRoot, SftpServer, rclone_sftp
 from tests.sftp.wire import Wire
 
-RESERVED = {"commit_record.json", "commit_success.txt"}
+RESERVED = {"_commit_record.json", "commit_success.txt"}
 RENAME = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE
 
 
