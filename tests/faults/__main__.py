@@ -78,8 +78,7 @@ def main() -> int:
 def _one(names: list[str], endpoint: str | None, *, same: bool) -> int:
     operation, setting, fault, at = names
     run = run_once(*cells.Key(operation, setting, fault, endpoint).found(), int(at), same=same)
-    print(f"at {run.fired}" if run.fired else f"it met no fault: it has {run.points} points")
-    print(f"told: {run.told}", *map("  - {}".format, run.complaints), sep="\n")
+    print(run)
     return bool(run.complaints)
 
 

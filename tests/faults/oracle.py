@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import atomicpath
+from atomicpath import aio
 from atomicpath.environment import use
 from tests.roots import LocalRoot
 
@@ -88,21 +90,27 @@ class Verdict:
 def judge_now(scene: Scene, told: Told, fault: Fault, fired: Point | None, verdict: Verdict) -> None:
     """Right after the operation, or after its process was killed, by a reader who knows nothing."""
     _judge_class(told, fault, fired, verdict)
-    states = {target.name: _state(scene, target, verdict) for target in scene.targets}
-    for target in scene.targets:
-        _judge_state(target, states[target.name], verdict)
-    _judge_truth(scene.targets, states, told, verdict)
     if told.returned and fault.kind == "storage" and not fault.after and fired is not None and fired.is_a_sync:
         verdict.expect(False, "it returned, though a sync had failed: what it promises may be lost by a power cut")
-    if told.returned and isinstance(told.value, list):
+    if isinstance(told.value, list):
         there = scene.place.read_all()
         for name in told.value:
             verdict.expect(not any(path.startswith(f"{name}/") for path in there), f"{name} was to be gone")
-    _judge_others(scene, verdict)
+    asyncio.run(_judge_readers(scene, told, fault.kind == "nested" and fired is not None, verdict))
+
+
+async def _judge_readers(scene: Scene, told: Told, emergency: bool, verdict: Verdict) -> None:
+    states = {target.name: await _state(scene, target) for target in scene.targets}
+    for target in scene.targets:
+        _judge_state(target, states[target.name], verdict)
+    _judge_truth(scene.targets, states, told, verdict)
+    await _judge_others(scene, verdict, [NEIGHBOUR])
     with verdict.trying("the root cannot be listed"):
-        listed = {commit.name for commit in atomicpath.committed(scene.place.url, **scene.access)}
-        there = {name for name, state in states.items() if state in ("old", "new") and not _is_local(scene, name)}
-        expected = {NEIGHBOUR, *there} | ({EMERGENCY} if fault.kind == "nested" and fired is not None else set())
+        listed = {commit.name for commit in await aio.committed(scene.place.url, **scene.access)}
+        expected = {
+            target.name for target in scene.targets if not target.local and states[target.name] in ("old", "new")
+        }
+        expected |= {NEIGHBOUR, EMERGENCY} if emergency else {NEIGHBOUR}
         verdict.expect(listed == expected, f"committed() lists {sorted(listed)}, and there are {sorted(expected)}")
 
 
@@ -122,7 +130,7 @@ def judge_after(scene: Scene, finish_live: Callable[[], str], verdict: Verdict) 
         said = [str(one) for one in atomicpath.sweep(scene.place.url, older_than=timedelta(0), **scene.access)]
     live = finish_live()
     verdict.expect(not live, f"the live attempt of another could not commit any more: {live}")
-    _judge_others(scene, verdict, live=True)
+    asyncio.run(_judge_others(scene, verdict, [NEIGHBOUR, LIVE]))
     names = {name for name in scene.place.names() if not _is_empty_housekeeping(scene, name)}
     expected = {NEIGHBOUR, LIVE, *(name.partition("/")[0] for name in FOREIGN)}
     expected |= {target.name for target in scene.targets if not target.local and target.name.startswith("step_")}
@@ -192,12 +200,12 @@ def _judge_truth(targets: list[Target], states: dict[str, str], told: Told, verd
         verdict.expect(False, f"{changing[-1].name} is {states[changing[-1].name]}, and: {told}")
 
 
-def _state(scene: Scene, target: Target, verdict: Verdict) -> str:
+async def _state(scene: Scene, target: Target) -> str:
     """Return "nothing", "old", "new", or what is wrong with it."""
     access = {} if target.local else scene.access
     try:
-        committed = atomicpath.is_committed(scene.url(target), **access)
-        whole = committed and atomicpath.verify(scene.url(target), **access).ok
+        committed = await aio.is_committed(scene.url(target), **access)
+        whole = committed and (await aio.verify(scene.url(target), **access)).ok
     except Exception as error:
         return f"not to be read ({type(error).__name__}: {error})"
     content = scene.content(target)
@@ -214,18 +222,14 @@ def _state(scene: Scene, target: Target, verdict: Verdict) -> str:
     return f"a mixture: {sorted(content)}"
 
 
-def _judge_others(scene: Scene, verdict: Verdict, *, live: bool = False) -> None:
+async def _judge_others(scene: Scene, verdict: Verdict, committed: list[str]) -> None:
+    """What belongs to others is there as it was."""
     stored = scene.place.read_all()
     for name, data in FOREIGN.items():
         verdict.expect(stored.get(name) == data, f"the user's file {name} was lost")
-    for name in (NEIGHBOUR, LIVE) if live else (NEIGHBOUR,):
-        target = Target(name, None, content_of(name))
-        state = _state(scene, target, verdict)
+    for name in committed:
+        state = await _state(scene, Target(name, None, content_of(name)))
         verdict.expect(state == "new", f"the directory {name!r} of another is {state}")
-
-
-def _is_local(scene: Scene, name: str) -> bool:
-    return any(target.local for target in scene.targets if target.name == name)
 
 
 def _is_empty_housekeeping(scene: Scene, name: str) -> bool:

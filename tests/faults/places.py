@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import tempfile
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from atomicpath import AtomicRenameTemporaryPath, CommitFileTemporaryPath
+import atomicpath
+from atomicpath import AtomicRenameTemporaryPath, CommitFileTemporaryPath, TemporaryPath, aio, registry
 from tests.roots import LocalRoot, MemoryRoot, Root, S3Root
 
 __all__ = ["PLACES", "Setting", "s3_setting"]
@@ -28,6 +34,8 @@ class Setting:
     survives: bool = True
     replaces: bool = False
     takes_over: Mapping[str, Any] = field(default_factory=dict)
+    rehearse: Callable[[], object] = lambda: _rehearse()
+    """Let the process that forks import what its children need. It must have no threads afterwards."""
 
     @property
     def on_disk(self) -> bool:
@@ -60,6 +68,34 @@ PLACES = (
         takes_over={"unsafe_takeover": True},  # file systems have no conditional writes
     ),
 )
+
+
+@lru_cache
+def _rehearse() -> None:
+    """Commit once by both faces, look and clean up, on a disk and in memory."""
+    with tempfile.TemporaryDirectory() as directory:
+        memory = MemoryRoot()
+        for root, strategy in product((directory, memory.url), (AtomicRenameTemporaryPath, CommitFileTemporaryPath)):
+            if root is directory or strategy is CommitFileTemporaryPath:
+                asyncio.run(_one_of_each(f"{root}/{strategy.__name__}", strategy, directory))
+
+
+async def _one_of_each(url: str, strategy: type[TemporaryPath], directory: str) -> None:
+    options: Any = {"temporary_path_class": strategy, "staging_dir": directory}
+    async with aio.commit(url, **options) as path:
+        Path(path, "data").write_bytes(b"x")
+    atomicpath.sweep(url.rpartition("/")[0])
+    await aio.verify(url)
+    await aio.get(url, f"{directory}/copy of {strategy.__name__} at {url.partition(':')[0].rpartition('/')[2]}")
+    await aio.remove(url)
+
+
+@lru_cache
+def _import_s3() -> None:
+    # its client has an event loop in a thread of its own, which no child would have
+    for module in ("anyio._backends._asyncio", "aiobotocore.client", "boto3", "s3fs", "upath.implementations.cloud"):
+        import_module(module)
+    registry.backend_for("s3")
 
 
 class _ForkedS3Root(S3Root):

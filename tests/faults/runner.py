@@ -1,16 +1,18 @@
 """One run in processes of its own, and all runs of a cell of the table: an operation, a setting, a fault.
 
 Each run forks: in the first process the scene is prepared and the fault happens in the operation; in the second, which
-knows of nothing, what comes next is tried (unless `same`: then the first one goes on). The one that forks never calls
-atomicpath itself, so that it has no threads. A third process holds the live attempt that belongs to somebody else.
+knows of nothing, what comes next is tried (unless `same`: then the first one goes on). A third process holds the live
+attempt that belongs to somebody else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import faulthandler
+import gc
 import os
 import pickle
+import re
 import select
 import shutil
 import signal
@@ -52,6 +54,11 @@ class Run:
     turned: int | None = None
     """The number of the point at which what readers see changed, where that was watched for."""
 
+    def __str__(self) -> str:
+        where = f"at {self.fired}" if self.fired else f"without a fault, at {self.points} points"
+        text = "\n".join([f"{where}, told: {self.told}", *map("  - {}".format, self.complaints)])
+        return re.sub(r"[\w./-]*/atomicpath-battery-\w+/", "", text)
+
 
 @dataclass
 class Cell:
@@ -74,6 +81,8 @@ def run_cell(operation: Operation, setting: Setting, fault: Fault, *, stride: in
     `stride`: only at every so-many-th, and at all around and after the one at which readers see a change.
     """
     cell = Cell(operation.name, setting.name, fault.name)
+    setting.rehearse()
+    gc.freeze()  # else a collection in each child would copy all that they share
     hangs = 0
     for at, same in _plan(operation, setting, fault, stride):
         run = run_once(operation, setting, fault, at, same=same)
@@ -95,10 +104,6 @@ def run_cell(operation: Operation, setting: Setting, fault: Fault, *, stride: in
         if cell.whole or hangs == _HANGS:
             break
     return cell
-
-
-def _who(same: bool) -> str:
-    return "same" if same else "fresh"
 
 
 def _plan(operation: Operation, setting: Setting, fault: Fault, stride: int | None) -> Iterator[tuple[int, bool]]:
@@ -197,7 +202,7 @@ def _second(scene: Scene, operation: Operation, fault: Fault, run: Run, holder: 
         judge_now(scene, run.told, fault, run.fired, verdict)
     judge_after(scene, holder.finish, verdict)
     if scene.setting.name != "rename, disk":
-        left = [path for path in scene.staging.rglob("*/*")]  # one that was killed as it was made stays, empty
+        left = list(scene.staging.rglob("*/*"))  # one that was killed as it was made stays, empty
         verdict.expect(not left, f"{left} stay in the staging directory")
     return verdict.complaints
 

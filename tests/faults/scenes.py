@@ -7,7 +7,7 @@ import json
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -99,9 +99,12 @@ class Scene:
     def commit(self, name: str, writer: str, **options: Any) -> dict[str, bytes]:
         """Commit the tree of a writer; what is there then."""
         content = content_of(writer)
-        with atomicpath.commit(self.url(name), **{**self.writing, **options}) as path:
+        with self._committing(name, **options) as path:
             write_tree(path, content)
         return content
+
+    def _committing(self, name: str, **options: Any) -> AbstractContextManager[Path | UPath]:
+        return atomicpath.commit(self.url(name), **{**self.writing, **options})
 
     def plant(self) -> None:
         """Put beside the targets what belongs to others, but for the live attempt."""
@@ -136,10 +139,9 @@ class Scene:
             self._killed(partial(self._die_in_block, name))
             return
         outage = _Outage()
-        with suppress(atomicpath.AtomicPathError), use(outage):
-            with atomicpath.commit(self.url(name), **self.writing) as path:
-                write_tree(path, content_of("killed"))
-                outage.silent = True
+        with suppress(atomicpath.AtomicPathError), use(outage), self._committing(name) as path:
+            write_tree(path, content_of("killed"))
+            outage.silent = True
 
     def leave_removed(self, name: str) -> None:
         """Leave a committed directory whose removal was cut short right after readers lost it."""
@@ -164,7 +166,7 @@ class Scene:
             atomicpath.remove(self.url(name), **self.access)
 
     def _die_in_block(self, name: str) -> None:
-        with atomicpath.commit(self.url(name), **self.writing) as path:
+        with self._committing(name) as path:
             write_tree(path, content_of("killed"))
             os.kill(os.getpid(), signal.SIGKILL)
 
