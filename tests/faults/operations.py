@@ -107,10 +107,8 @@ def _removed(scene: Scene) -> list[Target]:
 
 
 def _series(scene: Scene) -> list[Target]:
-    old = {name: scene.commit(name, name) for name in ("step_1", "step_2", "step_3")}
-    return [Target("step_1", old["step_1"], None), Target("step_2", old["step_2"], None)] + [
-        Target("step_3", old["step_3"], old["step_3"])
-    ]
+    first, second, third = (scene.commit(name, name) for name in ("step_1", "step_2", "step_3"))
+    return [Target("step_1", first, None), Target("step_2", second, None), Target("step_3", third, third)]
 
 
 def _leftovers(scene: Scene) -> list[Target]:

@@ -93,13 +93,8 @@ def run_cell(operation: Operation, setting: Setting, fault: Fault, *, stride: in
         elif stride is None:
             cell.whole = True
         if run.complaints:
-            again = (
-                f"python -m tests.faults --one {operation.name!r} {setting.name!r} {fault.name!r} {at} --{_who(same)}"
-            )
-            where = f"at {run.fired}" if run.fired else "without a fault"
-            cell.failures.append(
-                "\n".join([f"{where}, told: {run.told}", *map("  - {}".format, run.complaints), again])
-            )
+            which = f"{operation.name!r} {setting.name!r} {fault.name!r} {at}"
+            cell.failures.append(f"{run}\npython -m tests.faults --one {which} --{'same' if same else 'fresh'}")
         hangs += any("hangs" in complaint for complaint in run.complaints)
         if cell.whole or hangs == _HANGS:
             break
