@@ -8,13 +8,24 @@ from dataclasses import dataclass
 from .faults import FAULTS, Fault
 from .operations import OPERATIONS, Operation
 from .places import PLACES, Setting, s3_setting
-from .runner import Cell, run_cell
+from .runner import Cell, Density, run_cell
 
 __all__ = ["WHOLE", "Key", "keys", "run"]
 
 WHOLE = os.environ.get("ATOMICPATH_FAULTS") == "all"
-_STRIDES = {"EIO": 5, "kill": 5, "KeyboardInterrupt": 7, "cancel": 7}
-_STRIDE = 17  # of the others, which differ from those in little
+_DENSITIES = {
+    "EIO": Density(15, 1),
+    "kill": Density(15, 1, first=4),
+    "KeyboardInterrupt": Density(15, 3, first=8),
+    "cancel": Density(15, 3, first=12),
+}
+
+
+def _density(fault: str) -> Density | None:
+    if WHOLE:
+        return None
+    number = [one.name for one in FAULTS].index(fault)  # faults that differ in little take turns
+    return _DENSITIES.get(fault, Density(60, 6, first=4 * number))
 
 
 @dataclass(frozen=True)
@@ -50,4 +61,4 @@ def keys(endpoint: str | None = None) -> list[Key]:
 
 def run(key: Key) -> Cell:
     """Run a cell: at every point with ATOMICPATH_FAULTS=all, else at some."""
-    return run_cell(*key.found(), stride=None if WHOLE else _STRIDES.get(key.fault, _STRIDE))
+    return run_cell(*key.found(), _density(key.fault))

@@ -16,7 +16,7 @@ from tests.roots import LocalRoot
 
 from .faults import Fault
 from .scenes import EMERGENCY, FOREIGN, LIVE, NEIGHBOUR, Scene, Target, content_of
-from .seam import Point, Seam
+from .seam import Later, Point, Seam
 
 __all__ = ["Told", "Verdict", "judge_after", "judge_now"]
 
@@ -123,10 +123,8 @@ def judge_after(scene: Scene, finish_live: Callable[[], str], verdict: Verdict) 
         with verdict.trying(f"{target.name} cannot be used at once"), use(rest):
             _use_again(scene, target, verdict)
     verdict.expect(not any(rest.slept), f"what came next had to wait: {rest.slept}")
-    after_the_lease = Seam()
     said: list[str] = []
-    after_the_lease.lease = 0.0  # of what has no holder that could be asked, such as the file of a write that was cut
-    with verdict.trying("it cannot be swept"), use(after_the_lease):
+    with verdict.trying("it cannot be swept"), use(Later()):
         said = [str(one) for one in atomicpath.sweep(scene.place.url, older_than=timedelta(0), **scene.access)]
     live = finish_live()
     verdict.expect(not live, f"the live attempt of another could not commit any more: {live}")

@@ -36,7 +36,7 @@ from .places import Setting
 from .scenes import EMERGENCY, LIVE, Scene, content_of, write_tree
 from .seam import Point, Seam
 
-__all__ = ["Cell", "Run", "run_cell", "run_once"]
+__all__ = ["Cell", "Density", "Run", "run_cell", "run_once"]
 
 _PATIENCE = 60.0  # seconds for what takes some milliseconds: who needs longer hangs
 _HANGS = 2  # so many in a cell are enough
@@ -75,47 +75,58 @@ class Cell:
     failures: list[str] = field(default_factory=list)
 
 
-def run_cell(operation: Operation, setting: Setting, fault: Fault, *, stride: int | None = None) -> Cell:
-    """Let the fault happen at each point in turn until a run meets none.
+@dataclass(frozen=True)
+class Density:
+    """Which points are tried every day: each so-many-th, and so many of those at which readers see the change."""
 
-    `stride`: only at every so-many-th, and at all around and after the one at which readers see a change.
-    """
+    everywhere: int
+    at_the_change: int
+    first: int = 0
+
+
+def run_cell(operation: Operation, setting: Setting, fault: Fault, density: Density | None = None) -> Cell:
+    """Let the fault happen at each point in turn until a run meets none, or with a `density` at some."""
     cell = Cell(operation.name, setting.name, fault.name)
     setting.rehearse()
     gc.freeze()  # else a collection in each child would copy all that they share
     hangs = 0
-    for at, same in _plan(operation, setting, fault, stride):
+    for at, same in _plan(operation, setting, fault, density, cell):
         run = run_once(operation, setting, fault, at, same=same)
-        cell.runs += 1
-        cell.points = max(cell.points, run.points)
-        if run.fired is not None:
-            cell.outcomes[run.told.outcome] += 1
-        elif stride is None:
+        _count(cell, run, f"{operation.name!r} {setting.name!r} {fault.name!r} {at} --{'same' if same else 'fresh'}")
+        if density is None and run.fired is None and not run.told.killed:
             cell.whole = True
-        if run.complaints:
-            which = f"{operation.name!r} {setting.name!r} {fault.name!r} {at}"
-            cell.failures.append(f"{run}\npython -m tests.faults --one {which} --{'same' if same else 'fresh'}")
+            break
         hangs += any("hangs" in complaint for complaint in run.complaints)
-        if cell.whole or hangs == _HANGS:
+        if hangs == _HANGS:
             break
     return cell
 
 
-def _plan(operation: Operation, setting: Setting, fault: Fault, stride: int | None) -> Iterator[tuple[int, bool]]:
+def _count(cell: Cell, run: Run, which: str) -> None:
+    cell.runs += 1
+    cell.points = max(cell.points, run.points)
+    if run.fired is not None:
+        cell.outcomes[run.told.outcome] += 1
+    if run.complaints:
+        cell.failures.append(f"{run}\npython -m tests.faults --one {which}")
+
+
+def _plan(
+    operation: Operation, setting: Setting, fault: Fault, density: Density | None, cell: Cell
+) -> Iterator[tuple[int, bool]]:
     """At which points, and whether the same process goes on afterwards."""
     both = [False, True] if fault.kind != "kill" else [False]
     if not setting.survives:
         both = [True]
-    if stride is None:
-        for at in range(10**6):
-            for same in both:
-                yield at, same
+    if density is None:
+        yield from ((at, same) for at in range(10**6) for same in both)
+        return
     counting = run_once(operation, setting, fault, None, same=both[-1], watching=True)
-    assert not counting.complaints, counting.complaints
+    _count(cell, counting, f"{operation.name!r} {setting.name!r} {fault.name!r} {10**6} --same")
     last = counting.points
-    turned = last if counting.turned is None else counting.turned
-    chosen = sorted({*range(0, last, stride), *range(max(turned - 2, 0), min(turned + 12, last))})
-    for number, at in enumerate(chosen):
+    change = last if counting.turned is None else counting.turned
+    at_the_change = range(max(change - 2, 0), min(change + 5, last), density.at_the_change)
+    for number, at in enumerate(sorted({*range(density.first, last, density.everywhere), *at_the_change})):
         yield at, both[number % len(both)]
 
 
@@ -181,8 +192,7 @@ def _first(
     run.complaints += snapshot.left()
     if scene.setting.on_disk:
         run.complaints += locks_below(scene.base / "root", except_for=LIVE)
-    if scene.setting.name != "rename, disk":
-        run.complaints += [f"{path.name} is left in the staging directory" for path in scene.staging.iterdir()]
+    run.complaints += [f"{path.name} is left in the staging directory" for path in scene.staging.iterdir()]
     if fault.kind == "nested" and seam.fired is not None:
         verdict.expect(happening.nested_outcome == "committed", f"the handler's commit: {happening.nested_outcome!r}")
     judge_now(scene, run.told, fault, seam.fired, verdict)
@@ -196,9 +206,8 @@ def _second(scene: Scene, operation: Operation, fault: Fault, run: Run, holder: 
     if run.told.killed:
         judge_now(scene, run.told, fault, run.fired, verdict)
     judge_after(scene, holder.finish, verdict)
-    if scene.setting.name != "rename, disk":
-        left = list(scene.staging.rglob("*/*"))  # one that was killed as it was made stays, empty
-        verdict.expect(not left, f"{left} stay in the staging directory")
+    left = list(scene.staging.rglob("*/*"))  # one that was killed as it was made stays, empty
+    verdict.expect(not left, f"{left} stay in the staging directory")
     return verdict.complaints
 
 
@@ -275,10 +284,10 @@ class _Holder:
     def begin(self, scene: Scene) -> Callable[[], str]:
         """Enter the block; what ends it returns an error in words, or nothing."""
         if self._process is None:
-            self._entered = atomicpath.commit(scene.url(LIVE), **scene.writing)
+            self._entered = atomicpath.commit(scene.url(LIVE), **scene.of_another)
             write_tree(self._entered.__enter__(), content_of(LIVE))
         else:
-            self._ask((scene.url(LIVE), scene.writing))
+            self._ask((scene.url(LIVE), scene.of_another))
         return self.finish
 
     def finish(self) -> str:

@@ -88,6 +88,11 @@ class Scene:
         """The arguments of `commit` and `put`."""
         return {**self.access, **self.setting.options, "staging_dir": str(self.staging)}
 
+    @property
+    def of_another(self) -> dict[str, Any]:
+        """The same for the live attempt that belongs to somebody else."""
+        return {**self.writing, "staging_dir": str(self.base)}
+
     def url(self, target: Target | str) -> str:
         if isinstance(target, Target) and target.local:
             return self.local / target.name
