@@ -21,17 +21,21 @@ class Snapshot:
         self.threads = set(threading.enumerate())
         self.descriptors = _descriptors()
 
-    def left(self) -> list[str]:
-        """Return what there is now in excess of it, in words."""
+    def left(self, *, of_anyio: bool) -> list[str]:
+        """Return what there is now in excess of it, in words.
+
+        `of_anyio`: its threads count, too. They belong to the event loop, which may have been the caller's.
+        """
         deadline = time.monotonic() + _PATIENCE
-        while (threads := self._new_threads()) and time.monotonic() < deadline:
+        while (threads := self._new_threads(of_anyio)) and time.monotonic() < deadline:
             time.sleep(0.002)
         found = [f"the thread {thread.name!r} still runs" for thread in threads]
         more = _descriptors() - self.descriptors
         return found + [f"a descriptor of {target} is open" for target in more.elements()]
 
-    def _new_threads(self) -> list[threading.Thread]:
-        return [t for t in threading.enumerate() if t not in self.threads and not t.name.startswith("fsspecIO")]
+    def _new_threads(self, of_anyio: bool) -> list[threading.Thread]:
+        others = ("fsspecIO",) if of_anyio else ("fsspecIO", "AnyIO worker thread")
+        return [thread for thread in threading.enumerate() if thread not in self.threads and thread.name not in others]
 
 
 def _descriptors() -> Counter[str]:

@@ -126,14 +126,16 @@ def judge_after(scene: Scene, finish_live: Callable[[], str], verdict: Verdict) 
     said: list[str] = []
     with verdict.trying("it cannot be swept"), use(Later()):
         said = [str(one) for one in atomicpath.sweep(scene.place.url, older_than=timedelta(0), **scene.access)]
+    left = [path.name for path in scene.staging.rglob("*/*")]  # an empty one, made and not noted, may be anybody's
+    verdict.expect(not left, f"the staging directory keeps {left}")
     live = finish_live()
     verdict.expect(not live, f"the live attempt of another could not commit any more: {live}")
     asyncio.run(_judge_others(scene, verdict, [NEIGHBOUR, LIVE]))
     names = {name for name in scene.place.names() if not _is_empty_housekeeping(scene, name)}
     expected = {NEIGHBOUR, LIVE, *(name.partition("/")[0] for name in FOREIGN)}
     expected |= {target.name for target in scene.targets if not target.local and target.name.startswith("step_")}
-    left = sorted(names - expected - {EMERGENCY})
-    verdict.expect(not left, f"a sweep leaves {left}, and says: {said}")
+    more = sorted(names - expected - {EMERGENCY})
+    verdict.expect(not more, f"a sweep leaves {more}, and says: {said}")
 
 
 def _use_again(scene: Scene, target: Target, verdict: Verdict) -> None:

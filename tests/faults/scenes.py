@@ -144,7 +144,7 @@ class Scene:
             self._killed(partial(self._die_in_block, name))
             return
         outage = _Outage()
-        with suppress(atomicpath.AtomicPathError), use(outage), self._committing(name) as path:
+        with suppress(atomicpath.AtomicPathError), use(outage), self._committing(name, **self.of_another) as path:
             write_tree(path, content_of("killed"))
             outage.silent = True
 
