@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from atomicpath.environment import Environment
-from atomicpath.errors import GuaranteeError
+from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath.guarantees import NONE, Guarantee
 
 __all__ = ["Content", "Declaration", "Entry", "Hold", "OpenDirectory", "StaleVersionError", "Storage"]
@@ -201,6 +201,29 @@ class Storage(abc.ABC):
         `mode` is set exactly, whatever the umask. With `durable`, new ancestors are synced into theirs.
         """
         raise GuaranteeError(_lacks(self, Guarantee.DIRECTORIES))
+
+    async def make_parents(self, path: str, *, durable: bool) -> None:
+        """Make the directories above `path` that are missing, where directories have to be made.
+
+        With `durable` the name of each of them is durable afterwards, also of those that an earlier caller made and did
+        not sync.
+        """
+
+    async def make_shared_directory(self, path: str) -> None:
+        """Make a directory, unless it exists, in which everybody may write who may write in its parent.
+
+        It gets its parent's mode and group, where the storage has them. `FileNotFoundError` if the parent is missing.
+        `ValidationError` if something else than a directory is there, or a directory of somebody who could not have
+        made it for everybody: what is written there could be exchanged.
+        """
+        try:
+            await self.make_directory(path, mode=None, durable=False)
+        except FileExistsError:
+            if (kind := await self.kind(path)) not in ("directory", None):
+                raise ValidationError(f"{path} is {kind}, where a directory is needed: move it away") from None
+
+    async def remove_empty(self, path: str) -> None:
+        """Remove a directory if it is empty and if that costs nothing; else do nothing."""
 
     async def rename_directory(self, source: str, target: str) -> None:
         """Rename a directory in one step, never replacing, merging or copying anything.
