@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from atomicpath.abc import Content, Declaration, Entry, Environment, Hold, Storage
+from atomicpath.abc import Content, Declaration, Entry, Environment, Hold, OpenDirectory, Storage
 from atomicpath.errors import AccessError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 
-from . import copies, directories, files, lookup, mounts, rename, trees
+from . import copies, directories, files, locks, lookup, mounts, rename, trees
 from .system import System
 
 __all__ = ["LocalStorage"]
@@ -80,6 +80,12 @@ class LocalStorage(Storage):
 
     async def hold_directory(self, path: str) -> Hold | None:
         return await self._step(directories.hold_directory, path)
+
+    async def lock_file(self, path: str) -> Hold | None:
+        return await self._step(locks.lock_file, path)
+
+    async def open_directory(self, path: str) -> OpenDirectory | None:
+        return await self._step(directories.open_directory, path)
 
     async def sync_tree(self, path: str) -> None:
         await self._step(trees.sync_tree, path)
