@@ -216,7 +216,7 @@ async def _compare(location: Location, record: CommitRecord | None, *, checksums
             sorted(
                 name
                 for name in listing.keys() - wanted.keys()
-                if not (is_reserved(name) or is_unfinished(name) or is_pending(name))
+                if not (is_reserved(name) or name == record.marker or is_unfinished(name) or is_pending(name))
             )
         ),
     )
@@ -301,8 +301,8 @@ async def _report_leftovers(storage: Storage, root: Location, listing: list[Entr
     if count:
         _reported.add(place)
         _LOG.warning(
-            "%s: %d unfinished attempt(s) of processes that have ended, or that run on other hosts, lie in %s; sweep(...)"
-            " of it removes what is abandoned",
+            "%s: %d unfinished attempt(s) of processes that have ended, or that run on other hosts, lie in %s;"
+            " sweep(...) of this root removes what is abandoned",
             root,
             count,
             HOUSEKEEPING,

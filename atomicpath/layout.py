@@ -163,7 +163,7 @@ def _kept(final: str, suffix: str, hidden: bool) -> str:
 
 
 def _shortened(name: str) -> str:
-    """Return a name that leaves room for a suffix: long ones end in a hash of the whole, and the record has them all."""
+    """Return a name that leaves room for a suffix: a long one is cut, and ends in a hash of the whole."""
     data = name.encode("utf-8", "surrogateescape")
     if len(data) <= _NAME_BYTES:
         return name
@@ -238,9 +238,7 @@ def check_marker(name: str) -> str:
     if "/" in name:
         raise ValidationError(f"marker={name!r} must be the name of a file right in the directory, without '/'")
     if name in (LEGACY_RECORD_FILE, METADATA_FILE):
-        raise ValidationError(
-            f"marker={name!r} is the name of another file of atomicpath: use a name such as '_SUCCESS'"
-        )
+        raise ValidationError(f"marker={name!r} is the name of another file of ours: use a name such as '_SUCCESS'")
     return name if name == COMMIT_SUCCESS_FILE else check_file_name(name)
 
 

@@ -67,7 +67,7 @@ async def profile_of(
 
 
 async def attempts_beside(location: Location) -> bool:  # noqa: ARG001 - tried only on mounts that are not known disks
-    """Tell whether attempts at `location` must be hidden siblings, because the mount cannot rename out of a directory."""
+    """Tell whether attempts at `location` must be hidden siblings, as the mount cannot rename out of a directory."""
     return False
 
 

@@ -8,7 +8,7 @@ from atomicpath.abc import Content, Entry, Storage
 from atomicpath.environment import shielded
 from atomicpath.errors import AbandonedError, ConflictError, IntegrityError
 from atomicpath.guarantees import NONE, Guarantee
-from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, is_unfinished, temporary_of
+from atomicpath.layout import RECORD_FILE, is_unfinished, temporary_of
 from atomicpath.liveness import proof_of_life
 from atomicpath.location import Location
 from atomicpath.probing import profile_of
@@ -149,12 +149,15 @@ class _Ending:
 
 async def _unmarked(storage: Storage, path: Location, seen: Content, record: CommitRecord) -> Finding | None:
     """The marker follows the commit, and is added if a crash came between the two."""
-    if record.decided_by is not DecidedBy.RECORD or await read_marker(storage, path) is not None:
+    if record.decided_by is not DecidedBy.RECORD or record.marker is None:
+        return None
+    marker = record.marker
+    if await read_marker(storage, path, marker) is not None:
         return None
 
     async def act() -> str:
         try:
-            await storage.create(path.child(COMMIT_SUCCESS_FILE).path, marker_of(record.token), owner=record.token)
+            await storage.create(path.child(marker).path, marker_of(record.token), owner=record.token)
         except FileExistsError:
             return "somebody else has added it"
         return ""

@@ -1,4 +1,4 @@
-"""What is in the house-keeping directory or under a temporary name: attempts, discarded and replaced directories, locks, probes."""
+"""What a sweep finds in the house-keeping directory or under a temporary name: attempts, locks, probes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["examine_attempt", "examine_lock", "examine_probe"]
 
 
 async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -> Finding | None:
-    """Judge an attempt of the rename strategy; None for a lock of a living writer in place, which is found elsewhere."""
+    """Judge an attempt of the rename strategy; None for the lock of a writer in place, which is found elsewhere."""
     path, discarded = left.path, is_discarded(left.path.name)
     seen = await seen_in(storage, left)
     found = Found.DISCARDED if discarded else Found.ATTEMPT
@@ -40,9 +40,10 @@ async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -
             if record.state is not State.COMMITTED:
                 return Finding(swept=swept).kept("its record is of another attempt: it was copied or renamed by hand")
             swept = replace(swept, found=Found.REPLACED)
-    age = (
-        seen.age if seen and not left.has_directory else await age_of_attempt(storage, path, seen, discarded=discarded)
-    )
+    if seen and not left.has_directory:
+        age = seen.age
+    else:
+        age = await age_of_attempt(storage, path, seen, discarded=discarded)
     swept = replace(swept, age=age)
     if left.has_directory and not has_directories(storage, await storage.declare(path.path)):
         return Finding(swept=swept).kept("there are no directories to rename here: it is a copy from elsewhere")
@@ -97,9 +98,8 @@ async def _judged(
         alive = proof_of_life(storage.environment, record) if record and swept.found is Found.ATTEMPT else None
         verdict = judge(alive=alive, age=swept.age, older_than=older_than, lease=lease)
     if await is_held(storage, left.record):
-        return (
-            None if record is None and not left.has_directory else Verdict(clean=False, why="another process holds it")
-        )
+        in_place = record is None and not left.has_directory
+        return None if in_place else Verdict(clean=False, why="another process holds it")
     return verdict
 
 

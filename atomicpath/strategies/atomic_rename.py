@@ -1,14 +1,14 @@
 """The rename protocol: write in a directory of its own, publish it by one directory rename that never replaces.
 
-    create    parent made and opened · record beside the directory, locked · exclusive mkdir of the directory, left empty
+    create    parent made and opened · record beside the directory, locked · exclusive mkdir of it, left empty
     add       a local file below the directory; to a store by the storage's own upload
-    finalize  marker if one is asked for · record "committed" with the manifest · sync files, then directories · rename ·
-              sync parent · delete the record beside
+    finalize  marker if one is asked for · record "committed" with the manifest · sync files, then directories ·
+              rename · sync parent · delete the record beside
     discard   rename to a discarded name · delete
 
-The directory lies in the house-keeping directory beside the final path, or, on mounts that cannot rename out of that, is
-a hidden sibling. Readers see nothing before the rename and everything after it. Of two attempts at one final path the
-rename of the second fails, because it never replaces; no attempt ever touches a living one's directory.
+The directory lies in the house-keeping directory beside the final path, or, on mounts that cannot rename out of that,
+is a hidden sibling. Readers see nothing before the rename and everything after it. Of two attempts at one final path
+the rename of the second fails, because it never replaces; no attempt ever touches a living one's directory.
 
 The record beside the directory, its lock, and what fences off a sweep on stores: `attempt_files`. How the last step is
 made, over what, and what becomes of it if it fails: `publishing` and `replacing`.
@@ -182,6 +182,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             token=self.token,
             final=self._final.name,
             strategy="atomic_rename",
+            marker=self._marker,
             started=environment.wall_ns(),
             direct=self.options.direct,
             based_on=origin.base if origin else None,
@@ -289,8 +290,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self.options = await ready(type(self), self._final, self.options, replacing=replacing)
         if await attempts_beside(self._final) and not is_hidden(self._temporary.path):
             raise CommitError(
-                f"{self._final} is on a mount that cannot rename out of {self._temporary.parent.name}/: attempts there are"
-                " hidden siblings. This is known now, so begin again: from_final(...)"
+                f"{self._final} is on a mount that cannot rename out of {self._temporary.parent.name}/: attempts there"
+                " are hidden siblings. This is known now, so begin again: from_final(...)"
             )
 
     async def _check_way(self, kind: str) -> None:

@@ -256,6 +256,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             token=self.token,
             final=self._final.name,
             strategy="commit_file",
+            marker=COMMIT_SUCCESS_FILE if self.options.marker is ... else self.options.marker,
             started=environment.wall_ns(),
             direct=self.options.direct,
             lease=Lease(seconds=environment.lease),
@@ -263,6 +264,11 @@ class CommitFileTemporaryPath(TemporaryPath):
             metadata=self.options.metadata,
         )
         if not self._has(Guarantee.COMPARE_AND_SWAP):
+            if record.marker is None:
+                raise ValidationError(
+                    f"marker=None cannot be had at {self._final}: without COMPARE_AND_SWAP the marker is the commit"
+                    " itself. Leave marker= out, or name another file"
+                )
             return MarkerRegister(self._storage, self._final, record)
         return RecordRegister(self._storage, self._final, record, conditional_delete=self._has(_DELETE))
 
@@ -288,7 +294,14 @@ class CommitFileTemporaryPath(TemporaryPath):
         listing = await self._storage.list(self._final.path, recursive=True)
         directory, checksums = self._final.path, self.options.checksums
         try:
-            return await manifest_of(self._storage, directory, listing, own=RECORD_FILE, checksums=checksums)
+            return await manifest_of(
+                self._storage,
+                directory,
+                listing,
+                own=RECORD_FILE,
+                reserved=(self._claimed().record.marker,),
+                checksums=checksums,
+            )
         except ValidationError:
             await self._claimed().confirm()  # a marker may be there because another has taken over and committed
             raise
@@ -316,7 +329,9 @@ class CommitFileTemporaryPath(TemporaryPath):
 
     async def _mark(self, committed: CommitRecord) -> None:
         """The marker follows the commit; without it the directory is committed all the same."""
-        path, marker = self._final.child(COMMIT_SUCCESS_FILE).path, marker_of(committed.token)
+        if committed.marker is None:
+            return
+        path, marker = self._final.child(committed.marker).path, marker_of(committed.token)
         try:
             try:
                 await self._storage.create(path, marker, owner=committed.token)

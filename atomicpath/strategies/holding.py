@@ -105,8 +105,8 @@ async def _held(storage: Storage, final: Location, busy: type[ConflictError]) ->
             continue
         if storage.is_local and not hold.excludes_others:
             raise GuaranteeError(
-                f"{final} cannot be locked, for the file system there has no locks on files: nobody could tell whether it is being"
-                " replaced or removed by another at the same moment. Commit under another name"
+                f"{final} cannot be locked, for the file system there has no locks on files: nobody could tell"
+                " whether it is being replaced or removed by another at the same moment. Commit under another name"
             )
         return hold
     raise busy(

@@ -69,14 +69,9 @@ def attempts_in(directory: Location, listing: Iterable[Entry]) -> list[Leftover]
 
 async def seen_in(storage: Storage, leftover: Leftover) -> Content | None:
     """Read the record of an attempt: beside its directory, else in it, else by its older name in it; not decoded."""
-    places = (
-        *([leftover.record] if leftover.has_record else []),
-        *(
-            [leftover.path.child(RECORD_FILE), leftover.path.child(LEGACY_RECORD_FILE)]
-            if leftover.has_directory
-            else []
-        ),
-    )
+    places = [leftover.record] if leftover.has_record else []
+    if leftover.has_directory:
+        places += [leftover.path.child(name) for name in (RECORD_FILE, LEGACY_RECORD_FILE)]
     for place in places:
         try:
             return await storage.read(place.path)
@@ -86,6 +81,6 @@ async def seen_in(storage: Storage, leftover: Leftover) -> Content | None:
 
 
 async def record_in(storage: Storage, leftover: Leftover) -> CommitRecord | None:
-    """Read and decode that record; IntegrityError if it is damaged, None if there is none or nothing was written yet."""
+    """Read and decode that record; IntegrityError if it is damaged, None if nothing was written yet."""
     seen = await seen_in(storage, leftover)
     return CommitRecord.decode(seen.data, where=str(leftover.path)) if seen is not None and seen.data else None

@@ -1,18 +1,16 @@
-"""Single directories: exclusive creation with their ancestors, opening, holding, syncing."""
+"""Single directories: exclusive creation with their ancestors, opening, syncing."""
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from contextlib import suppress
 
-from atomicpath.abc import Hold, OpenDirectory
+from atomicpath.abc import OpenDirectory
 
-from .locks import LockHold, lock
 from .system import DIRECTORY, NOFOLLOW, System
 
-__all__ = ["hold_directory", "make_ancestors", "make_directory", "open_directory", "sync_directory"]
+__all__ = ["make_ancestors", "make_directory", "make_parents", "open_directory", "sync_directory"]
 
 _OPEN = os.O_RDONLY | DIRECTORY
 
@@ -50,25 +48,21 @@ def open_directory(system: System, path: str) -> OpenDirectory | None:
         raise PermissionError(error.errno, reason, path) from error
 
 
-def make_directory(system: System, path: str, mode: int | None, durable: bool) -> Hold | None:
+def make_directory(system: System, path: str, mode: int | None, durable: bool) -> None:
     try:
         system.call(os.mkdir, path)
     except FileNotFoundError:
         make_ancestors(system, path, durable=durable)
         system.call(os.mkdir, path)
+    if mode is None or sys.platform == "win32":  # Windows has no such modes
+        return
     try:
-        return _hold(system, path, mode)
+        with system.descriptor(path, _OPEN | NOFOLLOW) as fd:
+            system.call(os.fchmod, fd, mode)
     except BaseException:
-        with suppress(OSError):
+        with suppress(OSError):  # the first error is the one that is raised
             system.call(os.rmdir, path)
         raise
-
-
-def hold_directory(system: System, path: str) -> Hold | None:
-    held = _hold(system, path, None)
-    if held is not None and not held.keep_if_at(path):
-        raise FileNotFoundError(errno.ENOENT, "it was renamed or replaced while it was being held", path)
-    return held
 
 
 def make_ancestors(system: System, path: str, *, durable: bool) -> None:
@@ -88,6 +82,10 @@ def make_ancestors(system: System, path: str, *, durable: bool) -> None:
             sync_directory(system, os.path.dirname(directory))
 
 
+def make_parents(system: System, path: str, durable: bool) -> None:
+    make_ancestors(system, path, durable=durable)
+
+
 def sync_directory(system: System, path: str) -> None:
     system.sync_path(path, DIRECTORY)
 
@@ -98,17 +96,3 @@ def _exists(system: System, path: str) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _hold(system: System, path: str, mode: int | None) -> LockHold | None:
-    if sys.platform == "win32":  # it opens no directories; untested here
-        return None
-    fd = system.call(os.open, path, _OPEN | NOFOLLOW)
-    try:
-        if mode is not None:
-            system.call(os.fchmod, fd, mode)
-    except BaseException:
-        with suppress(OSError):
-            system.call(os.close, fd)
-        raise
-    return lock(system, fd, path)
