@@ -94,6 +94,8 @@ async def standing_at(storage: Storage, location: Location) -> Standing:
         named = None if marker is None else token_in_marker(marker)
         if record is None and named is None:
             kind = "directory" if marker is not None else await storage.kind(location.path)
+            if marker is None and kind == "directory" and (record := await read_record(storage, location)) is not None:
+                continue  # it took the place of another tool's between the two reads
             return Standing(committed=marker is not None, kind=kind)
         if record is not None and record.token == named:
             return Standing(committed=True, record=record)
