@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +20,7 @@ from .errors import IntegrityError
 from .explain import Explanation, explained
 from .guarantees import NONE, Guarantee, Profile
 from .inspect import Attempt, Commit, Verification
-from .location import PathLike, locate
+from .location import PathLike, local_directory, locate
 from .probing import profile_of
 from .record import CommitRecord, JSONValue
 from .selection import select
@@ -87,7 +86,7 @@ def commit(
     file_options: FileOptions | None = None,
     metadata: Mapping[str, JSONValue] | None = None,
     checksums: bool = False,
-    staging_dir: str | os.PathLike[str] | None = None,
+    staging_dir: PathLike | None = None,
     progress: Progress | bool | None = None,
     guarantees: Guarantee | None = None,
     unsafe_takeover: bool = False,
@@ -120,7 +119,7 @@ def commit(
 
 
 async def put(
-    local_dir: str | os.PathLike[str],
+    local_dir: PathLike,
     url: PathLike,
     *,
     storage_options: Options = None,
@@ -132,7 +131,7 @@ async def put(
     file_options: FileOptions | None = None,
     metadata: Mapping[str, JSONValue] | None = None,
     checksums: bool = False,
-    staging_dir: str | os.PathLike[str] | None = None,
+    staging_dir: PathLike | None = None,
     progress: Progress | bool | None = None,
     guarantees: Guarantee | None = None,
     unsafe_takeover: bool = False,
@@ -146,14 +145,12 @@ async def put(
     await put_directory(local_dir, url, options)
 
 
-async def get(
-    url: PathLike, local_dir: str | os.PathLike[str], *, verify: bool = True, storage_options: Options = None
-) -> Path:
+async def get(url: PathLike, local_dir: PathLike, *, verify: bool = True, storage_options: Options = None) -> Path:
     """Download a committed directory to `local_dir`, which must not exist and then is itself committed, or nothing.
 
     With `verify` sizes, versions and recorded checksums are compared on the way: IntegrityError.
     """
-    return await fetch.get(locate(url, storage_options), local_dir, verify=verify)
+    return await fetch.get(locate(url, storage_options), local_directory(local_dir, "local_dir"), verify=verify)
 
 
 async def resolve(url: PathLike, *, storage_options: Options = None) -> UPath:

@@ -20,7 +20,7 @@ from .errors import AtomicPathError, CommitError, OutcomeUnknownError, Validatio
 from .failures import Document
 from .group import Group
 from .guarantees import NONE, Guarantee
-from .location import Location, PathLike, locate
+from .location import Location, PathLike, local_directory, locate
 from .multiprocess import Team
 from .multiprocessing_options import MultiprocessingOptions
 from .record import JSONValue, check_metadata, file_document, file_entry
@@ -220,9 +220,9 @@ class Writing:
                 await staging.remove()
 
 
-async def put(local_dir: str | os.PathLike[str], url: PathLike, options: CommitOptions) -> None:
+async def put(local_dir: PathLike, url: PathLike, options: CommitOptions) -> None:
     """Commit an existing local directory, which is left as it is."""
-    source = Path(os.path.abspath(os.fspath(local_dir)))
+    source = local_directory(local_dir, "local_dir")
     writing = Writing(url, options)
     try:
         await _check_source(source, writing.location)

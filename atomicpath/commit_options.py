@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +10,7 @@ from .errors import ValidationError
 from .failures import Document
 from .guarantees import NONE, Guarantee, Profile, check, check_replacing
 from .layout import is_temporary
-from .location import Location, PathLike, locate
+from .location import Location, PathLike, local_directory, locate
 from .probing import profile_of
 from .progress import progress_bar
 from .record import JSONValue
@@ -43,7 +42,7 @@ class CommitOptions:
     file_options: FileOptions | None = None
     metadata: Mapping[str, JSONValue] | None = None
     checksums: bool = False
-    staging_dir: str | os.PathLike[str] | None = None
+    staging_dir: PathLike | None = None
     progress: Progress | bool | None = None
     guarantees: Guarantee | None = None
     unsafe_takeover: bool = False
@@ -51,6 +50,8 @@ class CommitOptions:
     def __post_init__(self) -> None:
         if self.coordinator is not None and not isinstance(self.coordinator, Coordinator):
             raise ValidationError("coordinator= takes a Coordinator: see atomicpath.coordinators, or leave it out")
+        if self.staging_dir is not None:  # at once, and absolute: the current directory may change until it is used
+            object.__setattr__(self, "staging_dir", local_directory(self.staging_dir, "staging_dir"))
 
     def final(self, url: PathLike) -> Location:
         """The place that is meant, if something can be committed there; no I/O."""
