@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -27,12 +28,13 @@ PathLike: TypeAlias = "str | os.PathLike[str] | UPath"
 _SCHEME = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]+"
 )  # of two letters at least: one letter and a colon is a drive of Windows
+_HOST = re.compile(r"(file|local)://[^/~]", re.IGNORECASE)
 _UNREAD = re.compile(r"[?#]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """What was passed. `text` is a URL, or for a local place a path or a `file:` URL as `LocalBackend.path` reads it."""
+    """What was passed. `text` is a URL; for a local place it may be a path, which `LocalBackend.path` reads."""
 
     protocol: str
     text: str = field(repr=False)  # may hold credentials: `str(place)` hides them
@@ -56,8 +58,8 @@ class Place:
         head, separator, _ = self.text.partition("://")
         if separator and _UNREAD.search(self.text):
             raise ValidationError(
-                f"{_shown(self.text)}... has a query or a fragment, which mean nothing in a {head}:// URL here: leave out"
-                " what follows '?' or '#', pass options in storage_options, or rename the directory"
+                f"{_shown(self.text)}... has a query or a fragment, which mean nothing in a {head}:// URL here: leave"
+                " out what follows '?' or '#', pass options in storage_options, or rename the directory"
             )
 
 
@@ -69,7 +71,7 @@ def read(place: PathLike) -> Place:
     if _is_universal(place):
         text = place.path if is_local(place.protocol or LOCAL) else str(place)  # type: ignore[union-attr]  # see there
         if is_local(place.protocol) and not isinstance(place, pathlib.PurePath):  # type: ignore[union-attr]  # see there
-            _refuse_relative_host(str(place))
+            _refuse_host(place)
         options: Mapping[str, object] = place.storage_options  # type: ignore[union-attr]
     else:
         text, options = _text_of(place), {}
@@ -79,7 +81,8 @@ def read(place: PathLike) -> Place:
         raise ValidationError("a path cannot have a NUL in it")
     if isinstance(place, str) and text != text.strip():
         raise ValidationError(
-            f"{_shown(text)!r} begins or ends with white space: strip it, or pass pathlib.Path(...) for such a local name"
+            f"{_shown(text)!r} begins or ends with white space: strip it, or pass a local path of that name as"
+            " pathlib.Path"
         )
     scheme, separator, rest = text.partition("://")
     if not separator or "/" in scheme:
@@ -151,15 +154,14 @@ def _refuse_password(protocol: str, rest: str) -> None:
         raise ValidationError(f"a {protocol} URL must not carry a password: pass credentials in storage_options")
 
 
-def _refuse_relative_host(text: str) -> None:
-    """UPath takes "file://localhost/x" for the relative path "localhost/x"."""
-    try:
-        taken = os.path.abspath("localhost")
-    except FileNotFoundError:  # the current directory is gone, and UPath could not have used it
-        return
-    if text.startswith((f"file://{taken}/", f"local://{taken}/")):
+def _refuse_host(place: object) -> None:
+    """UPath takes the host in "file://host/x" for the first directory of a relative path."""
+    made_of = [*getattr(place, "_raw_urlpaths", ()), str(place)]
+    with suppress(FileNotFoundError):  # the current directory is gone, and UPath could not have used it either
+        made_of[-1] = made_of[-1].replace(f"{os.path.abspath('localhost')}/", "localhost/", 1)
+    if any(isinstance(text, str) and _HOST.match(text) for text in made_of):
         raise ValidationError(
-            f"{text!r} was made of a file://localhost/ URL, which UPath takes for a relative path: pass the path itself"
+            f"UPath takes the host in a file URL for a relative path, {str(place)!r}: pass the path itself"
         )
 
 
@@ -184,8 +186,8 @@ def _text_of(place: object) -> str:
     shown, separator, _ = str(place).partition("://")
     if separator and _is_protocol(shown) and str(place) != text:
         raise ValidationError(
-            f"a {type(place).__name__} is {_shown(str(place))!r} by its text and a local path by its fspath: pass the one"
-            " that is meant, as text"
+            f"a {type(place).__name__} is {_shown(str(place))!r} by its text and a local path by its fspath: pass the"
+            " one that is meant, as text"
         )
     return text
 

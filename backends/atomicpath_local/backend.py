@@ -23,7 +23,7 @@ class LocalBackend(Backend):
     protocols = ("file", "local")
 
     def path(self, url: str) -> str:
-        """The absolute path of a local path or a `file:` URL (RFC 8089), with "~" expanded and ".." as the kernel has it.
+        """The absolute path of a local path or a `file:` URL (RFC 8089), "~" expanded and ".." as the kernel has it.
 
         Where a link stands before "..", the link is looked up: "link/../x" lies beside what the link points to.
         """
