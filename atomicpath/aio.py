@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 from upath import UPath
 
@@ -82,7 +83,7 @@ def commit(
     direct: bool = False,
     replace: bool = False,
     durable: bool = True,
-    coordinator: Coordinator | None = None,
+    coordinator: Coordinator | Literal["auto"] | None = None,
     file_options: FileOptions | None = None,
     metadata: Mapping[str, JSONValue] | None = None,
     checksums: bool = False,
@@ -106,6 +107,11 @@ def commit(
     the caller knows. `unsafe_takeover` takes the place of an unfinished attempt that nothing here could
     stop, should it still be writing.
 
+    `coordinator` says which processes commit together: None is this process alone, "auto" is every process of the
+    engine that is initialised (torch.distributed, JAX or MPI), a `Coordinator` every process of that one. All of them
+    call with the same arguments. None is ValidationError, at once, where an engine of several processes is initialised:
+    pass "auto" in every rank, or `SingleProcess()` in the one that commits alone.
+
     With `replace` a committed directory at the URL is no error: at the end of the block the new one takes its name
     and it loses it, in one step, and then it is deleted. There is no moment at which neither is there; of two that
     replace, the last one stays. Only a committed directory is ever replaced. It needs RENAME_EXCHANGE, which known
@@ -127,7 +133,7 @@ async def put(
     direct: bool = False,
     replace: bool = False,
     durable: bool = True,
-    coordinator: Coordinator | None = None,
+    coordinator: Coordinator | Literal["auto"] | None = None,
     file_options: FileOptions | None = None,
     metadata: Mapping[str, JSONValue] | None = None,
     checksums: bool = False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from .abc import AttemptOptions, Coordinator, FileOptions, TemporaryPath
 from .errors import ValidationError
@@ -11,6 +12,7 @@ from .failures import Document
 from .guarantees import NONE, Guarantee, Profile, check, check_replacing
 from .layout import is_temporary
 from .location import Location, PathLike, local_directory, locate
+from .multiprocessing_options import check_coordinator
 from .probing import profile_of
 from .progress import progress_bar
 from .record import JSONValue
@@ -38,7 +40,7 @@ class CommitOptions:
     direct: bool = False
     replace: bool = False
     durable: bool = True
-    coordinator: Coordinator | None = None
+    coordinator: Coordinator | Literal["auto"] | None = None
     file_options: FileOptions | None = None
     metadata: Mapping[str, JSONValue] | None = None
     checksums: bool = False
@@ -48,8 +50,7 @@ class CommitOptions:
     unsafe_takeover: bool = False
 
     def __post_init__(self) -> None:
-        if self.coordinator is not None and not isinstance(self.coordinator, Coordinator):
-            raise ValidationError("coordinator= takes a Coordinator: see atomicpath.coordinators, or leave it out")
+        check_coordinator(self.coordinator)
         if self.staging_dir is not None:  # at once, and absolute: the current directory may change until it is used
             object.__setattr__(self, "staging_dir", local_directory(self.staging_dir, "staging_dir"))
 

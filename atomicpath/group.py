@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 
 from .abc import Coordinator, Watch
-from .coordinators import initialised
+from .coordinators import chosen
 from .environment import current
 from .errors import CoordinationError, CoordinationTimeoutError, RankFailedError, ValidationError
 from .failures import described
@@ -28,7 +28,7 @@ class Group:
 
     def __init__(self, options: MultiprocessingOptions | None) -> None:
         options = options or MultiprocessingOptions()
-        coordinator = self._coordinator = options.coordinator or initialised()
+        coordinator = self._coordinator = chosen(options.coordinator)
         self.rank, world_size = coordinator.rank, coordinator.world_size
         active = options.active_processes
         self._is_whole = active is None or len(active) == world_size

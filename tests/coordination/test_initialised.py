@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 
 import pytest
 
 from tests.servers.base import missing
 
+LONG = 600  # seconds: importing torch alone takes most of a minute on a busy machine
 TORCH = """
     import os, sys, types
     import torch.distributed as distributed
@@ -35,7 +38,15 @@ def python(code: str, *, setup: str = "") -> None:
     if setup is TORCH and importlib.util.find_spec("torch") is None:
         missing("torch", "pip install 'atomicpath[torch]'")
     program = textwrap.dedent(setup) + textwrap.dedent(code)
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    with tempfile.TemporaryDirectory() as directory:
+        found = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            timeout=LONG,
+            cwd=directory,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
     assert found.returncode == 0, found.stderr[-4000:]
 
 
@@ -194,6 +205,68 @@ def test_a_message_larger_than_torchs_store_takes_at_once_arrives() -> None:
         for one in ranks:
             one.join()
         assert [b"-", large] in found
+        """,
+        setup=TORCH,
+    )
+
+
+def test_nothing_said_in_a_job_of_several_is_refused_at_once_and_both_ways_are_named() -> None:
+    python(
+        """
+        import atomicpath
+        from atomicpath import aio
+        from atomicpath.abc import Coordinator
+
+        place = os.path.join(os.getcwd(), "step_1")
+        options = atomicpath.MultiprocessingOptions
+        engine = types.SimpleNamespace(client=object(), process_id=1, num_processes=2)
+        sys.modules["jax._src.distributed"] = types.SimpleNamespace(global_state=engine)
+        asked = []
+        coordinators.engines.JaxCoordinator = lambda **named: asked.append(named)
+        os.mkdir("source")
+        for call in (
+            lambda: atomicpath.commit(place),
+            lambda: atomicpath.commit("memory://run/step_1", coordinator=None),
+            lambda: aio.commit(place),
+            lambda: atomicpath.put("source", place),
+            lambda: atomicpath.create_all([], multiprocessing_options=options(coordinator=None)),
+            lambda: atomicpath.create_all_async([], multiprocessing_options=options(coordinator=None)),
+            lambda: atomicpath.CompletionSignal("there", multiprocessing_options=options(coordinator=None)),
+        ):
+            said = error(call)
+            assert said.startswith("ValidationError"), said
+            for words in ("JAX", "rank 1 of 2", 'coordinator="auto" in every rank', "atomicpath.SingleProcess()"):
+                assert words in said, said
+        assert not asked, "an engine was asked for what nobody wanted"
+        for wrong in ("AUTO", "torch", 1, object()):
+            for call in (lambda: atomicpath.commit(place, coordinator=wrong), lambda: options(coordinator=wrong)):
+                assert '"auto" or None' in error(call)
+        with atomicpath.commit(place, coordinator=atomicpath.SingleProcess()) as path:
+            (path / "file").write_text("x")
+        assert atomicpath.latest(os.getcwd()).name == "step_1"  # readers, cleaners and get act alone in any job
+        atomicpath.get(place, "copy")
+        assert atomicpath.keep_last(os.getcwd(), 2) == atomicpath.sweep(os.getcwd()) == []
+        atomicpath.remove("copy")
+
+        engine.num_processes = 1
+        with atomicpath.commit("alone") as path:
+            (path / "file").write_text("x")
+        with atomicpath.commit("alone-too", coordinator="auto") as path:
+            (path / "file").write_text("x")
+        """,
+        setup=TORCH,
+    )
+
+
+def test_a_process_group_of_one_is_alone_with_and_without_being_named() -> None:
+    python(
+        """
+        import atomicpath
+        begin()
+        for number, coordinator in enumerate((None, "auto", coordinators.SingleProcess())):
+            with atomicpath.commit(f"step_{number}", coordinator=coordinator) as path:
+                (path / "file").write_text("x")
+            assert atomicpath.is_committed(f"step_{number}")
         """,
         setup=TORCH,
     )

@@ -22,7 +22,7 @@ from tests.servers.base import free_port
 __all__ = ["SIZES", "Job", "Outcome", "Servers", "content_of"]
 
 RANK = Path(__file__).parent / "rank.py"
-SIZES = {"torch": 4, "torch default": 4, "gloo": 4, "found": 4, "jax": 3, "mpi": 3}
+SIZES = {"torch": 4, "torch default": 4, "gloo": 4, "found": 4, "unsaid": 4, "jax": 3, "mpi": 3}
 PATIENCE = 120  # seconds for a whole job
 
 

@@ -104,8 +104,14 @@ def gloo(job: dict[str, Any], rank: int) -> Coordinator:
     return made
 
 
-def found(job: dict[str, Any], rank: int) -> None:
+def found(job: dict[str, Any], rank: int) -> str:
     """The engine of training itself is up, and `commit` is to find it."""
+    torch_group(job, rank)
+    return "auto"
+
+
+def unsaid(job: dict[str, Any], rank: int) -> None:
+    """It is up, and nobody says who commits."""
     torch_group(job, rank)
 
 
@@ -151,11 +157,12 @@ def create_all(job: dict[str, Any], rank: int) -> None:
     dist.barrier()
 
 
-ENGINES: dict[str, Callable[[dict[str, Any], int], Coordinator | None]] = {
+ENGINES: dict[str, Callable[[dict[str, Any], int], Coordinator | str | None]] = {
     "torch": torch_store,
     "torch default": torch_default,
     "gloo": gloo,
     "found": found,
+    "unsaid": unsaid,
     "jax": jax,
     "mpi": mpi,
 }
@@ -168,7 +175,7 @@ def commit(job: dict[str, Any], rank: int, world: Environment, at: Callable[[str
         environment.use(world),
         atomicpath.commit(
             job["urls"][rank],
-            coordinator=coordinator,
+            coordinator=coordinator,  # type: ignore[arg-type]  # "auto"
             storage_options=job["storage_options"],
             staging_dir=job["staging"],
         ) as path,
