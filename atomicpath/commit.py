@@ -200,7 +200,7 @@ class Writing:
         """Whether the others do nothing any more; an interrupted primary does not wait for that."""
         if self._team.is_primary and not isinstance(error, Exception):
             return self._team.is_alone
-        return await self._team.part(phase)
+        return await self._team.part(phase, stay=isinstance(error, Exception))
 
     async def _discard(self, *, alone: bool) -> None:
         """Give up what is this process's own; never raises, so that the error that led here is what is seen."""

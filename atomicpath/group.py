@@ -48,6 +48,7 @@ class Group:
         self.lead = self._ranks[0] if options.primary_host is None else options.primary_host
         self.leads = self.rank == self.lead
         self.timeout = options.seconds(coordinator.timeout)
+        self.leave_together = coordinator.leave_together
         self._prefix = options.barrier_sync_key_prefix or _PREFIX
 
     def key(self, what: str) -> str:

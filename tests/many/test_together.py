@@ -386,6 +386,60 @@ def test_a_primary_cancelled_while_it_waits_for_the_others_gives_its_attempt_up(
     assert together(moto_place) == ["committed"] * SIZE, "nobody holds the attempt"
 
 
+class Connected(KeyValueCoordinator):
+    """An engine that does not bear that a rank leaves while another one waits, as gloo."""
+
+    @property
+    def leave_together(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("fails", [None, 1])
+def test_nobody_leaves_before_all_have_heard_where_the_engine_does_not_bear_it(
+    fails: int | None, local_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    listen = KeyValueCoordinator.broadcast
+
+    async def late(self: Any, key: str, value: bytes | None = None, **options: Any) -> bytes:
+        verdict = key.endswith("finish/verdict") and self.rank == 2
+        if verdict:
+            await anyio.sleep(0.5)  # so that ranks that do not wait have left by then
+        said = await listen(self, key, value, **options)
+        order.extend(["heard"] if verdict else [])
+        return said
+
+    async def main(job: Coordinator) -> None:
+        try:
+            async with commit(local_place, job) as path:
+                await (write if fails is None else failing(fails, RuntimeError()))(job, path)
+        finally:
+            order.append("left")
+
+    monkeypatch.setattr(KeyValueCoordinator, "broadcast", late)
+    values = DictValues()
+    outcomes = in_threads([Connected(values, rank, SIZE) for rank in range(SIZE)], main)
+    assert told(outcomes) == {type(None) if fails is None else RankFailedError}
+    assert order == ["heard", *["left"] * SIZE]
+
+
+def test_an_interrupted_rank_does_not_wait_for_the_others_even_there(local_place: Place) -> None:
+    values, left = DictValues(), threading.Event()
+
+    async def main(job: Coordinator) -> None:
+        try:
+            async with commit(local_place, job) as path:
+                if job.rank == 1:
+                    await failing(1, KeyboardInterrupt())(job, path)
+                await anyio.to_thread.run_sync(left.wait)
+        finally:
+            left.set()
+
+    outcomes = in_threads([Connected(values, rank, SIZE) for rank in range(SIZE)], main)
+    assert isinstance(outcomes[1], KeyboardInterrupt)
+    assert told([outcomes[0], outcomes[2]]) == {RankFailedError}
+
+
 class Mute(Exception):
     def __str__(self) -> str:
         raise ValueError("no words")
