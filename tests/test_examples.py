@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import atomicpath
+from tests.waiting import PATIENCE
 
 TRAIN = Path(__file__).parents[1] / "examples" / "train.py"
 LENGTH = ["--steps", "60", "--every", "15"]
@@ -19,7 +20,7 @@ LENGTH = ["--steps", "60", "--every", "15"]
 def train(out: Path) -> str:
     """Train to the end; the last line printed."""
     command = [sys.executable, str(TRAIN), "--out", str(out), *LENGTH]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
     return done.stdout.splitlines()[-1]
 
 

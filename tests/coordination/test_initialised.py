@@ -12,8 +12,8 @@ import textwrap
 import pytest
 
 from tests.servers.base import missing
+from tests.waiting import PATIENCE
 
-LONG = 600  # seconds: importing torch alone takes most of a minute on a busy machine
 TORCH = """
     import os, sys, types
     import torch.distributed as distributed
@@ -43,7 +43,7 @@ def python(code: str, *, setup: str = "") -> None:
             [sys.executable, "-c", program],
             capture_output=True,
             text=True,
-            timeout=LONG,
+            timeout=PATIENCE,
             cwd=directory,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
@@ -161,7 +161,7 @@ def test_two_processes_of_one_rank_are_told_at_once_on_the_same_host() -> None:
             os.close(writer)
             job = coordinators.TorchStoreCoordinator(distributed.FileStore(path, 2), rank=0, world_size=2)
             async def wait():
-                with anyio.move_on_after(30):
+                with anyio.move_on_after(600):
                     await job.barrier("first", timeout=0.5)
             error(anyio.run, wait)
             os.read(reader, 1)
@@ -172,7 +172,7 @@ def test_two_processes_of_one_rank_are_told_at_once_on_the_same_host() -> None:
             time.sleep(0.01)
         job = coordinators.TorchStoreCoordinator(store, rank=0, world_size=2)
         async def join():
-            await job.barrier("first", timeout=60)
+            await job.barrier("first", timeout=600)
         said = error(anyio.run, join)
         os.close(writer)
         os.waitpid(child, 0)
@@ -197,7 +197,7 @@ def test_a_message_larger_than_torchs_store_takes_at_once_arrives() -> None:
         def work(rank, store):
             job = TorchStoreCoordinator(store, rank=rank, world_size=2)
             value = large if rank else b"-"
-            found.append(anyio.run(lambda: job.gather("manifest", value, timeout=60)))
+            found.append(anyio.run(lambda: job.gather("manifest", value, timeout=600)))
 
         ranks = [threading.Thread(target=work, args=one) for one in enumerate((server, client))]
         for one in ranks:

@@ -131,7 +131,7 @@ def test_ranks_that_say_what_is_not_so_are_told_and_nothing_is_begun(
     claims: dict[int, dict[str, Any]], words: str, place: Place, start: Start
 ) -> None:
     job = start("torch")
-    seen = job.run("step_1", claims=claims, timeout=1.0)
+    seen = job.run("step_1", claims=claims, timeout=5.0)
     for outcome in seen.values():
         assert outcome.outcome in ("CoordinationError", "CoordinationTimeoutError"), outcome
     assert any(words in outcome.message for outcome in seen.values()), seen

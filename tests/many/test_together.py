@@ -194,7 +194,7 @@ def test_a_put_that_one_rank_cannot_do_fails_the_others(moto_place: Place, tmp_p
 def test_late_joiner_at_barrier(place: Place) -> None:
     """A rank that sleeps through a commit hears that it failed, and takes part in the next one like the others."""
     values = DictValues()
-    ranks: list[Coordinator] = [KeyValueCoordinator(values, rank, SIZE, timeout=1.0) for rank in range(SIZE)]
+    ranks: list[Coordinator] = [KeyValueCoordinator(values, rank, SIZE, timeout=5.0) for rank in range(SIZE)]
     failed = threading.Event()
 
     async def main(job: Coordinator) -> list[str]:
@@ -222,7 +222,7 @@ def test_late_joiner_at_barrier(place: Place) -> None:
 
 def test_a_rank_whose_arguments_are_refused_takes_part_in_the_next_commit_like_the_others(local_place: Place) -> None:
     ranks: list[Coordinator] = [
-        KeyValueCoordinator(values, rank, SIZE, timeout=1.0) for values in [DictValues()] for rank in range(SIZE)
+        KeyValueCoordinator(values, rank, SIZE, timeout=5.0) for values in [DictValues()] for rank in range(SIZE)
     ]
 
     async def main(job: Coordinator) -> list[type]:
@@ -308,7 +308,7 @@ def test_a_rank_without_a_verdict_reads_the_record(local_place: Place, monkeypat
     monkeypatch.setattr(KeyValueCoordinator, "broadcast", lost)
     assert together(local_place) == ["committed"] * SIZE
     values = DictValues()
-    ranks: list[Coordinator] = [KeyValueCoordinator(values, rank, SIZE, timeout=0.5) for rank in range(SIZE)]
+    ranks: list[Coordinator] = [KeyValueCoordinator(values, rank, SIZE, timeout=3.0) for rank in range(SIZE)]
     outcomes = together(local_place, ranks=ranks, temporary_path_class=Unsure, name="step_2")
     assert isinstance(outcomes[0], OutcomeUnknownError)
     assert told(outcomes[1:]) == {CoordinationTimeoutError}
