@@ -15,6 +15,8 @@ from upath import UPath
 import atomicpath
 from atomicpath import SnapshotType, aio
 from atomicpath.location import locate
+from atomicpath.registry import serving
+from atomicpath_memory import MemoryBackend
 from tests.roots import SECRET
 
 
@@ -313,6 +315,22 @@ def test_a_refusal_shows_no_secret(url: Any, here: Path) -> None:
         with pytest.raises(atomicpath.ValidationError) as raised:
             function(url, here)
         assert SECRET not in str(raised.value)
+
+
+def test_the_protocol_of_a_plug_in_is_known_too(here: Path) -> None:
+    class Acme(MemoryBackend):
+        protocols = ("acme",)
+
+    with serving(Acme()):
+        for odd in (Path("acme://run/x"), "acme:/run/x", "/data/acme:/run/x", Path("acme://run/x").absolute()):
+            with pytest.raises(atomicpath.ValidationError, match=f"{EATEN} of 'acme://run/x'"):
+                atomicpath.latest(odd)
+
+
+def test_a_host_in_a_path_is_no_protocol_of_a_file_that_exists(here: Path) -> None:
+    """A name with a colon is a local name unless it reads like the start of a URL, and "./" says that it is one."""
+    for name in ("12:30", "run:3/x", "./s3:x", "./data:1"):
+        assert str(locate(name)) == str(here / name)
 
 
 def test_create_all_takes_attempts_and_no_paths(here: Path) -> None:
