@@ -29,6 +29,7 @@ _SCHEME = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]+"
 )  # of two letters at least: one letter and a colon is a drive of Windows
 _HOST = re.compile(r"(file|local)://[^/~]", re.IGNORECASE)
+_IPV6 = re.compile(r"\[[0-9A-Fa-f:.%]*\]")
 _UNREAD = re.compile(r"[?#]")
 
 
@@ -139,8 +140,8 @@ def _eaten(text: str, name: str, rest: str) -> ValidationError:
 
 
 def _refuse_chain(text: str) -> None:
-    first = text.partition("::")[0]
-    if first == text:
+    first, chained, _ = _IPV6.sub("", text).partition("::")
+    if not chained:
         return
     if "://" in text or _is_protocol(first):
         raise ValidationError(

@@ -274,6 +274,16 @@ def test_a_relative_staging_dir_is_that_of_the_call(tmp_path: Path, monkeypatch:
         assert path.is_relative_to(tmp_path / "staging")
 
 
+def test_a_path_object_may_name_what_would_be_a_slip_as_text(tmp_path: Path) -> None:
+    final = _committed(tmp_path / " step_1\n")
+    sent = atomicpath.ReadOnlyTemporaryPath.from_paths(temporary_path=tmp_path / "x ", final_path=final)
+    received = atomicpath.ReadOnlyTemporaryPath.from_bytes(sent.to_bytes())
+    assert (str(received.get()), str(received.get_final())) == (f"{tmp_path}/x ", str(final))
+    for commit in atomicpath.committed(tmp_path):
+        atomicpath.remove(commit.path)
+    assert not final.exists()
+
+
 def test_a_scheme_in_upper_case_is_the_same_store(tmp_path: Path) -> None:
     with atomicpath.commit(f"MEMORY://{tmp_path.name}/x") as path:
         (path / "file").write_bytes(b"1")
