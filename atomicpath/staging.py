@@ -18,6 +18,7 @@ from .environment import Environment
 from .errors import AtomicPathError, IntegrityError, ValidationError
 from .layout import RECORD_FILE, check_file_name, is_pending, is_reserved
 from .liveness import hold, proof_of_life, release, this_process
+from .location import PathLike, local_directory
 from .record import CommitRecord, State
 from .tasks import for_each
 
@@ -43,9 +44,9 @@ class LocalFile:
 class Staging:
     """A private directory on this host. What processes that are provably gone left beside it is removed."""
 
-    def __init__(self, environment: Environment, within: str | os.PathLike[str] | None) -> None:
+    def __init__(self, environment: Environment, within: PathLike | None) -> None:
         self._environment = environment
-        self._within = Path(within or tempfile.gettempdir()).absolute()
+        self._within = local_directory(tempfile.gettempdir() if within is None else within, "staging_dir")
         self._token = environment.token()
         self._outer = self._within / f"{_PREFIX}{self._token}"
         self._made = False
