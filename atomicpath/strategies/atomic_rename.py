@@ -36,7 +36,7 @@ from atomicpath.layout import (
     pending_of,
     temporary_of,
 )
-from atomicpath.liveness import hold, release, this_process
+from atomicpath.liveness import boot_clock, hold, release, this_process
 from atomicpath.location import Location, locate
 from atomicpath.manifest import digest, manifest_of
 from atomicpath.record import CommitRecord, FileEntry, State, marker_of
@@ -215,7 +215,10 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         try:
             await self._step_metadata.finish(self, staged=self._staged)
             record = record.moved_to(
-                State.COMMITTED, committed=self._storage.environment.wall_ns(), files=await self._manifest(record)
+                State.COMMITTED,
+                committed=self._storage.environment.wall_ns(),
+                boot_clock=boot_clock(self._storage.environment),
+                files=await self._manifest(record),
             )
             await self._write_own(COMMIT_SUCCESS_FILE, marker_of(self.token))
             await self._seal(record.encode())
