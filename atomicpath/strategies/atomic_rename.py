@@ -42,7 +42,7 @@ from atomicpath.manifest import digest, manifest_of
 from atomicpath.record import CommitRecord, FileEntry, State, marker_of
 from atomicpath.telemetry import creating, finalizing, observed
 
-from .begin import expect_absolute, expect_directory, ready
+from .begin import expect_absolute, expect_directory, in_words, ready
 from .copying import check_snapshot, has_copies, origin_at
 from .held import foreign, standing_at
 from .holding import KeptSnapshotError
@@ -287,7 +287,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             await self.discard()
         if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
             kind = AbandonedError if isinstance(error, FileNotFoundError | StaleVersionError) else CommitError
-            raise kind(f"{what}: {error}; the attempt was discarded") from error
+            reason = in_words(self._storage, self._final, error)
+            raise kind(f"{what}: {reason}; the attempt was discarded") from error
 
     @property
     def _staged(self) -> bool:

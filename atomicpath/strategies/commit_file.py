@@ -49,7 +49,7 @@ from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, 
 from atomicpath.telemetry import creating, finalizing, observed
 
 from .adding import Additions
-from .begin import expect_directory, ready
+from .begin import expect_directory, in_words, ready
 from .claiming import claim
 from .clearing import clear, is_an_attempts
 from .held import foreign, is_committed, read_marker, read_record, taken
@@ -360,7 +360,9 @@ class CommitFileTemporaryPath(TemporaryPath):
         with shielded():
             await self.discard()
         if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
-            raise CommitError(f"{what}: {error}; the attempt was discarded") from error
+            raise CommitError(
+                f"{what}: {in_words(self._storage, self._final, error)}; the attempt was discarded"
+            ) from error
 
     def _end(self) -> None:
         self._over = True
