@@ -161,13 +161,13 @@ def _local_file(environment: Environment, top: Path, name: str, source: bool) ->
             raise _unreadable(path, "the file", error) from error
         target = environment.call(os.readlink, path)
         raise ValidationError(
-            f"cannot commit {path}: it is a link to {_shown(target)}, which cannot be followed ({error.strerror});"
-            " nothing was committed. Repair the link, or delete it"
+            f"cannot commit {_shown(name)!r} ({path}): it is a link to {_shown(target)}, which cannot be followed"
+            f" ({error.strerror}); nothing was committed. Repair the link, or delete it"
         ) from error
     if not stat.S_ISREG(status.st_mode):
         raise ValidationError(
-            f"cannot commit {path}: it is {_kind(status.st_mode)}, not a file, which is all that can be committed;"
-            " nothing was committed. Put a file in its place, or delete it"
+            f"cannot commit {_shown(name)!r} ({path}): it is {_kind(status.st_mode)}, not a file, which is all that can"
+            " be committed; nothing was committed. Put a file in its place, or delete it"
         )
     if source and not environment.call(os.access, path, os.R_OK, effective_ids=_EFFECTIVE):
         raise ValidationError(
@@ -180,7 +180,7 @@ def _unreadable(path: Path, what: str, error: OSError) -> ValidationError:
     advice = {
         errno.EACCES: "Make it readable, with what is above it (chmod u+rx)",
         errno.EPERM: "Make it readable, with what is above it (chmod u+rx)",
-        errno.ENAMETOOLONG: "Shorten its path",
+        errno.ENAMETOOLONG: "Move it up, or shorten its path",
         errno.ENOENT: "It was deleted meanwhile: commit once nobody changes the directory any more",
     }.get(error.errno or 0, "Look at the file system it is on")
     return ValidationError(
