@@ -20,7 +20,7 @@ from .errors import AtomicPathError, CommitError, OutcomeUnknownError, Validatio
 from .failures import Document
 from .group import Group
 from .guarantees import NONE, Guarantee
-from .location import Location, PathLike, locate
+from .location import Location, PathLike, local_directory, locate
 from .multiprocess import Team
 from .multiprocessing_options import MultiprocessingOptions
 from .record import JSONValue, check_metadata, file_document, file_entry
@@ -200,9 +200,11 @@ class Writing:
         named = (strategy for strategy in STRATEGIES if strategy.__name__ == begun["strategy"])
         strategy = self._options.temporary_path_class or next(named)
         guarantees = reduce(or_, (Guarantee[str(name)] for name in cast("list[str]", begun["guarantees"])), NONE)
-        temporary = strategy.from_temporary(
-            self.location.at(str(begun["path"])).upath, file_options=self._options.file_options
-        )
+        path = self.location.at(str(begun["path"]))
+        if issubclass(strategy, AtomicRenameTemporaryPath):  # the name of its directory need not tell the final one
+            temporary: TemporaryPath = strategy.resume(self.location, path, file_options=self._options.file_options)
+        else:
+            temporary = strategy.from_temporary(path.upath, file_options=self._options.file_options)
         temporary.configure(self._options.attempt(guarantees, direct=direct, metadata=self._metadata))
         await temporary.join(self._team.rank, str(begun["token"]))
         self._temporary = temporary
@@ -227,7 +229,7 @@ class Writing:
         """Whether the others do nothing any more; an interrupted primary does not wait for that."""
         if self._team.is_primary and not isinstance(error, Exception):
             return self._team.is_alone
-        return await self._team.part(phase)
+        return await self._team.part(phase, stay=isinstance(error, Exception))
 
     async def _discard(self, *, alone: bool) -> None:
         """Give up what is this process's own; never raises, so that the error that led here is what is seen."""
@@ -247,9 +249,9 @@ class Writing:
                 await staging.remove()
 
 
-async def put(local_dir: str | os.PathLike[str], url: PathLike, options: CommitOptions) -> None:
+async def put(local_dir: PathLike, url: PathLike, options: CommitOptions) -> None:
     """Commit an existing local directory, which is left as it is."""
-    source = Path(os.path.abspath(os.fspath(local_dir)))
+    source = local_directory(local_dir, "local_dir")
     writing = Writing(url, options)
     try:
         await _check_source(source, writing.location)

@@ -26,7 +26,7 @@ _FILES_AT_ONCE = 16
 _TRIES = 5
 
 
-async def get(location: Location, local_dir: str | os.PathLike[str], *, verify: bool) -> Path:
+async def get(location: Location, local_dir: Path, *, verify: bool) -> Path:
     """Copy the committed directory at `location` to `local_dir`, which must not exist, and commit it there.
 
     If it is replaced meanwhile, that copy is thrown away and a new one begun.
@@ -55,11 +55,9 @@ async def _is_replaced(location: Location, record: CommitRecord | None) -> bool:
     return (after and after.token) != (record and record.token)
 
 
-async def _get(
-    location: Location, record: CommitRecord | None, local_dir: str | os.PathLike[str], *, verify: bool
-) -> Path:
+async def _get(location: Location, record: CommitRecord | None, local_dir: Path, *, verify: bool) -> Path:
     storage = location.open()
-    if storage.is_local and Path(os.path.abspath(os.fspath(local_dir))).is_relative_to(location.path):
+    if storage.is_local and local_dir.is_relative_to(location.path):
         raise ValidationError(f"{local_dir} is inside {location}, the directory to copy: use another place")
     if record is None:
         listing = [entry for entry in await storage.list(location.path, recursive=True) if not is_pending(entry.name)]
@@ -68,13 +66,13 @@ async def _get(
         entries = record.files
     same_place = record is not None and record.place == fingerprint(record.token, location.place)
     await expect_room_at(
-        locate(os.path.abspath(os.fspath(local_dir))),
+        locate(local_dir),
         await storage.environment.step(_stored, storage.environment, location, entries)
         if storage.is_local
         else sum(entry.size for entry in entries),
     )
     writing = Writing(
-        Path(os.path.abspath(os.fspath(local_dir))),
+        local_dir,
         CommitOptions(
             metadata=record.metadata if record else None,
             checksums=any(entry.sha256 for entry in entries),
