@@ -162,7 +162,8 @@ async def test_a_cleaner_that_slept_past_its_deadline_deletes_nothing_before_it_
     delete = MemoryStorage.delete
 
     async def slow(storage: MemoryStorage, path: str, *, version: str | None = None) -> None:
-        deleted.append((path, quick.now, decoded(files(memory)[RECORD]).lease.renewals))
+        if RECORD in files(memory):
+            deleted.append((path, quick.now, decoded(files(memory)[RECORD]).lease.renewals))
         quick.now += 1000  # suspended with this request under way
         await delete(storage, path, version=version)
 
