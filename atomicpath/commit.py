@@ -24,11 +24,13 @@ from .location import Location, PathLike, local_directory, locate
 from .multiprocess import Team
 from .multiprocessing_options import MultiprocessingOptions
 from .record import JSONValue, check_metadata, file_document, file_entry
+from .room import describe, expect_room, is_full, is_used_up
 from .selection import STRATEGIES
 from .staging import Staging, files_of, upload
+from .staging_place import VARIABLE
 from .strategies.atomic_rename import AtomicRenameTemporaryPath
 
-__all__ = ["Writing", "put"]
+__all__ = ["Writing", "expect_room_at", "put"]
 
 _LOG = logging.getLogger("atomicpath")
 
@@ -105,7 +107,7 @@ class Writing:
         except BaseException as error:
             await self.abandon(error)
             if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
-                raise CommitError(f"{self.location} was not committed: {error}; the attempt was discarded") from error
+                raise self.failed(error) from error
             raise
         try:
             await self._team.decide("finish", offer, self._finalize, happened=temporary.is_published)
@@ -133,6 +135,7 @@ class Writing:
         """
         if os.getpid() != self._pid:
             return  # a forked child leaves the block: the attempt is its parent's
+        await self._note_if_full(error)
         # one that leaves while the others begin is missed by them at the end
         begins = not (self._entered or (self._team.has_said("begin") and not isinstance(error, Exception)))
         phase = "begin" if begins else "finish"
@@ -145,6 +148,30 @@ class Writing:
                 await self._discard(alone=alone or begins)
         if failure is not None and isinstance(error, Exception):
             raise failure from error
+
+    def failed(self, error: OSError) -> CommitError:
+        """An error of a file system or store, in this library's words; what is full is named."""
+        where, advice = self._written_to()
+        reason = str(error) if where is None else describe(self._storage.environment, error, where, advice)
+        return CommitError(f"{self.location} was not committed: {reason}; the attempt was discarded")
+
+    def _written_to(self) -> tuple[str | None, str]:
+        """The local directory that the files are written to, if there is one, and what to do if it is full."""
+        if self._staged is not None:
+            advice = f"Free some, or pass staging_dir=, or set {VARIABLE} to, a directory with more room"
+            return str(self._staged), advice
+        if self._storage.is_local:
+            return self.location.parent.path, "Free some, or commit to another file system"
+        return None, ""
+
+    async def _note_if_full(self, error: BaseException) -> None:
+        """Add to an error of the block, which may not say it, that the file system it wrote to takes no more."""
+        where, advice = self._written_to()
+        if where is None or not isinstance(error, Exception) or isinstance(error, AtomicPathError):
+            return
+        environment = self._storage.environment
+        if is_full(error) or await environment.step(is_used_up, environment, where):
+            error.add_note(f"atomicpath: the file system of {where} takes no more. {advice}")
 
     async def _create(self, direct: bool, views: Sequence[Document]) -> Document:
         """In the primary: begin the attempt, and say what the others need to join it."""
@@ -244,4 +271,13 @@ async def _check_source(source: Path, target: Location) -> None:
     storage = target.open()
     if storage.is_local and Path(target.path).is_relative_to(source):
         raise ValidationError(f"{target} is inside {source}, the directory to commit: use another place")
-    await files_of(storage.environment, source, source=True)
+    files = await files_of(storage.environment, source, source=True)
+    if storage.is_local:
+        await expect_room_at(target, sum(file.stored for file in files))
+
+
+async def expect_room_at(target: Location, needed: int) -> None:
+    """ValidationError if a local final path's file system has not so many bytes left. Asked before anything begins."""
+    environment = target.open().environment
+    advice = "Free some, or use another file system"
+    await environment.step(expect_room, environment, Path(target.parent.path), needed, advice)

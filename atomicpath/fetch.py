@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from .commit import Writing
+from .commit import Writing, expect_room_at
 from .commit_options import CommitOptions
 from .coordinators import SingleProcess
-from .environment import current
+from .environment import Environment, current
 from .errors import AtomicPathError, IntegrityError, NotCommittedError, ValidationError
 from .inspect import is_rewritten, load
 from .layout import COMMIT_SUCCESS_FILE, is_pending
-from .location import Location
+from .location import Location, locate
 from .manifest import digest, entries_of
 from .record import CommitRecord, FileEntry, fingerprint
+from .room import is_full, stored_size
 from .tasks import for_each
 
 __all__ = ["get"]
@@ -61,6 +65,12 @@ async def _get(location: Location, record: CommitRecord | None, local_dir: Path,
     else:
         entries = record.files
     same_place = record is not None and record.place == fingerprint(record.token, location.place)
+    await expect_room_at(
+        locate(local_dir),
+        await storage.environment.step(_stored, storage.environment, location, entries)
+        if storage.is_local
+        else sum(entry.size for entry in entries),
+    )
     writing = Writing(
         local_dir,
         CommitOptions(
@@ -92,9 +102,20 @@ async def _get(location: Location, record: CommitRecord | None, local_dir: Path,
         await writing.abandon(error)
         if isinstance(error, FileNotFoundError) and not isinstance(error, AtomicPathError):
             raise IntegrityError(f"{location} lacks a file of its manifest: {error}") from error
+        if isinstance(error, OSError) and is_full(error):
+            raise writing.failed(error) from error
         raise
     await writing.finish()
     return Path(writing.location.path)
+
+
+def _stored(environment: Environment, location: Location, entries: Sequence[FileEntry]) -> int:
+    """What the files of a local directory take on its disk: those with holes take less than their sizes say."""
+    total = 0
+    for entry in entries:
+        with suppress(OSError):  # a missing file is for the copy to report
+            total += stored_size(environment.call(os.lstat, f"{location.path}/{entry.name}"))
+    return total
 
 
 def _make_parent(path: Path) -> None:

@@ -36,7 +36,7 @@ from atomicpath.layout import (
     pending_of,
     temporary_of,
 )
-from atomicpath.liveness import this_process
+from atomicpath.liveness import boot_clock, this_process
 from atomicpath.location import Location, locate
 from atomicpath.manifest import digest, manifest_of
 from atomicpath.probing import are_beside, attempts_beside
@@ -44,7 +44,7 @@ from atomicpath.record import CommitRecord, FileEntry, State, marker_of
 from atomicpath.telemetry import creating, finalizing, observed
 
 from .attempt_files import AttemptFiles
-from .begin import expect_absolute, expect_directory, ready
+from .begin import expect_absolute, expect_directory, in_words, ready
 from .copying import Origin, check_snapshot, has_copies, origin_at
 from .held import foreign, standing_at
 from .holding import KeptSnapshotError
@@ -228,7 +228,10 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         try:
             await self._step_metadata.finish(self, staged=self._staged)
             record = record.moved_to(
-                State.COMMITTED, committed=self._storage.environment.wall_ns(), files=await self._manifest(record)
+                State.COMMITTED,
+                committed=self._storage.environment.wall_ns(),
+                boot_clock=boot_clock(self._storage.environment),
+                files=await self._manifest(record),
             )
             if marker := self._marker:
                 await self._write_own(marker, marker_of(self.token))
@@ -307,7 +310,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             await self.discard()
         if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
             kind = AbandonedError if isinstance(error, FileNotFoundError | StaleVersionError) else CommitError
-            raise kind(f"{what}: {error}; the attempt was discarded") from error
+            reason = in_words(self._storage, self._final, error)
+            raise kind(f"{what}: {reason}; the attempt was discarded") from error
 
     @property
     def _staged(self) -> bool:

@@ -41,7 +41,7 @@ from atomicpath.layout import (
     record_of,
     temporary_of,
 )
-from atomicpath.liveness import hold, release, this_process
+from atomicpath.liveness import boot_clock, hold, release, this_process
 from atomicpath.location import Location, locate
 from atomicpath.manifest import manifest_of
 from atomicpath.probing import profile_of
@@ -50,7 +50,7 @@ from atomicpath.telemetry import creating, finalizing, observed
 
 from .adding import Additions
 from .attempt_files import end_lock, in_housekeeping
-from .begin import expect_directory, ready
+from .begin import expect_directory, in_words, ready
 from .claiming import claim
 from .clearing import clear, is_an_attempts
 from .discarding import delete_moved, move_away
@@ -187,6 +187,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         committed = register.record.moved_to(
             State.COMMITTED,
             committed=self._storage.environment.wall_ns(),
+            boot_clock=boot_clock(self._storage.environment),
             files=files,
             place=fingerprint(self.token, self._final.place),
         )
@@ -346,6 +347,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             raise CommitError(f"the attempt at {self._final} is already over: begin a new one")
         self.options = await ready(type(self), self._final, self.options)
         register = self._new_register()
+        began = self._storage.environment.monotonic()
         seen = await register.look()
         if seen is None:
             raise CommitError(f"{self._final} was not created by atomicpath, or is gone: call create first")
@@ -354,7 +356,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             raise await taken(self._storage, self._final)
         if token not in (None, record.token):
             raise AbandonedError(f"{self._final} was taken over by {record.writer} before this rank could write there")
-        register.record, register.version, register.held = record, seen.version, True
+        register.record, register.version, register.held, register.seen_at = record, seen.version, True, began
         self.token = record.token
         self._added = Additions(self._storage, self._final, record.token)
         self._register, self._alone = register, True
@@ -383,7 +385,9 @@ class CommitFileTemporaryPath(TemporaryPath):
         with shielded():
             await self.discard()
         if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
-            raise CommitError(f"{what}: {error}; the attempt was discarded") from error
+            raise CommitError(
+                f"{what}: {in_words(self._storage, self._final, error)}; the attempt was discarded"
+            ) from error
 
     async def _end(self) -> None:
         self._over = True
