@@ -44,19 +44,29 @@ class AttemptFiles:
 
     async def begin(self, record: CommitRecord, *, mode: int | None) -> None:
         """Make the two. `FileExistsError` if another attempt has their names; anything else leaves nothing to keep."""
+        hold(self._token)
+        if self._storage.is_local:
+            await self._begin_locked(record, mode)
+        else:
+            await in_housekeeping(self._storage, self._directory, lambda: self._create(record))
+            await self._storage.make_directory(self._directory.path, mode=mode, durable=False)
+
+    async def _begin_locked(self, record: CommitRecord, mode: int | None) -> None:
         storage = self._storage
         if await storage.kind(self._directory.path) is not None:
             raise FileExistsError(errno.EEXIST, "another attempt has this name", self._directory.path)
         self._hold = await in_housekeeping(storage, self._directory, lambda: storage.lock_file(self._record.path))
-        hold(self._token)
-        if storage.is_local:
-            await storage.make_directory(self._directory.path, mode=mode, durable=False)
-            await storage.write(self._record.path, record.encode(), private=True)
-            return
-        self._version = await in_housekeeping(
-            storage, self._directory, lambda: storage.create(self._record.path, record.encode(), owner=self._token)
-        )
         await storage.make_directory(self._directory.path, mode=mode, durable=False)
+        await storage.write(self._record.path, record.encode(), private=True)
+
+    async def _create(self, record: CommitRecord) -> None:
+        try:
+            self._version = await self._storage.create(self._record.path, record.encode(), owner=self._token)
+        except FileExistsError:
+            seen = await self._storage.read(self._record.path)
+            if seen.data != record.encode():
+                raise  # else it is the answer to our own retry
+            self._version = seen.version
 
     async def adopt(self) -> CommitRecord | None:
         """Read the record of an attempt that another object or process began; None if there is none."""

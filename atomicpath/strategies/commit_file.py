@@ -392,8 +392,9 @@ class CommitFileTemporaryPath(TemporaryPath):
     async def _end(self) -> None:
         self._over = True
         self._register = None
-        with shielded():
-            await end_lock(self._storage, self._attempt, self._hold)
+        if self._storage.is_local:
+            with shielded():
+                await end_lock(self._storage, self._attempt, self._hold)
         release(self.token)
 
     @property
