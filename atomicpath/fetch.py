@@ -7,10 +7,11 @@ from pathlib import Path
 
 from .commit import Writing
 from .commit_options import CommitOptions
+from .completeness import is_rewritten
 from .coordinators import SingleProcess
 from .environment import current
 from .errors import AtomicPathError, IntegrityError, NotCommittedError, ValidationError
-from .inspect import is_rewritten, load
+from .inspect import load
 from .layout import COMMIT_SUCCESS_FILE, is_pending
 from .location import Location
 from .manifest import digest, entries_of

@@ -39,6 +39,7 @@ from atomicpath.layout import (
 from atomicpath.liveness import hold, release, this_process
 from atomicpath.location import Location, locate
 from atomicpath.manifest import digest, manifest_of
+from atomicpath.originals import place_of
 from atomicpath.record import CommitRecord, FileEntry, State, marker_of
 from atomicpath.telemetry import creating, finalizing, observed
 
@@ -215,7 +216,10 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         try:
             await self._step_metadata.finish(self, staged=self._staged)
             record = record.moved_to(
-                State.COMMITTED, committed=self._storage.environment.wall_ns(), files=await self._manifest(record)
+                State.COMMITTED,
+                committed=self._storage.environment.wall_ns(),
+                files=await self._manifest(record),
+                place=await place_of(self._storage, self._temporary, self._publication.final, self.token),
             )
             await self._write_own(COMMIT_SUCCESS_FILE, marker_of(self.token))
             await self._seal(record.encode())

@@ -44,8 +44,9 @@ from atomicpath.layout import (
 from atomicpath.liveness import hold, release, this_process
 from atomicpath.location import Location, locate
 from atomicpath.manifest import manifest_of
+from atomicpath.originals import place_of
 from atomicpath.probing import profile_of
-from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, fingerprint, marker_of
+from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, marker_of
 from atomicpath.telemetry import creating, finalizing, observed
 
 from .adding import Additions
@@ -177,6 +178,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             files = await self._manifest()
             if self.options.durable and self._storage.is_local:
                 await self._sync()
+            place = await place_of(self._storage, self._final, self._final, self.token)
             await register.rest()
         except BaseException as error:
             await self._give_up(error, f"{self._final} was not committed")
@@ -185,7 +187,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             State.COMMITTED,
             committed=self._storage.environment.wall_ns(),
             files=files,
-            place=fingerprint(self.token, self._final.place),
+            place=place,
         )
         with shielded():
             await self._commit(register, committed)
