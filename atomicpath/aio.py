@@ -92,6 +92,7 @@ def commit(
     progress: Progress | bool | None = None,
     guarantees: Guarantee | None = None,
     unsafe_takeover: bool = False,
+    allow_empty: bool = False,
 ) -> Committing:
     """Write a directory in a `with` block; at its end it is committed, and had the block raised, nothing is visible.
 
@@ -107,6 +108,13 @@ def commit(
     strategy; left out, it follows from what the location guarantees, to which `guarantees` adds what
     the caller knows. `unsafe_takeover` takes the place of an unfinished attempt that nothing here could
     stop, should it still be writing.
+
+    A block that wrote no file is refused (ValidationError) unless `allow_empty`: most often it wrote elsewhere. So is a
+    file that still changes when the block has ended, and one by whose name another tool says that it has not finished
+    it (Orbax, torch.distributed.checkpoint, huggingface_hub, TensorFlow, TensorStore, rclone): nothing is committed.
+
+    On a local file system modes, empty directories and holes stay as the block made them; a store has none of these,
+    and one line in the log (logger "atomicpath") says so where there were any.
 
     With `replace` a committed directory at the URL is no error: at the end of the block the new one takes its name
     and it loses it, in one step, and then it is deleted. There is no moment at which neither is there; of two that
@@ -137,11 +145,14 @@ async def put(
     progress: Progress | bool | None = None,
     guarantees: Guarantee | None = None,
     unsafe_takeover: bool = False,
+    allow_empty: bool = False,
 ) -> None:
     """Commit a copy of an existing local directory; arguments and errors are those of `commit`.
 
     Links to files are followed. If the directory is itself a committed one, its record and marker are
-    not copied: they describe that commit. One that was begun and never committed is IntegrityError.
+    not copied: they describe that commit. One that was begun and never committed is IntegrityError, and so is one that
+    lacks files of its manifest. A directory that changes or is replaced while it is copied is ValidationError, and
+    nothing is committed. To a local file system modes and empty directories are copied, as `cp -r` does.
     """
     options = CommitOptions(**_but(locals(), "url", "local_dir"))  # type: ignore[arg-type]  # same names
     await put_directory(local_dir, url, options)
@@ -152,7 +163,9 @@ async def get(
 ) -> Path:
     """Download a committed directory to `local_dir`, which must not exist and then is itself committed, or nothing.
 
-    With `verify` sizes, versions and recorded checksums are compared on the way: IntegrityError.
+    With `verify` sizes, versions and recorded checksums are compared on the way: IntegrityError. A directory that is
+    replaced meanwhile is read again, for as long as half a minute: then CommitError. From a local file system modes and
+    empty directories are copied, as `cp -r` does; a store has neither.
     """
     return await fetch.get(locate(url, storage_options), local_dir, verify=verify)
 

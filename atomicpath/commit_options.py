@@ -47,6 +47,8 @@ class CommitOptions:
     progress: Progress | bool | None = None
     guarantees: Guarantee | None = None
     unsafe_takeover: bool = False
+    allow_empty: bool = False
+    allow_unfinished: bool = False  # no argument of commit: for copies of what is committed
 
     def __post_init__(self) -> None:
         if self.coordinator is not None and not isinstance(self.coordinator, Coordinator):
@@ -96,6 +98,8 @@ class CommitOptions:
             checksums=self.checksums,
             unsafe_takeover=self.unsafe_takeover,
             replace=self.replace,
+            allow_empty=self.allow_empty,
+            allow_unfinished=self.allow_unfinished,
             metadata=metadata,
         )
 

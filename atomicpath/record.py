@@ -14,6 +14,8 @@ from .errors import IntegrityError, ValidationError
 from .layout import LEGACY_RECORD_FILE, RECORD_FILE, check_file_name
 
 __all__ = [
+    "LONGEST_LEASE",
+    "SHORTEST_LEASE",
     "Base",
     "CommitRecord",
     "DecidedBy",
@@ -36,6 +38,12 @@ JSONValue: TypeAlias = "str | int | float | bool | list[JSONValue] | dict[str, J
 T = TypeVar("T")
 
 FORMAT = 1
+
+SHORTEST_LEASE = 10.0
+"""Seconds that any holder is given for a sign of life, however little its record states."""
+
+LONGEST_LEASE = 600.0
+"""Seconds that a silent holder is waited for at most, however much its record states."""
 
 
 class NewerFormatError(IntegrityError):
@@ -101,6 +109,11 @@ class Lease:
 
     seconds: float = 60.0
     renewals: int = 0
+
+    @property
+    def patience(self) -> float:
+        """For how many seconds others wait for a sign of the holder: what it states, within bounds."""
+        return min(max(self.seconds, SHORTEST_LEASE), LONGEST_LEASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,7 +59,7 @@ async def examine_temporary(storage: Storage, path: Location, older_than: float)
 async def _judged(
     storage: Storage, path: Location, swept: Swept, record: CommitRecord | None, older_than: float
 ) -> Verdict:
-    lease = record.lease.seconds if record else storage.environment.lease
+    lease = record.lease.patience if record else storage.environment.lease
     if swept.found is Found.DISCARDED:
         verdict = judge(alive=False, age=swept.age, older_than=older_than, lease=lease)
         if verdict.clean:

@@ -16,6 +16,7 @@ How the last step is made, over what, and what becomes of it if it fails: `publi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -36,14 +37,14 @@ from atomicpath.layout import (
     pending_of,
     temporary_of,
 )
-from atomicpath.liveness import hold, release, this_process
+from atomicpath.liveness import boot_clock, hold, release, this_process
 from atomicpath.location import Location, locate
-from atomicpath.manifest import digest, manifest_of
+from atomicpath.manifest import Stamps, digest, expect_content, expect_settled, manifest_of, stamps_of
 from atomicpath.originals import place_of
 from atomicpath.record import CommitRecord, FileEntry, State, marker_of
 from atomicpath.telemetry import creating, finalizing, observed
 
-from .begin import expect_absolute, expect_directory, ready
+from .begin import expect_absolute, expect_directory, in_words, ready
 from .copying import check_snapshot, has_copies, origin_at
 from .held import foreign, standing_at
 from .holding import KeptSnapshotError
@@ -86,6 +87,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._owner = self.token
         self._step_metadata = StepMetadataWriter(None, self._storage.environment)
         self._kept = False
+        self._stamps: Stamps = {}
         target = final.at(pending_of(final.path, self.token)) if snapshot_type is SnapshotType.EMPTY else final
         self._publication = Publication(self._storage, target, temporary, self.token)
 
@@ -181,10 +183,11 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         return self.get()
 
     async def add(self, name: str, source: Path) -> None:
-        if self._storage.is_local:
-            await super().add(name, source)
-            return
         path = self._temporary.child(check_file_name(name)).path
+        if self._storage.is_local:
+            await self._storage.environment.step(_make_parent, Path(path))
+            await self._storage.download(os.fspath(source), Path(path))  # synced with all the others, at the end
+            return
         try:  # in parts without a guarantee that one completion wins: nobody else knows the temporary name
             entry = await self._storage.upload(source, path, owner=self._owner, multipart=True)
         except FileExistsError:
@@ -218,6 +221,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             record = record.moved_to(
                 State.COMMITTED,
                 committed=self._storage.environment.wall_ns(),
+                boot_clock=boot_clock(self._storage.environment),
                 files=await self._manifest(record),
                 place=await place_of(self._storage, self._temporary, self._publication.final, self.token),
             )
@@ -225,6 +229,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             await self._seal(record.encode())
             if self.options.durable and self._storage.is_local:
                 await self._storage.sync_tree(self._temporary.path)
+            if self._storage.is_local:
+                await expect_settled(self._storage, self._temporary.path, self._stamps)
         except BaseException as error:
             await self._give_up(error, f"{self._final} was not committed")
             raise
@@ -288,7 +294,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             await self.discard()
         if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
             kind = AbandonedError if isinstance(error, FileNotFoundError | StaleVersionError) else CommitError
-            raise kind(f"{what}: {error}; the attempt was discarded") from error
+            reason = in_words(self._storage, self._final, error)
+            raise kind(f"{what}: {reason}; the attempt was discarded") from error
 
     @property
     def _staged(self) -> bool:
@@ -296,6 +303,11 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         return not (self.options.direct or self._storage.is_local)
 
     async def _manifest(self, record: CommitRecord) -> tuple[FileEntry, ...]:
+        files = await self._files(record)
+        expect_content(files, str(self._final), allow_empty=self.options.allow_empty)
+        return files
+
+    async def _files(self, record: CommitRecord) -> tuple[FileEntry, ...]:
         copied = has_copies(record.based_on)
         if self._staged and not copied:
             return tuple(entry for _, entry in sorted(self._added.items()))
@@ -307,8 +319,15 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             raise ValidationError(f"{RECORD_FILE} in {self._temporary} was changed: give your own file another name")
         if copied:  # with what was added to the source, which stays by itself
             listing = [entry for entry in listing if not is_pending(entry.name)]
-        directory, checksums = self._temporary.path, self.options.checksums
-        return await manifest_of(self._storage, directory, listing, own=RECORD_FILE, checksums=checksums)
+        self._stamps = stamps_of(listing)
+        return await manifest_of(
+            self._storage,
+            self._temporary.path,
+            listing,
+            own=RECORD_FILE,
+            checksums=self.options.checksums,
+            allow_unfinished=self.options.allow_unfinished,
+        )
 
     async def _seal(self, data: bytes) -> None:
         """Write the record that will count, over the one that `create` wrote and nothing else."""
@@ -331,3 +350,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
 
     async def _write_own(self, name: str, data: bytes) -> str | None:
         return await self._storage.write(self._temporary.child(name).path, data, private=True)
+
+
+def _make_parent(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)

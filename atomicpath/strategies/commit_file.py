@@ -41,16 +41,16 @@ from atomicpath.layout import (
     check_file_name,
     temporary_of,
 )
-from atomicpath.liveness import hold, release, this_process
+from atomicpath.liveness import boot_clock, hold, release, this_process
 from atomicpath.location import Location, locate
-from atomicpath.manifest import manifest_of
+from atomicpath.manifest import Stamps, expect_content, expect_settled, manifest_of, stamps_of
 from atomicpath.originals import place_of
 from atomicpath.probing import profile_of
 from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, marker_of
 from atomicpath.telemetry import creating, finalizing, observed
 
 from .adding import Additions
-from .begin import expect_directory, ready
+from .begin import expect_directory, in_words, ready
 from .claiming import claim
 from .clearing import clear, is_an_attempts
 from .held import foreign, is_committed, read_marker, read_record, taken
@@ -79,6 +79,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         self._hold: Hold | None = None
         self._alone = False  # whether all that was at the final path is gone, and what is there now is of this attempt
         self._over = False
+        self._stamps: Stamps | None = None
         self._step_metadata = StepMetadataWriter(None, self._storage.environment)
 
     @classmethod
@@ -178,6 +179,8 @@ class CommitFileTemporaryPath(TemporaryPath):
             files = await self._manifest()
             if self.options.durable and self._storage.is_local:
                 await self._sync()
+            if self._stamps is not None:
+                await expect_settled(self._storage, self._final.path, self._stamps)
             place = await place_of(self._storage, self._final, self._final, self.token)
             await register.rest()
         except BaseException as error:
@@ -186,6 +189,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         committed = register.record.moved_to(
             State.COMMITTED,
             committed=self._storage.environment.wall_ns(),
+            boot_clock=boot_clock(self._storage.environment),
             files=files,
             place=place,
         )
@@ -273,12 +277,25 @@ class CommitFileTemporaryPath(TemporaryPath):
         return self._has(_MULTIPART)
 
     async def _manifest(self) -> tuple[FileEntry, ...]:
+        files = await self._files()
+        expect_content(files, str(self._final), allow_empty=self.options.allow_empty)
+        return files
+
+    async def _files(self) -> tuple[FileEntry, ...]:
         if not self.options.direct:
             return self._added.entries()
         listing = await self._storage.list(self._final.path, recursive=True)
-        directory, checksums = self._final.path, self.options.checksums
+        if self._storage.is_local:
+            self._stamps = stamps_of(listing)
         try:
-            return await manifest_of(self._storage, directory, listing, own=RECORD_FILE, checksums=checksums)
+            return await manifest_of(
+                self._storage,
+                self._final.path,
+                listing,
+                own=RECORD_FILE,
+                checksums=self.options.checksums,
+                allow_unfinished=self.options.allow_unfinished,
+            )
         except ValidationError:
             await self._claimed().confirm()  # a marker may be there because another has taken over and committed
             raise
@@ -321,6 +338,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             raise CommitError(f"the attempt at {self._final} is already over: begin a new one")
         self.options = await ready(type(self), self._final, self.options)
         register = self._new_register()
+        began = self._storage.environment.monotonic()
         seen = await register.look()
         if seen is None:
             raise CommitError(f"{self._final} was not created by atomicpath, or is gone: call create first")
@@ -329,7 +347,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             raise await taken(self._storage, self._final)
         if token not in (None, record.token):
             raise AbandonedError(f"{self._final} was taken over by {record.writer} before this rank could write there")
-        register.record, register.version, register.held = record, seen.version, True
+        register.record, register.version, register.held, register.seen_at = record, seen.version, True, began
         self.token = record.token
         self._added = Additions(self._storage, self._final, record.token)
         self._register, self._alone = register, True
@@ -360,7 +378,9 @@ class CommitFileTemporaryPath(TemporaryPath):
         with shielded():
             await self.discard()
         if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
-            raise CommitError(f"{what}: {error}; the attempt was discarded") from error
+            raise CommitError(
+                f"{what}: {in_words(self._storage, self._final, error)}; the attempt was discarded"
+            ) from error
 
     def _end(self) -> None:
         self._over = True
