@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
+from types import EllipsisType, TracebackType
 
 from upath import UPath
 
@@ -93,6 +93,7 @@ def commit(
     guarantees: Guarantee | None = None,
     unsafe_takeover: bool = False,
     allow_empty: bool = False,
+    marker: str | EllipsisType | None = ...,
 ) -> Committing:
     """Write a directory in a `with` block; at its end it is committed, and had the block raised, nothing is visible.
 
@@ -115,6 +116,9 @@ def commit(
 
     On a local file system modes, empty directories and holes stay as the block made them; a store has none of these,
     and one line in the log (logger "atomicpath") says so where there were any.
+
+    `marker` names a file that tells other tools that the directory is complete, such as "_SUCCESS"; None is none. By
+    default only the commit-file strategy writes one, `commit_success.txt`. atomicpath itself reads the record.
 
     With `replace` a committed directory at the URL is no error: at the end of the block the new one takes its name
     and it loses it, in one step, and then it is deleted. There is no moment at which neither is there; of two that
@@ -146,6 +150,7 @@ async def put(
     guarantees: Guarantee | None = None,
     unsafe_takeover: bool = False,
     allow_empty: bool = False,
+    marker: str | EllipsisType | None = ...,
 ) -> None:
     """Commit a copy of an existing local directory; arguments and errors are those of `commit`.
 

@@ -62,6 +62,8 @@ async def compare(
         )
         altered |= {entry.name for entry, found in zip(unread, hashes, strict=True) if found != entry.sha256}
     ours = {name for name in listing if is_reserved(name) or is_unfinished(name) or is_pending(name)}
+    if record.marker is not None:
+        ours.add(record.marker)
     if RECORD_FILE not in listing:
         ours.add(LEGACY_RECORD_FILE)
     return Verification(

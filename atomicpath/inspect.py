@@ -13,12 +13,13 @@ from upath import UPath
 from .abc import Entry, Storage
 from .completeness import Verification, compare, is_whole
 from .errors import AtomicPathError, IntegrityError, NotCommittedError, ValidationError
-from .layout import PROBE_PREFIX, RECORD_FILE, TMP_DIR_SUFFIX, final_of, is_temporary
+from .layout import HOUSEKEEPING, PROBE_PREFIX, RECORD_FILE, is_temporary
 from .liveness import proof_of_life
 from .location import Location
 from .order import DEFAULT, Moment, Order, in_order, moments
 from .record import CommitRecord, NewerFormatError, State
 from .strategies.held import is_committed, read_record, standing_at, when
+from .strategies.leftovers import Leftover, attempts_in, housekeeping_entries, record_in
 from .tasks import for_each
 
 __all__ = [
@@ -41,6 +42,7 @@ R = TypeVar("R")
 _LOG = logging.getLogger("atomicpath")
 _READS_AT_ONCE = 16
 _LOOKS = 10  # at a directory that is replaced while it is looked at
+_reported: set[str] = set()  # roots of which this process has said that attempts were left there
 _UNMARKED = "it has neither a commit record nor a marker"
 _LINK = "a symbolic link"
 
@@ -114,28 +116,27 @@ async def committed(root: Location, order: Order = DEFAULT) -> list[Commit]:
 async def survey(root: Location, order: Order = DEFAULT) -> Survey:
     """All complete directories right below a root, in order, and what is known of their names."""
     storage = root.open()
-    entries = await _directories(storage, root)
-    names = [entry.name for entry in entries]
+    listing = await children(storage, root)
+    entries = _directories(listing)
     neighbours = _Neighbours(storage, root)
-    found = await neighbours.complete((name for name in names if order.takes(name)), order)
+    found = await neighbours.complete((entry.name for entry in entries if order.takes(entry.name)), order)
     await neighbours.expect_answers()
-    await _report_temporaries(neighbours, names)
+    await _report_leftovers(storage, root, listing)
     return _arranged(found, order, frozenset(entry.name for entry in entries if entry.kind == _LINK))
 
 
 async def latest(root: Location, order: Order = DEFAULT) -> Commit | None:
-    """The last of `committed`, by as few reads as possible. Whatever newer is incomplete is named in the log.
+    """The last of `committed`, by as few reads as possible. What is incomplete among the newest is named in the log.
 
     Names that tell a step are believed, newest first, unless the record of the newest says otherwise.
     """
     storage = root.open()
-    names = [entry.name for entry in await _directories(storage, root)]
+    listing = await children(storage, root)
+    names = [entry.name for entry in _directories(listing)]
     neighbours = _Neighbours(storage, root)
-    asked = [name for name in names if order.takes(name) and not is_temporary(name)]
-    newest = await _newest(neighbours, asked, order)
+    newest = await _newest(neighbours, [name for name in names if order.takes(name) and not is_temporary(name)], order)
     await neighbours.expect_answers()
-    floor = -1 if newest is None else order.named_step(newest.name)
-    await _report_temporaries(neighbours, [name for name in names if _is_newer(name, floor, order)])
+    await _report_leftovers(storage, root, listing)
     return newest
 
 
@@ -187,31 +188,41 @@ def _arranged(commits: Iterable[Commit], order: Order, links: frozenset[str]) ->
 
 
 async def attempts(root: Location) -> list[Attempt]:
-    """Everything right below a root that has begun and not been committed: temporary paths and unfinished finals."""
+    """Everything below a root that has begun and not been committed: temporary paths and unfinished finals."""
     storage = root.open()
+    listing = await children(storage, root)
     neighbours = _Neighbours(storage, root)
 
-    async def one(name: str) -> Attempt | None:
+    async def unfinished(name: str) -> Attempt | None:
         path = root.child(name)
-        record, damaged = None, False
         try:
             record = await read_record(storage, path)
         except NewerFormatError:
             raise
         except (IntegrityError, ValidationError):
-            damaged = True
-        if not is_temporary(name):
-            if record is None and not damaged:
-                return None
-            if record is not None and await is_committed(storage, path, record):
-                return None
-        alive = proof_of_life(storage.environment, record) if record else None
-        final = root.child(final_of(name)) if TMP_DIR_SUFFIX in name else path
-        return Attempt(path=path.upath, final=final.upath, record=record, alive=alive)
+            return Attempt(path=path.upath, final=path.upath, record=None, alive=None)
+        if record is None or await is_committed(storage, path, record):
+            return None
+        return Attempt(
+            path=path.upath, final=path.upath, record=record, alive=proof_of_life(storage.environment, record)
+        )
 
-    found = await neighbours.each((entry.name for entry in await _directories(storage, root)), one)
+    async def temporary(left: Leftover) -> Attempt | None:
+        try:
+            record = await record_in(storage, left)
+        except (IntegrityError, ValidationError):
+            record = None
+        if not left.has_directory and record is None:
+            return None  # the lock of an attempt in place
+        alive = proof_of_life(storage.environment, record) if record else None
+        return Attempt(path=left.path.upath, final=left.final(record).upath, record=record, alive=alive)
+
+    lefts = {left.path.path: left for left in await _leftovers(storage, root, listing)}
+    finals = [entry.name for entry in _directories(listing) if not is_temporary(entry.name)]
+    begun = await neighbours.each(finals, unfinished)
+    begun += await neighbours.each(lefts, lambda path: temporary(lefts[path]))
     await neighbours.expect_answers()
-    return [attempt for attempt in found if attempt is not None]
+    return sorted((found for found in begun if found is not None), key=lambda found: found.path.path)
 
 
 async def verify(location: Location, *, checksums: bool) -> Verification:
@@ -351,37 +362,38 @@ async def children(storage: Storage, root: Location) -> list[Entry]:
     return listing
 
 
-async def _directories(storage: Storage, root: Location) -> list[Entry]:
+def _directories(listing: Iterable[Entry]) -> list[Entry]:
     """Directories, and links, which may lead to one; without the names of a store that no path can have."""
-    return [entry for entry in await children(storage, root) if entry.name and entry.kind in ("directory", _LINK)]
+    return [entry for entry in listing if entry.name and entry.kind in ("directory", _LINK)]
 
 
-async def _report_temporaries(neighbours: _Neighbours, names: Iterable[str]) -> None:
-    """Say which attempts were skipped: loudly, unless their process is seen to be at work on them."""
-    storage, root = neighbours.storage, neighbours.root
-
-    async def one(name: str) -> None:
+async def _report_leftovers(storage: Storage, root: Location, listing: list[Entry]) -> None:
+    """Say once for each root and process how many attempts lie there that are not seen to be at work."""
+    place = root.place
+    if place in _reported:
+        return
+    count = 0
+    for left in await _leftovers(storage, root, listing):
         try:
-            record = await read_record(storage, root.child(name))
-        except (IntegrityError, ValidationError):
+            record = await record_in(storage, left)
+        except (OSError, AtomicPathError):
             record = None
-        alive = record is not None and proof_of_life(storage.environment, record) is True
-        level = logging.INFO if alive else logging.WARNING
-        what = "under way" if alive else "left behind, or of another host"
-        _LOG.log(level, "skipping %s: an attempt at %s, %s", root.child(name), _meant(name), what)
+        count += record is None or proof_of_life(storage.environment, record) is not True
+    if count:
+        _reported.add(place)
+        _LOG.warning(
+            "%s: %d unfinished attempt(s) of processes that have ended, or that run on other hosts, lie in %s;"
+            " sweep(...) of this root removes what is abandoned",
+            root,
+            count,
+            HOUSEKEEPING,
+        )
 
-    await neighbours.each((name for name in names if TMP_DIR_SUFFIX in name), one)
 
-
-def _meant(name: str) -> str:
-    """The final name of a temporary one, as far as it tells one."""
+async def _leftovers(storage: Storage, root: Location, listing: list[Entry]) -> list[Leftover]:
     try:
-        return final_of(name) if TMP_DIR_SUFFIX in name else name
-    except ValidationError:
-        return name
-
-
-def _is_newer(name: str, floor: int | None, order: Order) -> bool:
-    """Whether what a name stands for would come after the newest complete one."""
-    meant = order.named_step(_meant(name))
-    return (meant or 0) >= (floor or 0)
+        kept = await housekeeping_entries(storage, root, listing)
+    except (OSError, AtomicPathError) as error:  # the committed ones are there all the same
+        _LOG.warning("%s/%s cannot be looked at: %s", root, HOUSEKEEPING, error)
+        kept = []
+    return attempts_in(root, listing) + attempts_in(root.child(HOUSEKEEPING), kept)

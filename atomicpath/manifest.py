@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
 from .abc import Entry, Storage
 from .environment import Environment
 from .errors import ValidationError
-from .layout import is_pending, is_reserved, is_unfinished
+from .layout import RECORD_FILE, is_pending, is_reserved, is_unfinished
 from .record import FileEntry
 
 __all__ = [
@@ -71,12 +71,18 @@ def expect_content(files: Iterable[FileEntry], where: str, *, allow_empty: bool)
 
 
 def entries_of(
-    listing: Iterable[Entry], where: str, *, own: str, allow_unfinished: bool = True
+    listing: Iterable[Entry],
+    where: str,
+    *,
+    reserved: Sequence[str | None] = (RECORD_FILE,),
+    own: str | None = None,
+    allow_unfinished: bool = True,
 ) -> tuple[FileEntry, ...]:
-    """The files to record, without `own`, which is there for another reason.
+    """Return the files to record, without `own`, which is there for another reason.
 
-    ValidationError for what is not a file, for one by the name of another of our own, and, unless
-    `allow_unfinished`, for one that another tool has not finished.
+    Raises:
+        ValidationError: Something is not a file, has a `reserved` name or another of our own, or, unless
+            `allow_unfinished`, was not finished by another tool.
     """
     files = []
     for entry in listing:
@@ -86,6 +92,10 @@ def entries_of(
             raise ValidationError(
                 f"{entry.name!r} in {where} is {entry.kind}, which cannot be committed: what it points to or carries"
                 " is not part of the directory. Put a file in its place"
+            )
+        if entry.name in reserved and entry.name != own:
+            raise ValidationError(
+                f"{entry.name!r} in {where} has a name that atomicpath writes itself: give your own file another name"
             )
         if not allow_unfinished:
             expect_finished(entry.name, where)
@@ -99,12 +109,13 @@ async def manifest_of(
     directory: str,
     listing: Iterable[Entry],
     *,
-    own: str,
+    reserved: Sequence[str | None] = (RECORD_FILE,),
+    own: str | None = None,
     checksums: bool,
     allow_unfinished: bool = False,
 ) -> tuple[FileEntry, ...]:
-    """The manifest of a directory that has just been listed, read once more for `checksums`."""
-    files = entries_of(listing, directory, own=own, allow_unfinished=allow_unfinished)
+    """Return the manifest of a directory that has just been listed; it is read once more for `checksums`."""
+    files = entries_of(listing, directory, reserved=reserved, own=own, allow_unfinished=allow_unfinished)
     if not checksums:
         return files
     if not storage.is_local:
@@ -114,21 +125,21 @@ async def manifest_of(
     return tuple(replace(file, sha256=found) for file, found in zip(files, hashes, strict=True))
 
 
-def stamps_of(listing: Iterable[Entry]) -> Stamps:
-    """By which a file that changes after a listing is known."""
+def stamps_of(listing: Iterable[Entry], *, besides: str | None = None) -> Stamps:
+    """By which a file that changes after a listing is known; without our own ones and `besides`."""
     return {
         entry.name: (entry.size, entry.modified)
         for entry in listing
-        if not (is_reserved(entry.name) or is_unfinished(entry.name) or is_pending(entry.name))
+        if not (is_reserved(entry.name) or is_unfinished(entry.name) or is_pending(entry.name) or entry.name == besides)
     }
 
 
-async def expect_settled(storage: Storage, directory: str, before: Stamps) -> None:
+async def expect_settled(storage: Storage, directory: str, before: Stamps, *, besides: str | None = None) -> None:
     """ValidationError if the files of a local directory are not those of the manifest any more: somebody still writes.
 
     Called last before the commit.
     """
-    after = stamps_of(await storage.list(directory, recursive=True))
+    after = stamps_of(await storage.list(directory, recursive=True), besides=besides)
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     if changed:
         raise ValidationError(still_written(changed[0], directory))

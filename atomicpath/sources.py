@@ -14,14 +14,12 @@ from .errors import IntegrityError, ValidationError
 from .layout import is_pending, is_temporary
 from .location import locate
 from .manifest import still_written
-from .record import CommitRecord, token_in_marker
 from .staging import LocalFile, files_of
-from .strategies.held import Standing, standing_at
+from .strategies.held import standing_at
 
 __all__ = ["Own", "Staged", "copy_directories", "say_what_is_dropped"]
 
 _LOG = logging.getLogger("atomicpath")
-_MARKER_BYTES = 1024  # more than a marker of ours ever has
 
 
 class Staged:
@@ -65,10 +63,7 @@ class Own:
         files = await files_of(self._environment, self.directory, source=True)
         if record is None:
             return files
-        manifest = {file.name for file in record.files}
-        others = [file for file in files if file.name not in manifest]
-        ours = await self._environment.step(self._marks, others, standing, record)
-        files = [file for file in files if file.name not in ours]
+        files = [file for file in files if file.name not in (standing.record_file, record.marker)]
         if lacking := damaged(record, (Entry(name=file.name, size=file.size) for file in files)):
             if await self._token_now() != self._token:
                 raise ValidationError(self._moving())
@@ -94,16 +89,6 @@ class Own:
             f"{self.directory} was changed or replaced while it was copied{f' ({name!r})' if name else ''}: the copy"
             " would be of no one moment. Nothing was committed: wait for its writer, and put it again"
         )
-
-    def _marks(self, others: list[LocalFile], standing: Standing, record: CommitRecord) -> set[str]:
-        """Those that describe the earlier commit: its record, and a marker of any name."""
-        found = {standing.record_file}
-        for file in others:
-            if "/" not in file.name and file.size <= _MARKER_BYTES:
-                data = self._environment.call(file.path.read_bytes)
-                if token_in_marker(data) == record.token:
-                    found.add(file.name)
-        return found
 
 
 async def copy_directories(storage: Storage, source: Path, target: Path, *, top: bool) -> None:

@@ -36,10 +36,12 @@ async def read_record(storage: Storage, location: Location, name: str = RECORD_F
     return CommitRecord.decode(content.data, where=str(location))
 
 
-async def read_marker(storage: Storage, location: Location) -> bytes | None:
-    """What the marker at a final path says, or None if there is none."""
+async def read_marker(storage: Storage, location: Location, name: str | None = COMMIT_SUCCESS_FILE) -> bytes | None:
+    """Return what the marker of that name at a final path says, or None if there is none."""
+    if name is None:
+        return None
     try:
-        return (await storage.read(location.child(COMMIT_SUCCESS_FILE).path)).data
+        return (await storage.read(location.child(name).path)).data
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -50,7 +52,7 @@ async def is_committed(storage: Storage, location: Location, record: CommitRecor
         return False
     if record.decided_by is DecidedBy.RECORD:
         return True
-    marker = await read_marker(storage, location)
+    marker = await read_marker(storage, location, record.marker)
     return marker is not None and token_in_marker(marker) == record.token
 
 
@@ -103,7 +105,7 @@ async def _look(storage: Storage, location: Location) -> tuple[Standing, bool]:
     record = await read_record(storage, location)
     if record is not None and (record.state is not State.COMMITTED or record.decided_by is DecidedBy.RECORD):
         return Standing(committed=record.state is State.COMMITTED, record=record), True
-    marker = await read_marker(storage, location)
+    marker = await read_marker(storage, location, record.marker if record else COMMIT_SUCCESS_FILE)
     if marker is None and record is None:
         kind = await storage.kind(location.path)
         return Standing(committed=False, kind=kind), kind != "directory" or not storage.is_local
