@@ -26,6 +26,7 @@ from .multiprocessing_options import MultiprocessingOptions
 from .record import JSONValue, check_metadata, file_document, file_entry
 from .room import describe, expect_room, is_full, is_used_up
 from .selection import STRATEGIES
+from .shared import expect_all, seen_by_this_rank
 from .sources import Own, Staged, copy_directories, say_what_is_dropped
 from .staging import Staging, upload
 from .staging_place import VARIABLE
@@ -109,7 +110,14 @@ class Writing:
                 raise self.failed(error) from error
             raise
         try:
-            await self._team.decide("finish", offer, self._finalize, happened=temporary.is_published)
+            together = self._storage.is_local and not self._team.is_alone
+            await self._team.decide(
+                "finish",
+                offer,
+                self._finalize,
+                happened=temporary.is_published,
+                then=partial(seen_by_this_rank, self._storage, locate(temporary.get())) if together else None,
+            )
         except OutcomeUnknownError:
             self._temporary = None  # nothing may be cleaned up
             raise
@@ -225,6 +233,8 @@ class Writing:
         temporary = self._own()
         for offer in offers[1:]:
             temporary.include([file_entry(file) for file in cast("list[Document]", offer["files"])])
+        if "seen" in offers[0]:
+            await expect_all(self._storage, locate(temporary.get()), offers)
         with telemetry.finalizing(temporary):
             await temporary.finalize()
         return {}

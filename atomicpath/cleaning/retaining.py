@@ -82,7 +82,7 @@ def _series(found: Survey, root: Location) -> _Series:
         if commit.name in found.links and commit.record and commit.record.token in tokens
     }
     for name, target in second.items():
-        _LOG.info("%s stays, since the link %s points to it", root.child(target), name)
+        _LOG.info("%s stays, since the link %s leads to the same commit", root.child(target), name)
     everything = {
         key: [commit for commit in series if commit.name not in second] for key, series in found.series.items()
     }
