@@ -99,9 +99,11 @@ def commit(
 
     Here in `atomicpath.aio` the block is an `async with`, and a cancelled one leaves nothing visible either.
 
-    The block gets a real local directory: the attempt's own where the target is one, else a staging
-    directory in `staging_dir` (default: the system's temporary directory), uploaded at the end. With
-    `direct` it writes on the store itself, through a `UPath`.
+    The block gets a real local directory: the attempt's own where the target is one, else a staging directory,
+    uploaded at the end. That lies in `staging_dir`, else in the directory that the environment variable
+    ATOMICPATH_STAGING_DIR names, else in the system's temporary directory; where others may write there, in a
+    directory of this user alone, `atomicpath-<uid>`. What processes that are provably dead have staged there is
+    deleted. With `direct` the block writes on the store itself, through a `UPath`.
 
     `metadata` (JSON) travels in the record, `checksums` adds the SHA-256 of every file to it. `durable=False`
     leaves out the syncs of a real file system. `progress` is called with the bytes uploaded and the bytes
@@ -128,6 +130,10 @@ def commit(
     Raises AlreadyCommittedError or ConflictError, on entry or at the end, if another attempt has the
     path; GuaranteeError if no strategy is safe there; OutcomeUnknownError if the storage does not say
     what became of the commit. After any other error nothing was committed.
+
+    An unfinished attempt that holds the path on an object store is taken over at once if its process is provably
+    gone on this host. Otherwise it is watched for one lease (60 s; what its record states, between 10 s and 10 min),
+    by this host's own clock and however old the record seems: renewed meanwhile, it is a ConflictError.
     """
     return Committing(Writing(url, CommitOptions(**_but(locals(), "url"))))  # type: ignore[arg-type]  # same names
 

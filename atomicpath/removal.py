@@ -16,7 +16,6 @@ from .environment import Environment
 __all__ = ["identity", "open_directory", "opened", "remove_tree"]
 
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
-_OWNER_MAY = stat.S_IRWXU
 
 
 def open_directory(environment: Environment, name: str, *, parent: int | None = None) -> int:
@@ -51,53 +50,56 @@ class _Level:
 def remove_tree(environment: Environment, parent: int, name: str) -> None:
     """Delete the directory `name` in the open directory `parent`, with all that is below it, at any depth.
 
-    `FileNotFoundError` if nothing is there. An `OSError` that names what stopped it leaves the rest: EXDEV where
-    something is mounted below, ESTALE where a directory was moved meanwhile. A directory of ours that its owner may
-    not write to is made writable. One or two descriptors are open at a time, each opened from the last.
+    `FileNotFoundError` if nothing is there. An `OSError` that names what stopped it, from `name` on, leaves the rest:
+    EXDEV where something is mounted below, ESTALE where a directory was moved meanwhile. A directory of this user's
+    that does not let its owner write is made writable. One or two descriptors are open at a time.
     """
     if sys.platform == "win32":  # it opens no directories; untested here
         environment.call(shutil.rmtree, name, dir_fd=parent)
         return
     call = environment.call
     fd = open_directory(environment, name, parent=parent)
+    trail: list[_Level] = []
     try:
         mount = _mount(environment, fd)
-        trail = [_entered(environment, fd, name)]
+        _enter(environment, fd, name, trail)
         while True:
             level = trail[-1]
             if level.below:
                 below = level.below.pop()
                 fd = _moved(environment, fd, below)
                 if _mount(environment, fd) != mount:
-                    reason = "something is mounted there; unmount it first"
-                    raise OSError(errno.EXDEV, reason, "/".join([*(step.name for step in trail), below]))
-                trail.append(_entered(environment, fd, below))
+                    raise OSError(errno.EXDEV, "something is mounted there; unmount it first", below)
+                _enter(environment, fd, below, trail)
             elif len(trail) > 1:
                 fd = _moved(environment, fd, "..")
                 trail.pop()
                 if identity(call(os.fstat, fd)) != trail[-1].identity:
-                    raise OSError(errno.ESTALE, "a directory in it was moved while it was being deleted", name)
+                    raise OSError(errno.ESTALE, "it was moved while it was being deleted", level.name)
                 call(os.rmdir, level.name, dir_fd=fd)
             else:
                 break
+    except OSError as error:
+        above = "/".join(level.name for level in trail)
+        raise OSError(error.errno, error.strerror, f"{above}/{error.filename or ''}".strip("/")) from error
     finally:
         _close(environment, fd)
     call(os.rmdir, name, dir_fd=parent)
 
 
-def _entered(environment: Environment, fd: int, name: str) -> _Level:
-    """Delete what is no directory from an open directory."""
+def _enter(environment: Environment, fd: int, name: str, trail: list[_Level]) -> None:
+    """Add an open directory to the trail, and delete from it what is no directory."""
     status = environment.call(os.fstat, fd)
-    if status.st_mode & _OWNER_MAY != _OWNER_MAY and status.st_uid == os.geteuid():
-        environment.call(os.fchmod, fd, _OWNER_MAY)
-    below = []
+    level = _Level(name, identity(status), [])
+    trail.append(level)
+    if status.st_mode & stat.S_IRWXU != stat.S_IRWXU and status.st_uid == os.geteuid():
+        environment.call(os.fchmod, fd, stat.S_IRWXU)
     for entry in environment.call(_scan, fd):
         if entry.is_dir(follow_symlinks=False):
-            below.append(entry.name)
+            level.below.append(entry.name)
         else:
             with suppress(FileNotFoundError):
                 environment.call(os.unlink, entry.name, dir_fd=fd)
-    return _Level(name, identity(status), below)
 
 
 def _scan(fd: int) -> list[os.DirEntry[str]]:

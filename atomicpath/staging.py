@@ -60,7 +60,7 @@ class Staging:
         self._token = environment.token()
         self._name = f"{PREFIX}{self._token}"
         self._place: Path | None = None
-        self._lock: int | None = None
+        self._made = False
         self._identity: tuple[int, int] | None = None
 
     async def create(self) -> Path:
@@ -77,7 +77,8 @@ class Staging:
 
     async def remove(self) -> None:
         """Delete it with all that is in it; nothing if `create` did not get as far as making it: it is another's."""
-        if self._identity is not None:
+        if self._made:
+            self._made = False
             await self._environment.step(self._remove)
 
     def _create(self) -> Path:
@@ -86,28 +87,25 @@ class Staging:
         with opened(self._environment, str(place)) as parent:
             remove_abandoned(self._environment, parent, place)
             call(os.mkdir, self._name, 0o700, dir_fd=parent)
+            self._made = True
             with opened(self._environment, self._name, parent=parent) as outer:
                 self._identity = identity(call(os.fstat, outer))
                 hold(self._token)  # before anybody can read the record
-                self._lock = lock_new(self._environment, outer, self._token)
+                hold(self._token, lock_new(self._environment, outer, self._token).release)
                 call(os.mkdir, _FILES, 0o700, dir_fd=outer)
         return place / self._name / _FILES
 
     def _remove(self) -> None:
-        place, lock = self._place, self._lock
-        self._lock, found = None, self._identity
-        self._identity = None
+        place = self._place
         try:
             with opened(self._environment, str(place)) as parent:
-                remove_staged(self._environment, parent, self._name, found)
+                remove_staged(self._environment, parent, self._name, self._identity)
         except FileNotFoundError:
             _LOG.debug("%s/%s was deleted by somebody else", place, self._name)
         except OSError as error:
             _LOG.warning("could not remove %s/%s: %s. Delete it by hand", place, self._name, error)
         finally:
-            release(self._token)
-            if lock is not None:
-                self._environment.call(os.close, lock)
+            release(self._token)  # with its lock
 
 
 async def files_of(environment: Environment, directory: Path, *, source: bool = False) -> list[LocalFile]:

@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from .abc import Hold
 from .environment import Environment
 from .errors import AtomicPathError
 from .layout import RECORD_FILE
@@ -31,13 +32,27 @@ _LARGEST_RECORD = 64 * 1024  # bytes; ours have some hundred
 _EXISTING = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
-def lock_new(environment: Environment, outer: int, token: str) -> int:
-    """Write the record into a new staging directory, which is open, and lock it; the descriptor that holds the lock.
+class _Lock(Hold):
+    """An open file whose lock goes with its descriptor."""
+
+    def __init__(self, environment: Environment, file: int) -> None:
+        self._environment = environment
+        self._files = [file]
+
+    def release(self) -> None:
+        while self._files:
+            with suppress(OSError):  # of a lock nothing can be lost by a failing close
+                self._environment.call(os.close, self._files.pop())
+
+
+def lock_new(environment: Environment, outer: int, token: str) -> Hold:
+    """Write the record into a new staging directory, which is open, and lock it until the hold is released.
 
     The lock is taken before the record can be read. The record says whether there is one: some mounts have none.
     """
     call = environment.call
-    lock = call(os.open, RECORD_FILE, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=outer)
+    file = call(os.open, RECORD_FILE, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=outer)
+    lock = _Lock(environment, file)
     try:
         record = CommitRecord(
             state=State.WRITING,
@@ -45,13 +60,13 @@ def lock_new(environment: Environment, outer: int, token: str) -> int:
             strategy=_STRATEGY,
             started=environment.wall_ns(),
             writer=this_process(environment),
-            metadata={_LOCKED: _locked(environment, lock)},
+            metadata={_LOCKED: _locked(environment, file)},
         )
         rest = record.encode()
         while rest:
-            rest = rest[call(os.write, lock, rest) :]
+            rest = rest[call(os.write, file, rest) :]
     except BaseException:
-        call(os.close, lock)
+        lock.release()
         raise
     return lock
 
@@ -76,7 +91,7 @@ def remove_abandoned(environment: Environment, parent: int, place: Path) -> None
             try:
                 remove_staged(environment, parent, name, None)
             finally:
-                environment.call(os.close, lock)
+                lock.release()
         except FileNotFoundError:
             continue  # another process of ours was quicker, or it is only being made
         except (OSError, AtomicPathError) as error:
@@ -101,22 +116,23 @@ def remove_staged(environment: Environment, parent: int, name: str, expected: tu
     call(os.rmdir, name, dir_fd=parent)
 
 
-def _lock_of_the_dead(environment: Environment, outer: int, name: str) -> int | None:
+def _lock_of_the_dead(environment: Environment, outer: int, name: str) -> Hold | None:
     """The lock of an abandoned staging directory, held; None if it is not provably abandoned."""
     call = environment.call
     if not _is_ours(call(os.stat, RECORD_FILE, dir_fd=outer, follow_symlinks=False), stat.S_IFREG):
         return None  # nothing else is opened: a device may act on that
-    lock = call(os.open, RECORD_FILE, _EXISTING, dir_fd=outer)
+    file = call(os.open, RECORD_FILE, _EXISTING, dir_fd=outer)
+    lock = _Lock(environment, file)
     try:
-        if _is_abandoned(environment, lock, name) and _locked(environment, lock):
+        if _is_abandoned(environment, file, name) and _locked(environment, file):
             there = call(os.stat, RECORD_FILE, dir_fd=outer, follow_symlinks=False)
-            if identity(there) == identity(call(os.fstat, lock)):
-                kept, lock = lock, -1
-                return kept
-        return None
-    finally:
-        if lock >= 0:
-            call(os.close, lock)
+            if identity(there) == identity(call(os.fstat, file)):
+                return lock
+    except BaseException:
+        lock.release()
+        raise
+    lock.release()
+    return None
 
 
 def _is_abandoned(environment: Environment, file: int, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -21,6 +22,7 @@ VARIABLE = "ATOMICPATH_STAGING_DIR"
 _LOG = logging.getLogger("atomicpath")
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_NOT_OURS = (errno.ELOOP, errno.ENOTDIR, errno.ENOENT, errno.EACCES, errno.EPERM)  # a link, no directory, or closed
 _HAS_OWNERS = hasattr(os, "geteuid")  # Windows has none, and a temporary directory for each user; untested here
 
 
@@ -66,6 +68,8 @@ def _is_ours(environment: Environment, path: Path, denied: int) -> bool:
     try:
         with opened(environment, str(path)) as fd:
             status = environment.call(os.fstat, fd)
-    except OSError:
-        return False  # a link, no directory, gone, or not ours to open
+    except OSError as error:
+        if error.errno not in _NOT_OURS:
+            raise  # an error of the disk says nothing of whose it is
+        return False
     return status.st_uid == os.geteuid() and not status.st_mode & denied

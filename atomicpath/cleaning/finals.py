@@ -44,7 +44,7 @@ async def examine_final(storage: Storage, path: Location, older_than: float, *, 
     age = await age_of_attempt(storage, path, seen, discarded=False)
     swept = Swept(path=path.upath, found=found, action=Action.REMOVE, writer=record.writer, age=age)
     alive = proof_of_life(storage.environment, record)
-    verdict = judge(alive=alive, age=age, older_than=older_than, lease=record.lease.patience)
+    verdict = judge(alive=alive, age=age, older_than=older_than, lease=record.lease.seconds)
     if verdict.clean and await is_held(storage, writers_lock(path, record.token)):
         verdict = Verdict(clean=False, why="another process holds it")
     if not verdict.clean:

@@ -88,7 +88,7 @@ async def _fence(storage: Storage, left: Leftover, seen: Content, record: Commit
 async def _judged(
     storage: Storage, left: Leftover, swept: Swept, record: CommitRecord | None, older_than: float
 ) -> Verdict | None:
-    lease = record.lease.patience if record else storage.environment.lease
+    lease = record.lease.seconds if record else storage.environment.lease
     if swept.found is Found.DISCARDED:
         verdict = judge(alive=False, age=swept.age, older_than=older_than, lease=lease)
         if verdict.clean:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import pytest
 
@@ -17,8 +20,12 @@ import atomicpath
 from atomicpath.environment import Environment
 from atomicpath.liveness import this_process
 from atomicpath.record import CommitRecord, State, Writer
+from atomicpath.staging import Staging
 from tests.roots import MemoryRoot
 from tests.staging.users import NOBODY, needs_root
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 TOP = Path(__file__).parents[2]
 RECORD = "_commit_record.json"
@@ -260,8 +267,48 @@ def test_what_belongs_to_another_user_stays(which: str, memory: MemoryRoot, plac
     assert (outer / "files/sub/x").exists()
 
 
+class FailingAt(Environment):
+    """The k-th system call fails."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.calls = 0
+
+    def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        number, self.calls = self.calls, self.calls + 1
+        if number == self.at:
+            if function is os.close:
+                function(*args, **kwargs)  # as Linux does: the descriptor is gone, whatever close says
+            raise OSError(errno.EIO, "as the test asked")
+        return super().call(function, *args, **kwargs)
+
+
+async def test_wherever_making_it_fails_nothing_is_left(place: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    outcomes = []
+    for at in range(1000):
+        environment = FailingAt(at)
+        staging = Staging(environment, place)
+        try:
+            await staging.create()
+        except atomicpath.ValidationError:
+            outcomes.append("refused")
+        else:
+            outcomes.append("made")
+        environment.at = -1
+        await staging.remove()
+        assert list(place.iterdir()) == []
+        assert len(os.listdir("/proc/self/fd")) == before
+        if environment.calls <= at:
+            break
+    assert environment.calls <= at, "every call was made to fail once"
+    assert {"refused", "made"} <= set(outcomes)
+
+
 @needs_root
-def test_nothing_below_a_mount_is_removed(memory: MemoryRoot, place: Path, tmp_path: Path) -> None:
+def test_nothing_below_a_mount_is_removed(
+    memory: MemoryRoot, place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     data = tmp_path / "data"
     data.mkdir()
     (data / "precious").write_bytes(b"precious")
@@ -271,9 +318,12 @@ def test_nothing_below_a_mount_is_removed(memory: MemoryRoot, place: Path, tmp_p
     if bound.returncode:
         pytest.skip(f"this root may not mount: {bound.stderr!r}")
     try:
-        publish(memory, place)
+        with caplog.at_level(logging.DEBUG, logger="atomicpath"):
+            publish(memory, place)
         assert (data / "precious").read_bytes() == b"precious"
         assert (outer / RECORD).exists(), "the record goes last, so that the next one can end it"
+        assert f"{outer} stays" in caplog.text
+        assert "unmount it first: 'files/sub'" in caplog.text
     finally:
         subprocess.run(["umount", there], check=True)
     with atomicpath.commit(memory / "step_2", staging_dir=place):
