@@ -1,4 +1,4 @@
-"""A directory that the hosts of a job do not see alike: the primary waits until it sees all, or nothing is committed."""
+"""A directory that the hosts of a job see differently: the primary waits until it sees all, or nothing is committed."""
 
 from __future__ import annotations
 
