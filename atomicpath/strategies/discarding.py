@@ -15,6 +15,7 @@ from atomicpath.location import Location
 from atomicpath.probing import are_beside
 from atomicpath.record import CommitRecord, Lease, State, token_in_marker
 
+from .attempt_files import tidy
 from .clearing import clear
 from .held import read_marker
 from .holding import FinalHold, hold_final
@@ -168,4 +169,4 @@ async def delete_moved(storage: Storage, doomed: Location, final: Location) -> N
         except GuaranteeError as error:
             _LOG.debug("%s: %s", doomed, error)  # where nothing can be synced, nothing was promised
     await storage.remove_tree(doomed.path)
-    await storage.remove_empty(doomed.parent.path)
+    await tidy(storage, doomed)

@@ -108,7 +108,10 @@ async def _look(storage: Storage, location: Location) -> tuple[Standing, bool]:
     marker = await read_marker(storage, location, record.marker if record else COMMIT_SUCCESS_FILE)
     if marker is None and record is None:
         kind = await storage.kind(location.path)
-        return Standing(committed=False, kind=kind), kind != "directory" or not storage.is_local
+        if kind == "directory" and not storage.is_local:
+            # there nothing is replaced, but it may have come between the two reads
+            return Standing(committed=False), await read_record(storage, location) is None
+        return Standing(committed=False, kind=kind), kind != "directory"
     file, named = (record_in_marker(marker) if marker is not None else None) or (None, None)
     if marker is not None and record is None and named is None:
         return Standing(committed=True), True  # another tool's

@@ -82,7 +82,7 @@ def test_retention_removes_last_complete_one(
 
     async def then_the_newest_goes(location: Location, **options: Any) -> None:
         await remove(location, **options)
-        rewrite(memory_place, "step_2", state=State.WRITING)
+        rewrite(memory_place, f"step_2/{RECORD}", state=State.WRITING)
 
     monkeypatch.setattr("atomicpath.cleaning.retaining.remove", then_the_newest_goes)
     assert keep_last(memory_place, 1) == ["step_0"]

@@ -18,10 +18,10 @@ import pytest
 import atomicpath
 from atomicpath import environment
 from atomicpath.guarantees import Guarantee
-from atomicpath.layout import TMP_DIR_SUFFIX
+from atomicpath.layout import TMP_DIR_SUFFIX, lock_of
 from atomicpath.record import CommitRecord, State
 from atomicpath_local import trees
-from atomicpath_local.directories import hold_directory
+from atomicpath_local.locks import lock_file
 from atomicpath_local.rename import exchange, no_replace
 from atomicpath_local.system import System
 from tests.api.test_rows_a import FromScratch
@@ -64,6 +64,18 @@ def files(directory: Path) -> dict[str, bytes]:
 
 def content(directory: Path) -> dict[str, bytes]:
     return {name: data for name, data in files(directory).items() if name not in (RECORD, MARKER)}
+
+
+def leftovers(directory: Path) -> list[str]:
+    """What is not committed beside what is: the directories in the house-keeping directory."""
+    return sorted(path.name for path in (directory / ".atomicpath").glob("*") if path.is_dir())
+
+
+def lock_file_of(final: Path) -> str:
+    """The file that is locked while the directory at `final` is replaced or removed."""
+    path = lock_of(str(final))
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    return path
 
 
 def check_whole(final: Path, writer: object) -> None:
@@ -164,7 +176,7 @@ def test_only_a_committed_directory_is_replaced(make: Callable[[Path], object], 
         make(final)
     there, link = (files(final) if final.is_dir() else final.read_bytes()), final.is_symlink()
     shutil.rmtree(final) if final.is_dir() and not link else final.unlink()
-    assert not [name for name in os.listdir(tmp_path) if TMP_DIR_SUFFIX in name]
+    assert not leftovers(tmp_path)
     other = tmp_path / "other"
     other.mkdir()
     make(other / "step_1")
@@ -358,7 +370,7 @@ def test_a_directory_that_was_put_there_by_hand_meanwhile_is_not_deleted(
     with environment.use(Meddling(exchange, act=by_hand)):
         publish(final, "new")
     check_whole(final, "new")
-    left = next(path for path in final.parent.iterdir() if TMP_DIR_SUFFIX in path.name)
+    left = next(path for path in (final.parent / ".atomicpath").iterdir() if path.is_dir())
     assert files(left) == {"precious": b"data"}
     assert f"{left}" in caplog.text
 
@@ -377,7 +389,7 @@ class Impatient(World):
 
 
 def test_one_that_another_holds_is_waited_for_but_not_for_ever(final: Path) -> None:
-    hold = hold_directory(System(environment.Environment()), str(final))
+    hold = lock_file(System(environment.Environment()), lock_file_of(final))
     assert hold is not None
     world = Impatient(lambda times: None)
     with environment.use(world), pytest.raises(atomicpath.ConflictError, match="another process") as raised:
@@ -385,7 +397,7 @@ def test_one_that_another_holds_is_waited_for_but_not_for_ever(final: Path) -> N
     assert raised.value.record is not None
     assert 1 < sum(world.slept) < 10
     check_whole(final, "old")
-    assert os.listdir(final.parent) == ["step_1"]
+    assert leftovers(final.parent) == []
     world = Impatient(lambda times: hold.release() if times == 3 else None)
     with environment.use(world):
         publish(final, "new")
@@ -395,11 +407,11 @@ def test_one_that_another_holds_is_waited_for_but_not_for_ever(final: Path) -> N
 
 def test_a_remover_and_a_replacer_get_along(final: Path) -> None:
     """The remover holds it, renames it away, deletes it; the replacer then finds nothing there."""
-    hold = hold_directory(System(environment.Environment()), str(final))
+    hold = lock_file(System(environment.Environment()), lock_file_of(final))
     assert hold is not None
 
     def remove(times: int) -> None:
-        final.rename(final.with_name(f"step_1{TMP_DIR_SUFFIX}4567.discarded"))
+        final.rename(final.parent / ".atomicpath" / f"step_1{TMP_DIR_SUFFIX}4567.discarded")
         hold.release()
 
     with environment.use(Impatient(remove)):
@@ -458,7 +470,7 @@ def test_an_exchange_without_an_answer_and_without_a_look_is_unknown_and_nothing
     with environment.use(world), pytest.raises(atomicpath.OutcomeUnknownError, match="is_committed"):
         publish(final, "new")
     check_whole(final, "new" if done else "old")
-    beside = next(path for path in final.parent.iterdir() if TMP_DIR_SUFFIX in path.name)
+    beside = next(path for path in (final.parent / ".atomicpath").iterdir() if path.is_dir())
     assert content(beside) == content_of("old" if done else "new")
 
 
@@ -476,7 +488,7 @@ def test_the_old_one_is_not_deleted_before_the_exchange_is_durable(final: Path) 
     with environment.use(world), pytest.raises(atomicpath.OutcomeUnknownError, match="visible"):
         publish(final, "new")
     check_whole(final, "new")
-    beside = next(path for path in final.parent.iterdir() if TMP_DIR_SUFFIX in path.name)
+    beside = next(path for path in (final.parent / ".atomicpath").iterdir() if path.is_dir())
     assert content(beside) == content_of("old"), "a power cut may still give it its name back"
     assert syncs[-1] == str(final.parent)
 

@@ -21,7 +21,7 @@ from atomicpath import AtomicRenameTemporaryPath, FileOptions, Snapshot, Snapsho
 from atomicpath.abc import AttemptOptions
 from atomicpath.layout import PENDING_PREFIX, TMP_DIR_SUFFIX
 from atomicpath_local import copies
-from atomicpath_local.directories import hold_directory
+from atomicpath_local.locks import lock_file
 from atomicpath_local.rename import exchange, no_replace
 from atomicpath_local.storage import LocalStorage
 from atomicpath_local.system import System
@@ -30,7 +30,17 @@ from tests.roots import Root
 from tests.servers.base import find
 
 from .conftest import World
-from .test_replace import Impatient, a_live_attempt, check_whole, content, files, moments, publish
+from .test_replace import (
+    Impatient,
+    a_live_attempt,
+    check_whole,
+    content,
+    files,
+    leftovers,
+    lock_file_of,
+    moments,
+    publish,
+)
 
 IN_PLACE, EMPTY = SnapshotType.IN_PLACE, SnapshotType.EMPTY
 
@@ -47,7 +57,7 @@ def attempt(final: Path, snapshot_type: SnapshotType, **options: Any) -> AtomicR
 
 
 def beside(final: Path) -> list[str]:
-    return sorted(name for name in os.listdir(final.parent) if TMP_DIR_SUFFIX in name)
+    return leftovers(final.parent)
 
 
 def pending(final: Path) -> list[Path]:
@@ -140,7 +150,7 @@ async def test_a_source_that_was_removed_meanwhile_is_a_conflict_and_the_snapsho
 
 
 async def test_a_source_that_another_holds_is_a_conflict_and_the_snapshot_is_kept(final: Path) -> None:
-    hold = hold_directory(System(environment.Environment()), str(final))
+    hold = lock_file(System(environment.Environment()), lock_file_of(final))
     assert hold is not None
     with environment.use(Impatient(lambda times: None)):
         snapshot = Snapshot(final)
@@ -236,7 +246,7 @@ async def test_what_cannot_be_a_source_is_said_clearly(final: Path, tmp_path: Pa
     for relative in (("run/step_1",), (final, "run/step_2")):
         with pytest.raises(ValueError, match="relative"):
             Snapshot(*relative)
-    assert [name for name in os.listdir(tmp_path) if TMP_DIR_SUFFIX in name] == []
+    assert leftovers(tmp_path) == []
 
 
 async def test_replace_and_a_snapshot_exclude_each_other(final: Path) -> None:
