@@ -245,7 +245,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             if self.options.durable and self._storage.is_local:
                 await self._storage.sync_tree(self._temporary.path)
             if self._storage.is_local:
-                await expect_settled(self._storage, self._temporary.path, self._stamps, besides=self._marker)
+                await self._expect_settled()
         except BaseException as error:
             await self._give_up(error, f"{self._final} was not committed")
             raise
@@ -334,6 +334,16 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         files = await self._listed(record)
         expect_content(files, str(self._final), allow_empty=self.options.allow_empty)
         return files
+
+    async def _expect_settled(self) -> None:
+        try:
+            await expect_settled(self._storage, self._temporary.path, self._stamps, besides=self._marker)
+        except ValidationError as error:
+            if await self._storage.kind(self._temporary.path) is None:
+                raise AbandonedError(
+                    f"{self._final} was not committed: {self._temporary.name} was swept meanwhile"
+                ) from error
+            raise
 
     async def _listed(self, record: CommitRecord) -> tuple[FileEntry, ...]:
         copied = has_copies(record.based_on)

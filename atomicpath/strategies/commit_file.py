@@ -182,8 +182,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             files = await self._manifest()
             if self.options.durable and self._storage.is_local:
                 await self._sync()
-            if self._stamps is not None:
-                await expect_settled(self._storage, self._final.path, self._stamps)
+            await self._expect_settled()
             place = await place_of(self._storage, self._final, self._final, self.token)
             await register.rest()
         except BaseException as error:
@@ -296,7 +295,11 @@ class CommitFileTemporaryPath(TemporaryPath):
 
     async def _manifest(self) -> tuple[FileEntry, ...]:
         files = await self._listed()
-        expect_content(files, str(self._final), allow_empty=self.options.allow_empty)
+        try:
+            expect_content(files, str(self._final), allow_empty=self.options.allow_empty)
+        except ValidationError:
+            await self._claimed().confirm()  # nothing may be there because somebody has swept it
+            raise
         return files
 
     async def _listed(self) -> tuple[FileEntry, ...]:
@@ -317,6 +320,15 @@ class CommitFileTemporaryPath(TemporaryPath):
             )
         except ValidationError:
             await self._claimed().confirm()  # a marker may be there because another has taken over and committed
+            raise
+
+    async def _expect_settled(self) -> None:
+        if self._stamps is None:
+            return
+        try:
+            await expect_settled(self._storage, self._final.path, self._stamps)
+        except ValidationError:
+            await self._claimed().confirm()  # as above
             raise
 
     async def _sync(self) -> None:

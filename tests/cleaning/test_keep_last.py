@@ -12,7 +12,7 @@ import atomicpath
 from atomicpath.cleaning import remove
 from atomicpath.location import Location
 from atomicpath.record import State
-from tests.cleaning.leftovers import commit, killed, options_of, rewrite
+from tests.cleaning.leftovers import RECORD, commit, killed, options_of, rewrite
 from tests.roots import LocalRoot, MemoryRoot, Root
 
 BOTH = pytest.mark.parametrize("place", ["local", "moto"], indirect=True)
