@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import EllipsisType, TracebackType
+from typing import Literal
 
 from upath import UPath
 
@@ -21,7 +21,7 @@ from .errors import IntegrityError
 from .explain import Explanation, explained
 from .guarantees import NONE, Guarantee, Profile
 from .inspect import Attempt, Commit, Verification
-from .location import PathLike, locate
+from .location import PathLike, local_directory, locate
 from .order import Order, StepRule
 from .probing import profile_of
 from .record import CommitRecord, JSONValue
@@ -84,11 +84,11 @@ def commit(
     direct: bool = False,
     replace: bool = False,
     durable: bool = True,
-    coordinator: Coordinator | None = None,
+    coordinator: Coordinator | Literal["auto"] | None = None,
     file_options: FileOptions | None = None,
     metadata: Mapping[str, JSONValue] | None = None,
     checksums: bool = False,
-    staging_dir: str | os.PathLike[str] | None = None,
+    staging_dir: PathLike | None = None,
     progress: Progress | bool | None = None,
     guarantees: Guarantee | None = None,
     unsafe_takeover: bool = False,
@@ -121,6 +121,10 @@ def commit(
 
     `marker` names a file that tells other tools that the directory is complete, such as "_SUCCESS"; None is none. By
     default only the commit-file strategy writes one, `commit_success.txt`. atomicpath itself reads the record.
+    `coordinator` says which processes commit together: None is this process alone, "auto" is every process of the
+    engine that is initialised (torch.distributed, JAX or MPI), a `Coordinator` every process of that one. All of them
+    call with the same arguments. None is ValidationError, at once, where an engine of several processes is initialised:
+    pass "auto" in every rank, or `SingleProcess()` in the one that commits alone.
 
     With `replace` a committed directory at the URL is no error: at the end of the block the new one takes its name
     and it loses it, in one step, and then it is deleted. There is no moment at which neither is there; of two that
@@ -139,7 +143,7 @@ def commit(
 
 
 async def put(
-    local_dir: str | os.PathLike[str],
+    local_dir: PathLike,
     url: PathLike,
     *,
     storage_options: Options = None,
@@ -147,11 +151,11 @@ async def put(
     direct: bool = False,
     replace: bool = False,
     durable: bool = True,
-    coordinator: Coordinator | None = None,
+    coordinator: Coordinator | Literal["auto"] | None = None,
     file_options: FileOptions | None = None,
     metadata: Mapping[str, JSONValue] | None = None,
     checksums: bool = False,
-    staging_dir: str | os.PathLike[str] | None = None,
+    staging_dir: PathLike | None = None,
     progress: Progress | bool | None = None,
     guarantees: Guarantee | None = None,
     unsafe_takeover: bool = False,
@@ -169,16 +173,14 @@ async def put(
     await put_directory(local_dir, url, options)
 
 
-async def get(
-    url: PathLike, local_dir: str | os.PathLike[str], *, verify: bool = True, storage_options: Options = None
-) -> Path:
+async def get(url: PathLike, local_dir: PathLike, *, verify: bool = True, storage_options: Options = None) -> Path:
     """Download a committed directory to `local_dir`, which must not exist and then is itself committed, or nothing.
 
     With `verify` sizes, versions and recorded checksums are compared on the way: IntegrityError. A directory that is
     replaced meanwhile is read again, for as long as half a minute: then CommitError. From a local file system modes and
     empty directories are copied, as `cp -r` does; a store has neither.
     """
-    return await fetch.get(locate(url, storage_options), local_dir, verify=verify)
+    return await fetch.get(locate(url, storage_options), local_directory(local_dir, "local_dir"), verify=verify)
 
 
 async def resolve(url: PathLike, *, storage_options: Options = None) -> UPath:

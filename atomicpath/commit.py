@@ -20,7 +20,7 @@ from .errors import AtomicPathError, CommitError, OutcomeUnknownError, Validatio
 from .failures import Document
 from .group import Group
 from .guarantees import NONE, Guarantee
-from .location import Location, PathLike, locate
+from .location import Location, PathLike, local_directory, locate
 from .multiprocess import Team
 from .multiprocessing_options import MultiprocessingOptions
 from .record import JSONValue, check_metadata, file_document, file_entry
@@ -250,7 +250,7 @@ class Writing:
         """Whether the others do nothing any more; an interrupted primary does not wait for that."""
         if self._team.is_primary and not isinstance(error, Exception):
             return self._team.is_alone
-        return await self._team.part(phase)
+        return await self._team.part(phase, stay=isinstance(error, Exception))
 
     async def _discard(self, *, alone: bool) -> None:
         """Give up what is this process's own; never raises, so that the error that led here is what is seen."""
@@ -270,9 +270,9 @@ class Writing:
                 await staging.remove()
 
 
-async def put(local_dir: str | os.PathLike[str], url: PathLike, options: CommitOptions) -> None:
+async def put(local_dir: PathLike, url: PathLike, options: CommitOptions) -> None:
     """Commit an existing local directory, which is left as it is."""
-    directory = Path(os.path.abspath(os.fspath(local_dir)))
+    directory = local_directory(local_dir, "local_dir")
     writing = Writing(url, options)
     try:
         source = await _check_source(directory, writing.location)

@@ -30,7 +30,7 @@ _TRIES = 5
 _PATIENCE = 30.0  # seconds that a directory which is replaced again and again is read again
 
 
-async def get(location: Location, local_dir: str | os.PathLike[str], *, verify: bool) -> Path:
+async def get(location: Location, local_dir: Path, *, verify: bool) -> Path:
     """Copy the committed directory at `location` to `local_dir`, which must not exist, and commit it there.
 
     If it is replaced meanwhile, that copy is thrown away and a new one begun.
@@ -63,11 +63,9 @@ async def _is_replaced(location: Location, record: CommitRecord | None) -> bool:
     return (after and after.token) != (record and record.token)
 
 
-async def _get(
-    location: Location, record: CommitRecord | None, local_dir: str | os.PathLike[str], *, verify: bool
-) -> Path:
+async def _get(location: Location, record: CommitRecord | None, local_dir: Path, *, verify: bool) -> Path:
     storage = location.open()
-    if storage.is_local and Path(os.path.abspath(os.fspath(local_dir))).is_relative_to(location.path):
+    if storage.is_local and local_dir.is_relative_to(location.path):
         raise ValidationError(f"{local_dir} is inside {location}, the directory to copy: use another place")
     if record is None:
         listing = [entry for entry in await storage.list(location.path, recursive=True) if not is_pending(entry.name)]
@@ -75,13 +73,13 @@ async def _get(
     else:
         entries = record.files
     await expect_room_at(
-        locate(os.path.abspath(os.fspath(local_dir))),
+        locate(local_dir),
         await storage.environment.step(_stored, storage.environment, location, entries)
         if storage.is_local
         else sum(entry.size for entry in entries),
     )
     writing = Writing(
-        Path(os.path.abspath(os.fspath(local_dir))),
+        local_dir,
         CommitOptions(
             metadata=record.metadata if record else None,
             checksums=any(entry.sha256 for entry in entries),

@@ -23,7 +23,7 @@ from .record import Writer
 __all__ = ["Team"]
 
 _LOG = logging.getLogger("atomicpath")
-_FAREWELL = 30.0  # seconds the primary stays for the others to hear a verdict, since it may be the engine's server
+_FAREWELL = 60.0  # seconds the primary stays for the others to hear a verdict, since it may be the engine's server
 _PATIENCE = 30.0  # seconds after which it is said who is waited for
 _STAY = 10.0  # seconds that a rank which has failed stays to hear the verdict, while others may wait for it elsewhere
 _LOOKS = 5.0  # seconds between looks at the storage
@@ -122,16 +122,33 @@ class Team:
         """Whether this process has taken part in the round, or failed in it."""
         return phase in self._said
 
-    async def part(self, phase: str) -> bool:
-        """After a round: whether every other process knows its verdict, or has died, and so does nothing any more.
+    async def part(self, phase: str, *, stay: bool = True) -> bool:
+        """After a round: return True if every other process knows its verdict or has died: neither does anything more.
 
-        Others return at once; the primary, which may be the engine's server, waits for them a while.
+        The primary, which may be the engine's server, waits for that for a bounded time. The others return at once,
+        unless the engine does not bear that one leaves while another still waits: then they wait for the primary's
+        word that all have heard. `stay`: False for a process that was interrupted and leaves at once.
         """
         if self.is_alone:
             return True
-        seconds = min(_FAREWELL, self._group.timeout)
+        known = await self._acknowledge(phase)
+        if self._group.leave_together and (stay or self.is_primary):
+            try:
+                if self.is_primary:
+                    await self._group.tell(self._at(phase, "over"), b"")
+                else:
+                    await self._group.hear(self._at(phase, "over"), timeout=self._farewell, watch=self._gone)
+            except CoordinationError as error:  # the verdict is known, and that is what counts
+                _LOG.debug("rank %d leaves %s before all others have: %s", self.rank, self._what, error)
+        return known
+
+    @property
+    def _farewell(self) -> float:
+        return min(_FAREWELL, self._group.timeout)
+
+    async def _acknowledge(self, phase: str) -> bool:
         try:
-            await self._group.gather(self._at(phase, "heard"), b"", timeout=seconds, watch=self._lost)
+            await self._group.gather(self._at(phase, "heard"), b"", timeout=self._farewell, watch=self._lost)
         except CoordinationTimeoutError as error:
             _LOG.info("not every rank has heard of the end of %s: %s", self._what, error)
             return set(error.missing) <= self._gone(error.missing).keys()

@@ -17,6 +17,7 @@ from .environment import Environment
 from .errors import ValidationError
 from .layout import check_file_name, is_pending, is_reserved
 from .liveness import hold, release
+from .location import PathLike
 from .manifest import expect_finished
 from .removal import identity, opened
 from .room import describe, is_full, stored_size
@@ -54,7 +55,7 @@ class LocalFile:
 class Staging:
     """A private directory on this host, locked for its life. What dead processes of this user left beside it goes."""
 
-    def __init__(self, environment: Environment, staging_dir: str | os.PathLike[str] | None) -> None:
+    def __init__(self, environment: Environment, staging_dir: PathLike | None) -> None:
         self._environment = environment
         self._named = named_place(staging_dir)
         self._token = environment.token()

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from .environment import Environment
-from .errors import ValidationError
+from .location import PathLike, local_directory
 from .removal import opened
 
 __all__ = ["VARIABLE", "named_place", "private_place"]
@@ -26,15 +26,12 @@ _NOT_OURS = (errno.ELOOP, errno.ENOTDIR, errno.ENOENT, errno.EACCES, errno.EPERM
 _HAS_OWNERS = hasattr(os, "geteuid")  # Windows has none, and a temporary directory for each user; untested here
 
 
-def named_place(staging_dir: str | os.PathLike[str] | None) -> Path | None:
+def named_place(staging_dir: PathLike | None) -> Path | None:
     """The absolute path that the caller or the environment variable names; None if neither does."""
     named = staging_dir if staging_dir is not None else os.environ.get(VARIABLE) or None
     if named is None:
         return None
-    path = os.path.expanduser(os.fspath(named))
-    if path.startswith("~"):
-        raise ValidationError(f"cannot stage in {path}: there is no such user. Pass the path of a directory")
-    return Path(os.path.abspath(path))
+    return local_directory(named, "staging_dir")
 
 
 def private_place(environment: Environment, named: Path | None) -> Path:

@@ -46,8 +46,8 @@ async def keep_last(
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ValidationError(f"keep_last keeps at least one: n must be an integer of 1 or more, not {n!r}")
-    if isinstance(protect, str | os.PathLike):
-        raise ValidationError(f"protect is a list of names or URLs, not one: pass protect=[{os.fspath(protect)!r}]")
+    if isinstance(protect, str | bytes | os.PathLike | UPath):
+        raise ValidationError(f"protect is a list of names or URLs, not one: pass protect=[{str(protect)!r}]")
     names = {_name_of(root, one) for one in protect}
     all_series = _series(await survey(root, order), root)
     names |= all_series.pointed_at
@@ -172,7 +172,7 @@ def _name_of(root: Location, one: PathLike) -> str:
     """The name below the root that is meant; ValidationError for a place elsewhere, which would protect nothing."""
     if isinstance(one, str) and "/" not in one and one.strip():
         return one
-    place = locate(one, root.storage_options if isinstance(one, UPath) or "://" in os.fspath(one) else None)
+    place = locate(one, root.storage_options)
     if place.parent.place != root.place:
         raise ValidationError(f"protect names {place}, which is not right below {root}: pass names or URLs of what is")
     return place.name

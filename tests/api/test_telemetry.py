@@ -24,6 +24,7 @@ from atomicpath import AtomicRenameTemporaryPath, CommitFileTemporaryPath, telem
 from atomicpath.environment import Environment, use
 from atomicpath.telemetry import instruments, parts
 from tests.roots import SECRET, LocalRoot, MemoryRoot, Root
+from tests.waiting import PATIENCE
 
 
 @dataclass
@@ -191,7 +192,7 @@ def test_who_creates_in_the_background_keeps_nobody_waiting(local: LocalRoot, mo
     attempts = [AtomicRenameTemporaryPath.from_final(UPath(local / name)) for name in ("a", "b", "c")]
     with monitor.tracer.start_as_current_span("training") as outer:
         atomicpath.create_all(attempts[:1])
-        atomicpath.create_all_async(attempts[1:]).result(30)
+        atomicpath.create_all_async(attempts[1:]).result(PATIENCE)
     points = monitor.points("atomicpath.directory.create.duration")
     assert {point.attributes["atomicpath.create.mode"]: point.count for point in points} == {
         "blocking": 1,

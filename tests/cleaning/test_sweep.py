@@ -32,6 +32,7 @@ from tests.cleaning.leftovers import (
 )
 from tests.protocol.worlds import ALL, trust
 from tests.roots import LocalRoot, Root, S3Root
+from tests.waiting import PATIENCE
 
 BOTH = pytest.mark.parametrize("place", ["local", "moto"], indirect=True)
 TOKEN = "0123456789abcdef0123"
@@ -106,7 +107,7 @@ def test_clock_skew_expires_live_writer(place: Root, seconds: int) -> None:
     else:
         assert swept.action == "keep"
         assert swept.age is not None
-        assert swept.age < 60
+        assert swept.age < PATIENCE
 
 
 @BOTH

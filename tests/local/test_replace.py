@@ -38,6 +38,7 @@ from tests.processes import (
     write_tree,
 )
 from tests.roots import LocalRoot, Root
+from tests.waiting import PATIENCE
 
 from .conftest import World
 
@@ -235,7 +236,7 @@ def test_readers_never_see_a_mixture_or_nothing_while_it_is_replaced(final: Path
     barrier = CONTEXT.Barrier(2)
     rounds = 200
     writer = Child(replace_again_and_again, 1, str(final), rounds, barrier, known())
-    barrier.wait(60)
+    barrier.wait(PATIENCE)
     seen, fetched = set(), 0
     for turn in itertools.count():
         name = str(atomicpath.read_record(final).metadata["writer"])

@@ -19,6 +19,7 @@ from atomicpath.environment import use
 from atomicpath.liveness import release
 from tests.protocol.worlds import ALL, MARKER, RECORD, Quick, attempt, decoded, files_below, swaps_to, trust, written
 from tests.proxy import Proxy, Rule, answer_after
+from tests.waiting import PATIENCE
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -240,7 +241,7 @@ def interrupted(root: str, options: dict[str, Any], every: int) -> list[tuple[in
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
