@@ -62,7 +62,7 @@ def test_a_tilde_is_the_home_directory(
     assert staged_in(memory, "step_1", staging_dir="~/scratch") == tmp_path / "scratch"
     monkeypatch.setenv("ATOMICPATH_STAGING_DIR", "~/scratch")
     assert staged_in(memory, "step_2") == tmp_path / "scratch"
-    with pytest.raises(atomicpath.ValidationError, match="no such user"):
+    with pytest.raises(atomicpath.ValidationError, match="has no home directory"):
         staged_in(memory, "step_3", staging_dir="~nobody-of-this-name/x")
 
 
