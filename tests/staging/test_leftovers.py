@@ -90,7 +90,7 @@ def holder(place: Path) -> Iterator[Process]:
 
 
 def publish(memory: MemoryRoot, place: Path) -> None:
-    with atomicpath.commit(memory / "step_1", staging_dir=place) as path:
+    with atomicpath.commit(memory / "step_1", staging_dir=place, allow_empty=True) as path:
         (path / "x").write_bytes(b"1")
     assert atomicpath.verify(memory / "step_1").ok
 
