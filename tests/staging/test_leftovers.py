@@ -90,7 +90,7 @@ def holder(place: Path) -> Iterator[Process]:
 
 
 def publish(memory: MemoryRoot, place: Path) -> None:
-    with atomicpath.commit(memory / "step_1", staging_dir=place, allow_empty=True) as path:
+    with atomicpath.commit(memory / "step_1", staging_dir=place) as path:
         (path / "x").write_bytes(b"1")
     assert atomicpath.verify(memory / "step_1").ok
 
@@ -127,7 +127,7 @@ def test_what_a_killed_process_staged_is_removed(memory: MemoryRoot, place: Path
     holder.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
     publish_as = memory / "step_2"
-    with atomicpath.commit(publish_as, staging_dir=place) as path:
+    with atomicpath.commit(publish_as, staging_dir=place, allow_empty=True) as path:
         assert not staged.parent.exists()
         assert path.is_dir()
     assert list(place.iterdir()) == []
