@@ -22,6 +22,7 @@ from .explain import Explanation, explained
 from .guarantees import NONE, Guarantee, Profile
 from .inspect import Attempt, Commit, Verification
 from .location import PathLike, local_directory, locate
+from .order import Order, StepRule
 from .probing import profile_of
 from .record import CommitRecord, JSONValue
 from .selection import select
@@ -91,6 +92,7 @@ def commit(
     progress: Progress | bool | None = None,
     guarantees: Guarantee | None = None,
     unsafe_takeover: bool = False,
+    allow_empty: bool = False,
     marker: str | EllipsisType | None = ...,
 ) -> Committing:
     """Write a directory in a `with` block; at its end it is committed, and had the block raised, nothing is visible.
@@ -109,6 +111,13 @@ def commit(
     strategy; left out, it follows from what the location guarantees, to which `guarantees` adds what
     the caller knows. `unsafe_takeover` takes the place of an unfinished attempt that nothing here could
     stop, should it still be writing.
+
+    A block that wrote no file is refused (ValidationError) unless `allow_empty`: most often it wrote elsewhere. So is a
+    file that still changes when the block has ended, and one by whose name another tool says that it has not finished
+    it (Orbax, torch.distributed.checkpoint, huggingface_hub, TensorFlow, TensorStore, rclone): nothing is committed.
+
+    On a local file system modes, empty directories and holes stay as the block made them; a store has none of these,
+    and one line in the log (logger "atomicpath") says so where there were any.
 
     `marker` names a file that tells other tools that the directory is complete, such as "_SUCCESS"; None is none. By
     default only the commit-file strategy writes one, `commit_success.txt`. atomicpath itself reads the record.
@@ -150,12 +159,15 @@ async def put(
     progress: Progress | bool | None = None,
     guarantees: Guarantee | None = None,
     unsafe_takeover: bool = False,
+    allow_empty: bool = False,
     marker: str | EllipsisType | None = ...,
 ) -> None:
     """Commit a copy of an existing local directory; arguments and errors are those of `commit`.
 
     Links to files are followed. If the directory is itself a committed one, its record and marker are
-    not copied: they describe that commit. One that was begun and never committed is IntegrityError.
+    not copied: they describe that commit. One that was begun and never committed is IntegrityError, and so is one that
+    lacks files of its manifest. A directory that changes or is replaced while it is copied is ValidationError, and
+    nothing is committed. To a local file system modes and empty directories are copied, as `cp -r` does.
     """
     options = CommitOptions(**_but(locals(), "url", "local_dir"))  # type: ignore[arg-type]  # same names
     await put_directory(local_dir, url, options)
@@ -164,7 +176,9 @@ async def put(
 async def get(url: PathLike, local_dir: PathLike, *, verify: bool = True, storage_options: Options = None) -> Path:
     """Download a committed directory to `local_dir`, which must not exist and then is itself committed, or nothing.
 
-    With `verify` sizes, versions and recorded checksums are compared on the way: IntegrityError.
+    With `verify` sizes, versions and recorded checksums are compared on the way: IntegrityError. A directory that is
+    replaced meanwhile is read again, for as long as half a minute: then CommitError. From a local file system modes and
+    empty directories are copied, as `cp -r` does; a store has neither.
     """
     return await fetch.get(locate(url, storage_options), local_directory(local_dir, "local_dir"), verify=verify)
 
@@ -175,7 +189,12 @@ async def resolve(url: PathLike, *, storage_options: Options = None) -> UPath:
 
 
 async def is_committed(url: PathLike, *, storage_options: Options = None) -> bool:
-    """Whether a complete directory is at the URL. Raises, rather than guess, where the storage does not answer."""
+    """Whether a complete directory is at the URL. Raises, rather than guess, where the storage does not answer.
+
+    A link to a complete directory counts as one. A copy of one counts once all its files have arrived. A path that is
+    often replaced, and always committed, is never said not to be. IntegrityError if its record was written by a newer
+    version, which alone can tell.
+    """
     return await inspect.is_complete(locate(url, storage_options))
 
 
@@ -188,17 +207,46 @@ async def read_record(url: PathLike, *, storage_options: Options = None) -> Comm
     return record
 
 
-async def committed(root: PathLike, *, storage_options: Options = None) -> list[Commit]:
-    """The complete directories right below a root, oldest first: by step, then commit time.
+async def committed(
+    root: PathLike, *, step: StepRule | None = None, prefix: str | None = None, storage_options: Options = None
+) -> list[Commit]:
+    """The complete directories right below a root, oldest first.
 
-    What is incomplete is left out and named in the log, logger "atomicpath".
+    The step of a directory is `metadata["step"]` of its record if that is an integer, else what its name tells: `100`,
+    `step_100`, `checkpoint-100` and DeepSpeed's `global_step100` do; a date, a hash, or a name with several numbers
+    does not. Names with the same text before the step are one series, in the order of their steps, and equal steps in
+    the order of their commits. Several series follow one another, last the one that was last committed to. Those
+    without a step come first, in the order of their commits: by the writers' clocks, but within one boot of a host by
+    the clock that nobody can set.
+
+    Each is looked at on its own. What is incomplete or cannot be looked at is left out and named in the log, logger
+    "atomicpath"; so is a copy of a committed directory that lacks files. Links to committed directories are followed.
+
+    Args:
+        root: The directory that holds them.
+        step: Which step a name has, instead of the above: a regular expression with one group, which is searched for
+            in the name, or a function of the name that returns an int or None. Only names with a step are listed then,
+            as one series.
+        prefix: Only names that begin with it are listed, as one series; what follows it may be the step, too.
+        storage_options: For the file system behind the URL.
+
+    Raises:
+        ValidationError: `step` or `prefix` cannot be used, or the root is a file.
+        NotCommittedError: Nothing can be below the root, such as in a bucket that does not exist.
+        OSError: The storage cannot be reached, or (AccessError) refuses everything.
     """
-    return await inspect.committed(locate(root, storage_options))
+    return await inspect.committed(locate(root, storage_options), Order.of(step, prefix))
 
 
-async def latest(root: PathLike, *, storage_options: Options = None) -> Commit | None:
-    """The newest complete directory right below a root, or None; what newer is incomplete is named in the log."""
-    return await inspect.latest(locate(root, storage_options))
+async def latest(
+    root: PathLike, *, step: StepRule | None = None, prefix: str | None = None, storage_options: Options = None
+) -> Commit | None:
+    """The last of what `committed` lists, or None; arguments and errors are those of `committed`.
+
+    It reads as little as it can: names that tell a step are believed, newest first, unless a record says otherwise.
+    What newer is incomplete is named in the log.
+    """
+    return await inspect.latest(locate(root, storage_options), Order.of(step, prefix))
 
 
 async def attempts(root: PathLike, *, storage_options: Options = None) -> list[Attempt]:
@@ -235,8 +283,9 @@ async def remove(url: PathLike, *, guarantees: Guarantee | None = None, storage_
 
     `guarantees` adds what the caller knows of the location, as for `commit`. Raises NotCommittedError if nothing
     complete is there; ConflictError if another process replaces or removes it; GuaranteeError where nothing could
-    keep readers from seeing half of it; ValidationError if another tool committed it; OutcomeUnknownError if the
-    storage does not say what became of it. After any other error `sweep` deletes what is left.
+    keep readers from seeing half of it; ValidationError if another tool committed it, or if it is a link;
+    OutcomeUnknownError if the storage does not say what became of it. After any other error `sweep` deletes what is
+    left.
     """
     await cleaning.remove(locate(url, storage_options), guarantees=guarantees or NONE)
 
@@ -246,18 +295,39 @@ async def keep_last(
     n: int,
     *,
     protect: Iterable[PathLike] = (),
+    step: StepRule | None = None,
+    prefix: str | None = None,
     guarantees: Guarantee | None = None,
     storage_options: Options = None,
 ) -> list[Commit]:
     """Remove the committed directories right below a root, oldest first, but the newest `n` and the protected.
 
-    The order is that of `committed`. Where names end in a step, they are the series: a `best` beside them is neither
-    counted nor removed. `protect` has names below the root, or URLs; one that is not there protects
-    nothing, one of another place is ValidationError. What is incomplete does not count and is not touched. Each goes
-    only while a newer one is seen to be complete. Returns what was removed; an error of `remove` ends it.
+    The order is that of `committed`. Where names tell a step, they are the series: a `best` beside them is neither
+    counted nor removed. Of several series, such as `checkpoint-` and `step_`, each keeps its newest `n`. What is
+    incomplete does not count and is not touched; nor is a link, nor what a link in the root points to, nor what another
+    tool committed. Each goes only while a newer one is seen to be complete.
+
+    Where a directory that would go may have been committed later than one that would stay, nothing is removed: after
+    a run was rolled back to an earlier step, or where a clock was set back.
+
+    Args:
+        root: The directory that holds them.
+        n: How many are kept, of each series; at least 1.
+        protect: Names below the root, or URLs, that are kept besides. One that is not there protects nothing.
+        step: As for `committed`. The order that it gives counts, whenever the directories were committed.
+        prefix: As for `committed`: only names that begin with it are counted and removed.
+        guarantees: What the caller knows of the location, as for `commit`.
+        storage_options: For the file system behind the URL.
+
+    Returns:
+        What was removed. A directory that could not be removed is kept and named in the log.
+
+    Raises:
+        ValidationError: An argument cannot be used, or the order of steps and that of commits disagree.
+        AtomicPathError, OSError: As for `remove`, if nothing could be removed.
     """
-    location = locate(root, storage_options)
-    return await cleaning.keep_last(location, n, protect=protect, guarantees=guarantees or NONE)
+    location, order = locate(root, storage_options), Order.of(step, prefix)
+    return await cleaning.keep_last(location, n, protect=protect, order=order, guarantees=guarantees or NONE)
 
 
 async def profile(

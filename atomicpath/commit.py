@@ -26,7 +26,9 @@ from .multiprocessing_options import MultiprocessingOptions
 from .record import JSONValue, check_metadata, file_document, file_entry
 from .room import describe, expect_room, is_full, is_used_up
 from .selection import STRATEGIES
-from .staging import Staging, files_of, upload
+from .shared import expect_all, seen_by_this_rank
+from .sources import Own, Staged, copy_directories, say_what_is_dropped
+from .staging import Staging, upload
 from .staging_place import VARIABLE
 from .strategies.atomic_rename import AtomicRenameTemporaryPath
 
@@ -94,15 +96,13 @@ class Writing:
         return Path(cast("os.PathLike[str]", path)) if self._storage.is_local else path
 
     @telemetry.observed(telemetry.closing)
-    async def finish(self, source: Path | None = None) -> None:
+    async def finish(self, source: Own | None = None) -> None:
         """Commit what was written, or the local directory `source`."""
         temporary = self._own()
         try:
-            files_from = source or self._staged
-            if files_from is not None:
-                environment = self._storage.environment
-                files = await files_of(environment, files_from, source=source is not None)
-                await upload(temporary, files, self._progress)
+            origin = source or (Staged(self._storage.environment, self._staged) if self._staged else None)
+            if origin is not None:
+                await self._copy(origin, temporary, top=source is not None)
             offer: Document = {"files": [file_document(file) for file in temporary.added()]}
         except BaseException as error:
             await self.abandon(error)
@@ -110,7 +110,14 @@ class Writing:
                 raise self.failed(error) from error
             raise
         try:
-            await self._team.decide("finish", offer, self._finalize, happened=temporary.is_published)
+            together = self._storage.is_local and not self._team.is_alone
+            await self._team.decide(
+                "finish",
+                offer,
+                self._finalize,
+                happened=temporary.is_published,
+                then=partial(seen_by_this_rank, self._storage, locate(temporary.get())) if together else None,
+            )
         except OutcomeUnknownError:
             self._temporary = None  # nothing may be cleaned up
             raise
@@ -126,6 +133,18 @@ class Writing:
             self._temporary = None
             await self._unstage()
         await self._team.part("finish")
+
+    async def _copy(self, origin: Own | Staged, temporary: TemporaryPath, *, top: bool) -> None:
+        """Add the files of a local directory to the attempt, as they are at one moment."""
+        files = await origin.files()
+        await upload(temporary, files, self._progress)
+        if self._storage.is_local:
+            mode = self._options.file_options.path_permission_mode if self._options.file_options else None
+            target = Path(locate(temporary.get()).path)
+            await copy_directories(self._storage, origin.directory, target, top=top and mode is None)
+        else:
+            await self._storage.environment.step(say_what_is_dropped, files, origin.directory, str(self.location))
+        await origin.expect_unchanged(files)
 
     @telemetry.observed(telemetry.abandoning)
     async def abandon(self, error: BaseException) -> None:
@@ -214,6 +233,8 @@ class Writing:
         temporary = self._own()
         for offer in offers[1:]:
             temporary.include([file_entry(file) for file in cast("list[Document]", offer["files"])])
+        if "seen" in offers[0]:
+            await expect_all(self._storage, locate(temporary.get()), offers)
         with telemetry.finalizing(temporary):
             await temporary.finalize()
         return {}
@@ -251,10 +272,10 @@ class Writing:
 
 async def put(local_dir: PathLike, url: PathLike, options: CommitOptions) -> None:
     """Commit an existing local directory, which is left as it is."""
-    source = local_directory(local_dir, "local_dir")
+    directory = local_directory(local_dir, "local_dir")
     writing = Writing(url, options)
     try:
-        await _check_source(source, writing.location)
+        source = await _check_source(directory, writing.location)
     except BaseException as error:
         await writing.abandon(error)
         raise
@@ -262,18 +283,20 @@ async def put(local_dir: PathLike, url: PathLike, options: CommitOptions) -> Non
     await writing.finish(source)
 
 
-async def _check_source(source: Path, target: Location) -> None:
+async def _check_source(directory: Path, target: Location) -> Own:
     """Refuse before anything is begun."""
-    if not os.path.isdir(source):
+    if not os.path.isdir(directory):
         raise ValidationError(
-            f"{source} is not a directory, or not to be seen: put() commits an existing local directory"
+            f"{directory} is not a directory, or not to be seen: put() commits an existing local directory"
         )
     storage = target.open()
-    if storage.is_local and Path(target.path).is_relative_to(source):
-        raise ValidationError(f"{target} is inside {source}, the directory to commit: use another place")
-    files = await files_of(storage.environment, source, source=True)
+    if storage.is_local and Path(target.path).is_relative_to(directory):
+        raise ValidationError(f"{target} is inside {directory}, the directory to commit: use another place")
+    source = Own(storage.environment, directory)
+    files = await source.files()
     if storage.is_local:
         await expect_room_at(target, sum(file.stored for file in files))
+    return source
 
 
 async def expect_room_at(target: Location, needed: int) -> None:

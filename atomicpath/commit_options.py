@@ -49,7 +49,9 @@ class CommitOptions:
     progress: Progress | bool | None = None
     guarantees: Guarantee | None = None
     unsafe_takeover: bool = False
+    allow_empty: bool = False
     marker: str | EllipsisType | None = ...
+    allow_unfinished: bool = False  # no argument of commit: for copies of what is committed
 
     def __post_init__(self) -> None:
         if isinstance(self.marker, str):
@@ -104,6 +106,8 @@ class CommitOptions:
             checksums=self.checksums,
             unsafe_takeover=self.unsafe_takeover,
             replace=self.replace,
+            allow_empty=self.allow_empty,
+            allow_unfinished=self.allow_unfinished,
             marker=self.marker,
             metadata=metadata,
         )

@@ -9,21 +9,25 @@ from pathlib import Path
 
 from .commit import Writing, expect_room_at
 from .commit_options import CommitOptions
+from .completeness import is_rewritten
 from .coordinators import SingleProcess
 from .environment import Environment, current
-from .errors import AtomicPathError, IntegrityError, NotCommittedError, ValidationError
-from .inspect import is_rewritten, load
+from .errors import AtomicPathError, CommitError, IntegrityError, ValidationError
+from .inspect import load
 from .layout import COMMIT_SUCCESS_FILE, is_pending
 from .location import Location, locate
 from .manifest import digest, entries_of
-from .record import CommitRecord, FileEntry, fingerprint
+from .originals import is_original
+from .record import CommitRecord, FileEntry
 from .room import is_full, stored_size
+from .sources import copy_directories
 from .tasks import for_each
 
 __all__ = ["get"]
 
 _FILES_AT_ONCE = 16
 _TRIES = 5
+_PATIENCE = 30.0  # seconds that a directory which is replaced again and again is read again
 
 
 async def get(location: Location, local_dir: Path, *, verify: bool) -> Path:
@@ -31,7 +35,11 @@ async def get(location: Location, local_dir: Path, *, verify: bool) -> Path:
 
     If it is replaced meanwhile, that copy is thrown away and a new one begun.
     """
-    for _ in range(_TRIES):
+    environment = location.open().environment
+    ends = environment.monotonic() + _PATIENCE
+    tries = 0
+    while tries < _TRIES or environment.monotonic() < ends:
+        tries += 1
         record = (await load(location)).record
         try:
             return await _get(location, record, local_dir, verify=verify)
@@ -40,9 +48,9 @@ async def get(location: Location, local_dir: Path, *, verify: bool) -> Path:
                 raise
         except _ReplacedError:
             continue
-    raise NotCommittedError(
-        f"{location} was replaced {_TRIES} times while it was read, and no copy was of one directory: get it again, or"
-        " stop whoever commits there"
+    raise CommitError(
+        f"{location} is replaced faster than it can be copied: {tries} copies in {_PATIENCE:.0f} s were of no one"
+        f" directory, and {local_dir} was not committed. Get it again, or pause whoever commits there"
     )
 
 
@@ -64,7 +72,6 @@ async def _get(location: Location, record: CommitRecord | None, local_dir: Path,
         entries = entries_of(listing, str(location), own=COMMIT_SUCCESS_FILE)
     else:
         entries = record.files
-    same_place = record is not None and record.place == fingerprint(record.token, location.place)
     await expect_room_at(
         locate(local_dir),
         await storage.environment.step(_stored, storage.environment, location, entries)
@@ -77,10 +84,13 @@ async def _get(location: Location, record: CommitRecord | None, local_dir: Path,
             metadata=record.metadata if record else None,
             checksums=any(entry.sha256 for entry in entries),
             coordinator=SingleProcess(),  # every process of a job may fetch for itself
+            allow_empty=True,
+            allow_unfinished=True,
         ),
     )
     target = Path(str(await writing.begin()))
     try:
+        original = record is not None and await is_original(storage, location, record)
 
         async def one(entry: FileEntry) -> None:
             copy = target / entry.name
@@ -90,12 +100,14 @@ async def _get(location: Location, record: CommitRecord | None, local_dir: Path,
                 return
             if found.size != entry.size:
                 raise IntegrityError(f"{location}/{entry.name} has {found.size} bytes, {entry.size} were committed")
-            if is_rewritten(entry, found, same_place):
+            if is_rewritten(entry, found, original):
                 raise IntegrityError(f"{location}/{entry.name} has been written again since it was committed")
             if entry.sha256 and await storage.environment.step(digest, current(), copy) != entry.sha256:
                 raise IntegrityError(f"{location}/{entry.name} does not have the checksum that was committed")
 
         await for_each(entries, one, at_once=_FILES_AT_ONCE)
+        if storage.is_local:
+            await copy_directories(storage, Path(location.path), target, top=True)
         if await _is_replaced(location, record):
             raise _ReplacedError
     except BaseException as error:

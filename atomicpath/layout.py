@@ -36,7 +36,6 @@ __all__ = [
     "lock_of",
     "pending_of",
     "record_of",
-    "step_of",
     "temporary_of",
     "token_of",
 ]
@@ -77,7 +76,6 @@ PROBE_PREFIX = ".atomicpath-probe-"
 PENDING_PREFIX = ".atomicpath-pending-"
 """Start of the name, in a committed directory, of one that was added to it: committed itself, and no part of it."""
 
-_STEP = re.compile(r"(?:^|[^0-9])([0-9]{1,18})\Z")
 _OBJECT_KEY_BYTES = 1024  # the longest key of S3, GCS and Azure
 _NAME_BYTES = 208  # of a final name in an attempt's: with dot, suffix, token and ".discarded" no more than 255
 _HASH = 16  # hexadecimal digits
@@ -225,12 +223,6 @@ def is_unfinished(name: str) -> bool:
     A process killed in between leaves it behind, and one that is at work may have one there: never content.
     """
     return name.rpartition("/")[2].startswith(TMP_DIR_SUFFIX)
-
-
-def step_of(name: str) -> int | None:
-    """The integer at the end of a directory's name (`step_100`, `checkpoint-100`, `100`), or None."""
-    found = None if is_pending(name) else _STEP.search(name)  # whose end is of a random token
-    return int(found.group(1)) if found else None
 
 
 def check_marker(name: str) -> str:

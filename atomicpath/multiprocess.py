@@ -64,8 +64,12 @@ class Team:
         decision: Callable[[Sequence[Document]], Awaitable[Document]],
         *,
         happened: Callable[[], Awaitable[bool | None]] | None = None,
+        then: Callable[[], Awaitable[Document]] | None = None,
     ) -> Document:
         """What the primary decides on the offers of all, by rank; `decision` runs there alone.
+
+        `then`, given by all or by none, makes a second offer of each, once every first one is there; its fields are
+        added to those of the first.
 
         What it raises is raised in every process: an error of ours as it is, any other as RankFailedError.
         RankFailedError if a process has called `fail`, CoordinationTimeoutError if one was not heard of in
@@ -76,13 +80,16 @@ class Team:
         need_event_loop()
         self._said.add(phase)
         if self.is_primary:
-            return await self._lead(phase, offer, decision, commits=happened is not None)
+            return await self._lead(phase, offer, decision, then, commits=happened is not None)
         # the primary itself may come late by one time-out, and then waits one for the slowest
         seconds = 2 * self._group.timeout + 1
         ends = self._environment.monotonic() + seconds
         try:
             await self._offer(phase, {"offer": offer})
             verdict = await self._verdict(phase, seconds)
+            if then is not None and "then" in verdict:
+                await self._offer(_second(phase), await self._outcome(then))
+                verdict = await self._verdict(_second(phase), seconds)
         except CoordinationError as error:
             return await self._without_verdict(error, happened, ends)
         if "error" in verdict:
@@ -155,12 +162,18 @@ class Team:
         phase: str,
         offer: Document,
         decision: Callable[[Sequence[Document]], Awaitable[Document]],
+        then: Callable[[], Awaitable[Document]] | None,
         *,
         commits: bool,
     ) -> Document:
         deciding = False
         try:
             offers = await self._collect(phase, {"offer": offer})
+            if then is not None:
+                await self._publish(phase, {"then": True})
+                phase = _second(phase)
+                more = await self._collect(phase, await self._outcome(then))
+                offers = [first | second for first, second in zip(offers, more, strict=True)]
             deciding = True
             result = await decision(offers)
         except BaseException as error:
@@ -175,6 +188,13 @@ class Team:
             raise
         await self._publish(phase, {"result": result})
         return result
+
+    async def _outcome(self, then: Callable[[], Awaitable[Document]]) -> Document:
+        """A second offer, or the failure to make one, which is everybody's."""
+        try:
+            return {"offer": await then()}
+        except (OSError, AtomicPathError) as error:
+            return {"failure": described(error)}
 
     async def _collect(self, phase: str, mine: Document) -> list[Document]:
         seconds = self._group.timeout
@@ -282,6 +302,10 @@ class Team:
         missing = list(ranks)
         waited_for = {rank: "it was waited for before" for rank in missing if rank in self._silent}
         return waited_for | dict(self._gone(missing))
+
+
+def _second(phase: str) -> str:
+    return f"{phase}-then"
 
 
 def _failures(words: Mapping[int, Document]) -> dict[int, str]:

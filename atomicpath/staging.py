@@ -14,18 +14,18 @@ from typing import TypeAlias
 from . import telemetry
 from .abc import TemporaryPath
 from .environment import Environment
-from .errors import IntegrityError, ValidationError
-from .layout import RECORD_FILE, check_file_name, is_pending, is_reserved
+from .errors import ValidationError
+from .layout import check_file_name, is_pending, is_reserved
 from .liveness import hold, release
 from .location import PathLike
-from .record import CommitRecord, State
+from .manifest import expect_finished
 from .removal import identity, opened
 from .room import describe, is_full, stored_size
 from .staging_leftovers import PREFIX, lock_new, remove_abandoned, remove_staged
 from .staging_place import VARIABLE, named_place, private_place
 from .tasks import for_each
 
-__all__ = ["Progress", "Staging", "files_of", "upload"]
+__all__ = ["LocalFile", "Progress", "Staging", "files_of", "upload"]
 
 Progress: TypeAlias = Callable[[int, int], object]
 """Called with the bytes transferred so far and the bytes in all, after each file."""
@@ -39,12 +39,17 @@ _EFFECTIVE = os.access in os.supports_effective_ids
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A file to upload: its name in the commit, where it is, its size in bytes, and what of it is stored."""
+    """A file to upload: its name in the commit, where it is, its size in bytes, and what of it is stored.
+
+    `stamp` is not the same when it was changed or replaced since; `mode` are its permission bits.
+    """
 
     name: str
     path: Path
     size: int
     stored: int
+    stamp: tuple[int, ...] = ()
+    mode: int = 0o644
 
 
 class Staging:
@@ -132,8 +137,6 @@ async def upload(temporary: TemporaryPath, files: list[LocalFile], progress: Pro
 
 
 def _files_of(environment: Environment, top: Path, source: bool) -> list[LocalFile]:
-    if source:
-        _refuse_unfinished(environment, top)
     found: list[LocalFile] = []
     pending = [""]
     while pending:  # iterative: a tree may be deeper than Python's stack
@@ -155,6 +158,7 @@ def _files_of(environment: Environment, top: Path, source: bool) -> list[LocalFi
 
 def _local_file(environment: Environment, top: Path, name: str, source: bool) -> LocalFile:
     path = top / check_file_name(name)
+    expect_finished(name, str(top))
     try:
         status = environment.call(os.stat, path, follow_symlinks=source)
     except OSError as error:
@@ -174,7 +178,15 @@ def _local_file(environment: Environment, top: Path, name: str, source: bool) ->
         raise ValidationError(
             f"cannot read {path}: this user may not; nothing was committed. Make it readable (chmod u+r), or delete it"
         )
-    return LocalFile(name=name, path=path, size=status.st_size, stored=stored_size(status))
+    stamp = (status.st_ino, status.st_mtime_ns, *((status.st_ctime_ns,) if source else ()))
+    return LocalFile(
+        name=name,
+        path=path,
+        size=status.st_size,
+        stored=stored_size(status),
+        stamp=stamp,
+        mode=stat.S_IMODE(status.st_mode),
+    )
 
 
 def _unreadable(path: Path, what: str, error: OSError) -> ValidationError:
@@ -199,17 +211,6 @@ def _kind(mode: int) -> str:
         (stat.S_ISCHR, "a character device"),
     )
     return next((text for test, text in kinds if test(mode)), "of an unknown kind")
-
-
-def _refuse_unfinished(environment: Environment, top: Path) -> None:
-    try:
-        data = environment.call((top / RECORD_FILE).read_bytes)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    if CommitRecord.decode(data, where=str(top)).state is not State.COMMITTED:
-        raise IntegrityError(
-            f"{top} holds an attempt that was never committed: publishing it would make it look complete"
-        )
 
 
 def _shown(name: str) -> str:

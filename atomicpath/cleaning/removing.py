@@ -37,6 +37,11 @@ async def remove(location: Location, *, guarantees: Guarantee = NONE) -> None:
     `discarded`. Everything is deleted only afterwards. `sweep` ends a removal that was cut short.
     """
     record = (await load(location)).record
+    if await location.open().kind(location.path) not in ("directory", None):
+        raise ValidationError(
+            f"{location} is a link to a committed directory, which is not removed through it: remove the link yourself,"
+            " or pass its target"
+        )
     if record is None:
         raise ValidationError(
             f"{location} was committed by another tool, which left no record: it is not atomicpath's to remove. Delete"

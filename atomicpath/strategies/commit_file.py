@@ -43,9 +43,10 @@ from atomicpath.layout import (
 )
 from atomicpath.liveness import boot_clock, hold, release, this_process
 from atomicpath.location import Location, locate
-from atomicpath.manifest import manifest_of
+from atomicpath.manifest import Stamps, expect_content, expect_settled, manifest_of, stamps_of
+from atomicpath.originals import place_of
 from atomicpath.probing import profile_of
-from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, fingerprint, marker_of
+from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, marker_of
 from atomicpath.telemetry import creating, finalizing, observed
 
 from .adding import Additions
@@ -80,6 +81,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         self._hold: Hold | None = None
         self._alone = False  # whether all that was at the final path is gone, and what is there now is of this attempt
         self._over = False
+        self._stamps: Stamps | None = None
         self._step_metadata = StepMetadataWriter(None, self._storage.environment)
 
     @classmethod
@@ -180,6 +182,8 @@ class CommitFileTemporaryPath(TemporaryPath):
             files = await self._manifest()
             if self.options.durable and self._storage.is_local:
                 await self._sync()
+            await self._expect_settled()
+            place = await place_of(self._storage, self._final, self._final, self.token)
             await register.rest()
         except BaseException as error:
             await self._give_up(error, f"{self._final} was not committed")
@@ -189,7 +193,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             committed=self._storage.environment.wall_ns(),
             boot_clock=boot_clock(self._storage.environment),
             files=files,
-            place=fingerprint(self.token, self._final.place),
+            place=place,
         )
         with shielded():
             await self._commit(register, committed)
@@ -290,21 +294,41 @@ class CommitFileTemporaryPath(TemporaryPath):
         return self._has(_MULTIPART)
 
     async def _manifest(self) -> tuple[FileEntry, ...]:
+        files = await self._listed()
+        try:
+            expect_content(files, str(self._final), allow_empty=self.options.allow_empty)
+        except ValidationError:
+            await self._claimed().confirm()  # nothing may be there because somebody has swept it
+            raise
+        return files
+
+    async def _listed(self) -> tuple[FileEntry, ...]:
         if not self.options.direct:
             return self._added.entries()
         listing = await self._storage.list(self._final.path, recursive=True)
-        directory, checksums = self._final.path, self.options.checksums
+        if self._storage.is_local:
+            self._stamps = stamps_of(listing)
         try:
             return await manifest_of(
                 self._storage,
-                directory,
+                self._final.path,
                 listing,
                 own=RECORD_FILE,
                 reserved=(self._claimed().record.marker,),
-                checksums=checksums,
+                checksums=self.options.checksums,
+                allow_unfinished=self.options.allow_unfinished,
             )
         except ValidationError:
             await self._claimed().confirm()  # a marker may be there because another has taken over and committed
+            raise
+
+    async def _expect_settled(self) -> None:
+        if self._stamps is None:
+            return
+        try:
+            await expect_settled(self._storage, self._final.path, self._stamps)
+        except ValidationError:
+            await self._claimed().confirm()  # as above
             raise
 
     async def _sync(self) -> None:

@@ -13,6 +13,7 @@ from atomicpath.errors import AccessError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 
 from . import copies, directories, files, locks, lookup, mounts, rename, shared, trees
+from .identity import identity
 from .system import System
 
 __all__ = ["LocalStorage"]
@@ -68,6 +69,9 @@ class LocalStorage(Storage):
     async def kind(self, path: str) -> str | None:
         found = await self._step(files.entry, path)
         return found.kind if found else None
+
+    async def identity(self, path: str) -> str:
+        return await self._step(identity, path)
 
     async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> None:
         await self._step(directories.make_directory, path, mode, durable)

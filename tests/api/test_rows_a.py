@@ -191,7 +191,10 @@ def test_a_users_strategy_that_fails_to_finalize_is_discarded(local: LocalRoot) 
         async def finalize(self) -> None:
             raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), atomicpath.commit(local / "step_1", temporary_path_class=Failing):
+    with (
+        pytest.raises(ZeroDivisionError),
+        atomicpath.commit(local / "step_1", temporary_path_class=Failing, allow_empty=True),
+    ):
         pass
     assert local.names() == []
 
@@ -320,12 +323,12 @@ def test_empty_dir_target_silently_replaced(local: LocalRoot) -> None:
     (local.path / "step_1").mkdir()
     with (
         pytest.raises(atomicpath.ConflictError, match="move it away"),
-        atomicpath.commit(local / "step_1", temporary_path_class=AtomicRenameTemporaryPath),
+        atomicpath.commit(local / "step_1", temporary_path_class=AtomicRenameTemporaryPath, allow_empty=True),
     ):
         pytest.fail("entered")
     with (
         pytest.raises(atomicpath.ConflictError, match="move it away"),
-        atomicpath.commit(local / "step_2", temporary_path_class=AtomicRenameTemporaryPath),
+        atomicpath.commit(local / "step_2", temporary_path_class=AtomicRenameTemporaryPath, allow_empty=True),
     ):
         (local.path / "step_2").mkdir()
     assert local.names() == ["step_1", "step_2"]
@@ -469,7 +472,9 @@ def test_the_mode_of_the_directory_is_the_one_asked_for(
     strategy: type[TemporaryPath], mode: int, local: LocalRoot
 ) -> None:
     options = FileOptions(path_permission_mode=mode)
-    with atomicpath.commit(local / "step_1", temporary_path_class=strategy, file_options=options) as path:
+    with atomicpath.commit(
+        local / "step_1", temporary_path_class=strategy, file_options=options, allow_empty=True
+    ) as path:
         assert stat.S_IMODE(path.stat().st_mode) == mode
     assert stat.S_IMODE((local.path / "step_1").stat().st_mode) == mode
 
@@ -492,7 +497,7 @@ def test_a_mode_that_cannot_be_honoured_is_refused(store: Root) -> None:
 
 @strategies
 def test_the_class_named_by_the_caller_is_the_one_used(strategy: type[TemporaryPath], local: LocalRoot) -> None:
-    with atomicpath.commit(local / "step_1", temporary_path_class=strategy) as path:
+    with atomicpath.commit(local / "step_1", temporary_path_class=strategy, allow_empty=True) as path:
         assert (path.name == "step_1") is (strategy is CommitFileTemporaryPath)
     expected = {AtomicRenameTemporaryPath: "atomic_rename", CommitFileTemporaryPath: "commit_file"}[strategy]
     assert atomicpath.read_record(local / "step_1").strategy == expected
@@ -505,7 +510,7 @@ def test_left_to_the_library_the_class_follows_from_the_guarantees(
     kind: str, strategy: str, request: pytest.FixtureRequest
 ) -> None:
     root: Root = request.getfixturevalue(kind)
-    with atomicpath.commit(root / "step_1", storage_options=root.storage_options):
+    with atomicpath.commit(root / "step_1", storage_options=root.storage_options, allow_empty=True):
         pass
     assert atomicpath.read_record(root / "step_1", storage_options=root.storage_options).strategy == strategy
     chosen = atomicpath.explain(root / "step_1", storage_options=root.storage_options).strategy
@@ -527,7 +532,7 @@ def test_a_class_whose_needs_are_not_met_is_refused(memory: MemoryRoot) -> None:
 
 def test_temporary_and_finished_directories_below_a_root_are_told_apart(root: Root) -> None:
     options = root.storage_options
-    with atomicpath.commit(root / "step_1", storage_options=options):
+    with atomicpath.commit(root / "step_1", storage_options=options, allow_empty=True):
         pass
     root.write("logs/events", b"not ours")
     strategy = AtomicRenameTemporaryPath if root.kind == "local" else CommitFileTemporaryPath

@@ -28,7 +28,7 @@ def committed(place: Root) -> list[str]:
 
 @BOTH
 def test_the_oldest_go_and_the_newest_and_the_protected_stay(place: Root) -> None:
-    for step in (10, 9, 2, 1, 8):
+    for step in (1, 2, 8, 9, 10):
         commit(place, f"step_{step}")
     place.write("step_3/commit_success.txt", b"of another tool")
     place.write("logs/events", b"x")

@@ -127,7 +127,7 @@ def test_what_a_killed_process_staged_is_removed(memory: MemoryRoot, place: Path
     holder.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
     publish_as = memory / "step_2"
-    with atomicpath.commit(publish_as, staging_dir=place) as path:
+    with atomicpath.commit(publish_as, staging_dir=place, allow_empty=True) as path:
         assert not staged.parent.exists()
         assert path.is_dir()
     assert list(place.iterdir()) == []
@@ -156,7 +156,7 @@ def test_a_locked_directory_stays_whatever_its_record_says(memory: MemoryRoot, p
         fcntl.flock(file, fcntl.LOCK_EX)
         publish(memory, place)
         assert (outer / "files/sub/x").exists()
-    with atomicpath.commit(memory / "step_2", staging_dir=place):
+    with atomicpath.commit(memory / "step_2", staging_dir=place, allow_empty=True):
         assert not outer.exists()
 
 
@@ -326,7 +326,7 @@ def test_nothing_below_a_mount_is_removed(
         assert "unmount it first: 'files/sub'" in caplog.text
     finally:
         subprocess.run(["umount", there], check=True)
-    with atomicpath.commit(memory / "step_2", staging_dir=place):
+    with atomicpath.commit(memory / "step_2", staging_dir=place, allow_empty=True):
         assert not outer.exists()
     assert (data / "precious").read_bytes() == b"precious"
 
