@@ -1,4 +1,4 @@
-"""Single directories: exclusive creation with their ancestors, opening, holding, syncing."""
+"""Single directories: exclusive creation with their ancestors, opening, holding."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from contextlib import suppress
 
 from atomicpath.abc import Hold, OpenDirectory
 
+from .ancestors import make_ancestors, open_to_sync, settle
+from .kinds import inherited
 from .locks import LockHold, lock
 from .system import DIRECTORY, NOFOLLOW, System
 
-__all__ = ["hold_directory", "make_ancestors", "make_directory", "open_directory", "sync_directory"]
+__all__ = ["hold_directory", "make_directory", "open_directory"]
 
 _OPEN = os.O_RDONLY | DIRECTORY
 
@@ -40,14 +42,13 @@ class LocalDirectory(OpenDirectory):
 def open_directory(system: System, path: str) -> OpenDirectory | None:
     if sys.platform == "win32":  # it opens no directories; untested here
         return None
+    opened = LocalDirectory(system, open_to_sync(system, path), path)
     try:
-        return LocalDirectory(system, system.call(os.open, path, _OPEN), path)
-    except PermissionError as error:
-        reason = (
-            f"{error.strerror}: to make a commit durable this directory is opened and synced, which needs permission"
-            " to read it: chmod u+r, or pass durable=False to accept that a power cut may undo the commit"
-        )
-        raise PermissionError(error.errno, reason, path) from error
+        settle(system, path)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
 
 
 def make_directory(system: System, path: str, mode: int | None, durable: bool) -> Hold | None:
@@ -71,42 +72,13 @@ def hold_directory(system: System, path: str) -> Hold | None:
     return held
 
 
-def make_ancestors(system: System, path: str, *, durable: bool) -> None:
-    """Create the directories above `path` that are missing, each synced into its parent if `durable`.
-
-    One that another process makes meanwhile is synced too: its maker may not have come to that yet.
-    """
-    missing = []
-    above = os.path.dirname(path)
-    while not _exists(system, above):
-        missing.append(above)
-        above = os.path.dirname(above)
-    for directory in reversed(missing):
-        with suppress(FileExistsError):
-            system.call(os.mkdir, directory)
-        if durable:
-            sync_directory(system, os.path.dirname(directory))
-
-
-def sync_directory(system: System, path: str) -> None:
-    system.sync_path(path, DIRECTORY)
-
-
-def _exists(system: System, path: str) -> bool:
-    try:
-        system.call(os.stat, path)
-    except FileNotFoundError:
-        return False
-    return True
-
-
 def _hold(system: System, path: str, mode: int | None) -> LockHold | None:
     if sys.platform == "win32":  # it opens no directories; untested here
         return None
     fd = system.call(os.open, path, _OPEN | NOFOLLOW)
     try:
         if mode is not None:
-            system.call(os.fchmod, fd, mode)
+            system.call(os.fchmod, fd, mode | inherited(system.call(os.fstat, fd)))
     except BaseException:
         with suppress(OSError):
             system.call(os.close, fd)

@@ -12,7 +12,7 @@ from atomicpath.abc import Content, Declaration, Entry, Environment, Hold, OpenD
 from atomicpath.errors import AccessError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 
-from . import copies, directories, files, locks, lookup, mounts, rename, trees
+from . import ancestors, copies, directories, files, locks, lookup, mounts, rename, trees
 from .system import System
 
 __all__ = ["LocalStorage"]
@@ -91,7 +91,7 @@ class LocalStorage(Storage):
         await self._step(trees.sync_tree, path)
 
     async def sync_directory(self, path: str) -> None:
-        await self._step(directories.sync_directory, path)
+        await self._step(ancestors.sync_directory, path)
 
     async def remove_tree(self, path: str) -> None:
         await self._step(trees.remove_tree, path)

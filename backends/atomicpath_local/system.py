@@ -73,8 +73,12 @@ class System:
 
     def chunks(self, fd: int) -> Iterator[bytes]:
         """The rest of a file, in pieces of bounded size."""
-        while piece := self.call(os.read, fd, _CHUNK):
+        while piece := self.read(fd):
             yield piece
+
+    def read(self, fd: int, most: int = _CHUNK) -> bytes:
+        """The next piece of a file, of bounded size; empty at its end."""
+        return self.call(os.read, fd, min(most, _CHUNK))
 
     def age(self, status: os.stat_result) -> float:
         """Seconds since it changed in any way: copying tools set the time of the content back, never the inode's."""

@@ -13,7 +13,6 @@ from contextlib import suppress
 from atomicpath.abc import Entry
 from atomicpath.errors import ValidationError
 
-from .directories import sync_directory
 from .files import UNFINISHED
 from .kinds import kind_of
 from .system import DIRECTORY, NOFOLLOW, System
@@ -63,7 +62,7 @@ def sync_tree(system: System, path: str) -> None:
         for file in files:
             system.sync_path(file, 0)
     for directory in reversed(directories):
-        sync_directory(system, directory)
+        system.sync_path(directory, DIRECTORY)
 
 
 def remove_tree(system: System, path: str) -> None:
