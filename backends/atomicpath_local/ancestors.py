@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 
 from atomicpath.errors import ValidationError
 
@@ -70,11 +69,8 @@ def sync_directory(system: System, path: str) -> None:
     if not hasattr(os, "O_DIRECTORY"):  # Windows opens no directories; untested here
         return
     fd = open_to_sync(system, path)
-    try:
+    with system.closing(fd, path):
         system.sync(fd, path)
-    finally:
-        with suppress(OSError):  # it was only read: nothing can be lost by a failing close
-            system.call(os.close, fd)
 
 
 def open_to_sync(system: System, path: str) -> int:

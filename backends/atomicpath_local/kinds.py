@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import stat
 
-__all__ = ["inherited", "kind_of"]
+__all__ = ["MOUNT_POINT", "inherited", "kind_of"]
+
+MOUNT_POINT = "a mount point"
 
 _KINDS = {
     stat.S_IFREG: "file",

@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from atomicpath.abc import Declaration
 from atomicpath.guarantees import Guarantee
 
-__all__ = ["NETWORK_FILE_SYSTEMS", "Mount", "by_number", "by_prefix", "declaration_of", "mount_id", "parse_mountinfo"]
+__all__ = [
+    "NETWORK_FILE_SYSTEMS",
+    "Mount",
+    "by_number",
+    "by_prefix",
+    "declaration_of",
+    "mount_id",
+    "parse_mountinfo",
+    "points_within",
+]
 
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4"})
 """Those on which renaming over an empty directory of one's own making is as good as a no-replace rename."""
@@ -75,6 +84,14 @@ def by_prefix(mounts: Iterable[Mount], path: str) -> Mount | None:
     return best
 
 
+def points_within(mountinfo: str, path: str) -> list[str]:
+    """The mount points at a resolved path and below it, sorted; bind mounts and mounted files are among them."""
+    inside = f"{path.rstrip('/')}/"
+    fields = (line.split(" ", 5) for line in mountinfo.splitlines())
+    points = {_unescape(field[4]) for field in fields if len(field) > 5}
+    return sorted(point for point in points if point == path or point.startswith(inside))
+
+
 def declaration_of(mount: Mount | None) -> Declaration:
     """What the kind of a mount promises: everything for disks, nothing for what only looks like one."""
     if mount is None:
@@ -107,4 +124,6 @@ def _parse_line(line: str) -> Mount | None:
 
 def _unescape(text: str) -> str:
     """The kernel writes space, tab, newline and backslash as three octal digits."""
+    if "\\" not in text:
+        return text
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), text)

@@ -13,7 +13,7 @@ from atomicpath.errors import AccessError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 
 from . import ancestors, copies, directories, files, locks, lookup, mounts, rename, trees
-from .system import System
+from .system import System, named
 
 __all__ = ["LocalStorage"]
 
@@ -108,7 +108,8 @@ class LocalStorage(Storage):
 
 def _with_usable_names(operation: Callable[[], T], path: str) -> T:
     try:
-        return operation()
+        with named(path):
+            return operation()
     except NotADirectoryError as error:
         raise ValidationError(
             f"{_shown(path)}: part of this path is a file, not a directory: choose another one, or move the file"

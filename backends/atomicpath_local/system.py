@@ -53,9 +53,15 @@ class System:
     def descriptor(self, path: str, flags: int, mode: int = 0o666, *, dir_fd: int | None = None) -> Iterator[int]:
         """Open for the block. A failing close is an error, unless the block has failed already."""
         fd = self.call(os.open, path, flags, mode, dir_fd=dir_fd)
+        with self.closing(fd, path):
+            yield fd
+
+    @contextmanager
+    def closing(self, fd: int, path: str) -> Iterator[None]:
+        """Close after the block what is open at `path`. A failing close is an error, unless the block has failed."""
         with named(path):
             try:
-                yield fd
+                yield
             except BaseException:
                 with suppress(OSError):
                     self.call(os.close, fd)
