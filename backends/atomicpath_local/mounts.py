@@ -15,9 +15,11 @@ __all__ = [
     "by_number",
     "by_prefix",
     "declaration_of",
+    "has_the_kernels_clock",
     "mount_id",
     "parse_mountinfo",
     "points_within",
+    "rename_takes_empty_directory",
 ]
 
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4"})
@@ -27,6 +29,13 @@ _FILES = Guarantee.ATOMIC_WRITE | Guarantee.EXCLUSIVE_CREATE | Guarantee.DIRECTO
 _RENAME = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE
 _DISK = _FILES | _RENAME | Guarantee.LIST_AFTER_WRITE
 _LINUX_DISK = _DISK | Guarantee.RENAME_EXCHANGE
+
+_LOCAL_DISKS = frozenset(
+    (
+        *("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "bcachefs", "zfs", "apfs", "hfs", "NTFS"),
+        *("overlay", "tmpfs", "ramfs"),
+    )
+)
 
 _A_DISK = "a known disk file system"
 _MEMORY = "a memory file system: sync succeeds, nothing survives a power cut"
@@ -82,6 +91,19 @@ def by_prefix(mounts: Iterable[Mount], path: str) -> Mount | None:
         if inside and (best is None or len(mount.point) >= len(best.point)):
             best = mount
     return best
+
+
+def rename_takes_empty_directory(mount: Mount | None) -> bool:
+    """Tell whether a rename over an empty directory of one's own making is declared to be a no-replace rename there.
+
+    Only there may an empty directory at a final path be what an interrupted rename left.
+    """
+    return mount is not None and mount.kind in NETWORK_FILE_SYSTEMS
+
+
+def has_the_kernels_clock(mount: Mount | None) -> bool:
+    """Tell whether times on it are this host's own: a server or another client gives them elsewhere, or may."""
+    return mount is not None and mount.kind in _LOCAL_DISKS
 
 
 def points_within(mountinfo: str, path: str) -> list[str]:
