@@ -179,7 +179,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         """Open the final path's parent, then make the attempt's record and its empty directory."""
         storage, environment = self._storage, self._storage.environment
         await storage.make_parents(self._publication.final.path, durable=self.options.durable)
-        await self._publication.open()
+        if self.options.durable:
+            await self._publication.open()
         record = CommitRecord(
             state=State.WRITING,
             token=self.token,
@@ -287,7 +288,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
                 " directory of that name is then not the one shared with it: call create first, on a shared file system"
             )
         check_snapshot(self._temporary, record.based_on, self._snapshot)
-        await self._publication.open()
+        if self.options.durable:
+            await self._publication.open()
         return record
 
     async def _prepare(self) -> None:
