@@ -47,8 +47,11 @@ async def keep_last(
             break
         try:
             await remove(root.child(commit.name), guarantees=guarantees)
-        except (NotCommittedError, ConflictError) as error:
+        except NotCommittedError as error:
             _LOG.info("%s is not removed here: %s", root.child(commit.name), error)
+            continue
+        except ConflictError as error:
+            _LOG.warning("%s is kept: %s", root.child(commit.name), error)
             continue
         removed.append(commit)
     return removed

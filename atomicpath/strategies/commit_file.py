@@ -21,7 +21,7 @@ from typing import Self
 
 from upath import UPath
 
-from atomicpath.abc import Entry, FileOptions, Hold, MetadataStore, SnapshotType, TemporaryPath
+from atomicpath.abc import FileOptions, Hold, MetadataStore, SnapshotType, StaleVersionError, TemporaryPath
 from atomicpath.environment import shielded
 from atomicpath.errors import (
     AbandonedError,
@@ -36,30 +36,42 @@ from atomicpath.errors import (
 from atomicpath.guarantees import NONE, WRITING, Guarantee
 from atomicpath.layout import (
     COMMIT_SUCCESS_FILE,
-    DISCARDED_SUFFIX,
     RECORD_FILE,
     check_file_name,
-    temporary_of,
 )
 from atomicpath.liveness import hold, release, this_process
 from atomicpath.location import Location, locate
 from atomicpath.manifest import manifest_of
 from atomicpath.probing import profile_of
-from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, fingerprint, marker_of
+from atomicpath.record import (
+    CommitRecord,
+    DecidedBy,
+    FileEntry,
+    Lease,
+    State,
+    fingerprint,
+    marker_of,
+    token_in_marker,
+)
 from atomicpath.telemetry import creating, finalizing, observed
 
 from .adding import Additions
 from .begin import expect_directory, ready
+from .borders import inside_error, refuse_nested
 from .claiming import claim
-from .clearing import clear, is_an_attempts
+from .clearing import clear
+from .discarding import delete_own_tree
 from .held import foreign, is_committed, read_marker, read_record, taken
+from .ownership import Ownership
 from .register import MarkerRegister, RecordRegister, Register
+from .settling import after_commit_point
 from .step_metadata import StepMetadataWriter
 
 __all__ = ["CommitFileTemporaryPath"]
 
 _LOG = logging.getLogger("atomicpath")
 _DELETE = Guarantee.CONDITIONAL_DELETE
+_MARKS = 2  # tries, the second after an earlier attempt's was deleted
 _MULTIPART = Guarantee.EXCLUSIVE_MULTIPART
 
 
@@ -199,14 +211,14 @@ class CommitFileTemporaryPath(TemporaryPath):
     async def _withdraw(self, *, free: bool) -> None:
         register, self._register = self._register, None
         if register is None or not register.held or self._over:
-            self._end()
+            self._let_go()
             return
         await self._step_metadata.rest()
         try:
             await register.rest()
             await register.discard()
             if self._alone and self._storage.is_local:
-                await self._remove_directory()
+                await self._delete_tree()
             else:
                 if self._alone or register.inherits:  # else nothing but the record can be ours
                     await self._clear_own(register)
@@ -217,7 +229,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         except (OSError, AtomicPathError) as error:
             _LOG.warning("%s was given up but could not be cleared: %s", self._final, error)
         finally:
-            self._end()
+            self._let_go()
 
     # create
 
@@ -229,6 +241,7 @@ class CommitFileTemporaryPath(TemporaryPath):
                     " known to hold there. Leave it out"
                 )
             return
+        await refuse_nested(self._storage, self._final)  # before anything is made in another's directory
         try:
             self._hold = await self._storage.make_directory(
                 self._final.path, mode=self._mode, durable=self.options.durable
@@ -243,6 +256,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         record = CommitRecord(
             state=State.WRITING,
             token=self.token,
+            final=self._final.name,
             strategy="commit_file",
             started=environment.wall_ns(),
             direct=self.options.direct,
@@ -274,6 +288,8 @@ class CommitFileTemporaryPath(TemporaryPath):
         if not self.options.direct:
             return self._added.entries()
         listing = await self._storage.list(self._final.path, recursive=True)
+        if places := await self._ownership(self._claimed()).places(listing):
+            raise await inside_error(self._storage, self._final, places)
         directory, checksums = self._final.path, self.options.checksums
         try:
             return await manifest_of(self._storage, directory, listing, own=RECORD_FILE, checksums=checksums)
@@ -293,25 +309,46 @@ class CommitFileTemporaryPath(TemporaryPath):
         try:
             await register.commit(committed)
         except (AbandonedError, AlreadyCommittedError, OutcomeUnknownError):
-            self._end()  # not ours any more, or nobody knows: nothing may be cleaned up
+            self._let_go()  # not ours any more, or nobody knows: nothing may be cleaned up
             raise
         except (CommitError, OSError) as error:
             await self._give_up(error, f"{self._final} was not committed")
             raise
-        self._end()
-        if committed.decided_by is DecidedBy.RECORD:
-            await self._mark(committed)
+        with after_commit_point(self._final):
+            self._end()
+            if committed.decided_by is DecidedBy.RECORD:
+                await self._mark(committed, Ownership.of(self._storage, self._final, committed))
 
-    async def _mark(self, committed: CommitRecord) -> None:
-        """The marker follows the commit; without it the directory is committed all the same."""
+    async def _mark(self, committed: CommitRecord, ownership: Ownership) -> None:
+        """Write the marker, which follows the commit; without it the directory is committed all the same."""
         path, marker = self._final.child(COMMIT_SUCCESS_FILE).path, marker_of(committed.token)
         try:
-            try:
-                await self._storage.create(path, marker, owner=committed.token)
-            except FileExistsError:
-                await self._storage.write(path, marker)  # an earlier attempt's, or our own retry's
+            for _ in range(_MARKS):
+                try:
+                    await self._storage.create(path, marker, owner=committed.token)
+                except FileExistsError:
+                    if await self._make_room(path, committed, ownership):
+                        continue
+                return
         except (OSError, AtomicPathError) as error:
             _LOG.warning("%s is committed, but its marker could not be written: %s", self._final, error)
+
+    async def _make_room(self, path: str, committed: CommitRecord, ownership: Ownership) -> bool:
+        """Delete the marker of an attempt whose place this one took; False if ours is there, or somebody else's."""
+        found, there = await self._storage.stat(path), await read_marker(self._storage, self._final)
+        if found is None or there is None:
+            return True
+        if (named := token_in_marker(there)) == committed.token:
+            return False  # the answer to our own retry
+        if named not in ownership.tokens:  # rule *owner*
+            _LOG.warning("%s is committed, and the %s there is not its own: left as it is", self._final, path)
+            return False
+        try:
+            # rule *conditional*
+            await self._storage.delete(path, version=found.version if self._has(_DELETE) else None)
+        except StaleVersionError as error:
+            _LOG.debug("%s changed again before it was deleted: %s", path, error)
+        return True
 
     async def _adopt(self, token: str | None = None) -> Register:
         """The register of an attempt that another object or process created, for `from_temporary`: that of `token`."""
@@ -337,21 +374,23 @@ class CommitFileTemporaryPath(TemporaryPath):
 
     async def _clear_own(self, register: Register) -> None:
         try:
-            await clear(self._storage, self._final, register, is_ours=self._is_mine, conditional=self._has(_DELETE))
+            await clear(self._storage, self._final, register, self._ownership(register), conditional=self._has(_DELETE))
         except ConflictError as error:
             if not self._alone:
                 raise  # of a take-over cut short: the record stays, discarded, so that the next attempt can go on
             _LOG.warning("what this attempt wrote is deleted, but not all: %s", error)
 
-    async def _is_mine(self, entry: Entry) -> bool:
-        if self.options.direct and self._alone:
-            return True
-        return entry.name in self._added or await is_an_attempts(self._storage, self._final, entry)
+    def _ownership(self, register: Register) -> Ownership:
+        """What this attempt may delete: what it created, or its chain did, and what its user wrote without an owner."""
+        by_user = self.options.direct and self._alone
+        proven = Ownership.of(self._storage, self._final, register.record, unowned=by_user)
+        return replace(proven, manifest={**proven.manifest, **self._added.versions()})
 
-    async def _remove_directory(self) -> None:
-        doomed = self._final.at(temporary_of(self._final.path, self.token) + DISCARDED_SUFFIX)
-        await self._storage.rename_directory(self._final.path, doomed.path)
-        await self._storage.remove_tree(doomed.path)
+    async def _delete_tree(self) -> None:
+        """Delete the directory that this attempt made, on a disk; what lies below another place stays."""
+        left = await delete_own_tree(self._storage, self._final)
+        if left:
+            _LOG.warning("what this attempt wrote is deleted, but not all: %s", left)
 
     async def _give_up(self, error: BaseException, what: str) -> None:
         """Discard after an error, and put an error of the storage in our own words."""
@@ -363,9 +402,18 @@ class CommitFileTemporaryPath(TemporaryPath):
     def _end(self) -> None:
         self._over = True
         self._register = None
-        if self._hold is not None:
-            self._hold.release()
-        release(self.token)
+        try:
+            if self._hold is not None:
+                self._hold.release()
+        finally:
+            release(self.token)
+
+    def _let_go(self) -> None:
+        """End an attempt that has not committed: a descriptor that cannot be closed masks nothing."""
+        try:
+            self._end()
+        except OSError as error:
+            _LOG.warning("the lock on %s could not be let go of before this process ends: %s", self._final, error)
 
     @property
     def _guarantees(self) -> Guarantee:

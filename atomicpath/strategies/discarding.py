@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
-from atomicpath.abc import Content, Entry, Hold, StaleVersionError, Storage
+from atomicpath.abc import Content, Hold, StaleVersionError, Storage
 from atomicpath.environment import shielded
 from atomicpath.errors import AbandonedError, AccessError, AtomicPathError, GuaranteeError, OutcomeUnknownError
-from atomicpath.layout import COMMIT_SUCCESS_FILE, discarded_of
+from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, discarded_of
 from atomicpath.liveness import hold, release, this_process
 from atomicpath.location import Location
 from atomicpath.record import CommitRecord, Lease, State, token_in_marker
 
+from .borders import inside_error
 from .clearing import clear
 from .held import read_marker
+from .ownership import Ownership, outside
 from .register import RecordRegister, Register
 
-__all__ = ["CleaningRegister", "delete_below", "delete_moved", "hold_directory", "move_away"]
+__all__ = ["CleaningRegister", "delete_below", "delete_moved", "delete_own_tree", "hold_directory", "move_away"]
 
 _LOG = logging.getLogger("atomicpath")
 
@@ -75,7 +78,7 @@ async def delete_below(
     final: Location,
     register: Register,
     *,
-    is_ours: Callable[[Entry], Awaitable[bool]],
+    ownership: Ownership,
     conditional: bool,
     was_committed: bool,
 ) -> None:
@@ -92,8 +95,8 @@ async def delete_below(
         with shielded():
             await register.discard()  # rule *register*: moved before anything is deleted
         if was_committed:
-            await _unmark(storage, final, register)
-        await clear(storage, final, register, is_ours=is_ours, conditional=conditional)
+            await _unmark(storage, final, register, ownership)
+        await clear(storage, final, register, ownership, conditional=conditional)
         try:
             await register.free()
         except StaleVersionError as error:
@@ -102,18 +105,45 @@ async def delete_below(
         release(token)
 
 
-async def _unmark(storage: Storage, final: Location, register: Register) -> None:
+async def _unmark(storage: Storage, final: Location, register: Register, ownership: Ownership) -> None:
     """Delete the marker before all else: scripts that look for nothing but it must not see what is half deleted."""
     path = final.child(COMMIT_SUCCESS_FILE).path
     found = await storage.stat(path)
     marker = await read_marker(storage, final) if found else None
-    if found is None or marker is None or token_in_marker(marker) is None:
+    if found is None or marker is None or token_in_marker(marker) not in ownership.tokens:
         return
     await register.confirm()  # rule *confirm*: after the look, before acting on it
     try:
         await storage.delete(path, version=found.version)  # rule *conditional*
     except StaleVersionError:
         return  # written again meanwhile: what clears looks at it afresh
+
+
+async def delete_own_tree(storage: Storage, directory: Location) -> str:
+    """Delete a directory on a disk that an attempt has made, with everything below it that is not another place.
+
+    It is moved away in one step, if no other place is in it, and looked at again before anything is deleted. Else what
+    is not below another place is deleted file by file, the record last.
+
+    Returns:
+        What stays, and why; "" if nothing does.
+    """
+    ownership = Ownership(storage=storage, final=directory, tokens=())
+    if not await ownership.places(await storage.list(directory.path, recursive=True)):
+        doomed = await move_away(storage, directory, directory)
+        moved = replace(ownership, final=doomed)
+        if not await moved.places(await storage.list(doomed.path, recursive=True)):
+            await storage.remove_tree(doomed.path)
+            return ""
+        await storage.rename_directory(
+            doomed.path, directory.path
+        )  # another place came in between: it has its name back
+    listing = await storage.list(directory.path, recursive=True)
+    places = await ownership.places(listing)
+    for entry in outside(listing, places):
+        await storage.delete(directory.child(entry.name).path)
+    await storage.delete(directory.child(RECORD_FILE).path)
+    return str(await inside_error(storage, directory, places)) if places else f"{directory}, which is empty"
 
 
 @asynccontextmanager

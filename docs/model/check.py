@@ -71,7 +71,9 @@ CASES = [
     Case("two writers, two copied objects, a remover", "-DCOPIES=2 -DREMOVERS=1", long=True),
     Case("two writers, another place inside", "-DNESTED"),
     Case("two writers, another place inside, a remover", "-DNESTED -DREMOVERS=1", long=True),
-    Case("one writer, another place, both cleaners, a loss", "-DWRITERS=1 -DNESTED -DSWEEPERS=1 -DREMOVERS=1 -DLOSSES=1"),
+    Case(
+        "one writer, another place, both cleaners, a loss", "-DWRITERS=1 -DNESTED -DSWEEPERS=1 -DREMOVERS=1 -DLOSSES=1"
+    ),
     Case("two writers, another place inside, a sweeper", "-DNESTED -DSWEEPERS=1", long=True),
     Case("one of two writers commits", "-DPROGRESS"),
     Case("one of three writers commits", "-DWRITERS=3 -DPROGRESS -DCLAIMS=4 -DPUTS=5 -DTRIES=4"),
