@@ -43,6 +43,7 @@ from atomicpath.record import CommitRecord, FileEntry, State, marker_of
 from atomicpath.telemetry import creating, finalizing, observed
 
 from .begin import expect_absolute, expect_directory, ready
+from .borders import refuse_nested
 from .copying import check_snapshot, has_copies, origin_at
 from .held import foreign, standing_at
 from .holding import KeptSnapshotError
@@ -142,6 +143,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         if self._record is not None or self._over:
             raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
         await self._prepare()
+        await refuse_nested(self._storage, self._final)
         origin = await origin_at(self._storage, self._source, self._snapshot) if self._source else None
         if self._snapshot is None and (kind := await self._storage.kind(self._final.path)):
             await self._check_way(kind)
