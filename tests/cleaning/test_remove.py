@@ -322,11 +322,21 @@ def test_a_sweeper_never_adopts_a_holder_that_has_renewed(
 def test_the_next_writer_of_the_name_ends_a_removal_that_was_cut_short(memory_place: MemoryRoot, direct: bool) -> None:
     """Of a directory that a user wrote by himself, too: nobody writes there any more."""
     commit(memory_place, "step_1", direct=direct)
-    memory_place.write("step_1/added", b"by the user")
     rewrite(memory_place, "step_1", state=State.DISCARDED)
     commit(memory_place, "step_1", direct=direct)
     assert atomicpath.verify(f"{memory_place.url}/step_1").ok
-    assert "added" not in memory_place.read_all("step_1")
+
+
+@pytest.mark.parametrize("direct", [False, True], ids=["staged", "direct"])
+def test_the_next_writer_of_the_name_leaves_what_the_removed_directory_did_not_name(
+    memory_place: MemoryRoot, direct: bool
+) -> None:
+    commit(memory_place, "step_1", direct=direct)
+    memory_place.write("step_1/added", b"by the user")
+    rewrite(memory_place, "step_1", state=State.DISCARDED)
+    with pytest.raises(atomicpath.ConflictError, match="added"):
+        commit(memory_place, "step_1", direct=direct)
+    assert memory_place.read_all("step_1") == {"added": b"by the user"}
 
 
 def test_of_many_removers_one_removes(memory_place: MemoryRoot) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from atomicpath import aio
 from atomicpath.environment import use
+from atomicpath.location import locate
+from atomicpath.strategies.borders import refuse_nested
 from tests.protocol.worlds import MARKER, RECORD, Quick, creates
 from tests.proxy import Proxy, Request, Rule
 
@@ -27,6 +29,13 @@ def _said(request: Request) -> str:
     return " ".join(filter(None, (request.method, name, condition)))
 
 
+async def look_above(url: str, options: dict[str, Any], proxy: Proxy) -> None:
+    """As an earlier commit below the same parent has done, in this process."""
+    location = locate(url, options)
+    await refuse_nested(location.open(), location)
+    proxy.requests.clear()
+
+
 CREATE = ["PUT _commit_record.json if-none-match", "list"]
 FINALIZE = ["PUT _commit_record.json if-match", f"PUT {MARKER} if-none-match"]
 
@@ -34,6 +43,7 @@ FINALIZE = ["PUT _commit_record.json if-match", f"PUT {MARKER} if-none-match"]
 async def test_a_staged_commit_is_four_requests_beside_the_data(
     url: str, options: dict[str, Any], proxy: Proxy
 ) -> None:
+    await look_above(url, options, proxy)
     with use(Quick()):
         async with aio.commit(url, storage_options=options) as path:
             created = sent(proxy)
@@ -49,6 +59,7 @@ async def test_a_staged_commit_is_four_requests_beside_the_data(
 async def test_a_direct_commit_is_five_requests_beside_the_data(
     url: str, options: dict[str, Any], proxy: Proxy, raw: Any, bucket: str
 ) -> None:
+    await look_above(url, options, proxy)
     with use(Quick()):
         async with aio.commit(url, storage_options=options, direct=True):
             created = sent(proxy)
@@ -57,6 +68,20 @@ async def test_a_direct_commit_is_five_requests_beside_the_data(
     assert sorted(created) == sorted(CREATE), created
     assert finished == ["list", *FINALIZE], finished
     assert [file.name for file in (await aio.read_record(url, storage_options=options)).files] == ["data"]
+
+
+async def test_the_first_commit_below_a_parent_looks_at_every_ancestor_and_the_next_does_not(
+    source: Path, url: str, options: dict[str, Any], proxy: Proxy
+) -> None:
+    with use(Quick()):
+        await aio.put(source, url, storage_options=options)
+    first = sent(proxy)
+    looks = [f"GET {RECORD}", "GET commit_record.json"]  # of "run", the one ancestor below the bucket
+    assert sorted(first[:4]) == sorted([*CREATE, *looks]), first
+    assert len(first) == 4 + 2 + len(looks)
+    with use(Quick()):
+        await aio.put(source, f"{url}0", storage_options=options)
+    assert len(sent(proxy)) == 4 + 2
 
 
 async def test_is_committed_is_one_request(source: Path, url: str, options: dict[str, Any], proxy: Proxy) -> None:
