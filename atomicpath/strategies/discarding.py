@@ -18,7 +18,7 @@ from atomicpath.record import CommitRecord, Lease, State, token_in_marker
 from .borders import inside_error
 from .clearing import clear
 from .held import read_marker
-from .ownership import Ownership, outside
+from .ownership import Ownership
 from .register import RecordRegister, Register
 
 __all__ = ["CleaningRegister", "delete_below", "delete_moved", "delete_own_tree", "hold_directory", "move_away"]
@@ -123,7 +123,7 @@ async def delete_own_tree(storage: Storage, directory: Location) -> str:
     """Delete a directory on a disk that an attempt has made, with everything below it that is not another place.
 
     It is moved away in one step, if no other place is in it, and looked at again before anything is deleted. Else what
-    is not below another place is deleted file by file, the record last.
+    is not below another place is deleted piece by piece, the record last.
 
     Returns:
         What stays, and why; "" if nothing does.
@@ -138,12 +138,29 @@ async def delete_own_tree(storage: Storage, directory: Location) -> str:
         await storage.rename_directory(
             doomed.path, directory.path
         )  # another place came in between: it has its name back
-    listing = await storage.list(directory.path, recursive=True)
-    places = await ownership.places(listing)
-    for entry in outside(listing, places):
-        await storage.delete(directory.child(entry.name).path)
+    places = await ownership.places(await storage.list(directory.path, recursive=True))
+    await _delete_around(storage, directory, places)
     await storage.delete(directory.child(RECORD_FILE).path)
     return str(await inside_error(storage, directory, places)) if places else f"{directory}, which is empty"
+
+
+async def _delete_around(storage: Storage, directory: Location, places: tuple[str, ...]) -> None:
+    """Delete what is in a directory on a disk, but for its record, other places, and the directories these are in."""
+    for entry in await storage.list(directory.path, recursive=False):
+        child = directory.child(entry.name)
+        if entry.name == RECORD_FILE or entry.name in places:
+            continue
+        if entry.kind != "directory":
+            await storage.delete(child.path)
+        elif inner := tuple(below_it for place in places if (below_it := _within(place, entry.name))):
+            await _delete_around(storage, child, inner)
+        else:
+            await storage.remove_tree(child.path)
+
+
+def _within(place: str, name: str) -> str:
+    """Return a place as it is named below the child `name`; "" if it is not there."""
+    return place.removeprefix(f"{name}/") if place.startswith(f"{name}/") else ""
 
 
 @asynccontextmanager
