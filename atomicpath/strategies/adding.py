@@ -14,7 +14,7 @@ from atomicpath.manifest import digest
 from atomicpath.record import FileEntry
 
 from .borders import inside_error
-from .held import foreign
+from .held import not_its_own
 from .joining import include, is_of, owner_of, twice
 from .ownership import Ownership, below
 from .register import Register
@@ -87,7 +87,7 @@ class Additions:
         if places := await self._places_around(name, ownership):
             raise await inside_error(self._storage, self._final, places)
         if not ownership.owns(there.owner):  # rule *owner*
-            raise foreign(self._final, "directory", (name,))
+            raise not_its_own(self._final, (name,))
         try:
             # rule *conditional*: the very version seen
             await self._storage.delete(target.path, version=there.version if conditional else None)

@@ -8,7 +8,7 @@ from atomicpath.location import Location
 from atomicpath.tasks import for_each
 
 from .borders import inside_error
-from .held import foreign
+from .held import not_its_own
 from .ownership import Ownership, Whose, outside
 from .register import Register
 
@@ -46,7 +46,7 @@ async def clear(
             if places:
                 raise await inside_error(storage, final, places)
             if others := tuple(entry.name for entry, whose in judged if whose is Whose.FOREIGN):
-                raise foreign(final, "directory", others)
+                raise not_its_own(final, others)
             if not judged:
                 return
             continue  # all of it has gone since it was listed

@@ -8,7 +8,7 @@ lies below the directory of another place is that place's, whoever wrote it.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -17,6 +17,7 @@ from atomicpath.errors import IntegrityError
 from atomicpath.layout import COMMIT_SUCCESS_FILE, LEGACY_RECORD_FILE, RECORD_FILE, TMP_DIR_SUFFIX, is_pending
 from atomicpath.location import Location
 from atomicpath.record import CommitRecord, token_in_marker
+from atomicpath.tasks import for_each
 
 from .held import read_marker
 from .joining import is_of
@@ -25,6 +26,7 @@ __all__ = ["HOUSEKEEPING", "RECORDS", "Ownership", "Whose", "below", "chain_of",
 
 RECORDS = (RECORD_FILE, LEGACY_RECORD_FILE)
 HOUSEKEEPING = ".atomicpath"
+_AT_ONCE = 16
 
 
 class Whose(enum.Enum):
@@ -94,26 +96,31 @@ class Ownership:
         directory that had been committed elsewhere.
         """
         found = places_in(entry.name for entry in listing)
-        return tuple(
-            [
-                place
-                for place, name in found.items()
-                if name not in self.manifest
-                and not await self._is_our_data(name)
-                and await _is_place(self.storage, self.final, name)
-            ]
-        )
+        if self.storage.is_local:  # a look is one system call: no need of an event loop
+            bordered = [await self._is_place(name) for name in found.values()]
+        else:
+            bordered = await for_each(found.values(), self._is_place, at_once=_AT_ONCE) if found else []
+        return tuple(place for place, is_place in zip(found, bordered, strict=True) if is_place)
 
-    async def _is_our_data(self, name: str) -> bool:
-        if self.storage.is_local:
-            return False  # no file has an owner
-        there = await self.storage.stat(self.final.child(name).path)
-        return there is not None and self.owns(there.owner)
+    async def _is_place(self, name: str) -> bool:
+        """Tell whether the file by which a place was seen makes it one, and another's.
+
+        The former name of the record is one that a user's own file may have, too: only a record counts there.
+        """
+        if name in self.manifest:
+            return False
+        path = self.final.child(name)
+        if not self.storage.is_local:  # where no file has an owner
+            there = await self.storage.stat(path.path)
+            if there is not None and self.owns(there.owner):
+                return False
+        return path.name != LEGACY_RECORD_FILE or await record_at(self.storage, path) is not None
 
 
 def outside(listing: Sequence[Entry], places: tuple[str, ...]) -> list[Entry]:
     """Return what a listing shows that is not the record, and not below another place."""
-    return [entry for entry in listing if entry.name != RECORD_FILE and not below(entry.name, places)]
+    known = frozenset(places)
+    return [entry for entry in listing if entry.name != RECORD_FILE and not below(entry.name, known)]
 
 
 def places_in(names: Iterable[str]) -> dict[str, str]:
@@ -141,19 +148,10 @@ def places_in(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def below(name: str, places: Iterable[str]) -> bool:
+def below(name: str, places: Collection[str]) -> bool:
     """Tell whether a name is of something in one of the places."""
-    return any(name == place or name.startswith(f"{place}/") for place in places)
-
-
-async def _is_place(storage: Storage, final: Location, name: str) -> bool:
-    """Tell whether the file by which a place was seen makes it one.
-
-    The former name of the record is one that a user's own file may have, too: only a record counts there.
-    """
-    if name.rpartition("/")[2] != LEGACY_RECORD_FILE:
-        return True
-    return await record_at(storage, final.child(name)) is not None
+    parts = name.split("/")
+    return bool(places) and any("/".join(parts[:end]) in places for end in range(1, len(parts) + 1))
 
 
 async def record_at(storage: Storage, path: Location) -> CommitRecord | None:
