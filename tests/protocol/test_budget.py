@@ -8,8 +8,7 @@ from typing import Any
 
 from atomicpath import aio
 from atomicpath.environment import use
-from atomicpath.location import locate
-from atomicpath.strategies.borders import refuse_nested
+from atomicpath.strategies import borders
 from tests.protocol.worlds import MARKER, RECORD, Quick, creates
 from tests.proxy import Proxy, Request, Rule
 
@@ -29,13 +28,6 @@ def _said(request: Request) -> str:
     return " ".join(filter(None, (request.method, name, condition)))
 
 
-async def look_above(url: str, options: dict[str, Any], proxy: Proxy) -> None:
-    """As an earlier commit below the same parent has done, in this process."""
-    location = locate(url, options)
-    await refuse_nested(location.open(), location)
-    proxy.requests.clear()
-
-
 CREATE = ["PUT _commit_record.json if-none-match", "list"]
 FINALIZE = ["PUT _commit_record.json if-match", f"PUT {MARKER} if-none-match"]
 
@@ -43,7 +35,6 @@ FINALIZE = ["PUT _commit_record.json if-match", f"PUT {MARKER} if-none-match"]
 async def test_a_staged_commit_is_four_requests_beside_the_data(
     url: str, options: dict[str, Any], proxy: Proxy
 ) -> None:
-    await look_above(url, options, proxy)
     with use(Quick()):
         async with aio.commit(url, storage_options=options) as path:
             created = sent(proxy)
@@ -59,7 +50,6 @@ async def test_a_staged_commit_is_four_requests_beside_the_data(
 async def test_a_direct_commit_is_five_requests_beside_the_data(
     url: str, options: dict[str, Any], proxy: Proxy, raw: Any, bucket: str
 ) -> None:
-    await look_above(url, options, proxy)
     with use(Quick()):
         async with aio.commit(url, storage_options=options, direct=True):
             created = sent(proxy)
@@ -73,6 +63,7 @@ async def test_a_direct_commit_is_five_requests_beside_the_data(
 async def test_the_first_commit_below_a_parent_looks_at_every_ancestor_and_the_next_does_not(
     source: Path, url: str, options: dict[str, Any], proxy: Proxy
 ) -> None:
+    borders._free.clear()
     with use(Quick()):
         await aio.put(source, url, storage_options=options)
     first = sent(proxy)
