@@ -147,8 +147,10 @@ class _Cleaner:
     async def _remove(self, commit: Commit, path: Location) -> None:
         try:
             await remove(path, guarantees=self._guarantees)
-        except (NotCommittedError, ConflictError) as error:
+        except NotCommittedError as error:
             _LOG.info("%s is not removed here: %s", path, error)
+        except ConflictError as error:
+            _LOG.warning("%s is kept: %s", path, error)
         except (GuaranteeError, OutcomeUnknownError):
             raise  # the first is the same for all of them, the second has to be looked at
         except (OSError, AtomicPathError) as error:

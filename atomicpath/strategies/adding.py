@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -14,8 +15,10 @@ from atomicpath.location import Location
 from atomicpath.manifest import digest
 from atomicpath.record import FileEntry
 
-from .held import foreign
+from .borders import inside_error
+from .held import not_its_own
 from .joining import include, is_of, owner_of, twice
+from .ownership import Ownership, below
 from .register import Register
 
 __all__ = ["Additions"]
@@ -41,9 +44,9 @@ class Additions:
         self._owner = owner_of(self._token, rank)
         self._joined = True
 
-    def __contains__(self, name: str) -> bool:
-        """Whether it may be there, and is then ours to delete."""
-        return name in self._files
+    def versions(self) -> dict[str, str]:
+        """Return what is ours without a further look: the names that were created, with the versions that gave."""
+        return {name: entry.etag for name, entry in self._files.items() if entry is not None and entry.etag}
 
     def entries(self) -> tuple[FileEntry, ...]:
         """All that is there, by name."""
@@ -72,7 +75,7 @@ class Additions:
                     if is_of(self._token, there.owner):
                         raise twice(name) from None
                     await register.confirm()  # rule *confirm*: after the look, before acting on it
-                    await self._remove_late(target, there, conditional)
+                    await self._remove_late(register, name, there, conditional)
                     continue
                 entry = there  # the answer to our own retry
             environment = self._storage.environment
@@ -81,9 +84,13 @@ class Additions:
             return
         raise ConflictError(f"{target} cannot be written: somebody else keeps writing it. Stop it, or use another name")
 
-    async def _remove_late(self, target: Location, there: Entry, conditional: bool) -> None:
-        if there.owner is None:
-            raise foreign(self._final, "directory", (target.name,))
+    async def _remove_late(self, register: Register, name: str, there: Entry, conditional: bool) -> None:
+        """Delete what an attempt whose place this one took has written late; ConflictError if it is not of one."""
+        target, ownership = self._final.child(name), Ownership.of(self._storage, self._final, register.record)
+        if places := await self._places_around(name, ownership):
+            raise await inside_error(self._storage, self._final, places)
+        if not ownership.owns(there.owner):  # rule *owner*
+            raise not_its_own(self._final, (name,))
         try:
             # rule *conditional*: the very version seen
             await self._storage.delete(target.path, version=there.version if conditional else None)
@@ -112,3 +119,12 @@ class Additions:
             return register.is_well_within_lease()
         passed = self._storage.environment.monotonic() - register.seen_at
         return passed <= register.record.lease.patience / _CONFIRMATIONS
+
+    async def _places_around(self, name: str, ownership: Ownership) -> tuple[str, ...]:
+        """Return the other places between the final path and one of its files, if any: two claims crossed."""
+        top, deeper, _ = name.partition("/")
+        if not deeper:
+            return ()
+        listing = await self._storage.list(self._final.child(top).path, recursive=True)
+        named = [replace(entry, name=f"{top}/{entry.name}") for entry in listing]
+        return tuple(place for place in await ownership.places(named) if below(name, (place,)))

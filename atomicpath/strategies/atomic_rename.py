@@ -47,6 +47,7 @@ from atomicpath.telemetry import creating, finalizing, observed
 
 from .attempt_files import AttemptFiles
 from .begin import expect_absolute, expect_directory, in_words, ready
+from .borders import refuse_nested
 from .copying import Origin, check_snapshot, has_copies, origin_at
 from .held import foreign, standing_at
 from .holding import KeptSnapshotError
@@ -152,6 +153,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         if self._record is not None or self._over:
             raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
         await self._prepare()
+        await refuse_nested(self._storage, self._final)
         origin = await origin_at(self._storage, self._source, self._snapshot) if self._source else None
         if self._snapshot is None and (kind := await self._storage.kind(self._final.path)):
             await self._check_way(kind)

@@ -17,6 +17,7 @@ __all__ = [
     "foreign",
     "held",
     "is_committed",
+    "not_its_own",
     "read_marker",
     "read_record",
     "standing_at",
@@ -152,6 +153,16 @@ def foreign(location: Location, kind: str | None, names: tuple[str, ...] = ()) -
     return ConflictError(
         f"{location} exists and was not written by atomicpath ({_described(kind)}{shown}). It was left as it is: move"
         " it away, or commit under another name"
+    )
+
+
+def not_its_own(location: Location, names: tuple[str, ...]) -> ConflictError:
+    """Files are at the path that neither the manifest nor an owner of the take-over chain names."""
+    shown = f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
+    return ConflictError(
+        f"{location} has files in it that are not the attempt's own: {shown}. They were left as they are: somebody else"
+        " wrote or copied them there, or an earlier attempt came late. Move or delete them yourself, or commit under"
+        " another name"
     )
 
 

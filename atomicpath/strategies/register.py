@@ -111,9 +111,26 @@ class Register(abc.ABC):
             raise self._lost(seen)
         self.seen_at = began
 
+    async def take(self, seen: Content, there: CommitRecord) -> bool:
+        """Take the place of the record `there`, as it was `seen`; False if it has moved meanwhile.
+
+        Ours then names the whole chain of attempts whose place this one took, whose objects are ours to delete, and,
+        until `forget_manifest`, the files that a commit or an earlier take-over had named.
+        """
+        fresh = self.record
+        self.record = replace(fresh, took_over=(*there.took_over, there.token), files=there.files)
+        if await self._take(seen):
+            return True
+        self.record = fresh
+        return False
+
+    def forget_manifest(self) -> None:
+        """Name no files of the attempt taken over any more, from the next move on: they are deleted."""
+        self.record = replace(self.record, files=())
+
     @abc.abstractmethod
-    async def take(self, seen: Content) -> bool:
-        """Take the place of the record `seen`; False if it has moved meanwhile."""
+    async def _take(self, seen: Content) -> bool:
+        """Put our record in the place of the one `seen`; False if that has moved meanwhile."""
 
     @abc.abstractmethod
     async def commit(self, committed: CommitRecord) -> None:
@@ -173,7 +190,7 @@ class RecordRegister(Register):
         self._stop = threading.Event()
         self._renewing: threading.Thread | None = None
 
-    async def take(self, seen: Content) -> bool:
+    async def _take(self, seen: Content) -> bool:
         self.version, self.inherits = seen.version, True
         try:
             await self._move(self.record)  # rule *register*: moved before anything of the old attempt is deleted
@@ -309,7 +326,7 @@ class MarkerRegister(Register):
 
     decided_by = DecidedBy.MARKER
 
-    async def take(self, seen: Content) -> bool:  # noqa: ARG002 - nothing here can be conditional on it
+    async def _take(self, seen: Content) -> bool:  # noqa: ARG002 - nothing here can be conditional on it
         self.version = await self._storage.write(self.path, self.record.encode())  # only ever for unsafe_takeover
         self.held = self.inherits = True
         return True
@@ -335,6 +352,12 @@ class MarkerRegister(Register):
                 failure = error
                 continue
             if token_in_marker(there) == committed.token:
+                if self._storage.is_local:  # no reply was lost: the marker is there, and syncing it failed
+                    raise OutcomeUnknownError(
+                        f"{self._final} is visible, but its marker could not be made durable ({failure}): a power cut"
+                        " may still undo the commit. Nothing was removed. Check the disk, then"
+                        f" is_committed({str(self._final)!r})"
+                    ) from failure
                 return
             raise AbandonedError(f"{self._final} was not committed: another attempt's marker is there") from failure
         raise OutcomeUnknownError(
