@@ -64,8 +64,8 @@ class Displaced:
                 return
             if found.record is not None and (names := await foreign_below(storage, place, found.record)):
                 _LOG.warning(
-                    "%s made room for the commit of %s, and at the last moment something came into it that is not its own"
-                    " (%s). Nothing of it was deleted: take what you need from there, then delete it yourself",
+                    "%s made room for the commit of %s, and at the last moment something came into it that is not its"
+                    " own (%s). Nothing of it was deleted: take what you need from there, then delete it yourself",
                     place,
                     self.publication.final,
                     ", ".join(names[:_SHOWN]),
@@ -214,9 +214,9 @@ async def _expect_own(publication: Publication, record: CommitRecord) -> None:
     """Raise ConflictError if something is in the directory to be replaced that does not belong to it."""
     names = await foreign_below(publication.storage, publication.final, record)
     if names:
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
         raise ConflictError(
-            f"{publication.final} was not replaced: what is in it is not all its own ({', '.join(names[:_SHOWN])}{more}). A"
+            f"{publication.final} was not replaced: what is in it is not all its own ({shown}). A"
             " name that ends in '/' is another place, committed or under way. Nothing was changed: move these away, or"
             " commit under another name",
             record,
