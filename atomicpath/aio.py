@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
+from types import EllipsisType, TracebackType
 
 from upath import UPath
 
@@ -91,6 +91,7 @@ def commit(
     progress: Progress | bool | None = None,
     guarantees: Guarantee | None = None,
     unsafe_takeover: bool = False,
+    marker: str | EllipsisType | None = ...,
 ) -> Committing:
     """Write a directory in a `with` block; at its end it is committed, and had the block raised, nothing is visible.
 
@@ -106,6 +107,9 @@ def commit(
     strategy; left out, it follows from what the location guarantees, to which `guarantees` adds what
     the caller knows. `unsafe_takeover` takes the place of an unfinished attempt that nothing here could
     stop, should it still be writing.
+
+    `marker` names a file that tells other tools that the directory is complete, such as "_SUCCESS"; None is none. By
+    default only the commit-file strategy writes one, `commit_success.txt`. atomicpath itself reads the record.
 
     With `replace` a committed directory at the URL is no error: at the end of the block the new one takes its name
     and it loses it, in one step, and then it is deleted. There is no moment at which neither is there; of two that
@@ -136,6 +140,7 @@ async def put(
     progress: Progress | bool | None = None,
     guarantees: Guarantee | None = None,
     unsafe_takeover: bool = False,
+    marker: str | EllipsisType | None = ...,
 ) -> None:
     """Commit a copy of an existing local directory; arguments and errors are those of `commit`.
 

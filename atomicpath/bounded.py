@@ -124,7 +124,7 @@ class _Step(Generic[T]):
         return self._ended.wait(seconds)
 
     async def wait(self, seconds: float) -> bool:
-        """Wait the same way in an event loop. A cancelled caller waits a little longer, so that the outcome is known."""
+        """Wait the same way in an event loop. A cancelled caller waits a little longer."""
         token, over = anyio.lowlevel.current_token(), anyio.Event()
 
         def wake() -> None:

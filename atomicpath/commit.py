@@ -173,9 +173,11 @@ class Writing:
         named = (strategy for strategy in STRATEGIES if strategy.__name__ == begun["strategy"])
         strategy = self._options.temporary_path_class or next(named)
         guarantees = reduce(or_, (Guarantee[str(name)] for name in cast("list[str]", begun["guarantees"])), NONE)
-        temporary = strategy.from_temporary(
-            self.location.at(str(begun["path"])).upath, file_options=self._options.file_options
-        )
+        path = self.location.at(str(begun["path"]))
+        if issubclass(strategy, AtomicRenameTemporaryPath):  # the name of its directory need not tell the final one
+            temporary: TemporaryPath = strategy.resume(self.location, path, file_options=self._options.file_options)
+        else:
+            temporary = strategy.from_temporary(path.upath, file_options=self._options.file_options)
         temporary.configure(self._options.attempt(guarantees, direct=direct, metadata=self._metadata))
         await temporary.join(self._team.rank, str(begun["token"]))
         self._temporary = temporary

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import EllipsisType
 
 from .abc import AttemptOptions, Coordinator, FileOptions, TemporaryPath
 from .errors import ValidationError
 from .failures import Document
 from .guarantees import NONE, Guarantee, Profile, check, check_replacing
-from .layout import is_temporary
+from .layout import check_marker, is_temporary
 from .location import Location, PathLike, locate
 from .probing import profile_of
 from .progress import progress_bar
@@ -47,10 +48,15 @@ class CommitOptions:
     progress: Progress | bool | None = None
     guarantees: Guarantee | None = None
     unsafe_takeover: bool = False
+    marker: str | EllipsisType | None = ...
 
     def __post_init__(self) -> None:
         if self.coordinator is not None and not isinstance(self.coordinator, Coordinator):
             raise ValidationError("coordinator= takes a Coordinator: see atomicpath.coordinators, or leave it out")
+        if isinstance(self.marker, str):
+            check_marker(self.marker)
+        elif self.marker not in (None, ...):
+            raise ValidationError(f"marker= takes the name of a file, or None for none, not {self.marker!r}")
 
     def final(self, url: PathLike) -> Location:
         """The place that is meant, if something can be committed there; no I/O."""
@@ -96,6 +102,7 @@ class CommitOptions:
             checksums=self.checksums,
             unsafe_takeover=self.unsafe_takeover,
             replace=self.replace,
+            marker=self.marker,
             metadata=metadata,
         )
 

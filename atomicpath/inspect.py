@@ -12,13 +12,14 @@ from pathlib import Path
 from upath import UPath
 
 from .abc import Entry, Storage
-from .errors import IntegrityError, NotCommittedError, ValidationError
-from .layout import TMP_DIR_SUFFIX, final_of, is_pending, is_reserved, is_temporary, is_unfinished, step_of
+from .errors import AtomicPathError, IntegrityError, NotCommittedError, ValidationError
+from .layout import HOUSEKEEPING, is_pending, is_reserved, is_temporary, is_unfinished, step_of
 from .liveness import proof_of_life
 from .location import Location
 from .manifest import digest
 from .record import CommitRecord, FileEntry, State, fingerprint
 from .strategies.held import is_committed, read_record, standing_at, when
+from .strategies.leftovers import Leftover, attempts_in, housekeeping_entries, record_in
 from .tasks import for_each
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
 
 _LOG = logging.getLogger("atomicpath")
 _READS_AT_ONCE = 16
+_reported: set[str] = set()  # roots of which this process has said that attempts were left there
 _UNMARKED = "it has neither a commit record nor a marker"
 
 
@@ -110,15 +112,17 @@ async def is_complete(location: Location) -> bool:
 async def committed(root: Location) -> list[Commit]:
     """The complete directories right below a root, oldest first; what is incomplete is named in the log."""
     storage = root.open()
-    names = await _directories(storage, root)
-    await _report_temporaries(storage, root, names)
+    listing = await children(storage, root)
+    names = [entry.name for entry in listing if entry.kind == "directory"]
+    await _report_leftovers(storage, root, listing)
     return sorted(await _complete(storage, root, names), key=lambda commit: commit.order)
 
 
 async def latest(root: Location) -> Commit | None:
     """The newest complete one: by step, else by commit time. Whatever newer is incomplete is named in the log."""
     storage = root.open()
-    names = await _directories(storage, root)
+    listing = await children(storage, root)
+    names = [entry.name for entry in listing if entry.kind == "directory"]
     with_step = sorted((name for name in names if step_of(name) is not None), key=_step, reverse=True)
     found: list[Commit] = []
     for _, same_step in groupby((name for name in with_step if not is_temporary(name)), key=_step):
@@ -128,35 +132,41 @@ async def latest(root: Location) -> Commit | None:
     else:
         found = await _complete(storage, root, [name for name in names if step_of(name) is None])
     newest = max(found, key=lambda commit: commit.order, default=None)
-    floor = -1 if newest is None or newest.step is None else newest.step
-    await _report_temporaries(storage, root, [name for name in names if (_step_meant(name) or 0) >= floor])
+    await _report_leftovers(storage, root, listing)
     return newest
 
 
 async def attempts(root: Location) -> list[Attempt]:
-    """Everything right below a root that has begun and not been committed: temporary paths and unfinished finals."""
+    """Everything below a root that has begun and not been committed: temporary paths and unfinished finals."""
     storage = root.open()
+    listing = await children(storage, root)
 
-    async def one(name: str) -> Attempt | None:
+    async def unfinished(name: str) -> Attempt | None:
         path = root.child(name)
         try:
             record = await read_record(storage, path)
         except IntegrityError:
-            record = None
-            damaged = True
-        else:
-            damaged = False
-        if not is_temporary(name):
-            if record is None and not damaged:
-                return None
-            if record is not None and await is_committed(storage, path, record):
-                return None
-        alive = proof_of_life(storage.environment, record) if record else None
-        final = root.child(final_of(name)) if TMP_DIR_SUFFIX in name else path
-        return Attempt(path=path.upath, final=final.upath, record=record, alive=alive)
+            return Attempt(path=path.upath, final=path.upath, record=None, alive=None)
+        if record is None or await is_committed(storage, path, record):
+            return None
+        return Attempt(
+            path=path.upath, final=path.upath, record=record, alive=proof_of_life(storage.environment, record)
+        )
 
-    names = await _directories(storage, root)
-    return [found for found in await for_each(names, one, at_once=_READS_AT_ONCE) if found is not None]
+    async def temporary(left: Leftover) -> Attempt | None:
+        try:
+            record = await record_in(storage, left)
+        except IntegrityError:
+            record = None
+        if not left.has_directory and record is None:
+            return None  # the lock of an attempt in place
+        alive = proof_of_life(storage.environment, record) if record else None
+        return Attempt(path=left.path.upath, final=left.final(record).upath, record=record, alive=alive)
+
+    finals = [entry.name for entry in listing if entry.kind == "directory" and not is_temporary(entry.name)]
+    begun = await for_each(finals, unfinished, at_once=_READS_AT_ONCE)
+    begun += await for_each(await _leftovers(storage, root, listing), temporary, at_once=_READS_AT_ONCE)
+    return sorted((found for found in begun if found is not None), key=lambda found: found.path.path)
 
 
 async def verify(location: Location, *, checksums: bool) -> Verification:
@@ -206,7 +216,7 @@ async def _compare(location: Location, record: CommitRecord | None, *, checksums
             sorted(
                 name
                 for name in listing.keys() - wanted.keys()
-                if not (is_reserved(name) or is_unfinished(name) or is_pending(name))
+                if not (is_reserved(name) or name == record.marker or is_unfinished(name) or is_pending(name))
             )
         ),
     )
@@ -276,26 +286,33 @@ async def children(storage: Storage, root: Location) -> list[Entry]:
     return listing
 
 
-async def _directories(storage: Storage, root: Location) -> list[str]:
-    return [entry.name for entry in await children(storage, root) if entry.kind == "directory"]
-
-
-async def _report_temporaries(storage: Storage, root: Location, names: Iterable[str]) -> None:
-    """Say which attempts were skipped: loudly, unless their process is seen to be at work on them."""
-    for name in (name for name in names if TMP_DIR_SUFFIX in name):
+async def _report_leftovers(storage: Storage, root: Location, listing: list[Entry]) -> None:
+    """Say once for each root and process how many attempts lie there that are not seen to be at work."""
+    place = root.place
+    if place in _reported:
+        return
+    count = 0
+    for left in await _leftovers(storage, root, listing):
         try:
-            record = await read_record(storage, root.child(name))
-        except IntegrityError:
+            record = await record_in(storage, left)
+        except (OSError, AtomicPathError):
             record = None
-        alive = record is not None and proof_of_life(storage.environment, record) is True
-        level = logging.INFO if alive else logging.WARNING
-        what = "under way" if alive else "left behind, or of another host"
-        _LOG.log(level, "skipping %s: an attempt at %s, %s", root.child(name), final_of(name), what)
+        count += record is None or proof_of_life(storage.environment, record) is not True
+    if count:
+        _reported.add(place)
+        _LOG.warning(
+            "%s: %d unfinished attempt(s) of processes that have ended, or that run on other hosts, lie in %s;"
+            " sweep(...) of this root removes what is abandoned",
+            root,
+            count,
+            HOUSEKEEPING,
+        )
+
+
+async def _leftovers(storage: Storage, root: Location, listing: list[Entry]) -> list[Leftover]:
+    kept = await housekeeping_entries(storage, root, listing)
+    return attempts_in(root, listing) + attempts_in(root.child(HOUSEKEEPING), kept)
 
 
 def _step(name: str) -> int:
     return step_of(name) or 0
-
-
-def _step_meant(name: str) -> int | None:
-    return step_of(final_of(name) if TMP_DIR_SUFFIX in name else name)

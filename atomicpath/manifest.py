@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from .abc import Entry, Storage
 from .environment import Environment
 from .errors import ValidationError
-from .layout import is_unfinished
+from .layout import RECORD_FILE, is_unfinished
 from .record import FileEntry
 
 __all__ = ["digest", "entries_of", "manifest_of"]
@@ -18,10 +18,13 @@ __all__ = ["digest", "entries_of", "manifest_of"]
 _CHUNK = 1 << 20
 
 
-def entries_of(listing: Iterable[Entry], where: str, *, own: str) -> tuple[FileEntry, ...]:
-    """The files to record, without `own`, which is there for another reason.
+def entries_of(
+    listing: Iterable[Entry], where: str, *, reserved: Sequence[str | None] = (RECORD_FILE,), own: str | None = None
+) -> tuple[FileEntry, ...]:
+    """Return the files to record, without `own`, which is there for another reason.
 
-    ValidationError for what is not a file, and for one by the name of another of our own.
+    Raises:
+        ValidationError: Something is not a file, or has a `reserved` name or another of our own.
     """
     files = []
     for entry in listing:
@@ -32,16 +35,26 @@ def entries_of(listing: Iterable[Entry], where: str, *, own: str) -> tuple[FileE
                 f"{entry.name!r} in {where} is {entry.kind}, which cannot be committed: what it points to or carries"
                 " is not part of the directory. Put a file in its place"
             )
+        if entry.name in reserved and entry.name != own:
+            raise ValidationError(
+                f"{entry.name!r} in {where} has a name that atomicpath writes itself: give your own file another name"
+            )
         if entry.name != own:
             files.append(FileEntry(name=entry.name, size=entry.size, etag=entry.version))
     return tuple(files)
 
 
 async def manifest_of(
-    storage: Storage, directory: str, listing: Iterable[Entry], *, own: str, checksums: bool
+    storage: Storage,
+    directory: str,
+    listing: Iterable[Entry],
+    *,
+    reserved: Sequence[str | None] = (RECORD_FILE,),
+    own: str | None = None,
+    checksums: bool,
 ) -> tuple[FileEntry, ...]:
-    """The manifest of a directory that has just been listed, read once more for `checksums`."""
-    files = entries_of(listing, directory, own=own)
+    """Return the manifest of a directory that has just been listed; it is read once more for `checksums`."""
+    files = entries_of(listing, directory, reserved=reserved, own=own)
     if not checksums:
         return files
     if not storage.is_local:

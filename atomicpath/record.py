@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self, TypeAlias, TypeVar
 
 from .errors import IntegrityError, ValidationError
-from .layout import RECORD_FILE, check_file_name
+from .layout import COMMIT_SUCCESS_FILE, RECORD_FILE, check_file_name
 
 __all__ = [
     "Base",
@@ -132,6 +132,7 @@ class CommitRecord:
 
     `took_over` are the tokens of the attempts whose place this one took, oldest first: together with `token` they are
     the owners whose files this attempt may delete. `final` is the name of the final directory, without its parent.
+    `marker` is the name of the file that tells other tools that the directory is complete, or None.
     `boot_clock` is the writer's boot-time clock at the commit, in nanoseconds: it orders commits of one boot even if
     somebody set the wall clock.
 
@@ -151,6 +152,7 @@ class CommitRecord:
     final: str = ""
     boot_clock: int | None = None
     decided_by: DecidedBy = DecidedBy.RECORD
+    marker: str | None = None
     direct: bool = False
     lease: Lease = field(default_factory=Lease)
     writer: Writer = field(default_factory=Writer)
@@ -176,6 +178,7 @@ class CommitRecord:
             "final": self.final,
             "strategy": self.strategy,
             "decided_by": self.decided_by.value,
+            "marker": self.marker,
             "direct": self.direct,
             "started": self.started,
             "committed": self.committed,
@@ -232,6 +235,7 @@ class CommitRecord:
             final=_text(fields.get("final", ""), "final"),
             boot_clock=_optional(_integer, fields.get("boot_clock"), "boot_clock"),
             decided_by=DecidedBy(_text(fields.get("decided_by", "record"), "decided_by")),
+            marker=_optional(_text, fields.get("marker", COMMIT_SUCCESS_FILE), "marker"),  # once it was always there
             direct=fields.get("direct") is True,
             lease=Lease(
                 seconds=_seconds(lease.get("seconds", 60.0), "lease.seconds"),

@@ -11,7 +11,27 @@ from .abc import Declaration, StaleVersionError, Storage
 from .guarantees import Guarantee
 from .tasks import both, for_each
 
-__all__ = ["SUCCESS", "TRIALS", "TRIED", "Refuted", "has_directories", "leaves_its_directory", "names_of", "race", "watch_rename"]
+__all__ = [
+    "SUCCESS",
+    "TRIALS",
+    "TRIED",
+    "Refuted",
+    "has_directories",
+    "leaves_its_directory",
+    "names_of",
+    "race",
+    "watch_rename",
+]
+    "SUCCESS",
+    "TRIALS",
+    "TRIED",
+    "Refuted",
+    "has_directories",
+    "leaves_its_directory",
+    "names_of",
+    "race",
+    "watch_rename",
+]
 
 _RACERS = 6
 _LOOKS = 200  # of a reader while a directory is renamed
@@ -178,9 +198,7 @@ async def _rename_noreplace(storage: Storage, path: str) -> None:
 
 
 async def _make(storage: Storage, path: str) -> None:
-    held = await storage.make_directory(path, mode=None, durable=False)
-    if held is not None:
-        held.release()
+    await storage.make_directory(path, mode=None, durable=False)
 
 
 async def race(attempt: Callable[[bytes], Awaitable[object]], racers: int = _RACERS) -> list[bytes]:

@@ -28,6 +28,8 @@ class Found(enum.StrEnum):
     """An empty directory that an interrupted rename has left."""
     PROBE = "probe"
     """What a probe has left."""
+    LOCK = "lock"
+    """A file that was locked while a directory was replaced or removed."""
     DAMAGED = "damaged"
     """A record that cannot be used."""
     UNKNOWN = "unknown"

@@ -57,7 +57,7 @@ async def _by_rename(storage: Storage, location: Location, record: CommitRecord)
             await _expect_same(storage, location, record)
             with shielded():
                 doomed = await _moved(storage, location)
-                if hold is None:  # nothing kept others from exchanging what is there since the look
+                if not hold.excludes_others:  # nothing kept others from exchanging what is there since the look
                     await _put_back_unless_same(storage, location, doomed, record)
             await _delete(storage, location, doomed)
     except BlockingIOError as error:
@@ -100,9 +100,9 @@ async def _put_back_unless_same(storage: Storage, location: Location, doomed: Lo
 
 async def _delete(storage: Storage, location: Location, doomed: Location) -> None:
     try:
-        await delete_moved(storage, doomed)
+        await delete_moved(storage, doomed, location)
     except (OSError, AtomicPathError) as error:
-        error.add_note(f"{location} is removed for readers; {doomed.name} is left, which sweep(...) deletes")
+        error.add_note(f"{location} is removed for readers; {doomed} is left, which sweep(...) deletes")
         raise
 
 

@@ -36,9 +36,9 @@ from atomicpath.errors import (
 from atomicpath.guarantees import NONE, WRITING, Guarantee
 from atomicpath.layout import (
     COMMIT_SUCCESS_FILE,
-    DISCARDED_SUFFIX,
     RECORD_FILE,
     check_file_name,
+    record_of,
     temporary_of,
 )
 from atomicpath.liveness import hold, release, this_process
@@ -49,9 +49,11 @@ from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, 
 from atomicpath.telemetry import creating, finalizing, observed
 
 from .adding import Additions
+from .attempt_files import end_lock, in_housekeeping
 from .begin import expect_directory, ready
 from .claiming import claim
 from .clearing import clear, is_an_attempts
+from .discarding import delete_moved, move_away
 from .held import foreign, is_committed, read_marker, read_record, taken
 from .register import MarkerRegister, RecordRegister, Register
 from .step_metadata import StepMetadataWriter
@@ -125,6 +127,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
         self.options = await ready(type(self), self._final, self.options)
         await self._make_directory()
+        await self._lock()
         register = self._register = self._new_register()
         let_go = self._hold.release if self._hold else None
         hold(self.token, let_go)  # before anybody can read the record: a thread of ours would take it for left behind
@@ -199,7 +202,7 @@ class CommitFileTemporaryPath(TemporaryPath):
     async def _withdraw(self, *, free: bool) -> None:
         register, self._register = self._register, None
         if register is None or not register.held or self._over:
-            self._end()
+            await self._end()
             return
         await self._step_metadata.rest()
         try:
@@ -217,7 +220,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         except (OSError, AtomicPathError) as error:
             _LOG.warning("%s was given up but could not be cleared: %s", self._final, error)
         finally:
-            self._end()
+            await self._end()
 
     # create
 
@@ -230,20 +233,30 @@ class CommitFileTemporaryPath(TemporaryPath):
                 )
             return
         try:
-            self._hold = await self._storage.make_directory(
-                self._final.path, mode=self._mode, durable=self.options.durable
-            )
+            await self._storage.make_directory(self._final.path, mode=self._mode, durable=self.options.durable)
         except FileExistsError:
             kind = await self._storage.kind(self._final.path)
             if kind not in ("directory", None):
                 raise foreign(self._final, kind) from None
+
+    async def _lock(self) -> None:
+        """Lock a file in the house-keeping directory: the proof of life that reaches other hosts of a file system."""
+        if self._storage.is_local:
+            lock = self._final.at(record_of(self._attempt.path))
+            self._hold = await in_housekeeping(self._storage, lock, lambda: self._storage.lock_file(lock.path))
+
+    @property
+    def _attempt(self) -> Location:
+        return self._final.at(temporary_of(self._final.path, self.token))
 
     def _new_register(self) -> Register:
         environment = self._storage.environment
         record = CommitRecord(
             state=State.WRITING,
             token=self.token,
+            final=self._final.name,
             strategy="commit_file",
+            marker=COMMIT_SUCCESS_FILE if self.options.marker is ... else self.options.marker,
             started=environment.wall_ns(),
             direct=self.options.direct,
             lease=Lease(seconds=environment.lease),
@@ -251,6 +264,11 @@ class CommitFileTemporaryPath(TemporaryPath):
             metadata=self.options.metadata,
         )
         if not self._has(Guarantee.COMPARE_AND_SWAP):
+            if record.marker is None:
+                raise ValidationError(
+                    f"marker=None cannot be had at {self._final}: without COMPARE_AND_SWAP the marker is the commit"
+                    " itself. Leave marker= out, or name another file"
+                )
             return MarkerRegister(self._storage, self._final, record)
         return RecordRegister(self._storage, self._final, record, conditional_delete=self._has(_DELETE))
 
@@ -276,7 +294,14 @@ class CommitFileTemporaryPath(TemporaryPath):
         listing = await self._storage.list(self._final.path, recursive=True)
         directory, checksums = self._final.path, self.options.checksums
         try:
-            return await manifest_of(self._storage, directory, listing, own=RECORD_FILE, checksums=checksums)
+            return await manifest_of(
+                self._storage,
+                directory,
+                listing,
+                own=RECORD_FILE,
+                reserved=(self._claimed().record.marker,),
+                checksums=checksums,
+            )
         except ValidationError:
             await self._claimed().confirm()  # a marker may be there because another has taken over and committed
             raise
@@ -293,18 +318,20 @@ class CommitFileTemporaryPath(TemporaryPath):
         try:
             await register.commit(committed)
         except (AbandonedError, AlreadyCommittedError, OutcomeUnknownError):
-            self._end()  # not ours any more, or nobody knows: nothing may be cleaned up
+            await self._end()  # not ours any more, or nobody knows: nothing may be cleaned up
             raise
         except (CommitError, OSError) as error:
             await self._give_up(error, f"{self._final} was not committed")
             raise
-        self._end()
+        await self._end()
         if committed.decided_by is DecidedBy.RECORD:
             await self._mark(committed)
 
     async def _mark(self, committed: CommitRecord) -> None:
         """The marker follows the commit; without it the directory is committed all the same."""
-        path, marker = self._final.child(COMMIT_SUCCESS_FILE).path, marker_of(committed.token)
+        if committed.marker is None:
+            return
+        path, marker = self._final.child(committed.marker).path, marker_of(committed.token)
         try:
             try:
                 await self._storage.create(path, marker, owner=committed.token)
@@ -349,9 +376,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         return entry.name in self._added or await is_an_attempts(self._storage, self._final, entry)
 
     async def _remove_directory(self) -> None:
-        doomed = self._final.at(temporary_of(self._final.path, self.token) + DISCARDED_SUFFIX)
-        await self._storage.rename_directory(self._final.path, doomed.path)
-        await self._storage.remove_tree(doomed.path)
+        await delete_moved(self._storage, await move_away(self._storage, self._final, self._final), self._final)
 
     async def _give_up(self, error: BaseException, what: str) -> None:
         """Discard after an error, and put an error of the storage in our own words."""
@@ -360,11 +385,11 @@ class CommitFileTemporaryPath(TemporaryPath):
         if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
             raise CommitError(f"{what}: {error}; the attempt was discarded") from error
 
-    def _end(self) -> None:
+    async def _end(self) -> None:
         self._over = True
         self._register = None
-        if self._hold is not None:
-            self._hold.release()
+        with shielded():
+            await end_lock(self._storage, self._attempt, self._hold)
         release(self.token)
 
     @property

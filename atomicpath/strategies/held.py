@@ -34,10 +34,12 @@ async def read_record(storage: Storage, location: Location) -> CommitRecord | No
     return CommitRecord.decode(content.data, where=str(location))
 
 
-async def read_marker(storage: Storage, location: Location) -> bytes | None:
-    """What the marker at a final path says, or None if there is none."""
+async def read_marker(storage: Storage, location: Location, name: str | None = COMMIT_SUCCESS_FILE) -> bytes | None:
+    """Return what the marker of that name at a final path says, or None if there is none."""
+    if name is None:
+        return None
     try:
-        return (await storage.read(location.child(COMMIT_SUCCESS_FILE).path)).data
+        return (await storage.read(location.child(name).path)).data
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -48,7 +50,7 @@ async def is_committed(storage: Storage, location: Location, record: CommitRecor
         return False
     if record.decided_by is DecidedBy.RECORD:
         return True
-    marker = await read_marker(storage, location)
+    marker = await read_marker(storage, location, record.marker)
     return marker is not None and token_in_marker(marker) == record.token
 
 
@@ -88,7 +90,7 @@ async def standing_at(storage: Storage, location: Location) -> Standing:
     while True:
         if record is not None and (record.state is not State.COMMITTED or record.decided_by is DecidedBy.RECORD):
             return Standing(committed=record.state is State.COMMITTED, record=record)
-        marker = await read_marker(storage, location)
+        marker = await read_marker(storage, location, record.marker if record else COMMIT_SUCCESS_FILE)
         named = None if marker is None else token_in_marker(marker)
         if record is None and named is None:
             kind = "directory" if marker is not None else await storage.kind(location.path)

@@ -301,7 +301,7 @@ class MarkerRegister(Register):
         await self.confirm()
         await self._storage.write(self.path, committed.encode())
         self.record = committed
-        marker = self._final.child(COMMIT_SUCCESS_FILE).path
+        marker = self._final.child(committed.marker or COMMIT_SUCCESS_FILE).path
         failure: OSError | None = None
         for pause in _pauses():
             await self._storage.environment.sleep(pause)
