@@ -8,12 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from atomicpath.abc import Content, Declaration, Entry, Environment, Hold, Storage
+from atomicpath.abc import Content, Declaration, Entry, Environment, Hold, OpenDirectory, Storage
 from atomicpath.errors import AccessError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 
-from . import copies, directories, files, lookup, mounts, rename, trees
-from .system import System
+from . import ancestors, copies, directories, files, locks, lookup, mounts, rename, shared, trees
+from .identity import identity
+from .system import System, named
 
 __all__ = ["LocalStorage"]
 
@@ -69,8 +70,20 @@ class LocalStorage(Storage):
         found = await self._step(files.entry, path)
         return found.kind if found else None
 
-    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> Hold | None:
-        return await self._step(directories.make_directory, path, mode, durable)
+    async def identity(self, path: str) -> str:
+        return await self._step(identity, path)
+
+    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> None:
+        await self._step(directories.make_directory, path, mode, durable)
+
+    async def make_parents(self, path: str, *, durable: bool) -> None:
+        await self._step(directories.make_parents, path, durable)
+
+    async def make_shared_directory(self, path: str) -> None:
+        await self._step(shared.make_shared_directory, path)
+
+    async def remove_empty(self, path: str) -> None:
+        await self._step(shared.remove_empty, path)
 
     async def rename_directory(self, source: str, target: str) -> None:
         await self._step(rename.rename_directory, source, target)
@@ -78,14 +91,17 @@ class LocalStorage(Storage):
     async def exchange_directories(self, first: str, second: str) -> None:
         await self._step(rename.exchange_directories, first, second)
 
-    async def hold_directory(self, path: str) -> Hold | None:
-        return await self._step(directories.hold_directory, path)
+    async def lock_file(self, path: str) -> Hold | None:
+        return await self._step(locks.lock_file, path)
+
+    async def open_directory(self, path: str) -> OpenDirectory | None:
+        return await self._step(directories.open_directory, path)
 
     async def sync_tree(self, path: str) -> None:
         await self._step(trees.sync_tree, path)
 
     async def sync_directory(self, path: str) -> None:
-        await self._step(directories.sync_directory, path)
+        await self._step(ancestors.sync_directory, path)
 
     async def remove_tree(self, path: str) -> None:
         await self._step(trees.remove_tree, path)
@@ -102,7 +118,8 @@ class LocalStorage(Storage):
 
 def _with_usable_names(operation: Callable[[], T], path: str) -> T:
     try:
-        return operation()
+        with named(path):
+            return operation()
     except NotADirectoryError as error:
         raise ValidationError(
             f"{_shown(path)}: part of this path is a file, not a directory: choose another one, or move the file"
