@@ -37,6 +37,8 @@ class Told:
     notes: str = ""
     own: bool = False
     killed: bool = False
+    kept_some: bool = False
+    """A fault has happened, and `value`, a list of what went, need not have all in it."""
 
     @classmethod
     def of(cls, error: BaseException, *, own: bool) -> Told:
@@ -90,6 +92,7 @@ class Verdict:
 def judge_now(scene: Scene, told: Told, fault: Fault, fired: Point | None, verdict: Verdict) -> None:
     """Right after the operation, or after its process was killed, by a reader who knows nothing."""
     _judge_class(told, fault, fired, verdict)
+    told.kept_some = fired is not None and fault.kind == "storage"
     if told.returned and fault.kind == "storage" and not fault.after and fired is not None and fired.is_a_sync:
         verdict.expect(False, "it returned, though a sync had failed: what it promises may be lost by a power cut")
     if isinstance(told.value, list):
@@ -187,6 +190,8 @@ def _judge_truth(targets: list[Target], states: dict[str, str], told: Told, verd
     """What the caller was told is so: of several targets, one after the other, an error is about the last one."""
     changing = [target for target in targets if target.changes]
     if told.returned:
+        if isinstance(told.value, list) and told.kept_some:
+            changing = [target for target in changing if target.name in told.value]
         for target in changing:
             verdict.expect(
                 states[target.name] == _ends(target)[1], f"{target.name} is {states[target.name]}, and: {told}"
