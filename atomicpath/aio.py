@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -24,6 +25,7 @@ from .inspect import Attempt, Commit, Verification
 from .location import PathLike, locate
 from .probing import profile_of
 from .record import CommitRecord, JSONValue
+from .runner import protected, run_protected
 from .selection import select
 from .staging import Progress
 
@@ -56,23 +58,22 @@ class Committing:
     """What `commit` returns: an async context manager, to be entered once."""
 
     def __init__(self, writing: Writing) -> None:
-        self._writing = writing
-
-    @property
-    def is_local(self) -> bool:
-        """Whether no step of it waits for a network."""
-        return self._writing.is_local
+        self.writing = writing
 
     async def __aenter__(self) -> Path | UPath:
-        return await self._writing.begin()
+        try:
+            return await run_protected(self.writing.begin)
+        except GeneratorExit:
+            raise  # of a coroutine that is dropped, which may not wait
+        except BaseException as error:
+            if self.writing.is_open:
+                await run_protected(partial(self.writing.abandon, error))
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            await self._writing.finish()
-        else:
-            await self._writing.abandon(error)
+        await run_protected(partial(self.writing.end, error))
 
 
 def commit(
@@ -119,6 +120,7 @@ def commit(
     return Committing(Writing(url, CommitOptions(**_but(locals(), "url"))))  # type: ignore[arg-type]  # same names
 
 
+@protected
 async def put(
     local_dir: str | os.PathLike[str],
     url: PathLike,
@@ -146,6 +148,7 @@ async def put(
     await put_directory(local_dir, url, options)
 
 
+@protected
 async def get(
     url: PathLike, local_dir: str | os.PathLike[str], *, verify: bool = True, storage_options: Options = None
 ) -> Path:
@@ -198,6 +201,7 @@ async def verify(url: PathLike, *, checksums: bool = False, storage_options: Opt
     return await inspect.verify(locate(url, storage_options), checksums=checksums)
 
 
+@protected
 async def sweep(
     root: PathLike,
     *,
@@ -217,6 +221,7 @@ async def sweep(
     return await cleaning.sweep(locate(root, storage_options), older_than=older_than, dry_run=dry_run)
 
 
+@protected
 async def remove(url: PathLike, *, guarantees: Guarantee | None = None, storage_options: Options = None) -> None:
     """Remove a committed directory, with all that is in it. Readers see it whole, or not at all.
 
@@ -228,6 +233,7 @@ async def remove(url: PathLike, *, guarantees: Guarantee | None = None, storage_
     await cleaning.remove(locate(url, storage_options), guarantees=guarantees or NONE)
 
 
+@protected
 async def keep_last(
     root: PathLike,
     n: int,
@@ -247,6 +253,7 @@ async def keep_last(
     return await cleaning.keep_last(location, n, protect=protect, guarantees=guarantees or NONE)
 
 
+@protected
 async def profile(
     url: PathLike, *, storage_options: Options = None, guarantees: Guarantee | None = None, probe: bool = True
 ) -> Profile:
@@ -258,6 +265,7 @@ async def profile(
     return await profile_of(locate(url, storage_options), asserted=guarantees or NONE, probe=probe)
 
 
+@protected
 async def explain(
     url: PathLike, *, storage_options: Options = None, guarantees: Guarantee | None = None, probe: bool = True
 ) -> Explanation:

@@ -15,7 +15,7 @@ from upath import UPath
 from . import telemetry
 from .abc import TemporaryPath
 from .commit_options import CommitOptions, check_agreement
-from .environment import EventLoopNeeded, current, need_event_loop, shielded
+from .environment import EventLoopNeeded, cleaning_up, current, need_event_loop, shielded
 from .errors import AtomicPathError, CommitError, OutcomeUnknownError, ValidationError
 from .failures import Document
 from .group import Group
@@ -65,6 +65,12 @@ class Writing:
         """Whether no step of this commit waits for a network or for another process."""
         return self._storage.is_local and self._team.is_alone
 
+    @property
+    def is_open(self) -> bool:
+        """Whether this process has begun something that is neither committed nor given up."""
+        mine = os.getpid() == self._pid
+        return mine and (self._temporary is not None or self._staging is not None)
+
     @telemetry.observed(telemetry.opening)
     async def begin(self, *, source: bool = False) -> Path | UPath:
         """Create or join the attempt; where to write. `source`: the files are already somewhere on this host."""
@@ -90,6 +96,13 @@ class Writing:
             return self._staged
         path = self._own().get()
         return Path(cast("os.PathLike[str]", path)) if self._storage.is_local else path
+
+    async def end(self, error: BaseException | None) -> None:
+        """Finish, or give up if the block raised `error`."""
+        if error is None:
+            await self.finish()
+        else:
+            await self.abandon(error)
 
     @telemetry.observed(telemetry.closing)
     async def finish(self, source: Path | None = None) -> None:
@@ -118,7 +131,7 @@ class Writing:
             try:
                 alone = await self._part("finish", error)
             finally:  # whoever is cancelled while it waits for the others still gives up what it has
-                await self._discard(alone=alone)
+                await self._discard(error, alone=alone)
             raise
         finally:
             self._temporary = None
@@ -136,13 +149,14 @@ class Writing:
         # one that leaves while the others begin is missed by them at the end
         begins = not (self._entered or (self._team.has_said("begin") and not isinstance(error, Exception)))
         phase = "begin" if begins else "finish"
-        with shielded():
+        failure: AtomicPathError | None = None
+        with cleaning_up(self.location, error):
             alone = False
             try:
                 failure = await self._team.fail(phase, error)
                 alone = await self._part(phase, error)
             finally:
-                await self._discard(alone=alone or begins)
+                await self._discard(error, alone=alone or begins)
         if failure is not None and isinstance(error, Exception):
             raise failure from error
 
@@ -202,9 +216,9 @@ class Writing:
             return self._team.is_alone
         return await self._team.part(phase)
 
-    async def _discard(self, *, alone: bool) -> None:
-        """Give up what is this process's own; never raises, so that the error that led here is what is seen."""
-        with shielded():
+    async def _discard(self, cause: BaseException, *, alone: bool) -> None:
+        """Give up what is this process's own; never raises, so that `cause`, which led here, is what is seen."""
+        with cleaning_up(self.location, cause):
             temporary, self._temporary = self._temporary, None
             if temporary is not None and self._team.is_primary:
                 try:

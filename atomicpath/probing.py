@@ -12,7 +12,7 @@ import logging
 from dataclasses import dataclass, field
 
 from .abc import Declaration, Storage
-from .environment import shielded
+from .environment import cleaning_up
 from .errors import AccessError, AtomicPathError, GuaranteeError, ValidationError
 from .guarantees import NONE, Guarantee, Profile
 from .layout import PROBE_PREFIX
@@ -96,7 +96,7 @@ async def _probe(
                 findings.observed |= guarantee
                 findings.evidence[guarantee] = SUCCESS[guarantee]
         finally:
-            with shielded():
+            with cleaning_up(place):
                 await _clean(storage, place.path, with_directories=with_directories)
         findings.tried |= guarantee
 

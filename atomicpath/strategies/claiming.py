@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from atomicpath.abc import Content, Entry, StaleVersionError, Storage
-from atomicpath.environment import shielded
+from atomicpath.environment import cleaning_up
 from atomicpath.errors import AlreadyCommittedError, ConflictError
 from atomicpath.guarantees import Guarantee
 from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, is_unfinished
@@ -78,7 +78,7 @@ async def _withdrawn(
     storage: Storage, final: Location, register: Register, names: tuple[str, ...]
 ) -> AlreadyCommittedError | ConflictError:
     """Something foreign is there: take our record away again, nothing else, and say what was found."""
-    with shielded():
+    with cleaning_up(final):
         await register.free()
     marker = await read_marker(storage, final) if COMMIT_SUCCESS_FILE in names else None
     if marker is not None and token_in_marker(marker) is None:
@@ -113,7 +113,7 @@ async def _take_over(
     except NotClearedError:
         raise  # what is left may be the old attempt's: the record has to stay with it
     except ConflictError:
-        with shielded():
+        with cleaning_up(final):
             await register.free()
         raise
     return True

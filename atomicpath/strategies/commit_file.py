@@ -22,7 +22,7 @@ from typing import Self
 from upath import UPath
 
 from atomicpath.abc import Entry, FileOptions, Hold, MetadataStore, SnapshotType, TemporaryPath
-from atomicpath.environment import shielded
+from atomicpath.environment import cleaning_up, shielded
 from atomicpath.errors import (
     AbandonedError,
     AlreadyCommittedError,
@@ -140,8 +140,9 @@ class CommitFileTemporaryPath(TemporaryPath):
             register.keep_alive()
             await self._step_metadata.begin(self, staged=not self.options.direct)
         except BaseException as error:
-            if not isinstance(error, AtomicPathError):
-                await register.find()
+            with cleaning_up(self._final, error):
+                if not isinstance(error, AtomicPathError):
+                    await register.find()
             await self._give_up(error, f"cannot begin to write {self._final}")
             raise
         return self.get()
@@ -355,7 +356,7 @@ class CommitFileTemporaryPath(TemporaryPath):
 
     async def _give_up(self, error: BaseException, what: str) -> None:
         """Discard after an error, and put an error of the storage in our own words."""
-        with shielded():
+        with cleaning_up(self._final, error):
             await self.discard()
         if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
             raise CommitError(f"{what}: {error}; the attempt was discarded") from error

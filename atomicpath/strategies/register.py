@@ -15,7 +15,7 @@ from dataclasses import replace
 import anyio
 
 from atomicpath.abc import Content, Storage
-from atomicpath.environment import shielded
+from atomicpath.environment import cleaning_up
 from atomicpath.errors import AbandonedError, AccessError, AtomicPathError, CommitError, OutcomeUnknownError
 from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE
 from atomicpath.liveness import hold, this_process
@@ -73,7 +73,7 @@ class Register(abc.ABC):
         """After a claim that was cut short: hold the record if it was created all the same."""
         if self.held:
             return
-        with shielded():
+        with cleaning_up(self._final):
             try:
                 seen = await self.look()
                 self.held = seen is not None and self._is_ours(self._decoded(seen))
