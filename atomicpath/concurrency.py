@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from anyio.lowlevel import EventLoopToken
 
-__all__ = ["Lock", "in_threads", "start_thread", "wake"]
+__all__ = ["Lock", "Turn", "in_threads", "start_thread", "wake"]
 
 T = TypeVar("T")
 
@@ -34,18 +34,28 @@ class Lock:
     ) -> None:
         self._mine().release()
 
-    def acquire_at_once(self) -> bool:
-        """Take it if it is free; whether it was."""
-        taken: bool = self._mine().acquire(blocking=False)
-        return taken
-
-    def release(self) -> None:
-        """Give it back."""
-        self._mine().release()
-
     def _mine(self) -> Any:
         pid = os.getpid()
         return self._locks.get(pid) or self._locks.setdefault(pid, threading.RLock())
+
+
+class Turn:
+    """One of many takes it, in any task and thread, and nobody waits for it. In a forked child it is free."""
+
+    def __init__(self) -> None:
+        self._free: dict[int, list[None]] = {}  # by process; taking an element out of a list is indivisible
+
+    def take(self) -> bool:
+        """Take it if it is free; whether it was."""
+        try:
+            self._free.setdefault(os.getpid(), [None]).pop()
+        except IndexError:
+            return False
+        return True
+
+    def give_back(self) -> None:
+        """Let the next one have it."""
+        self._free[os.getpid()].append(None)
 
 
 def wake(token: EventLoopToken, function: Callable[[], object]) -> None:

@@ -129,7 +129,7 @@ class Run:
         self._poll = poll
         self._shields = 0
         self._clean_ups: set[anyio.CancelScope] = set()
-        self._interrupted = False
+        self.interrupted = False
         self._until: float | None = None
 
     @property
@@ -180,7 +180,7 @@ class Run:
         try:
             with anyio.CancelScope(shield=True) as scope:
                 self._clean_ups.add(scope)
-                if bounded or self._interrupted:
+                if bounded or self.interrupted:
                     self._bound(scope)
                 yield
         finally:
@@ -191,7 +191,7 @@ class Run:
 
     def bound(self) -> None:
         """Interrupted: from now on every clean-up under way is bounded. To be called in the event loop."""
-        self._interrupted = True
+        self.interrupted = True
         for scope in self._clean_ups:
             self._bound(scope)
 

@@ -81,7 +81,7 @@ class Staging:
         )
         call(os.mkdir, self._outer, 0o700)
         self._made = True
-        hold(self._token)
+        hold(self._token, owner=self)
         call((self._outer / RECORD_FILE).write_bytes, record.encode())
         files = self._outer / "files"
         call(os.mkdir, files)

@@ -151,7 +151,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             self._hold = await self._storage.make_directory(
                 self._temporary.path, mode=mode, durable=self.options.durable
             )
-            hold(self.token, self._hold.release if self._hold else None)
+            hold(self.token, self._hold.release if self._hold else None, owner=self)
             self._record = CommitRecord(
                 state=State.WRITING,
                 token=self.token,

@@ -127,7 +127,9 @@ class CommitFileTemporaryPath(TemporaryPath):
         await self._make_directory()
         register = self._register = self._new_register()
         let_go = self._hold.release if self._hold else None
-        hold(self.token, let_go)  # before anybody can read the record: a thread of ours would take it for left behind
+        hold(
+            self.token, let_go, owner=self
+        )  # before anybody can read the record: a thread of ours would take it for left behind
         try:
             await claim(
                 self._storage,

@@ -15,7 +15,8 @@ import pytest
 
 import atomicpath
 from atomicpath import aio
-from atomicpath.environment import use
+from atomicpath.concurrency import wake
+from atomicpath.environment import this_run, use
 from atomicpath.liveness import release
 from tests.protocol.worlds import ALL, MARKER, RECORD, Quick, attempt, decoded, files_below, swaps_to, trust, written
 from tests.proxy import Proxy, Rule, answer_after
@@ -33,30 +34,41 @@ class Cancelling(Quick):
         self.after = after
         self.hooks = 0
         self.scope = anyio.CancelScope()
+        self.caller: anyio.lowlevel.EventLoopToken | None = None
 
     async def step(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        number = self._before()
+        number = await self._before()
         try:
             return await super().step(function, *args, **kwargs)
         finally:
-            self._after(number)
+            await self._after(number)
 
     async def request(self, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        number = self._before()
+        number = await self._before()
         try:
             return await super().request(function, *args, **kwargs)
         finally:
-            self._after(number)
+            await self._after(number)
 
-    def _before(self) -> int:
+    async def _before(self) -> int:
         number, self.hooks = self.hooks, self.hooks + 1
         if number == self.at and not self.after:
-            self.scope.cancel()
+            await self._cancel()
         return number
 
-    def _after(self, number: int) -> None:
+    async def _after(self, number: int) -> None:
         if number == self.at and self.after:
-            self.scope.cancel()
+            await self._cancel()
+
+    async def _cancel(self) -> None:
+        """Cancel the caller, which runs in another event loop than the protocol, and wait until that is seen here."""
+        run = this_run()
+        assert run is not None
+        assert self.caller is not None
+        wake(self.caller, self.scope.cancel)
+        with anyio.CancelScope(shield=True):
+            while not run.interrupted:
+                await anyio.sleep(0.001)
 
 
 def renewing() -> list[str]:
@@ -65,6 +77,7 @@ def renewing() -> list[str]:
 
 async def commit(url: str, environment: Cancelling, staging: Path, options: dict[str, Any] | None = None) -> bool:
     """Whether it got to its end."""
+    environment.caller = anyio.lowlevel.current_token()
     with use(environment), environment.scope:
         async with aio.commit(url, storage_options=options, staging_dir=staging) as path:
             Path(path, "data").write_bytes(b"the data")
