@@ -25,7 +25,7 @@ from .inspect import Attempt, Commit, Verification
 from .location import PathLike, locate
 from .probing import profile_of
 from .record import CommitRecord, JSONValue
-from .runner import protected, run_protected
+from .runner import protected, run_detached, run_protected
 from .selection import select
 from .staging import Progress
 
@@ -64,7 +64,7 @@ class Committing:
         try:
             return await run_protected(self.writing.begin)
         except GeneratorExit:
-            raise  # of a coroutine that is dropped, which may not wait
+            raise  # as below
         except BaseException as error:
             if self.writing.is_open:
                 await run_protected(partial(self.writing.abandon, error))
@@ -73,7 +73,11 @@ class Committing:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await run_protected(partial(self.writing.end, error))
+        end = partial(self.writing.end, error)
+        if isinstance(error, GeneratorExit):  # of a coroutine that is dropped, which may not wait
+            run_detached(end)
+        else:
+            await run_protected(end)
 
 
 def commit(

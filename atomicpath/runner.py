@@ -26,7 +26,7 @@ from .environment import EventLoopNeeded, current, in_this_thread, is_in_this_th
 from .errors import OutcomeUnknownError
 from .interruption import Interrupted, Run, Signals
 
-__all__ = ["protected", "run", "run_protected"]
+__all__ = ["protected", "run", "run_detached", "run_protected"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -238,6 +238,11 @@ async def run_protected(main: Main[T]) -> T:
             del interruption
     task.deliver_again()
     return _outcome(worker.value, worker.error)
+
+
+def run_detached(main: Main[object]) -> None:
+    """Run a coroutine function in a thread of its own that nobody waits for: for a caller that may not wait any more."""
+    Worker(main, backend="asyncio", inline=True, ended=lambda: None).start()
 
 
 def protected(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
