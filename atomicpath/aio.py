@@ -61,6 +61,7 @@ class Committing:
         self.writing = writing
 
     async def __aenter__(self) -> Path | UPath:
+        self.writing.expect_new()
         try:
             return await run_protected(self.writing.begin)
         except GeneratorExit:

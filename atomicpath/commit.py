@@ -74,8 +74,7 @@ class Writing:
     @telemetry.observed(telemetry.opening)
     async def begin(self, *, source: bool = False) -> Path | UPath:
         """Create or join the attempt; where to write. `source`: the files are already somewhere on this host."""
-        if self._begun:
-            raise CommitError(f"this commit of {self.location} was entered before: call commit() again for another")
+        self.expect_new()
         direct = self._storage.is_local or (self._options.direct and not source)
         try:
             if not (direct or source):
@@ -96,6 +95,11 @@ class Writing:
             return self._staged
         path = self._own().get()
         return Path(cast("os.PathLike[str]", path)) if self._storage.is_local else path
+
+    def expect_new(self) -> None:
+        """Raise CommitError if this was entered before."""
+        if self._begun:
+            raise CommitError(f"this commit of {self.location} was entered before: call commit() again for another")
 
     async def end(self, error: BaseException | None) -> None:
         """Finish, or give up if the block raised `error`."""

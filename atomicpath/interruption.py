@@ -18,6 +18,7 @@ from types import FrameType, TracebackType
 from typing import Self, cast
 
 import anyio
+import anyio.lowlevel
 
 __all__ = ["GIVING_UP", "Interrupted", "Run", "Signals"]
 
@@ -131,6 +132,8 @@ class Run:
         self._clean_ups: set[anyio.CancelScope] = set()
         self.interrupted = False
         self._until: float | None = None
+        self.asked = False  # from any thread: whether the call is to be broken off
+        self.break_off: Callable[[], object] | None = None  # how, in its event loop
 
     @property
     def has_event_loop(self) -> bool:
@@ -146,6 +149,13 @@ class Run:
         """A safe point of a call without an event loop; Interrupted if it is to be broken off."""
         if self._poll is not None and not self._shields and self._poll():
             raise Interrupted
+
+    async def checkpoint(self) -> None:
+        """A safe point of any call: where steps run in the thread of its event loop, it is else seen only at a wait."""
+        self.check()
+        if self.asked and self.break_off is not None:
+            self.break_off()
+            await anyio.lowlevel.checkpoint_if_cancelled()
 
     @contextmanager
     def shielded(self) -> Iterator[None]:

@@ -26,7 +26,7 @@ from .environment import EventLoopNeeded, current, in_this_thread, is_in_this_th
 from .errors import OutcomeUnknownError
 from .interruption import Interrupted, Run, Signals
 
-__all__ = ["protected", "run", "run_detached", "run_protected"]
+__all__ = ["protected", "run", "run_alone", "run_detached", "run_protected"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,18 +37,18 @@ _LOG = logging.getLogger("atomicpath")
 _LOOK = 1.0  # seconds between looks at what is waited for, should something beyond this process's control go wrong
 
 
-def run(main: Main[T], *, alone: bool = False) -> T:
-    """Run a coroutine function to its end from blocking code, in any thread.
+def run_alone(main: Main[T]) -> T:
+    """As `run`, but without an event loop, which would cost as much as a whole commit to a disk.
 
-    `alone`: try without an event loop first, which would cost as much as a whole commit to a disk; what needs one says
-    so before it does anything. What a signal handler raises comes out unchanged, once all is given up or done.
+    Raises EventLoopNeeded, before anything was done, if one is needed, or if one runs in this thread.
     """
-    if alone and not _in_event_loop():
-        try:
-            return _run_alone(main)
-        except EventLoopNeeded:
-            pass
-    return _run_beside(main)
+    if _in_event_loop():
+        raise EventLoopNeeded
+    with Signals() as signals:
+        value, error = _drive(main, Run(signals.deliver))
+    if signals.error is not None:
+        error = _of_handler(signals, error)
+    return _outcome(value, error)
 
 
 def _in_event_loop() -> bool:
@@ -59,14 +59,6 @@ def _in_event_loop() -> bool:
         # In a callback no task runs and anyio sees no loop; asyncio itself, if anybody uses it, knows better.
         running = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
         return running is not None and running() is not None
-
-
-def _run_alone(main: Main[T]) -> T:
-    with Signals() as signals:
-        value, error = _drive(main, Run(signals.deliver))
-    if signals.error is not None:
-        error = _of_handler(signals, error)
-    return _outcome(value, error)
 
 
 def _drive(main: Main[T], run: Run) -> tuple[list[T], BaseException | None]:
@@ -82,7 +74,11 @@ def _drive(main: Main[T], run: Run) -> tuple[list[T], BaseException | None]:
     return [], RuntimeError("a step of a local commit waited for something: this is a mistake in atomicpath")
 
 
-def _run_beside(main: Main[T]) -> T:
+def run(main: Main[T]) -> T:
+    """Run a coroutine function to its end from blocking code, in any thread.
+
+    What a signal handler raises meanwhile comes out unchanged, once all is given up or done.
+    """
     events: queue.SimpleQueue[None] = queue.SimpleQueue()  # the one that a signal handler may put into
 
     def look() -> None:
@@ -145,7 +141,7 @@ class Worker(Generic[T]):
         self._backend = backend
         self._inline = inline
         self._tell = ended
-        self._interrupted = False
+        self._started = False
         self._scope: anyio.CancelScope | None = None
         self._token: anyio.lowlevel.EventLoopToken | None = None
         # Nothing else of this context, which may say that a loop runs in it, but who called.
@@ -153,12 +149,15 @@ class Worker(Generic[T]):
 
     def start(self) -> None:
         """Begin. Where no thread can be started any more it is run at once, in the calling one."""
+        if self._started:
+            return
+        self._started = True
         if not start_thread(self._work, f"atomicpath, for {threading.current_thread().name}"):
             self._work()
 
     def interrupt(self) -> None:
         """Have it break off at the next point where it may be; from any thread, and at once."""
-        self._interrupted = True
+        self.run.asked = True
         token = self._token
         if token is not None:
             wake(token, self._break_off)
@@ -183,8 +182,8 @@ class Worker(Generic[T]):
         self.run.loop = token.native_token
         self._context = copy_context()
         with anyio.CancelScope() as self._scope:
-            self._token = token
-            if self._interrupted:
+            self._token, self.run.break_off = token, self._break_off
+            if self.run.asked:
                 self._break_off()
             self.value.append(await self._main())
         if self._scope.cancelled_caught:
@@ -193,8 +192,9 @@ class Worker(Generic[T]):
 
     def _break_off(self) -> None:
         assert self._scope is not None  # noqa: S101 - for the type checkers
-        self._scope.cancel()
-        self._context.copy().run(self.run.bound)
+        if not self._scope.cancel_called:
+            self._scope.cancel()
+            self._context.copy().run(self.run.bound)
 
 
 async def run_protected(main: Main[T]) -> T:
@@ -211,15 +211,17 @@ async def run_protected(main: Main[T]) -> T:
     over, task = anyio.Event(), _Task()
     backend = token.backend_class.__module__.rpartition("._")[2]
     worker = Worker(main, backend=backend, inline=is_in_this_thread(), ended=lambda: wake(token, over.set))
-    worker.start()
     interruption: BaseException | None = None
     try:
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        worker.start()
         await over.wait()
     except GeneratorExit:  # the coroutine is dropped, and may not wait for anything
         worker.interrupt()
         raise
     except BaseException as error:  # noqa: BLE001 - raised again below
         worker.interrupt()
+        worker.start()  # also where it was cancelled before: what is to be ended or given up has to be
         interruption = error
         task.note(error, native=anyio.current_effective_deadline() != -math.inf)
     with anyio.CancelScope(shield=True):

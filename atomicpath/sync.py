@@ -12,8 +12,9 @@ from upath import UPath
 
 from .aio import Committing
 from .commit import Writing
+from .environment import EventLoopNeeded
 from .interruption import Signals
-from .runner import run
+from .runner import run, run_alone
 
 __all__ = ["BlockingCommit", "blocking", "blocking_context"]
 
@@ -50,8 +51,10 @@ class BlockingCommit:
 
     def __init__(self, writing: Writing) -> None:
         self._writing = writing
+        self._alone = writing.is_local
 
     def __enter__(self) -> Path | UPath:
+        self._writing.expect_new()
         try:
             return self._run(self._writing.begin)
         except BaseException as error:
@@ -68,7 +71,12 @@ class BlockingCommit:
             raise
 
     def _run(self, main: Callable[[], Coroutine[object, object, T]]) -> T:
-        return run(main, alone=self._writing.is_local)
+        if self._alone:
+            try:
+                return run_alone(main)
+            except EventLoopNeeded:
+                self._alone = False
+        return run(main)
 
     def _give_up(self, error: BaseException) -> None:
         """A handler may have raised right before the work began, or after its end: then nobody else has given up."""

@@ -15,9 +15,9 @@ import pytest
 
 import atomicpath
 from atomicpath import aio
-from atomicpath.concurrency import wake
-from atomicpath.environment import this_run, use
+from atomicpath.environment import use
 from atomicpath.liveness import release
+from atomicpath.testing.cancelling import Caller
 from tests.protocol.worlds import ALL, MARKER, RECORD, Quick, attempt, decoded, files_below, swaps_to, trust, written
 from tests.proxy import Proxy, Rule, answer_after
 
@@ -33,42 +33,31 @@ class Cancelling(Quick):
         self.at = at
         self.after = after
         self.hooks = 0
-        self.scope = anyio.CancelScope()
-        self.caller: anyio.lowlevel.EventLoopToken | None = None
+        self.caller = Caller()
 
     async def step(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        number = await self._before()
+        number = self._before()
         try:
             return await super().step(function, *args, **kwargs)
         finally:
-            await self._after(number)
+            self._after(number)
 
     async def request(self, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        number = await self._before()
+        number = self._before()
         try:
             return await super().request(function, *args, **kwargs)
         finally:
-            await self._after(number)
+            self._after(number)
 
-    async def _before(self) -> int:
+    def _before(self) -> int:
         number, self.hooks = self.hooks, self.hooks + 1
         if number == self.at and not self.after:
-            await self._cancel()
+            self.caller.cancel()
         return number
 
-    async def _after(self, number: int) -> None:
+    def _after(self, number: int) -> None:
         if number == self.at and self.after:
-            await self._cancel()
-
-    async def _cancel(self) -> None:
-        """Cancel the caller, which runs in another event loop than the protocol, and wait until that is seen here."""
-        run = this_run()
-        assert run is not None
-        assert self.caller is not None
-        wake(self.caller, self.scope.cancel)
-        with anyio.CancelScope(shield=True):
-            while not run.interrupted:
-                await anyio.sleep(0.001)
+            self.caller.cancel()
 
 
 def renewing() -> list[str]:
@@ -77,8 +66,7 @@ def renewing() -> list[str]:
 
 async def commit(url: str, environment: Cancelling, staging: Path, options: dict[str, Any] | None = None) -> bool:
     """Whether it got to its end."""
-    environment.caller = anyio.lowlevel.current_token()
-    with use(environment), environment.scope:
+    with use(environment), environment.caller:
         async with aio.commit(url, storage_options=options, staging_dir=staging) as path:
             Path(path, "data").write_bytes(b"the data")
             Path(path, "more").write_bytes(b"more of it")
@@ -186,13 +174,13 @@ async def test_once_the_commit_has_begun_the_outcome_is_settled(
 
     def cancel(request: Any, send: Any) -> Any:
         # while the store is at it, whose reply then is lost: the settlement too is past cancellation
-        anyio.from_thread.run_sync(environment.scope.cancel, token=backend)
+        anyio.from_thread.run_sync(environment.caller.scope.cancel, token=backend)
         return answer_after(500, "InternalError")(request, send)
 
     proxy.rules.append(Rule(match=swaps_to("committed"), action=cancel))
     await commit(url, environment, tmp_path, options)
     assert proxy.rules[0].times == 0
-    assert environment.scope.cancel_called
+    assert environment.caller.scope.cancel_called
     assert {f"run/step_1/{name}" for name in (RECORD, MARKER, "data", "more")} == set(truth())
     assert await aio.is_committed(url, storage_options=options)
 
