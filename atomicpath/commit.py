@@ -224,12 +224,13 @@ class Writing:
         """Give up what is this process's own; never raises, so that `cause`, which led here, is what is seen."""
         with cleaning_up(self.location, cause):
             temporary, self._temporary = self._temporary, None
-            if temporary is not None and self._team.is_primary:
-                try:
+            try:
+                if temporary is not None and self._team.is_primary:
                     await (temporary.discard() if alone else temporary.retire())
-                except Exception as error:  # noqa: BLE001 - a user's strategy may raise anything; the block's error counts
-                    _LOG.warning("%s was given up but could not be discarded: %s", self.location, error)
-            await self._unstage()
+            except Exception as error:  # noqa: BLE001 - a user's strategy may raise anything; the block's error counts
+                _LOG.warning("%s was given up but could not be discarded: %s", self.location, error)
+            finally:
+                await self._unstage()
 
     async def _unstage(self) -> None:
         staging, self._staging = self._staging, None

@@ -159,10 +159,7 @@ class Run:
 
     @contextmanager
     def shielded(self) -> Iterator[None]:
-        """Let the block come to its end."""
-        if _cleaning_up.get():
-            yield  # as part of a clean-up it is bounded with it
-            return
+        """Let the block come to its end, in a clean-up too: for what is local, or is bounded by itself."""
         self._shields += 1
         try:
             if self._poll is not None:

@@ -243,7 +243,7 @@ async def run_protected(main: Main[T]) -> T:
 
 
 def run_detached(main: Main[object]) -> None:
-    """Run a coroutine function in a thread of its own that nobody waits for: for a caller that may not wait any more."""
+    """Run a coroutine function in a thread that nobody waits for: for a caller that may not wait any more."""
     Worker(main, backend="asyncio", inline=True, ended=lambda: None).start()
 
 

@@ -25,6 +25,8 @@ root, options, arguments = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.
 def say(*words):
     print(json.dumps(words), flush=True)
 
+warnings.simplefilter("ignore", ResourceWarning)  # of a file that a handler's exception leaves open in the block
+
 def write(path, files=2):
     for number in range(files):
         (path / f"file-{number}").write_bytes(b"x" * 100)
