@@ -24,7 +24,7 @@ from .tasks import for_each
 __all__ = ["Progress", "Staging", "files_of", "upload"]
 
 Progress: TypeAlias = Callable[[int, int], object]
-"""Called with the bytes transferred so far and the bytes in all, after each file."""
+"""Called with the bytes transferred so far and the bytes in all, after each file; in another thread than the caller's."""
 
 _LOG = logging.getLogger("atomicpath")
 _PREFIX = "atomicpath-staging-"
