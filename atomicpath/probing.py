@@ -19,7 +19,7 @@ from .layout import PROBE_PREFIX
 from .location import Location
 from .trials import SUCCESS, TRIALS, Refuted, has_directories
 
-__all__ = ["profile_of"]
+__all__ = ["are_beside", "attempts_beside", "profile_of"]
 
 _LOG = logging.getLogger("atomicpath")
 
@@ -64,6 +64,16 @@ async def profile_of(
         asserted=asserted,
         evidence=dict.fromkeys(asserted, "asserted by the caller") | dict(declaration.evidence) | findings.evidence,
     )
+
+
+async def attempts_beside(location: Location) -> bool:  # noqa: ARG001 - tried only on mounts that are not known disks
+    """Tell whether attempts at `location` must be hidden siblings, as the mount cannot rename out of a directory."""
+    return False
+
+
+def are_beside(location: Location) -> bool:  # noqa: ARG001 - as above
+    """Tell the same as far as it is known already. No I/O."""
+    return False
 
 
 async def _probe(

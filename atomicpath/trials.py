@@ -143,9 +143,7 @@ async def _rename_noreplace(storage: Storage, path: str) -> None:
 
 
 async def _make(storage: Storage, path: str) -> None:
-    held = await storage.make_directory(path, mode=None, durable=False)
-    if held is not None:
-        held.release()
+    await storage.make_directory(path, mode=None, durable=False)
 
 
 async def race(attempt: Callable[[bytes], Awaitable[object]], racers: int = _RACERS) -> list[bytes]:

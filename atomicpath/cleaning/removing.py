@@ -37,6 +37,11 @@ async def remove(location: Location, *, guarantees: Guarantee = NONE) -> None:
     `discarded`. Everything is deleted only afterwards. `sweep` ends a removal that was cut short.
     """
     record = (await load(location)).record
+    if await location.open().kind(location.path) not in ("directory", None):
+        raise ValidationError(
+            f"{location} is a link to a committed directory, which is not removed through it: remove the link yourself,"
+            " or pass its target"
+        )
     if record is None:
         raise ValidationError(
             f"{location} was committed by another tool, which left no record: it is not atomicpath's to remove. Delete"
@@ -57,7 +62,7 @@ async def _by_rename(storage: Storage, location: Location, record: CommitRecord)
             await _expect_same(storage, location, record)
             with shielded():
                 doomed = await _moved(storage, location)
-                if hold is None:  # nothing kept others from exchanging what is there since the look
+                if not hold.excludes_others:  # nothing kept others from exchanging what is there since the look
                     await _put_back_unless_same(storage, location, doomed, record)
             await _delete(storage, location, doomed)
     except BlockingIOError as error:
@@ -100,9 +105,9 @@ async def _put_back_unless_same(storage: Storage, location: Location, doomed: Lo
 
 async def _delete(storage: Storage, location: Location, doomed: Location) -> None:
     try:
-        await delete_moved(storage, doomed)
+        await delete_moved(storage, doomed, location)
     except (OSError, AtomicPathError) as error:
-        error.add_note(f"{location} is removed for readers; {doomed.name} is left, which sweep(...) deletes")
+        error.add_note(f"{location} is removed for readers; {doomed} is left, which sweep(...) deletes")
         raise
 
 

@@ -6,8 +6,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import anyio
+
 from atomicpath.abc import Entry, StaleVersionError, Storage
-from atomicpath.errors import ConflictError
+from atomicpath.errors import CommitError, ConflictError, OutcomeUnknownError
 from atomicpath.location import Location
 from atomicpath.manifest import digest
 from atomicpath.record import FileEntry
@@ -31,12 +33,13 @@ class Additions:
         self._final = final
         self._token = self._owner = token
         self._files: dict[str, FileEntry | None] = {}
-        self._confirmed: float | None = None  # when a process that joined has last seen that the attempt stands
+        self._joined = False  # whether the lease is another process's to renew
+        self._looking = anyio.Lock()  # one look serves all files that wait for it
 
     def join(self, rank: int) -> None:
         """Tell the objects of this process from those of the others."""
         self._owner = owner_of(self._token, rank)
-        self._confirmed = self._storage.environment.monotonic()
+        self._joined = True
 
     def __contains__(self, name: str) -> bool:
         """Whether it may be there, and is then ours to delete."""
@@ -54,10 +57,10 @@ class Additions:
         self, register: Register, name: str, source: Path, *, multipart: bool, conditional: bool, checksums: bool
     ) -> None:
         """Create one object from a local file; a late writer's object in its place is deleted."""
-        await self._confirm_joined(register)
         self._files[name] = None  # from here on it may be there
         target = self._final.child(name)
         for _ in range(_TRIES):
+            await self._expect_lease(register)
             try:
                 # rule *exclusive*: data is created, never overwritten
                 entry = await self._storage.upload(source, target.path, owner=self._owner, multipart=multipart)
@@ -87,9 +90,25 @@ class Additions:
         except StaleVersionError:
             _LOG.debug("%s changed again before it was deleted", target)
 
-    async def _confirm_joined(self, register: Register) -> None:
-        """In a rank other than the primary, which may have slept while the attempt was given up: write nothing then."""
-        now = self._storage.environment.monotonic()
-        if self._confirmed is not None and now > self._confirmed + register.record.lease.seconds / _CONFIRMATIONS:
-            await register.confirm()
-            self._confirmed = now
+    async def _expect_lease(self, register: Register) -> None:
+        """Return only if the attempt stands: whoever slept past its lease adds nothing to what is another's by now.
+
+        The primary renews a lease of which too much has passed. A process that joined cannot: it reads the record.
+        """
+        if self._is_safe(register):
+            return
+        async with self._looking:
+            if self._is_safe(register):
+                return
+            try:
+                await (register.confirm() if self._joined else register.renew())
+            except OutcomeUnknownError as error:  # of the renewal; the commit was not even tried
+                raise CommitError(
+                    f"{self._final} was not committed: its lease could not be renewed: {error}"
+                ) from error
+
+    def _is_safe(self, register: Register) -> bool:
+        if not self._joined:
+            return register.is_well_within_lease()
+        passed = self._storage.environment.monotonic() - register.seen_at
+        return passed <= register.record.lease.patience / _CONFIRMATIONS

@@ -146,9 +146,14 @@ async def _wait_until_abandoned(
 async def _wait_a_lease(
     storage: Storage, final: Location, path: str, seen: Content, record: CommitRecord
 ) -> Content | None:
+    """Watch the record for one whole lease on our own clock.
+
+    Its age does not shorten that: it is the difference of two times that a store, or whatever answers in its
+    place, states, and one of them may be wrong by more than a lease.
+    """
     environment = storage.environment
-    lease = record.lease.seconds
-    end = environment.monotonic() + lease - (seen.age or 0.0)
+    lease = record.lease.patience
+    end = environment.monotonic() + lease
     while (left := end - environment.monotonic()) > 0:
         await environment.sleep(min(left, lease / _LOOKS_PER_LEASE))
         try:

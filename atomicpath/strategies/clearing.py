@@ -60,7 +60,7 @@ async def _judged(
     verdicts: list[bool] = []
     renewed = environment.monotonic()
     for start in range(0, len(listing), _BETWEEN_LOOKS):
-        if environment.monotonic() - renewed > register.record.lease.seconds / 3:
+        if environment.monotonic() - renewed > register.record.lease.patience / 3:
             await register.renew()
             renewed = environment.monotonic()
         verdicts += await for_each(listing[start : start + _BETWEEN_LOOKS], is_ours, at_once=_AT_ONCE)
@@ -83,7 +83,7 @@ async def _delete(
     await register.renew()  # rule *confirm*: after the listing, before acting on it
     # On plain S3 equal bytes have equal versions, so a delete that sleeps past the lease could hit the
     # next attempt's object: deletes begin only well inside the lease that was just renewed.
-    ends = environment.monotonic() + register.record.lease.seconds / 4
+    ends = environment.monotonic() + register.record.lease.patience / 4
 
     async def one(entry: Entry) -> None:
         if environment.monotonic() > ends:

@@ -36,22 +36,25 @@ from atomicpath.errors import (
 from atomicpath.guarantees import NONE, WRITING, Guarantee
 from atomicpath.layout import (
     COMMIT_SUCCESS_FILE,
-    DISCARDED_SUFFIX,
     RECORD_FILE,
     check_file_name,
+    record_of,
     temporary_of,
 )
-from atomicpath.liveness import hold, release, this_process
+from atomicpath.liveness import boot_clock, hold, release, this_process
 from atomicpath.location import Location, locate
-from atomicpath.manifest import manifest_of
+from atomicpath.manifest import Stamps, expect_content, expect_settled, manifest_of, stamps_of
+from atomicpath.originals import place_of
 from atomicpath.probing import profile_of
-from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, fingerprint, marker_of
+from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, marker_of
 from atomicpath.telemetry import creating, finalizing, observed
 
 from .adding import Additions
-from .begin import expect_directory, ready
+from .attempt_files import end_lock, in_housekeeping
+from .begin import expect_directory, in_words, ready
 from .claiming import claim
 from .clearing import clear, is_an_attempts
+from .discarding import delete_moved, move_away
 from .held import foreign, is_committed, read_marker, read_record, taken
 from .register import MarkerRegister, RecordRegister, Register
 from .step_metadata import StepMetadataWriter
@@ -78,6 +81,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         self._hold: Hold | None = None
         self._alone = False  # whether all that was at the final path is gone, and what is there now is of this attempt
         self._over = False
+        self._stamps: Stamps | None = None
         self._step_metadata = StepMetadataWriter(None, self._storage.environment)
 
     @classmethod
@@ -125,11 +129,11 @@ class CommitFileTemporaryPath(TemporaryPath):
             raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
         self.options = await ready(type(self), self._final, self.options)
         await self._make_directory()
+        await self._lock()
         register = self._register = self._new_register()
         let_go = self._hold.release if self._hold else None
-        hold(
-            self.token, let_go, owner=self
-        )  # before anybody can read the record: a thread of ours would take it for left behind
+        # before anybody can read the record: a thread of ours would take it for left behind
+        hold(self.token, let_go, owner=self)
         try:
             await claim(
                 self._storage,
@@ -180,6 +184,8 @@ class CommitFileTemporaryPath(TemporaryPath):
             files = await self._manifest()
             if self.options.durable and self._storage.is_local:
                 await self._sync()
+            await self._expect_settled()
+            place = await place_of(self._storage, self._final, self._final, self.token)
             await register.rest()
         except BaseException as error:
             await self._give_up(error, f"{self._final} was not committed")
@@ -187,8 +193,9 @@ class CommitFileTemporaryPath(TemporaryPath):
         committed = register.record.moved_to(
             State.COMMITTED,
             committed=self._storage.environment.wall_ns(),
+            boot_clock=boot_clock(self._storage.environment),
             files=files,
-            place=fingerprint(self.token, self._final.place),
+            place=place,
         )
         with shielded():
             await self._commit(register, committed)
@@ -202,7 +209,7 @@ class CommitFileTemporaryPath(TemporaryPath):
     async def _withdraw(self, *, free: bool) -> None:
         register, self._register = self._register, None
         if register is None or not register.held or self._over:
-            self._end()
+            await self._end()
             return
         await self._step_metadata.rest()
         try:
@@ -220,7 +227,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         except (OSError, AtomicPathError) as error:
             _LOG.warning("%s was given up but could not be cleared: %s", self._final, error)
         finally:
-            self._end()
+            await self._end()
 
     # create
 
@@ -233,20 +240,30 @@ class CommitFileTemporaryPath(TemporaryPath):
                 )
             return
         try:
-            self._hold = await self._storage.make_directory(
-                self._final.path, mode=self._mode, durable=self.options.durable
-            )
+            await self._storage.make_directory(self._final.path, mode=self._mode, durable=self.options.durable)
         except FileExistsError:
             kind = await self._storage.kind(self._final.path)
             if kind not in ("directory", None):
                 raise foreign(self._final, kind) from None
+
+    async def _lock(self) -> None:
+        """Lock a file in the house-keeping directory: the proof of life that reaches other hosts of a file system."""
+        if self._storage.is_local:
+            lock = self._final.at(record_of(self._attempt.path))
+            self._hold = await in_housekeeping(self._storage, lock, lambda: self._storage.lock_file(lock.path))
+
+    @property
+    def _attempt(self) -> Location:
+        return self._final.at(temporary_of(self._final.path, self.token))
 
     def _new_register(self) -> Register:
         environment = self._storage.environment
         record = CommitRecord(
             state=State.WRITING,
             token=self.token,
+            final=self._final.name,
             strategy="commit_file",
+            marker=COMMIT_SUCCESS_FILE if self.options.marker is ... else self.options.marker,
             started=environment.wall_ns(),
             direct=self.options.direct,
             lease=Lease(seconds=environment.lease),
@@ -254,6 +271,11 @@ class CommitFileTemporaryPath(TemporaryPath):
             metadata=self.options.metadata,
         )
         if not self._has(Guarantee.COMPARE_AND_SWAP):
+            if record.marker is None:
+                raise ValidationError(
+                    f"marker=None cannot be had at {self._final}: without COMPARE_AND_SWAP the marker is the commit"
+                    " itself. Leave marker= out, or name another file"
+                )
             return MarkerRegister(self._storage, self._final, record)
         return RecordRegister(self._storage, self._final, record, conditional_delete=self._has(_DELETE))
 
@@ -274,14 +296,41 @@ class CommitFileTemporaryPath(TemporaryPath):
         return self._has(_MULTIPART)
 
     async def _manifest(self) -> tuple[FileEntry, ...]:
+        files = await self._listed()
+        try:
+            expect_content(files, str(self._final), allow_empty=self.options.allow_empty)
+        except ValidationError:
+            await self._claimed().confirm()  # nothing may be there because somebody has swept it
+            raise
+        return files
+
+    async def _listed(self) -> tuple[FileEntry, ...]:
         if not self.options.direct:
             return self._added.entries()
         listing = await self._storage.list(self._final.path, recursive=True)
-        directory, checksums = self._final.path, self.options.checksums
+        if self._storage.is_local:
+            self._stamps = stamps_of(listing)
         try:
-            return await manifest_of(self._storage, directory, listing, own=RECORD_FILE, checksums=checksums)
+            return await manifest_of(
+                self._storage,
+                self._final.path,
+                listing,
+                own=RECORD_FILE,
+                reserved=(self._claimed().record.marker,),
+                checksums=self.options.checksums,
+                allow_unfinished=self.options.allow_unfinished,
+            )
         except ValidationError:
             await self._claimed().confirm()  # a marker may be there because another has taken over and committed
+            raise
+
+    async def _expect_settled(self) -> None:
+        if self._stamps is None:
+            return
+        try:
+            await expect_settled(self._storage, self._final.path, self._stamps)
+        except ValidationError:
+            await self._claimed().confirm()  # as above
             raise
 
     async def _sync(self) -> None:
@@ -296,18 +345,20 @@ class CommitFileTemporaryPath(TemporaryPath):
         try:
             await register.commit(committed)
         except (AbandonedError, AlreadyCommittedError, OutcomeUnknownError):
-            self._end()  # not ours any more, or nobody knows: nothing may be cleaned up
+            await self._end()  # not ours any more, or nobody knows: nothing may be cleaned up
             raise
         except (CommitError, OSError) as error:
             await self._give_up(error, f"{self._final} was not committed")
             raise
-        self._end()
+        await self._end()
         if committed.decided_by is DecidedBy.RECORD:
             await self._mark(committed)
 
     async def _mark(self, committed: CommitRecord) -> None:
         """The marker follows the commit; without it the directory is committed all the same."""
-        path, marker = self._final.child(COMMIT_SUCCESS_FILE).path, marker_of(committed.token)
+        if committed.marker is None:
+            return
+        path, marker = self._final.child(committed.marker).path, marker_of(committed.token)
         try:
             try:
                 await self._storage.create(path, marker, owner=committed.token)
@@ -322,6 +373,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             raise CommitError(f"the attempt at {self._final} is already over: begin a new one")
         self.options = await ready(type(self), self._final, self.options)
         register = self._new_register()
+        began = self._storage.environment.monotonic()
         seen = await register.look()
         if seen is None:
             raise CommitError(f"{self._final} was not created by atomicpath, or is gone: call create first")
@@ -330,7 +382,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             raise await taken(self._storage, self._final)
         if token not in (None, record.token):
             raise AbandonedError(f"{self._final} was taken over by {record.writer} before this rank could write there")
-        register.record, register.version, register.held = record, seen.version, True
+        register.record, register.version, register.held, register.seen_at = record, seen.version, True, began
         self.token = record.token
         self._added = Additions(self._storage, self._final, record.token)
         self._register, self._alone = register, True
@@ -352,22 +404,23 @@ class CommitFileTemporaryPath(TemporaryPath):
         return entry.name in self._added or await is_an_attempts(self._storage, self._final, entry)
 
     async def _remove_directory(self) -> None:
-        doomed = self._final.at(temporary_of(self._final.path, self.token) + DISCARDED_SUFFIX)
-        await self._storage.rename_directory(self._final.path, doomed.path)
-        await self._storage.remove_tree(doomed.path)
+        await delete_moved(self._storage, await move_away(self._storage, self._final, self._final), self._final)
 
     async def _give_up(self, error: BaseException, what: str) -> None:
         """Discard after an error, and put an error of the storage in our own words."""
         with cleaning_up(self._final, error):
             await self.discard()
         if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
-            raise CommitError(f"{what}: {error}; the attempt was discarded") from error
+            raise CommitError(
+                f"{what}: {in_words(self._storage, self._final, error)}; the attempt was discarded"
+            ) from error
 
-    def _end(self) -> None:
+    async def _end(self) -> None:
         self._over = True
         self._register = None
-        if self._hold is not None:
-            self._hold.release()
+        if self._storage.is_local:
+            with shielded():
+                await end_lock(self._storage, self._attempt, self._hold)
         release(self.token)
 
     @property

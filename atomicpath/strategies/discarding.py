@@ -6,16 +6,19 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from atomicpath.abc import Content, Entry, Hold, StaleVersionError, Storage
+from atomicpath.abc import Content, Entry, StaleVersionError, Storage
 from atomicpath.environment import cleaning_up
 from atomicpath.errors import AbandonedError, AccessError, AtomicPathError, GuaranteeError, OutcomeUnknownError
 from atomicpath.layout import COMMIT_SUCCESS_FILE, discarded_of
 from atomicpath.liveness import hold, release, this_process
 from atomicpath.location import Location
+from atomicpath.probing import are_beside
 from atomicpath.record import CommitRecord, Lease, State, token_in_marker
 
+from .attempt_files import tidy
 from .clearing import clear
 from .held import read_marker
+from .holding import FinalHold, hold_final
 from .register import RecordRegister, Register
 
 __all__ = ["CleaningRegister", "delete_below", "delete_moved", "hold_directory", "move_away"]
@@ -117,14 +120,13 @@ async def _unmark(storage: Storage, final: Location, register: Register) -> None
 
 
 @asynccontextmanager
-async def hold_directory(storage: Storage, directory: Location) -> AsyncIterator[Hold | None]:
-    """Hold a directory for the block, where the storage has holds; BlockingIOError if another process does."""
-    held = await storage.hold_directory(directory.path)
+async def hold_directory(storage: Storage, final: Location) -> AsyncIterator[FinalHold]:
+    """Lock a final path for the block, where the storage has locks; BlockingIOError if another process holds it."""
+    held = await hold_final(storage, final)
     try:
         yield held
     finally:
-        if held is not None:
-            held.release()
+        await held.release()
 
 
 async def move_away(storage: Storage, directory: Location, final: Location) -> Location:
@@ -132,29 +134,39 @@ async def move_away(storage: Storage, directory: Location, final: Location) -> L
 
     `FileNotFoundError`: it had gone. Of any other `OSError` only a local one says that it stays where it is.
     """
+    failure: OSError | None = None
     for _ in range(_TRIES):
-        doomed = final.at(discarded_of(final.path, storage.environment.token()))
+        doomed = final.at(discarded_of(final.path, storage.environment.token(), hidden=are_beside(final)))
         try:
+            await storage.make_shared_directory(doomed.parent.path)
             await storage.rename_directory(directory.path, doomed.path)
         except FileExistsError as error:
             failure = error
             continue  # the name is random, but tokens are not to be trusted
+        except FileNotFoundError as error:
+            if await storage.kind(directory.path) is None:
+                if await storage.kind(doomed.path) is None:
+                    raise
+                return doomed  # the answer to our own retry
+            failure = error  # somebody removed the house-keeping directory, which was empty
+            continue
         except OSError:
             # nobody else has this name: that something is there is the answer
             if await storage.kind(doomed.path) is None:
                 raise
         return doomed
-    raise failure
+    raise failure or FileNotFoundError(directory.path)
 
 
-async def delete_moved(storage: Storage, doomed: Location) -> None:
-    """Delete a directory that was moved to a name where nobody looks, by whomever, once that is durable.
+async def delete_moved(storage: Storage, doomed: Location, final: Location) -> None:
+    """Delete a directory that was moved away from `final`, by whomever, once that is durable.
 
     Else a power cut might undo the move, and leave a committed name with half of its files.
     """
     if storage.is_local:
         try:
-            await storage.sync_directory(doomed.parent.path)
+            await storage.sync_directory(final.parent.path)
         except GuaranteeError as error:
             _LOG.debug("%s: %s", doomed, error)  # where nothing can be synced, nothing was promised
     await storage.remove_tree(doomed.path)
+    await tidy(storage, doomed)

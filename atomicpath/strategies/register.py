@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import logging
+import math
 import threading
 from dataclasses import replace
 from queue import Empty, SimpleQueue
@@ -31,6 +32,7 @@ __all__ = ["MarkerRegister", "RecordRegister", "Register"]
 
 _LOG = logging.getLogger("atomicpath")
 _TRIES = 4
+_MARGIN = 0.5  # of a lease, which is renewed at every third: later than that something is wrong
 _PAUSE = 0.2  # seconds before the second try, doubled before each further one
 
 
@@ -49,15 +51,25 @@ class Register(abc.ABC):
         """Whether the record is ours, as far as we know: then it is also ours to give up."""
         self.inherits = False
         """Whether it was another attempt's, whose files may be there still."""
+        self.seen_at = -math.inf
+        """When the last request began that showed the record to be ours, on the boot-time clock."""
+
+    def is_well_within_lease(self) -> bool:
+        """Whether nobody can have taken the record over yet, so that a request that begins now is safe to send.
+
+        A host that was suspended, or a process that was stopped, finds here that its lease may have run out.
+        """
+        return self._storage.environment.monotonic() - self.seen_at <= self.record.lease.patience * _MARGIN
 
     async def claim(self) -> Content | None:
         """Create the record. None: it is ours; else what is in the way."""
         failure: OSError | None = None
         for pause in _pauses():
             await self._storage.environment.sleep(pause)
+            began = self._storage.environment.monotonic()
             try:
                 self.version = await self._storage.create(self.path, self.record.encode(), owner=self.record.token)
-                self.held = True
+                self.held, self.seen_at = True, began
                 return None
             except (AccessError, FileNotFoundError):
                 raise
@@ -69,6 +81,7 @@ class Register(abc.ABC):
                 if there.token != self.record.token:
                     return seen
                 self.version, self.held = seen.version, True  # "exists" was the answer to our own retry
+                self.seen_at = began
                 return None
         raise CommitError(f"cannot begin to write {self._final}: {failure}; nothing was committed") from failure
 
@@ -94,10 +107,12 @@ class Register(abc.ABC):
 
     async def confirm(self) -> None:
         """Rule *confirm*: the register is still ours; AbandonedError if not."""
+        began = self._storage.environment.monotonic()
         renewals, version = self.record.lease.renewals, self.version  # in this order: a renewing thread sets them last
         seen = await self.look()
         if seen is None or not self._is_still_ours(seen, renewals, version):
             raise self._lost(seen)
+        self.seen_at = began
 
     @abc.abstractmethod
     async def take(self, seen: Content) -> bool:
@@ -191,7 +206,8 @@ class RecordRegister(Register):
 
     def keep_alive(self) -> None:
         # A thread, not a task: training code blocks its event loop for longer than a lease.
-        interval = self.record.lease.seconds / 3
+        lease = self.record.lease
+        interval = min(lease.seconds, lease.patience) / 3
         self._renewing = threading.Thread(
             target=self._renew_every, args=(interval,), name="atomicpath-lease", daemon=True
         )
@@ -249,9 +265,10 @@ class RecordRegister(Register):
         failure: Exception | None = None
         for pause in _pauses():
             await self._storage.environment.sleep(pause)
+            began = self._storage.environment.monotonic()
             try:
                 self.version = await self._storage.swap(self.path, target.encode(), version=self.version or "")
-                self.record = target
+                self.record, self.seen_at = target, began
                 return
             except AccessError as error:
                 if failure is None:
@@ -264,7 +281,7 @@ class RecordRegister(Register):
                 failure = error
                 continue
             if seen is not None and seen.data == target.encode():
-                self.version, self.record = seen.version, target
+                self.version, self.record, self.seen_at = seen.version, target, began
                 return  # it had happened: the reply was lost, or a refusal answered our own retry
             if seen is None or not self._is_still_ours(seen, self.record.lease.renewals, self.version):
                 raise self._lost(seen)  # rule *swap*: from our own state, and in the life that we know of
@@ -325,7 +342,7 @@ class MarkerRegister(Register):
         await self.confirm()
         await self._storage.write(self.path, committed.encode())
         self.record = committed
-        marker = self._final.child(COMMIT_SUCCESS_FILE).path
+        marker = self._final.child(committed.marker or COMMIT_SUCCESS_FILE).path
         failure: OSError | None = None
         for pause in _pauses():
             await self._storage.environment.sleep(pause)

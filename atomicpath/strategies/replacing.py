@@ -3,7 +3,7 @@
     hold      the directory at the final path, whoever else replaces or removes waits or gives up
     look      again, under the lock: it is committed, and it is the one expected
     exchange  temporary ↔ final; there is no moment at which the final name is nobody's
-    sync      of the directory they are in
+    sync      of the directory that the final name is in
     remove    what now has the temporary name: rename to a discarded name · delete
 
 A snapshot is put in the place of the one directory that it was made of, or added to it, under the same lock.
@@ -15,10 +15,9 @@ counts for nothing and is swept.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from atomicpath.abc import Hold, SnapshotType
+from atomicpath.abc import SnapshotType
 from atomicpath.errors import (
     AbandonedError,
     AtomicPathError,
@@ -31,7 +30,7 @@ from atomicpath.location import Location
 from atomicpath.record import Base
 
 from .held import Standing, standing_at
-from .holding import KeptSnapshotError, changed, hold_committed, let_go
+from .holding import FinalHold, KeptSnapshotError, changed, hold_committed
 from .publishing import Publication
 
 __all__ = ["Way", "publish"]
@@ -46,7 +45,7 @@ class Displaced:
 
     publication: Publication
     standing: Standing
-    hold: Hold | None
+    hold: FinalHold
 
     async def remove(self) -> None:
         """Delete it. The commit is done: what cannot be deleted is logged, and left for `sweep`."""
@@ -74,9 +73,9 @@ class Displaced:
                 place.name,
             )
 
-    def release(self) -> None:
+    async def release(self) -> None:
         """Let go of it, deleted or not."""
-        let_go(self.hold)
+        await self.hold.release()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,27 +91,20 @@ class Way:
     durable: bool
 
 
-async def publish(publication: Publication, way: Way, *, settled: Callable[[], None]) -> None:
-    """The commit, and what becomes of it; `settled` is called once that is known. After it all can only be said.
+async def publish(publication: Publication, way: Way) -> None:
+    """Commit. Once this has changed what readers see, only success or OutcomeUnknownError comes out.
 
     After a KeptSnapshotError the attempt is not over: its directory is as it was.
     """
     displaced: Displaced | None = None
-    try:
-        if way.base is not None and way.base.snapshot == SnapshotType.IN_PLACE.value:
-            displaced = await replace(publication, only=way.base)
-        elif way.base is not None and way.base.snapshot == SnapshotType.EMPTY.value:
-            await add(publication, way.outer, way.base)
-        elif way.replacing:
-            displaced = await replace(publication)
-        else:
-            await publication.rename()
-    except KeptSnapshotError:
-        raise
-    except BaseException:
-        settled()
-        raise
-    settled()
+    if way.base is not None and way.base.snapshot == SnapshotType.IN_PLACE.value:
+        displaced = await replace(publication, only=way.base)
+    elif way.base is not None and way.base.snapshot == SnapshotType.EMPTY.value:
+        await add(publication, way.outer, way.base)
+    elif way.replacing:
+        displaced = await replace(publication)
+    else:
+        await publication.rename()
     try:
         if way.durable:
             await publication.sync()
@@ -120,7 +112,7 @@ async def publish(publication: Publication, way: Way, *, settled: Callable[[], N
             await displaced.remove()
     finally:
         if displaced is not None:
-            displaced.release()
+            await displaced.release()
 
 
 async def add(publication: Publication, outer: Location, only: Base) -> None:
@@ -140,7 +132,7 @@ async def add(publication: Publication, outer: Location, only: Base) -> None:
         raise
     try:
         await publication.rename()
-        if hold is None:
+        if not hold.excludes_others:
             standing = await standing_at(publication.storage, outer)
             if not (standing.committed and standing.token == only.token):
                 raise OutcomeUnknownError(
@@ -148,7 +140,7 @@ async def add(publication: Publication, outer: Location, only: Base) -> None:
                     f" {publication.final}, and whether is_committed({str(outer)!r})"
                 )
     finally:
-        let_go(hold)
+        await hold.release()
 
 
 async def replace(publication: Publication, *, only: Base | None = None) -> Displaced | None:
@@ -197,9 +189,9 @@ async def _displace(publication: Publication, only: Base | None) -> Displaced | 
         if await _exchange(publication):
             return Displaced(publication=publication, standing=standing, hold=hold)
     except BaseException:
-        let_go(hold)
+        await hold.release()
         raise
-    let_go(hold)
+    await hold.release()
     if only is not None:
         raise changed(publication.final)
     return None

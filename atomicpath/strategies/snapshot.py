@@ -11,6 +11,7 @@ from atomicpath.abc import AttemptOptions, SnapshotType
 from atomicpath.errors import CommitError, OutcomeUnknownError, ValidationError
 from atomicpath.layout import temporary_of
 from atomicpath.location import Location, PathLike, locate
+from atomicpath.probing import are_beside
 from atomicpath.runner import protected
 
 from .atomic_rename import AtomicRenameTemporaryPath
@@ -136,7 +137,7 @@ class Snapshot:
 
 
 def _attempt(source: Location, final: Location) -> AtomicRenameTemporaryPath:
-    temporary = final.at(temporary_of(final.path, final.open().environment.token()))
+    temporary = final.at(temporary_of(final.path, final.open().environment.token(), hidden=are_beside(final)))
     if source == final:
         return AtomicRenameTemporaryPath(final, temporary, snapshot_type=SnapshotType.IN_PLACE)
     return AtomicRenameTemporaryPath(final, temporary, source=source)

@@ -188,6 +188,4 @@ async def what_is_there_can_be_synced(at: Subject) -> None:
 
 
 async def _make(at: Subject, name: str) -> None:
-    hold = await at.storage.make_directory(at.path(name), mode=None, durable=False)
-    if hold is not None:
-        hold.release()
+    await at.storage.make_directory(at.path(name), mode=None, durable=False)

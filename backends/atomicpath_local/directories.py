@@ -1,90 +1,68 @@
-"""Single directories: exclusive creation with their ancestors, the lock that proves life, syncing."""
+"""Single directories: exclusive creation with their ancestors, opening, syncing."""
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
-import weakref
 from contextlib import suppress
 
-from atomicpath.abc import Hold
+from atomicpath.abc import OpenDirectory
 
 from .system import DIRECTORY, NOFOLLOW, System
 
-if sys.platform != "win32":
-    import fcntl
+__all__ = ["make_ancestors", "make_directory", "make_parents", "open_directory", "sync_directory"]
 
-__all__ = ["LockHold", "hold_directory", "make_ancestors", "make_directory", "sync_directory"]
-
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+_OPEN = os.O_RDONLY | DIRECTORY
 
 
-class LockHold(Hold):
-    """An exclusive flock on a directory's descriptor."""
+class LocalDirectory(OpenDirectory):
+    """An open directory of a local file system."""
 
-    def __init__(self, system: System, fd: int) -> None:
+    def __init__(self, system: System, fd: int, path: str) -> None:
         self._system = system
         self._fd: int | None = fd
-        _held.add(self)
+        self._path = path
 
-    def release(self) -> None:
-        if sys.platform == "win32" or self._fd is None:
-            return
-        fd, self._fd = self._fd, None
-        try:
-            self._system.call(fcntl.flock, fd, fcntl.LOCK_UN)
-        finally:
-            self._system.call(os.close, fd)
-
-    def is_at(self, path: str) -> bool:
-        """Whether the name is still that of the directory held."""
+    async def sync(self) -> None:
         if self._fd is None:
-            return False
-        try:
-            return os.path.samestat(self._system.call(os.fstat, self._fd), self._system.call(os.lstat, path))
-        except FileNotFoundError:
-            return False
+            raise ValueError(f"{self._path} has been closed: sync a directory while it is open")
+        await self._system.environment.step(self._system.sync, self._fd, self._path)
 
-    def forget(self) -> None:
-        """In a forked child: the lock proves its parent's life, so it neither keeps a share in it nor gives it up."""
+    def close(self) -> None:
         fd, self._fd = self._fd, None
         if fd is not None:
-            os.close(fd)
+            with suppress(OSError):  # it was only read: nothing can be lost by a failing close
+                self._system.call(os.close, fd)
 
 
-_held: weakref.WeakSet[LockHold] = weakref.WeakSet()
+def open_directory(system: System, path: str) -> OpenDirectory | None:
+    if sys.platform == "win32":  # it opens no directories; untested here
+        return None
+    try:
+        return LocalDirectory(system, system.call(os.open, path, _OPEN), path)
+    except PermissionError as error:
+        reason = (
+            f"{error.strerror}: to make a commit durable this directory is opened and synced, which needs permission"
+            " to read it: chmod u+r, or pass durable=False to accept that a power cut may undo the commit"
+        )
+        raise PermissionError(error.errno, reason, path) from error
 
 
-def _after_fork() -> None:
-    for hold in list(_held):
-        hold.forget()
-
-
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-def make_directory(system: System, path: str, mode: int | None, durable: bool) -> Hold | None:
+def make_directory(system: System, path: str, mode: int | None, durable: bool) -> None:
     try:
         system.call(os.mkdir, path)
     except FileNotFoundError:
         make_ancestors(system, path, durable=durable)
         system.call(os.mkdir, path)
+    if mode is None or sys.platform == "win32":  # Windows has no such modes
+        return
     try:
-        return _hold(system, path, mode)
+        with system.descriptor(path, _OPEN | NOFOLLOW) as fd:
+            system.call(os.fchmod, fd, mode)
     except BaseException:
-        with suppress(OSError):
+        with suppress(OSError):  # the first error is the one that is raised
             system.call(os.rmdir, path)
         raise
-
-
-def hold_directory(system: System, path: str) -> Hold | None:
-    held = _hold(system, path, None)
-    if isinstance(held, LockHold) and not held.is_at(path):
-        held.release()
-        raise FileNotFoundError(errno.ENOENT, "it was renamed or replaced while it was being held", path)
-    return held
 
 
 def make_ancestors(system: System, path: str, *, durable: bool) -> None:
@@ -104,6 +82,10 @@ def make_ancestors(system: System, path: str, *, durable: bool) -> None:
             sync_directory(system, os.path.dirname(directory))
 
 
+def make_parents(system: System, path: str, durable: bool) -> None:
+    make_ancestors(system, path, durable=durable)
+
+
 def sync_directory(system: System, path: str) -> None:
     system.sync_path(path, DIRECTORY)
 
@@ -114,20 +96,3 @@ def _exists(system: System, path: str) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _hold(system: System, path: str, mode: int | None) -> Hold | None:
-    if sys.platform == "win32":  # it opens no directories; untested here
-        return None
-    fd = system.call(os.open, path, os.O_RDONLY | DIRECTORY | NOFOLLOW)
-    try:
-        if mode is not None:
-            system.call(os.fchmod, fd, mode)
-        system.call(fcntl.flock, fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BaseException as error:
-        with suppress(OSError):
-            system.call(os.close, fd)
-        if isinstance(error, OSError) and error.errno in _NO_LOCKS:
-            return None
-        raise
-    return LockHold(system, fd)

@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from atomicpath.abc import Content, Declaration, Entry, Environment, Hold, Storage
+from atomicpath.abc import Content, Declaration, Entry, Environment, Hold, OpenDirectory, Storage
 from atomicpath.errors import AccessError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 
-from . import copies, directories, files, lookup, mounts, rename, trees
+from . import copies, directories, files, locks, lookup, mounts, rename, shared, trees
+from .identity import identity
 from .system import System
 
 __all__ = ["LocalStorage"]
@@ -69,8 +70,20 @@ class LocalStorage(Storage):
         found = await self._step(files.entry, path)
         return found.kind if found else None
 
-    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> Hold | None:
-        return await self._step(directories.make_directory, path, mode, durable)
+    async def identity(self, path: str) -> str:
+        return await self._step(identity, path)
+
+    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> None:
+        await self._step(directories.make_directory, path, mode, durable)
+
+    async def make_parents(self, path: str, *, durable: bool) -> None:
+        await self._step(directories.make_parents, path, durable)
+
+    async def make_shared_directory(self, path: str) -> None:
+        await self._step(shared.make_shared_directory, path)
+
+    async def remove_empty(self, path: str) -> None:
+        await self._step(shared.remove_empty, path)
 
     async def rename_directory(self, source: str, target: str) -> None:
         await self._step(rename.rename_directory, source, target)
@@ -78,8 +91,11 @@ class LocalStorage(Storage):
     async def exchange_directories(self, first: str, second: str) -> None:
         await self._step(rename.exchange_directories, first, second)
 
-    async def hold_directory(self, path: str) -> Hold | None:
-        return await self._step(directories.hold_directory, path)
+    async def lock_file(self, path: str) -> Hold | None:
+        return await self._step(locks.lock_file, path)
+
+    async def open_directory(self, path: str) -> OpenDirectory | None:
+        return await self._step(directories.open_directory, path)
 
     async def sync_tree(self, path: str) -> None:
         await self._step(trees.sync_tree, path)

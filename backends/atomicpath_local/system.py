@@ -16,7 +16,7 @@ from atomicpath.guarantees import Guarantee
 if sys.platform == "darwin":
     import fcntl
 
-__all__ = ["DIRECTORY", "NOFOLLOW", "NONBLOCK", "SyncUnsupportedError", "System"]
+__all__ = ["DIRECTORY", "NOFOLLOW", "NONBLOCK", "SyncUnsupportedError", "System", "named"]
 
 # Python opens every descriptor close-on-exec (PEP 446); Windows has none of these flags.
 DIRECTORY: int = getattr(os, "O_DIRECTORY", 0)
@@ -31,6 +31,17 @@ class SyncUnsupportedError(GuaranteeError, OSError):
     """The file system cannot sync. An `OSError` too: after a rename it leaves the outcome as open as any other."""
 
 
+@contextmanager
+def named(path: str) -> Iterator[None]:
+    """Give an `OSError` of the block that names no path this one: a call on a descriptor knows none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = path
+        raise
+
+
 class System:
     """System calls through one environment."""
 
@@ -42,13 +53,14 @@ class System:
     def descriptor(self, path: str, flags: int, mode: int = 0o666, *, dir_fd: int | None = None) -> Iterator[int]:
         """Open for the block. A failing close is an error, unless the block has failed already."""
         fd = self.call(os.open, path, flags, mode, dir_fd=dir_fd)
-        try:
-            yield fd
-        except BaseException:
-            with suppress(OSError):
-                self.call(os.close, fd)
-            raise
-        self.call(os.close, fd)
+        with named(path):
+            try:
+                yield fd
+            except BaseException:
+                with suppress(OSError):
+                    self.call(os.close, fd)
+                raise
+            self.call(os.close, fd)
 
     def write(self, fd: int, data: bytes) -> None:
         """All of `data`: the kernel may take less than it is given."""

@@ -128,7 +128,8 @@ def _entry(system: System, item: os.DirEntry[str], name: str, kind: str) -> Iter
         yield Entry(name=name, kind=kind)
         return
     with suppress(FileNotFoundError):  # deleted since it was listed
-        yield Entry(name=name, size=system.call(_lstat, item).st_size)
+        status = system.call(_lstat, item)
+        yield Entry(name=name, size=status.st_size, modified=status.st_mtime_ns)
 
 
 def _identity(system: System, fd: int) -> tuple[int, int]:

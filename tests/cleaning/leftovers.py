@@ -63,9 +63,9 @@ def killed(place: Root, name: str, **options: Any) -> None:
 
 
 def rewrite(place: Root, name: str, **changes: Any) -> None:
-    """Change a record, past the protocol."""
-    record = CommitRecord.decode(place.read_all(name)[RECORD], where="the test")
-    place.write(f"{name}/{RECORD}", replace(record, **changes).encode())
+    """Change the record of that name, past the protocol."""
+    record = CommitRecord.decode(place.read_all()[name], where="the test")
+    place.write(name, replace(record, **changes).encode())
 
 
 def from_elsewhere(place: Root, name: str, lease: float = 0.0) -> None:

@@ -20,6 +20,7 @@ from atomicpath.liveness import proof_of_life
 from atomicpath.location import locate
 from atomicpath.record import CommitRecord, State
 from atomicpath.strategies.discarding import CleaningRegister, delete_below
+from atomicpath.strategies.holding import hold_final
 from tests.cleaning.leftovers import MARKER, NOW, RECORD, commit, from_elsewhere, options_of, rewrite, sweep, told
 from tests.processes import content_of
 from tests.protocol.worlds import ALL, decoded, swaps_to, trust
@@ -55,7 +56,7 @@ def test_what_is_not_committed_by_us_is_not_removed(place: Root) -> None:
     place.write("theirs/commit_success.txt", b"of another tool")
     place.write("logs/events", b"x")
     commit(place, "step_1")
-    rewrite(place, "step_1", state=State.WRITING)
+    rewrite(place, f"step_1/{RECORD}", state=State.WRITING)
     before = place.read_all()
     with pytest.raises(atomicpath.ValidationError, match="another tool"):
         remove(place, "theirs")
@@ -115,11 +116,11 @@ def test_a_directory_that_another_holds_is_a_conflict(local_place: LocalRoot) ->
     location = locate(f"{local_place.url}/step_1")
 
     async def main() -> None:
-        held = await location.open().hold_directory(location.path)
-        assert held is not None
+        held = await hold_final(location.open(), location)
+        assert held.excludes_others
         with pytest.raises(atomicpath.ConflictError, match="another process"):
             await aio.remove(location.upath)
-        held.release()
+        await held.release()
 
     anyio.run(main)
     assert atomicpath.verify(location.upath).ok
@@ -288,11 +289,11 @@ def test_a_removal_that_meets_another_commit_of_the_name_leaves_it(
 def test_a_sweeper_never_adopts_a_holder_that_has_renewed(
     moto_place: S3Root, url: str, options: dict[str, Any], proxy: Proxy
 ) -> None:
-    rewrite(moto_place, "step_1", state=State.WRITING, committed=None)
-    from_elsewhere(moto_place, "step_1")
+    rewrite(moto_place, f"step_1/{RECORD}", state=State.WRITING, committed=None)
+    from_elsewhere(moto_place, f"step_1/{RECORD}")
 
     def renewed(request: Request, send: Any) -> Any:
-        from_elsewhere(moto_place, "step_1", lease=7.0)
+        from_elsewhere(moto_place, f"step_1/{RECORD}", lease=7.0)
         return send(request)
 
     before = moto_place.read_all()
@@ -309,7 +310,7 @@ def test_the_next_writer_of_the_name_ends_a_removal_that_was_cut_short(memory_pl
     """Of a directory that a user wrote by himself, too: nobody writes there any more."""
     commit(memory_place, "step_1", direct=direct)
     memory_place.write("step_1/added", b"by the user")
-    rewrite(memory_place, "step_1", state=State.DISCARDED)
+    rewrite(memory_place, f"step_1/{RECORD}", state=State.DISCARDED)
     commit(memory_place, "step_1", direct=direct)
     assert atomicpath.verify(f"{memory_place.url}/step_1").ok
     assert "added" not in memory_place.read_all("step_1")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from atomicpath.errors import ValidationError
-from atomicpath_local.directories import LockHold
+from atomicpath_local.locks import LockHold
 from atomicpath_local.storage import LocalStorage
 
 from .conftest import World

@@ -10,6 +10,7 @@ from atomicpath import aio
 from atomicpath.environment import use
 from tests.protocol.worlds import MARKER, RECORD, Quick, creates
 from tests.proxy import Proxy, Request, Rule
+from tests.waiting import PATIENCE
 
 
 def sent(proxy: Proxy) -> list[str]:
@@ -88,7 +89,7 @@ async def test_the_claim_and_the_listing_are_under_way_at_once(
     met: list[str] = []
 
     def meet(request: Request, send: Any) -> Any:
-        both.wait(timeout=10)  # neither is carried out before the other is there; sooner than a request times out
+        both.wait(PATIENCE)  # neither is carried out before the other is there
         met.append(_said(request))
         return send(request)
 

@@ -20,6 +20,7 @@ from atomicpath.liveness import release
 from atomicpath.testing.cancelling import Caller
 from tests.protocol.worlds import ALL, MARKER, RECORD, Quick, attempt, decoded, files_below, swaps_to, trust, written
 from tests.proxy import Proxy, Rule, answer_after
+from tests.waiting import PATIENCE
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -241,7 +242,7 @@ def interrupted(root: str, options: dict[str, Any], every: int) -> list[tuple[in
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr, done.stderr

@@ -1,0 +1,151 @@
+"""The lock that proves that a process lives, on a file or a directory: it ends with the process."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+import weakref
+from contextlib import suppress
+
+from atomicpath.abc import Hold
+from atomicpath.errors import ValidationError
+
+from .kinds import kind_of
+from .system import NOFOLLOW, NONBLOCK, System, named
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["LockHold", "lock", "lock_file"]
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+_NOT_A_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EOPNOTSUPP)
+"""By which open(2) refuses a link under O_NOFOLLOW, a directory, a socket, and a device without a driver."""
+
+_TRIES = 16  # each one that fails shows that another process has just replaced or deleted the file
+
+
+class LockHold(Hold):
+    """An exclusive flock on an open file or directory. `path` is the name it had when it was opened."""
+
+    def __init__(self, system: System, fd: int, path: str) -> None:
+        self._system = system
+        self._fd: int | None = fd
+        self._path = path
+        _held.add(self)
+
+    def release(self) -> None:
+        """Unlock and close. An `OSError` names the path; the descriptor is closed even then."""
+        if sys.platform == "win32" or self._fd is None:
+            return
+        fd, self._fd = self._fd, None
+        with named(self._path):
+            try:
+                self._system.call(fcntl.flock, fd, fcntl.LOCK_UN)
+            finally:
+                self._system.call(os.close, fd)
+
+    def keep_if_at(self, path: str) -> bool:
+        """Release it, and return False, unless `path` still names what is locked; it is also released by an error."""
+        try:
+            if self._fd is not None and self._is_at(self._fd, path):
+                return True
+        except BaseException:
+            with suppress(OSError):  # the first error is the one that is raised
+                self.release()
+            raise
+        self.release()
+        return False
+
+    def _is_at(self, fd: int, path: str) -> bool:
+        try:
+            return os.path.samestat(self._system.call(os.fstat, fd), self._system.call(os.lstat, path))
+        except FileNotFoundError:
+            return False
+
+    def forget(self) -> None:
+        """In a forked child: the lock proves its parent's life, so it neither keeps a share in it nor gives it up."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+
+_held: weakref.WeakSet[LockHold] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for hold in list(_held):
+        hold.forget()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def lock(system: System, fd: int, path: str) -> LockHold | None:
+    """Lock an open file or directory; None, and the descriptor closed, where the file system has no locks."""
+    if sys.platform == "win32":  # it has no such locks
+        return None
+    try:
+        system.call(fcntl.flock, fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException as error:
+        with suppress(OSError):  # the first error is the one that is raised
+            system.call(os.close, fd)
+        if isinstance(error, OSError) and error.errno in _NO_LOCKS:
+            return None
+        raise
+    return LockHold(system, fd, path)
+
+
+def lock_file(system: System, path: str) -> LockHold | None:
+    """Lock the file that `path` names, creating it if it is missing, and make sure that it is still named so."""
+    if sys.platform == "win32":  # it has no such locks
+        return None
+    for _ in range(_TRIES):
+        with named(path):
+            fd = _open(system, path)
+            if fd is None:
+                continue  # deleted between two calls
+            _refuse_what_is_no_file(system, fd, path)
+            held = lock(system, fd, path)
+            if held is None or held.keep_if_at(path):
+                return held
+    reason = f"another process replaced or deleted it {_TRIES} times while it was being locked: try again later"
+    raise OSError(errno.EAGAIN, reason, path)
+
+
+def _open(system: System, path: str) -> int | None:
+    flags = os.O_RDWR | NOFOLLOW | NONBLOCK
+    try:
+        return system.call(os.open, path, flags | os.O_CREAT, 0o666)
+    except PermissionError as error:
+        # In a sticky directory Linux refuses O_CREAT on another user's file, even to root (fs.protected_regular).
+        try:
+            return system.call(os.open, path, flags)
+        except FileNotFoundError:
+            raise error from None
+    except OSError as error:
+        if error.errno not in _NOT_A_FILE:
+            raise
+        try:
+            kind = kind_of(system.call(os.lstat, path).st_mode)
+        except FileNotFoundError:
+            return None
+        raise _no_file(path, kind) from error
+
+
+def _refuse_what_is_no_file(system: System, fd: int, path: str) -> None:
+    try:
+        mode = system.call(os.fstat, fd).st_mode
+        if not stat.S_ISREG(mode):
+            raise _no_file(path, kind_of(mode))
+    except BaseException:
+        with suppress(OSError):  # the first error is the one that is raised
+            system.call(os.close, fd)
+        raise
+
+
+def _no_file(path: str, kind: str) -> ValidationError:
+    return ValidationError(f"{path} is {kind}, where a file that can be locked is needed: move it away")
