@@ -195,7 +195,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             writer=this_process(environment),
             metadata=self.options.metadata,
         )
-        await self._files.begin(record, mode=origin.mode if origin and self._mode is None else self._mode)
+        mode = origin.mode if origin and self._mode is None else self._mode
+        await self._files.begin(record, mode=mode, known=self.options.guarantees or NONE)
         self._record = record
 
     async def add(self, name: str, source: Path) -> None:
