@@ -88,7 +88,7 @@ def test_what_was_committed_is_read_verified_explained_and_never_replaced(
     assert place.read_all() == before
 
     def names() -> list[str]:
-        """Of a hierarchical bucket without the house-keeping folder, which stays, empty: to remove it costs a request."""
+        """Leave out the house-keeping folder, which stays, empty: to remove it costs a request."""
         return [name for name in place.names() if name not in (HOUSEKEEPING, "") or place.read_all(HOUSEKEEPING)]
 
     assert names() == ["step_1", "step_2"], "neither probes nor attempts are left"
