@@ -249,7 +249,7 @@ def test_a_killed_attempt_never_counts_and_the_job_runs_again(
 
 def test_what_a_commit_costs(sftp_place: SftpRoot) -> None:
     """Beside the data: one look at each of the place and the name, the directory, its record beside it until the end,
-    its record in it; direct, a listing. The first attempt in a parent also makes the house-keeping directory there."""
+    its record in it; direct, a listing."""
     options = sftp_place.storage_options
     atomicpath.profile(sftp_place / "any", storage_options=options)
     commit(sftp_place, "first", "a")  # looks above the place, once for each parent and process
