@@ -15,20 +15,24 @@ from upath import UPath
 from . import telemetry
 from .abc import TemporaryPath
 from .commit_options import CommitOptions, check_agreement
-from .environment import EventLoopNeeded, current, need_event_loop, shielded
+from .environment import EventLoopNeeded, cleaning_up, current, need_event_loop, shielded
 from .errors import AtomicPathError, CommitError, OutcomeUnknownError, ValidationError
 from .failures import Document
 from .group import Group
 from .guarantees import NONE, Guarantee
-from .location import Location, PathLike, locate
+from .location import Location, PathLike, local_directory, locate
 from .multiprocess import Team
 from .multiprocessing_options import MultiprocessingOptions
 from .record import JSONValue, check_metadata, file_document, file_entry
+from .room import describe, expect_room, is_full, is_used_up
 from .selection import STRATEGIES
-from .staging import Staging, files_of, upload
+from .shared import expect_all, seen_by_this_rank
+from .sources import Own, Staged, copy_directories, say_what_is_dropped
+from .staging import Staging, upload
+from .staging_place import VARIABLE
 from .strategies.atomic_rename import AtomicRenameTemporaryPath
 
-__all__ = ["Writing", "put"]
+__all__ = ["Writing", "expect_room_at", "put"]
 
 _LOG = logging.getLogger("atomicpath")
 
@@ -65,11 +69,16 @@ class Writing:
         """Whether no step of this commit waits for a network or for another process."""
         return self._storage.is_local and self._team.is_alone
 
+    @property
+    def is_open(self) -> bool:
+        """Whether this process has begun something that is neither committed nor given up."""
+        mine = os.getpid() == self._pid
+        return mine and (self._temporary is not None or self._staging is not None)
+
     @telemetry.observed(telemetry.opening)
     async def begin(self, *, source: bool = False) -> Path | UPath:
         """Create or join the attempt; where to write. `source`: the files are already somewhere on this host."""
-        if self._begun:
-            raise CommitError(f"this commit of {self.location} was entered before: call commit() again for another")
+        self.expect_new()
         direct = self._storage.is_local or (self._options.direct and not source)
         try:
             if not (direct or source):
@@ -91,24 +100,41 @@ class Writing:
         path = self._own().get()
         return Path(cast("os.PathLike[str]", path)) if self._storage.is_local else path
 
+    def expect_new(self) -> None:
+        """Raise CommitError if this was entered before."""
+        if self._begun:
+            raise CommitError(f"this commit of {self.location} was entered before: call commit() again for another")
+
+    async def end(self, error: BaseException | None) -> None:
+        """Finish, or give up if the block raised `error`."""
+        if error is None:
+            await self.finish()
+        else:
+            await self.abandon(error)
+
     @telemetry.observed(telemetry.closing)
-    async def finish(self, source: Path | None = None) -> None:
+    async def finish(self, source: Own | None = None) -> None:
         """Commit what was written, or the local directory `source`."""
         temporary = self._own()
         try:
-            files_from = source or self._staged
-            if files_from is not None:
-                environment = self._storage.environment
-                files = await files_of(environment, files_from, source=source is not None)
-                await upload(temporary, files, self._progress)
+            origin = source or (Staged(self._storage.environment, self._staged) if self._staged else None)
+            if origin is not None:
+                await self._copy(origin, temporary, top=source is not None)
             offer: Document = {"files": [file_document(file) for file in temporary.added()]}
         except BaseException as error:
             await self.abandon(error)
             if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
-                raise CommitError(f"{self.location} was not committed: {error}; the attempt was discarded") from error
+                raise self.failed(error) from error
             raise
         try:
-            await self._team.decide("finish", offer, self._finalize, happened=temporary.is_published)
+            together = self._storage.is_local and not self._team.is_alone
+            await self._team.decide(
+                "finish",
+                offer,
+                self._finalize,
+                happened=temporary.is_published,
+                then=partial(seen_by_this_rank, self._storage, locate(temporary.get())) if together else None,
+            )
         except OutcomeUnknownError:
             self._temporary = None  # nothing may be cleaned up
             raise
@@ -118,12 +144,24 @@ class Writing:
             try:
                 alone = await self._part("finish", error)
             finally:  # whoever is cancelled while it waits for the others still gives up what it has
-                await self._discard(alone=alone)
+                await self._discard(error, alone=alone)
             raise
         finally:
             self._temporary = None
             await self._unstage()
         await self._team.part("finish")
+
+    async def _copy(self, origin: Own | Staged, temporary: TemporaryPath, *, top: bool) -> None:
+        """Add the files of a local directory to the attempt, as they are at one moment."""
+        files = await origin.files()
+        await upload(temporary, files, self._progress)
+        if self._storage.is_local:
+            mode = self._options.file_options.path_permission_mode if self._options.file_options else None
+            target = Path(locate(temporary.get()).path)
+            await copy_directories(self._storage, origin.directory, target, top=top and mode is None)
+        else:
+            await self._storage.environment.step(say_what_is_dropped, files, origin.directory, str(self.location))
+        await origin.expect_unchanged(files)
 
     @telemetry.observed(telemetry.abandoning)
     async def abandon(self, error: BaseException) -> None:
@@ -133,18 +171,44 @@ class Writing:
         """
         if os.getpid() != self._pid:
             return  # a forked child leaves the block: the attempt is its parent's
+        await self._note_if_full(error)
         # one that leaves while the others begin is missed by them at the end
         begins = not (self._entered or (self._team.has_said("begin") and not isinstance(error, Exception)))
         phase = "begin" if begins else "finish"
-        with shielded():
+        failure: AtomicPathError | None = None
+        with cleaning_up(self.location, error):
             alone = False
             try:
                 failure = await self._team.fail(phase, error)
                 alone = await self._part(phase, error)
             finally:
-                await self._discard(alone=alone or begins)
+                await self._discard(error, alone=alone or begins)
         if failure is not None and isinstance(error, Exception):
             raise failure from error
+
+    def failed(self, error: OSError) -> CommitError:
+        """An error of a file system or store, in this library's words; what is full is named."""
+        where, advice = self._written_to()
+        reason = str(error) if where is None else describe(self._storage.environment, error, where, advice)
+        return CommitError(f"{self.location} was not committed: {reason}; the attempt was discarded")
+
+    def _written_to(self) -> tuple[str | None, str]:
+        """The local directory that the files are written to, if there is one, and what to do if it is full."""
+        if self._staged is not None:
+            advice = f"Free some, or pass staging_dir=, or set {VARIABLE} to, a directory with more room"
+            return str(self._staged), advice
+        if self._storage.is_local:
+            return self.location.parent.path, "Free some, or commit to another file system"
+        return None, ""
+
+    async def _note_if_full(self, error: BaseException) -> None:
+        """Add to an error of the block, which may not say it, that the file system it wrote to takes no more."""
+        where, advice = self._written_to()
+        if where is None or not isinstance(error, Exception) or isinstance(error, AtomicPathError):
+            return
+        environment = self._storage.environment
+        if is_full(error) or await environment.step(is_used_up, environment, where):
+            error.add_note(f"atomicpath: the file system of {where} takes no more. {advice}")
 
     async def _create(self, direct: bool, views: Sequence[Document]) -> Document:
         """In the primary: begin the attempt, and say what the others need to join it."""
@@ -173,9 +237,11 @@ class Writing:
         named = (strategy for strategy in STRATEGIES if strategy.__name__ == begun["strategy"])
         strategy = self._options.temporary_path_class or next(named)
         guarantees = reduce(or_, (Guarantee[str(name)] for name in cast("list[str]", begun["guarantees"])), NONE)
-        temporary = strategy.from_temporary(
-            self.location.at(str(begun["path"])).upath, file_options=self._options.file_options
-        )
+        path = self.location.at(str(begun["path"]))
+        if issubclass(strategy, AtomicRenameTemporaryPath):  # the name of its directory need not tell the final one
+            temporary: TemporaryPath = strategy.resume(self.location, path, file_options=self._options.file_options)
+        else:
+            temporary = strategy.from_temporary(path.upath, file_options=self._options.file_options)
         temporary.configure(self._options.attempt(guarantees, direct=direct, metadata=self._metadata))
         await temporary.join(self._team.rank, str(begun["token"]))
         self._temporary = temporary
@@ -185,6 +251,8 @@ class Writing:
         temporary = self._own()
         for offer in offers[1:]:
             temporary.include([file_entry(file) for file in cast("list[Document]", offer["files"])])
+        if "seen" in offers[0]:
+            await expect_all(self._storage, locate(temporary.get()), offers)
         with telemetry.finalizing(temporary):
             await temporary.finalize()
         return {}
@@ -200,18 +268,19 @@ class Writing:
         """Whether the others do nothing any more; an interrupted primary does not wait for that."""
         if self._team.is_primary and not isinstance(error, Exception):
             return self._team.is_alone
-        return await self._team.part(phase)
+        return await self._team.part(phase, stay=isinstance(error, Exception))
 
-    async def _discard(self, *, alone: bool) -> None:
-        """Give up what is this process's own; never raises, so that the error that led here is what is seen."""
-        with shielded():
+    async def _discard(self, cause: BaseException, *, alone: bool) -> None:
+        """Give up what is this process's own; never raises, so that `cause`, which led here, is what is seen."""
+        with cleaning_up(self.location, cause):
             temporary, self._temporary = self._temporary, None
-            if temporary is not None and self._team.is_primary:
-                try:
+            try:
+                if temporary is not None and self._team.is_primary:
                     await (temporary.discard() if alone else temporary.retire())
-                except Exception as error:  # noqa: BLE001 - a user's strategy may raise anything; the block's error counts
-                    _LOG.warning("%s was given up but could not be discarded: %s", self.location, error)
-            await self._unstage()
+            except Exception as error:  # noqa: BLE001 - a user's strategy may raise anything; the block's error counts
+                _LOG.warning("%s was given up but could not be discarded: %s", self.location, error)
+            finally:
+                await self._unstage()
 
     async def _unstage(self) -> None:
         staging, self._staging = self._staging, None
@@ -220,12 +289,12 @@ class Writing:
                 await staging.remove()
 
 
-async def put(local_dir: str | os.PathLike[str], url: PathLike, options: CommitOptions) -> None:
+async def put(local_dir: PathLike, url: PathLike, options: CommitOptions) -> None:
     """Commit an existing local directory, which is left as it is."""
-    source = Path(os.path.abspath(os.fspath(local_dir)))
+    directory = local_directory(local_dir, "local_dir")
     writing = Writing(url, options)
     try:
-        await _check_source(source, writing.location)
+        source = await _check_source(directory, writing.location)
     except BaseException as error:
         await writing.abandon(error)
         raise
@@ -233,13 +302,24 @@ async def put(local_dir: str | os.PathLike[str], url: PathLike, options: CommitO
     await writing.finish(source)
 
 
-async def _check_source(source: Path, target: Location) -> None:
+async def _check_source(directory: Path, target: Location) -> Own:
     """Refuse before anything is begun."""
-    if not os.path.isdir(source):
+    if not os.path.isdir(directory):
         raise ValidationError(
-            f"{source} is not a directory, or not to be seen: put() commits an existing local directory"
+            f"{directory} is not a directory, or not to be seen: put() commits an existing local directory"
         )
     storage = target.open()
-    if storage.is_local and Path(target.path).is_relative_to(source):
-        raise ValidationError(f"{target} is inside {source}, the directory to commit: use another place")
-    await files_of(storage.environment, source, source=True)
+    if storage.is_local and Path(target.path).is_relative_to(directory):
+        raise ValidationError(f"{target} is inside {directory}, the directory to commit: use another place")
+    source = Own(storage.environment, directory)
+    files = await source.files()
+    if storage.is_local:
+        await expect_room_at(target, sum(file.stored for file in files))
+    return source
+
+
+async def expect_room_at(target: Location, needed: int) -> None:
+    """ValidationError if a local final path's file system has not so many bytes left. Asked before anything begins."""
+    environment = target.open().environment
+    advice = "Free some, or use another file system"
+    await environment.step(expect_room, environment, Path(target.parent.path), needed, advice)

@@ -11,10 +11,11 @@ from concurrent.futures import Future
 from typing import Protocol
 
 import anyio
+from upath import UPath
 
 from . import telemetry
 from .abc import TemporaryPath
-from .environment import current, shielded, use
+from .environment import cleaning_up, current, shielded, use
 from .errors import ValidationError
 from .failures import Document
 from .group import Announcement, Group
@@ -22,6 +23,7 @@ from .guarantees import Guarantee
 from .layout import check_file_name
 from .multiprocess import Team
 from .multiprocessing_options import MultiprocessingOptions
+from .runner import protected
 from .tasks import for_each
 
 __all__ = ["Signal", "create_all", "create_all_async", "on_commit_callback"]
@@ -37,6 +39,7 @@ class Signal(Protocol):
         """In the primary, once: that all is there, or why it will not come."""
 
 
+@protected
 async def create_all(
     paths: Iterable[TemporaryPath], *, multiprocessing_options: MultiprocessingOptions | None = None
 ) -> None:
@@ -46,7 +49,7 @@ async def create_all(
     what this one had created is discarded: the error itself where it happened, elsewhere the same if it is one of
     ours, else RankFailedError; CoordinationTimeoutError where a process did not come.
     """
-    attempts, group = list(paths), Group(multiprocessing_options)
+    group = Group(multiprocessing_options)
     team = Team(group, current(), "create_all", undone="nothing was created")
     created: list[TemporaryPath] = []
 
@@ -58,6 +61,7 @@ async def create_all(
         return {}
 
     try:
+        attempts = _attempts(paths)  # the others are told if this process alone was called with something else
         if group.each_for_itself:
             await team.decide("begin", {}, agree)
             await create(())
@@ -65,7 +69,7 @@ async def create_all(
         else:
             await team.decide("create", {}, create)
     except BaseException as error:
-        with shielded():
+        with cleaning_up("create_all", error):
             await team.fail("create", error)
             await _discard(created)
             if isinstance(error, Exception):
@@ -88,7 +92,7 @@ def create_all_async(
     is discarded, the signals carry the failure, and it comes out of the future: the error itself in the
     primary, RankFailedError elsewhere. It is logged too, since a future may never be asked.
     """
-    attempts, signals, group = list(paths), list(completion_signals), Group(multiprocessing_options)
+    attempts, signals, group = _attempts(paths), list(completion_signals), Group(multiprocessing_options)
     if len({id(signal) for signal in signals}) != len(signals):
         raise ValidationError("one of the completion signals is listed twice, and each is sent once")
     if isinstance(subdirectories, str):
@@ -115,6 +119,7 @@ def create_all_async(
     return future
 
 
+@protected
 async def on_commit_callback(temporary_path: TemporaryPath, *, checkpoint_start_time: float) -> None:
     """Finalize an attempt, record how long the save took, and log who committed what, on logger "atomicpath".
 
@@ -135,6 +140,20 @@ async def on_commit_callback(temporary_path: TemporaryPath, *, checkpoint_start_
     )
 
 
+def _attempts(paths: Iterable[TemporaryPath]) -> list[TemporaryPath]:
+    """ValidationError, in this process alone and before anything is said, for what is no attempt."""
+    if isinstance(paths, str | bytes | os.PathLike | UPath | TemporaryPath):
+        raise ValidationError(f"paths is a list of attempts, not one {type(paths).__name__}: pass [attempt]")
+    attempts = list(paths)
+    for attempt in attempts:
+        if not isinstance(attempt, TemporaryPath):
+            raise ValidationError(
+                f"a {type(attempt).__name__} is no attempt, which is what is created: make one with"
+                " AtomicRenameTemporaryPath.from_final(path) or CommitFileTemporaryPath.from_final(path)"
+            )
+    return attempts
+
+
 async def _create_and_tell(
     attempts: list[TemporaryPath],
     subdirectories: tuple[str, ...],
@@ -146,7 +165,7 @@ async def _create_and_tell(
         await _create(attempts, created, subdirectories)
     except BaseException as error:  # noqa: BLE001 - raised again once all have been told
         failure = error
-        with shielded():
+        with cleaning_up("create_all_async", error):
             await _discard(created)
     with shielded():
         for one in tell:

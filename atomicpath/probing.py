@@ -4,24 +4,33 @@ A probe works at the target's parent, under a random name, with several writers 
 point, and removes what it wrote. One refusal that should have been is enough to refute; what would prove
 nothing if it went well (`Declaration.refutable`) is never observed. Results are kept per place for the
 life of the process.
+
+Everything that a probe does is bounded in time and runs beside the caller's thread (`bounded`), in both faces: a mount
+whose server is gone, or one that answers its callers one at a time, keeps nobody waiting for ever.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from .abc import Declaration, Storage
-from .environment import shielded
+from .bounded import BoundedEnvironment, NoAnswerError
+from .environment import cleaning_up, current, use
 from .errors import AccessError, AtomicPathError, GuaranteeError, ValidationError
 from .guarantees import NONE, Guarantee, Profile
-from .layout import PROBE_PREFIX
+from .layout import HOUSEKEEPING, PROBE_PREFIX
 from .location import Location
-from .trials import SUCCESS, TRIALS, Refuted, has_directories
+from .trials import SUCCESS, TRIALS, Refuted, has_directories, leaves_its_directory
 
-__all__ = ["profile_of"]
+__all__ = ["are_beside", "attempts_beside", "profile_of"]
 
 _LOG = logging.getLogger("atomicpath")
+_PATIENCE = 60.0  # seconds for one trial, and for its clean-up: stores under contention take several
+_TRIES = 10  # to make a directory in the house-keeping directory, which others remove when it is empty
 
 
 @dataclass(slots=True)
@@ -30,6 +39,12 @@ class _Findings:
     observed: Guarantee = NONE
     refuted: Guarantee = NONE
     evidence: dict[Guarantee, str] = field(default_factory=dict)
+    renames_between_directories: bool | None = None
+    """As declared last; None before that."""
+    has_answered: bool = False
+    """A declaration left nothing to try: no probe has to expect that this place does not answer."""
+    beside: bool | None = None
+    """The finding of `attempts_beside`; None before it was tried."""
 
 
 _known: dict[str, _Findings] = {}
@@ -44,16 +59,15 @@ async def profile_of(
     probe: bool = True,
 ) -> Profile:
     """The profile of a location. `wanted` limits the probes to those; with `probe` false nothing is tried."""
-    storage = location.open()
-    declaration = await storage.declare(location.path)
-    findings = _known.setdefault(location.parent.place, _Findings())
+    findings = _findings_of(location)
+    declaration = await _declare(location, findings)
     if probe and (unsure := declaration.observable | declaration.refutable):
         due = unsure & ~findings.tried & ~declaration.declared
         if wanted is not None:
             due &= wanted
         if due:
             try:
-                await _probe(storage, location, due, declaration, findings)
+                await _probe(location, due, declaration, findings)
             except FileNotFoundError as error:
                 raise ValidationError(f"nothing can be written at {location}: {error}") from error
     return Profile(
@@ -66,49 +80,147 @@ async def profile_of(
     )
 
 
-async def _probe(
-    storage: Storage, location: Location, due: Guarantee, declaration: Declaration, findings: _Findings
-) -> None:
-    with_directories = has_directories(storage, declaration)
+async def attempts_beside(location: Location) -> bool:
+    """Tell whether attempts at `location` must be hidden siblings of it, and not lie in the house-keeping directory.
+
+    Distributed metadata may refuse to rename from one directory into another. Where the declaration does not exclude
+    that, a rename out of the house-keeping directory is tried, once per place and process.
+
+    Raises:
+        OSError: It could not be found out; it is tried again next time.
+    """
+    findings = _findings_of(location)
+    if findings.renames_between_directories is None:
+        await _declare(location, findings)
+    if findings.renames_between_directories:
+        return False
+    if findings.beside is None:
+        async with _probing(location, with_directories=True) as (storage, _, base):
+            target = base.parent.parent.child(base.name)
+            try:
+                findings.beside = not await leaves_its_directory(storage, f"{base.path}/directory", target.path)
+            finally:
+                with cleaning_up(target):
+                    await _clean(storage, target.path, with_directories=True)
+    return findings.beside
+
+
+def are_beside(location: Location) -> bool:
+    """Tell the same as far as `attempts_beside` has found it out in this process. No I/O."""
+    return bool(_findings_of(location).beside)
+
+
+def _findings_of(location: Location) -> _Findings:
+    return _known.setdefault(location.parent.place, _Findings())
+
+
+async def _declare(location: Location, findings: _Findings) -> Declaration:
+    storage = location.open() if findings.has_answered else _bounded(location)[0]
+    try:
+        declaration = await storage.declare(location.path)
+    except NoAnswerError as error:
+        reason = f"the mount that {location} is on could not be found out: {error}"
+        return Declaration(evidence=dict.fromkeys(Guarantee, reason), renames_between_directories=False)
+    findings.renames_between_directories = declaration.renames_between_directories
+    findings.has_answered = not (declaration.observable | declaration.refutable)
+    return declaration
+
+
+def _bounded(location: Location) -> tuple[Storage, BoundedEnvironment]:
+    """Open a location so that everything done there is bounded in time."""
+    environment = BoundedEnvironment(current(), seconds=_PATIENCE)
+    with use(environment):
+        return location.open(), environment
+
+
+async def _probe(location: Location, due: Guarantee, declaration: Declaration, findings: _Findings) -> None:
+    tried = NONE
+    with_directories = has_directories(location.open(), declaration)
+    try:
+        async with _probing(location, with_directories=with_directories) as (storage, environment, base):
+            for guarantee, trial in TRIALS.items():
+                if not guarantee & due:
+                    continue
+                tried |= guarantee
+                place = base.child((guarantee.name or "").lower())
+                try:
+                    with environment.limit():
+                        await trial(storage, place.path)
+                except Refuted as finding:
+                    findings.refuted |= guarantee
+                    findings.evidence[guarantee] = f"refuted by a probe: {finding}"
+                except NoAnswerError as error:
+                    findings.evidence[guarantee] = _not_carried_out(error)
+                    continue
+                except (AccessError, FileNotFoundError, ConnectionError, TimeoutError):
+                    raise  # nothing can be written there at all, so there is nothing to find out
+                except GuaranteeError as error:
+                    findings.refuted |= guarantee
+                    findings.evidence[guarantee] = f"refused when tried: {error}"
+                except (OSError, AtomicPathError) as error:
+                    # Neither seen to hold nor seen to fail: it stays unknown, and is tried again next time.
+                    findings.evidence[guarantee] = _not_carried_out(error)
+                    _LOG.debug("probe of %s at %s: %s", guarantee, location, error)
+                    continue
+                else:
+                    if guarantee & declaration.observable:
+                        findings.observed |= guarantee
+                        findings.evidence[guarantee] = SUCCESS[guarantee]
+                finally:
+                    with cleaning_up(place), environment.limit():
+                        await _clean(storage, place.path, with_directories=with_directories)
+                findings.tried |= guarantee
+    except NoAnswerError as error:
+        findings.evidence |= dict.fromkeys(due & ~tried, _not_carried_out(error))
+
+
+def _not_carried_out(error: Exception) -> str:
+    return f"the probe could not be carried out: {error}"
+
+
+@asynccontextmanager
+async def _probing(
+    location: Location, *, with_directories: bool
+) -> AsyncIterator[tuple[Storage, BoundedEnvironment, Location]]:
+    """Open the place of a location, bounded in time, with a base of a random name in the house-keeping directory.
+
+    With `with_directories` the base is a directory, which is removed again.
+    """
+    storage, environment = _bounded(location)
     nearest = await _nearest_directory(storage, location) if with_directories else location.parent
-    base = nearest.child(PROBE_PREFIX + storage.environment.token())
-    for guarantee, trial in TRIALS.items():
-        if not guarantee & due:
-            continue
-        place = base.at(f"{base.path}-{(guarantee.name or '').lower()}")
+    base = nearest.child(HOUSEKEEPING).child(PROBE_PREFIX + environment.token())
+    try:
+        if with_directories:
+            await _make_base(storage, base)
+        yield storage, environment, base
+    finally:
+        if with_directories:
+            with cleaning_up(base), environment.limit():
+                await _clean(storage, base.path, with_directories=True, after=base.parent.path)
+
+
+async def _make_base(storage: Storage, base: Location) -> None:
+    for _ in range(_TRIES):
+        await storage.make_shared_directory(base.parent.path)
         try:
-            await trial(storage, place.path)
-        except Refuted as finding:
-            findings.refuted |= guarantee
-            findings.evidence[guarantee] = f"refuted by a probe: {finding}"
-        except (AccessError, FileNotFoundError, ConnectionError, TimeoutError):
-            raise  # nothing can be written there at all, so there is nothing to find out
-        except GuaranteeError as error:
-            findings.refuted |= guarantee
-            findings.evidence[guarantee] = f"refused when tried: {error}"
-        except (OSError, AtomicPathError) as error:
-            # Neither seen to hold nor seen to fail: it stays unknown, and is tried again next time.
-            findings.evidence[guarantee] = f"the probe could not be carried out: {error}"
-            _LOG.debug("probe of %s at %s: %s", guarantee, location, error)
-            continue
-        else:
-            if guarantee & declaration.observable:
-                findings.observed |= guarantee
-                findings.evidence[guarantee] = SUCCESS[guarantee]
-        finally:
-            with shielded():
-                await _clean(storage, place.path, with_directories=with_directories)
-        findings.tried |= guarantee
+            await storage.make_directory(base.path, mode=None, durable=False)
+        except FileNotFoundError:
+            continue  # another attempt or probe that has ended removed the house-keeping directory meanwhile
+        return
+    raise FileNotFoundError(errno.ENOENT, "it is removed again and again while something is written there", base.path)
 
 
-async def _clean(storage: Storage, path: str, *, with_directories: bool) -> None:
+async def _clean(storage: Storage, path: str, *, with_directories: bool, after: str | None = None) -> None:
+    """Remove what is at `path`, and then the directory `after` if it is empty; log what could not be removed."""
     try:
         if with_directories and await storage.kind(path) == "directory":
             await storage.remove_tree(path)
-            return
-        for entry in await storage.list(path, recursive=True):
-            await storage.delete(f"{path}/{entry.name}")
-        await storage.delete(path)
+        else:
+            for entry in await storage.list(path, recursive=True):
+                await storage.delete(f"{path}/{entry.name}")
+            await storage.delete(path)
+        if after is not None:
+            await storage.remove_empty(after)
     except (AccessError, FileNotFoundError):
         return  # then the probe itself could not write either
     except (OSError, AtomicPathError) as error:

@@ -11,15 +11,18 @@ from dataclasses import dataclass, field, replace
 from typing import Self, TypeAlias, TypeVar
 
 from .errors import IntegrityError, ValidationError
-from .layout import RECORD_FILE, check_file_name
+from .layout import COMMIT_SUCCESS_FILE, LEGACY_RECORD_FILE, RECORD_FILE, check_file_name
 
 __all__ = [
+    "LONGEST_LEASE",
+    "SHORTEST_LEASE",
     "Base",
     "CommitRecord",
     "DecidedBy",
     "FileEntry",
     "JSONValue",
     "Lease",
+    "NewerFormatError",
     "State",
     "Writer",
     "check_metadata",
@@ -27,6 +30,7 @@ __all__ = [
     "file_entry",
     "fingerprint",
     "marker_of",
+    "record_in_marker",
     "token_in_marker",
 ]
 
@@ -34,7 +38,16 @@ JSONValue: TypeAlias = "str | int | float | bool | list[JSONValue] | dict[str, J
 T = TypeVar("T")
 
 FORMAT = 1
-_NEWER = "it was written by a newer atomicpath (format {}, this one reads up to {}): pip install -U atomicpath"
+
+SHORTEST_LEASE = 10.0
+"""Seconds that any holder is given for a sign of life, however little its record states."""
+
+LONGEST_LEASE = 600.0
+"""Seconds that a silent holder is waited for at most, however much its record states."""
+
+
+class NewerFormatError(IntegrityError):
+    """The record was written by a newer version, which alone knows whether it stands for a complete directory."""
 
 
 class State(enum.StrEnum):
@@ -97,6 +110,11 @@ class Lease:
     seconds: float = 60.0
     renewals: int = 0
 
+    @property
+    def patience(self) -> float:
+        """For how many seconds others wait for a sign of the holder: what it states, within bounds."""
+        return min(max(self.seconds, SHORTEST_LEASE), LONGEST_LEASE)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileEntry:
@@ -132,6 +150,7 @@ class CommitRecord:
 
     `took_over` are the tokens of the attempts whose place this one took, oldest first: together with `token` they are
     the owners whose files this attempt may delete. `final` is the name of the final directory, without its parent.
+    `marker` is the name of the file that tells other tools that the directory is complete, or None.
     `boot_clock` is the writer's boot-time clock at the commit, in nanoseconds: it orders commits of one boot even if
     somebody set the wall clock.
 
@@ -151,6 +170,7 @@ class CommitRecord:
     final: str = ""
     boot_clock: int | None = None
     decided_by: DecidedBy = DecidedBy.RECORD
+    marker: str | None = None
     direct: bool = False
     lease: Lease = field(default_factory=Lease)
     writer: Writer = field(default_factory=Writer)
@@ -176,6 +196,7 @@ class CommitRecord:
             "final": self.final,
             "strategy": self.strategy,
             "decided_by": self.decided_by.value,
+            "marker": self.marker,
             "direct": self.direct,
             "started": self.started,
             "committed": self.committed,
@@ -204,6 +225,11 @@ class CommitRecord:
                 f"the commit record of {where} is not readable JSON ({len(data)} bytes): it is truncated or was"
                 " overwritten; restore it, or remove the directory"
             ) from error
+        if isinstance(document, dict) and type(document.get("format")) is int and document["format"] > FORMAT:
+            raise NewerFormatError(
+                f"the commit record of {where} cannot be used: it was written by a newer atomicpath (format"
+                f" {document['format']}, this one reads up to {FORMAT}): pip install -U atomicpath"
+            )
         try:
             return cls._from_document(document)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -212,9 +238,7 @@ class CommitRecord:
     @classmethod
     def _from_document(cls, document: object) -> CommitRecord:
         fields = _mapping(document, "the record")
-        newest = _integer(fields["format"], "format")
-        if newest > FORMAT:
-            raise ValueError(_NEWER.format(newest, FORMAT))
+        _integer(fields["format"], "format")
         lease = _mapping(fields.get("lease", {}), "lease")
         files = fields.get("files", [])
         if not isinstance(files, list):
@@ -232,6 +256,7 @@ class CommitRecord:
             final=_text(fields.get("final", ""), "final"),
             boot_clock=_optional(_integer, fields.get("boot_clock"), "boot_clock"),
             decided_by=DecidedBy(_text(fields.get("decided_by", "record"), "decided_by")),
+            marker=_optional(_text, fields.get("marker", COMMIT_SUCCESS_FILE), "marker"),  # once it was always there
             direct=fields.get("direct") is True,
             lease=Lease(
                 seconds=_seconds(lease.get("seconds", 60.0), "lease.seconds"),
@@ -262,12 +287,19 @@ def marker_of(token: str) -> bytes:
 
 def token_in_marker(data: bytes) -> str | None:
     """The token a marker of ours names; None if another tool wrote it."""
+    found = record_in_marker(data)
+    return found[1] if found else None
+
+
+def record_in_marker(data: bytes) -> tuple[str, str] | None:
+    """The record file and the token that a marker of ours names; None if another tool wrote it."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
         return None
-    named = isinstance(document, dict) and document.get("record") == RECORD_FILE
-    return str(document.get("token", "")) if named else None
+    if not isinstance(document, dict) or document.get("record") not in (RECORD_FILE, LEGACY_RECORD_FILE):
+        return None
+    return str(document["record"]), str(document.get("token", ""))
 
 
 def check_metadata(metadata: Mapping[str, JSONValue] | None) -> dict[str, JSONValue]:

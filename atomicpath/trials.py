@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import errno
 import operator
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial, reduce
 
 from .abc import Declaration, StaleVersionError, Storage
 from .guarantees import Guarantee
 from .tasks import both, for_each
 
-__all__ = ["SUCCESS", "TRIALS", "TRIED", "Refuted", "has_directories", "names_of", "race"]
+__all__ = [
+    "SUCCESS",
+    "TRIALS",
+    "TRIED",
+    "Refuted",
+    "has_directories",
+    "leaves_its_directory",
+    "names_of",
+    "race",
+    "watch_rename",
+]
 
 _RACERS = 6
+_LOOKS = 200  # of a reader while a directory is renamed
 _ROUNDS = 4  # of multi-part completions: on a store that breaks it, half of the rounds went well
 _OF_DIRECTORIES = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE | Guarantee.DIRECTORIES
 
@@ -100,23 +111,57 @@ async def _atomic_rename(storage: Storage, path: str) -> None:
     names = [f"file-{number}" for number in range(_RACERS)]
     for name in names:
         await storage.write(f"{source}/{name}", name.encode())
+    await watch_rename(storage, source, target, names, wrong=Refuted)
+
+
+async def watch_rename(
+    storage: Storage, source: str, target: str, names: Sequence[str], *, wrong: Callable[[str], Exception]
+) -> None:
+    """Rename a directory while a reader lists its new name: it must see all of `names` or none.
+
+    Args:
+        storage: Where the directory is.
+        source: Its path.
+        target: Its new path, at which nothing is.
+        names: Its files, sorted.
+        wrong: Makes the exception that says what was seen, where the rename was not one.
+    """
     renamed: list[str] = []
 
     async def rename() -> None:
-        await storage.rename_directory(source, target)
-        renamed.append(target)
+        try:
+            await storage.rename_directory(source, target)
+        finally:
+            renamed.append(target)
+
+    async def look(*, last: bool) -> None:
+        seen = [entry.name for entry in await storage.list(target, recursive=True)]
+        if seen != names and (seen or last):
+            raise wrong(f"a reader found {len(seen)} of the {len(names)} files of a directory being renamed")
 
     async def watch() -> None:
-        last = False
-        while not last:
-            last = bool(renamed)  # one more look after the end
-            seen = [entry.name for entry in await storage.list(target, recursive=True)]
-            if seen != names and (seen or last):
-                raise Refuted(f"a reader found {len(seen)} of the {len(names)} files of a directory being renamed")
+        for _ in range(_LOOKS):
+            if renamed:
+                return
+            await look(last=False)
+            await storage.environment.sleep(0)  # the renamer's turn, where a listing gives it none
 
     await both(rename, watch)
+    await look(last=True)
     if await storage.kind(source) is not None:
-        raise Refuted("a renamed directory is still at its old name")
+        raise wrong("a renamed directory is still at its old name")
+
+
+async def leaves_its_directory(storage: Storage, source: str, target: str) -> bool:
+    """Tell whether a directory made at `source` can be renamed to `target`, in another directory; False for EXDEV."""
+    await _make(storage, source)
+    try:
+        await storage.rename_directory(source, target)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            return False
+        raise
+    return True
 
 
 async def _rename_noreplace(storage: Storage, path: str) -> None:
@@ -143,9 +188,7 @@ async def _rename_noreplace(storage: Storage, path: str) -> None:
 
 
 async def _make(storage: Storage, path: str) -> None:
-    held = await storage.make_directory(path, mode=None, durable=False)
-    if held is not None:
-        held.release()
+    await storage.make_directory(path, mode=None, durable=False)
 
 
 async def race(attempt: Callable[[bytes], Awaitable[object]], racers: int = _RACERS) -> list[bytes]:

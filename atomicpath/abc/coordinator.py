@@ -23,6 +23,9 @@ class Coordinator(abc.ABC):
     `watch` says of every rank still waited for that it will never come; CoordinationError if the engine
     itself is gone or was shut down. Every call can be cancelled; it then may or may not have been seen.
     No call uses the accelerators' own process group.
+
+    Calls come from any thread and any event loop, also where the caller's own one is another: a commit runs in a thread
+    of its own, so that nothing interrupts it. What belongs to one event loop cannot be awaited here.
     """
 
     @property
@@ -39,6 +42,14 @@ class Coordinator(abc.ABC):
     def timeout(self) -> float:
         """Seconds that others are waited for, if a caller does not say; ranks that write may differ that much."""
         return 600.0
+
+    @property
+    def leave_together(self) -> bool:
+        """Whether a process that ends breaks the messages of others that still wait.
+
+        Then a process leaves an operation only when all have heard how it ended.
+        """
+        return False
 
     @abc.abstractmethod
     async def broadcast(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from atomicpath.environment import Environment
-from atomicpath.errors import GuaranteeError
+from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath.guarantees import NONE, Guarantee
 
 __all__ = ["Content", "Declaration", "Entry", "Hold", "OpenDirectory", "StaleVersionError", "Storage"]
@@ -38,7 +38,8 @@ class Entry:
     `kind` is "file", "directory", or in plain words what else it is ("a symbolic link").
     `version` changes whenever the content does; None where the storage has none. `owner` is what the
     object was created with, `age` is in seconds since it last changed, by the storage's own clock, `mode` are the
-    permission bits: only `stat` tells these three, and only where the storage keeps them.
+    permission bits: only `stat` tells these three, and only where the storage keeps them. `modified` is the time of the
+    last change of the content, in nanoseconds by the storage's clock: only a local listing tells it.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Entry:
     owner: str | None = None
     age: float | None = field(default=None, compare=False)  # it grows while two are compared
     mode: int | None = None
+    modified: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,16 +59,19 @@ class Declaration:
     `declared`: documented for this very kind of location. `observable`: probes may find it to hold.
     `refutable`: probes may find that it does not hold, but their success would prove nothing (the
     kernel itself answers EEXIST, and one host cannot see another). `evidence` in words for people.
+    `renames_between_directories` is False where a directory that can be renamed within one parent may yet be refused
+    (EXDEV) on its way into another one: it is tried before it is relied on.
     """
 
     declared: Guarantee = NONE
     observable: Guarantee = NONE
     refutable: Guarantee = NONE
     evidence: Mapping[Guarantee, str] = field(default_factory=dict[Guarantee, str])
+    renames_between_directories: bool = True
 
 
 class Hold(abc.ABC):
-    """A proof of life on a directory, which the system withdraws when this process dies."""
+    """A lock that proves life: the system withdraws it when this process dies."""
 
     @abc.abstractmethod
     def release(self) -> None:
@@ -199,14 +204,45 @@ class Storage(abc.ABC):
         On a store without directories, "directory" says that something is below it.
         """
 
+    async def identity(self, path: str) -> str | None:
+        """What tells the directory at `path`, links followed, from every copy of it, and stays when it is renamed.
+
+        A text without meaning elsewhere; "" where this place has nothing that a copy, or a directory made later with
+        the same number, could not have. None where a path is all that a directory is, as on object stores.
+        """
+        return None
+
     # directories, where the storage has them (DIRECTORIES); syncing is asked of local storages only
 
-    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> Hold | None:
-        """Create a directory that must not exist, and the ancestors it needs, and hold it.
+    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> None:
+        """Create a directory that must not exist, and the ancestors it needs.
 
         `mode` is set exactly, whatever the umask. With `durable`, new ancestors are synced into theirs.
         """
         raise GuaranteeError(_lacks(self, Guarantee.DIRECTORIES))
+
+    async def make_parents(self, path: str, *, durable: bool) -> None:  # noqa: B027 - a store has none to make
+        """Make the directories above `path` that are missing, where directories have to be made.
+
+        With `durable` the name of each of them is durable afterwards, also of those that an earlier caller made and did
+        not sync.
+        """
+
+    async def make_shared_directory(self, path: str) -> None:
+        """Make a directory, unless it exists, in which everybody may write who may write in its parent.
+
+        It gets its parent's mode and group, where the storage has them. `FileNotFoundError` if the parent is missing.
+        `ValidationError` if something else than a directory is there, or a directory of somebody who could not have
+        made it for everybody: what is written there could be exchanged.
+        """
+        try:
+            await self.make_directory(path, mode=None, durable=False)
+        except FileExistsError:
+            if (kind := await self.kind(path)) not in ("directory", None):
+                raise ValidationError(f"{path} is {kind}, where a directory is needed: move it away") from None
+
+    async def remove_empty(self, path: str) -> None:  # noqa: B027 - on a store it costs a request
+        """Remove a directory if it is empty and if that costs nothing; else do nothing."""
 
     async def rename_directory(self, source: str, target: str) -> None:
         """Rename a directory in one step, never replacing, merging or copying anything.
@@ -221,14 +257,6 @@ class Storage(abc.ABC):
         `FileNotFoundError`: one of the two is missing; nothing happened.
         """
         raise GuaranteeError(_lacks(self, Guarantee.RENAME_EXCHANGE))
-
-    async def hold_directory(self, path: str) -> Hold | None:
-        """Hold an existing directory as `make_directory` does; None where the storage has no such holds.
-
-        `BlockingIOError`: another holds it, who is therefore alive. Once it returns, the name is that of the
-        directory held.
-        """
-        return None
 
     async def lock_file(self, path: str) -> Hold | None:
         """Create a file if it is missing, and take an exclusive lock on it without waiting for one.

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import EllipsisType
 from typing import ClassVar, Self
 
 from upath import UPath
@@ -41,7 +42,10 @@ class AttemptOptions:
 
     `guarantees` are those effective at the location; `direct` says that the user writes on the target
     itself; `metadata` is his own, JSON, kept in the record. `replace`: a committed directory at the final
-    path is not in the way, but makes room in the same step in which the attempt takes its place.
+    path is not in the way, but makes room in the same step in which the attempt takes its place. `marker` names the
+    file that says to other tools that the directory is complete; None is none, and `...` is what the strategy does.
+    Without `allow_empty` a directory without files is refused. With `allow_unfinished` files count even if their names
+    are those of another tool's unfinished ones, since they come from a directory that was committed with them.
     """
 
     guarantees: Guarantee | None = None
@@ -50,6 +54,9 @@ class AttemptOptions:
     checksums: bool = False
     unsafe_takeover: bool = False
     replace: bool = False
+    allow_empty: bool = True
+    allow_unfinished: bool = False
+    marker: str | EllipsisType | None = ...
     metadata: Mapping[str, JSONValue] = field(default_factory=dict[str, JSONValue])
 
 

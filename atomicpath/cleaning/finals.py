@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from atomicpath.abc import Content, Entry, Storage
-from atomicpath.environment import shielded
+from atomicpath.abc import Content, Storage
+from atomicpath.environment import cleaning_up
 from atomicpath.errors import AbandonedError, ConflictError, IntegrityError
 from atomicpath.guarantees import NONE, Guarantee
-from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, is_unfinished
+from atomicpath.layout import RECORD_FILE, is_unfinished, temporary_of
 from atomicpath.liveness import proof_of_life
 from atomicpath.location import Location
 from atomicpath.probing import profile_of
 from atomicpath.record import CommitRecord, DecidedBy, Lease, State, marker_of
-from atomicpath.strategies.clearing import NotClearedError, is_an_attempts
-from atomicpath.strategies.discarding import CleaningRegister, delete_below, move_away
+from atomicpath.strategies.attempt_files import delete_record
+from atomicpath.strategies.borders import inside_error
+from atomicpath.strategies.clearing import NotClearedError
+from atomicpath.strategies.discarding import CleaningRegister, delete_below, delete_own_tree
 from atomicpath.strategies.held import is_committed, read_marker
+from atomicpath.strategies.ownership import Ownership
 from atomicpath.strategies.register import MarkerRegister, Register
 
 from .ages import age_of_attempt, older
 from .findings import Action, Finding, Found, Kept, Swept, Verdict, judge
-from .looking import expect_unchanged, held_to_delete, is_held, seen_record
+from .looking import expect_unchanged, final_held, is_held, lock_to_delete, seen_record, writers_lock
 
 __all__ = ["examine_final"]
 
@@ -44,7 +47,7 @@ async def examine_final(storage: Storage, path: Location, older_than: float, *, 
     swept = Swept(path=path.upath, found=found, action=Action.REMOVE, writer=record.writer, age=age)
     alive = proof_of_life(storage.environment, record)
     verdict = judge(alive=alive, age=age, older_than=older_than, lease=record.lease.seconds)
-    if verdict.clean and await is_held(storage, path):
+    if verdict.clean and await is_held(storage, writers_lock(path, record.token)):
         verdict = Verdict(clean=False, why="another process holds it")
     if not verdict.clean:
         return Finding(swept=swept).kept(verdict.why)
@@ -100,29 +103,28 @@ class _Ending:
     async def move_away(self) -> str:
         """Where files have no versions the directory is moved, under its lock, before anything is deleted."""
         storage, path = self._storage, self._path
-        async with held_to_delete(storage, path):
+        async with final_held(storage, path), lock_to_delete(storage, writers_lock(path, self._record.token)):
             await expect_unchanged(storage, path, self._seen)
-            doomed = await move_away(storage, path, path)
-            await storage.remove_tree(doomed.path)
-        return ""
+            ownership = Ownership.of(storage, path, self._record)
+            if places := await ownership.places(await storage.list(path.path, recursive=True)):
+                raise Kept(str(await inside_error(storage, path, places)))
+            left = await delete_own_tree(storage, path)
+            await delete_record(storage, path.at(temporary_of(path.path, self._record.token)))
+        return left
 
     async def clear(self) -> str:
         """Swap to discarded, list, confirm, delete the versions listed, delete the record."""
         register = self._register()
         record = self._record
-        everything = record.committed is not None or (
-            record.direct and (record.state is State.WRITING or record.cleaner)
-        )
-
-        async def is_ours(entry: Entry) -> bool:
-            return bool(everything) or await is_an_attempts(self._storage, self._path, entry)
-
+        # what the user of a direct attempt wrote has no owner, and nothing but age says that nobody needs it
+        by_user = record.committed is None and record.direct and bool(record.state is State.WRITING or record.cleaner)
+        ownership = Ownership.of(self._storage, self._path, record, unowned=by_user)
         try:
             await delete_below(
                 self._storage,
                 self._path,
                 register,
-                is_ours=is_ours,
+                ownership=ownership,
                 conditional=Guarantee.CONDITIONAL_DELETE in self._guarantees,
                 was_committed=record.committed is not None,
             )
@@ -131,7 +133,7 @@ class _Ending:
         except NotClearedError:
             raise  # the record stays, discarded: the next sweep goes on
         except ConflictError as foreign:
-            with shielded():
+            with cleaning_up(self._path):
                 await register.free()  # as before the attempt: what is left is not ours
             return f"what is not the attempt's stays: {foreign}"
         return ""
@@ -148,12 +150,15 @@ class _Ending:
 
 async def _unmarked(storage: Storage, path: Location, seen: Content, record: CommitRecord) -> Finding | None:
     """The marker follows the commit, and is added if a crash came between the two."""
-    if record.decided_by is not DecidedBy.RECORD or await read_marker(storage, path) is not None:
+    if record.decided_by is not DecidedBy.RECORD or record.marker is None:
+        return None
+    marker = record.marker
+    if await read_marker(storage, path, marker) is not None:
         return None
 
     async def act() -> str:
         try:
-            await storage.create(path.child(COMMIT_SUCCESS_FILE).path, marker_of(record.token), owner=record.token)
+            await storage.create(path.child(marker).path, marker_of(record.token), owner=record.token)
         except FileExistsError:
             return "somebody else has added it"
         return ""

@@ -1,4 +1,4 @@
-"""A sweep's looks at what it has found: the record, whether it stays as it is, whether anybody holds the directory."""
+"""A sweep's looks at what it has found: the record, whether it stays as it is, whether anybody holds it."""
 
 from __future__ import annotations
 
@@ -6,50 +6,67 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from atomicpath.abc import Content, Storage
-from atomicpath.layout import RECORD_FILE
+from atomicpath.layout import LEGACY_RECORD_FILE, RECORD_FILE, record_of, temporary_of
 from atomicpath.location import Location
 from atomicpath.strategies.discarding import hold_directory
 
 from .findings import Kept
 
-__all__ = ["expect_unchanged", "held_to_delete", "is_held", "seen_record"]
+__all__ = ["expect_unchanged", "final_held", "is_held", "lock_to_delete", "seen_record", "writers_lock"]
 
 
 async def seen_record(storage: Storage, path: Location) -> Content | None:
-    """The record in a directory, not decoded; None if there is none."""
-    try:
-        return await storage.read(path.child(RECORD_FILE).path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    """Read the record in a directory, not decoded; None if there is none."""
+    for name in (RECORD_FILE, LEGACY_RECORD_FILE):
+        try:
+            return await storage.read(path.child(name).path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return None
 
 
 async def expect_unchanged(storage: Storage, path: Location, seen: Content | None) -> None:
-    """`Kept` unless the record is still the one that was judged."""
+    """Raise `Kept` unless the record in a directory is still the one that was judged."""
     now = await seen_record(storage, path)
     if (now and now.data) != (seen and seen.data):
         raise Kept("it has changed meanwhile")
 
 
+def writers_lock(final: Location, token: str) -> Location:
+    """Return the place of the file that the writer of the attempt `token` in place at `final` has locked."""
+    return final.at(record_of(temporary_of(final.path, token)))
+
+
 @asynccontextmanager
-async def held_to_delete(storage: Storage, path: Location) -> AsyncIterator[None]:
-    """Hold a directory that is to be deleted, for the block; `Kept` if another process does, or if it has gone."""
+async def final_held(storage: Storage, final: Location) -> AsyncIterator[None]:
+    """Lock a final path whose directory is to be deleted, for the block; raise `Kept` if another process has."""
     try:
-        async with hold_directory(storage, path):
+        async with hold_directory(storage, final):
             yield
     except BlockingIOError:
         raise Kept("another process holds it") from None
-    except FileNotFoundError:
-        if await storage.kind(path.path) is not None:
-            raise
-        raise Kept("it has gone meanwhile") from None
 
 
-async def is_held(storage: Storage, path: Location) -> bool:
-    """Whether another holds a directory. Asked only of old ones: holding is what their makers do first."""
+@asynccontextmanager
+async def lock_to_delete(storage: Storage, lock: Location) -> AsyncIterator[None]:
+    """Take the lock of an attempt that is to be deleted, for the block; raise `Kept` if its writer has it."""
     try:
-        async with hold_directory(storage, path):
-            return False
+        held = await storage.lock_file(lock.path) if await storage.kind(lock.path) is not None else None
     except BlockingIOError:
+        raise Kept("another process holds it") from None
+    try:
+        yield
+    finally:
+        if held is not None:
+            held.release()
+
+
+async def is_held(storage: Storage, lock: Location) -> bool:
+    """Tell whether another process has locked a file. One that is missing is locked by nobody."""
+    try:
+        async with lock_to_delete(storage, lock):
+            return False
+    except Kept:
         return True
     except FileNotFoundError:
         return False  # gone meanwhile, as acting on it will find

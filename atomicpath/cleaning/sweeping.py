@@ -9,13 +9,14 @@ from datetime import timedelta
 from atomicpath.abc import Entry, Storage
 from atomicpath.errors import AtomicPathError, ValidationError
 from atomicpath.inspect import children
-from atomicpath.layout import PROBE_PREFIX, TMP_DIR_SUFFIX, is_probe
+from atomicpath.layout import HOUSEKEEPING, LOCK_SUFFIX, PROBE_PREFIX, TMP_DIR_SUFFIX, is_probe
 from atomicpath.location import Location
+from atomicpath.strategies.leftovers import Leftover, attempts_in, housekeeping_entries
 from atomicpath.tasks import for_each
 
 from .finals import examine_final
 from .findings import Action, Finding, Found, Kept, Swept
-from .temporaries import examine_probe, examine_temporary
+from .temporaries import examine_attempt, examine_lock, examine_probe
 
 __all__ = ["sweep"]
 
@@ -33,10 +34,13 @@ async def sweep(root: Location, *, older_than: timedelta, dry_run: bool) -> list
     seconds = older_than.total_seconds()
     storage = root.open()
 
-    async def one(entry: Entry) -> Swept | None:
-        path = root.child(entry.name)
+    async def one(found: tuple[Location, Entry | Leftover]) -> Swept | None:
+        path, what = found
         try:
-            finding = await _examine(storage, path, entry, seconds, probe=not dry_run)
+            if isinstance(what, Leftover):
+                finding = await examine_attempt(storage, what, seconds)
+            else:
+                finding = await _examine(storage, path, what, seconds, probe=not dry_run)
         except (OSError, AtomicPathError) as error:
             _LOG.warning("cannot look at %s: %s", path, error)
             return Swept(path=path.upath, found=Found.UNKNOWN, action=Action.KEEP, why=str(error), error=error)
@@ -44,16 +48,28 @@ async def sweep(root: Location, *, older_than: timedelta, dry_run: bool) -> list
             return None
         return finding.swept if dry_run else await _acted(finding)
 
-    return [found for found in await for_each(await children(storage, root), one, at_once=_AT_ONCE) if found]
+    return [swept for swept in await for_each(await _found(storage, root), one, at_once=_AT_ONCE) if swept]
+
+
+async def _found(storage: Storage, root: Location) -> list[tuple[Location, Entry | Leftover]]:
+    """List what is right below a root and in its house-keeping directory: each attempt once, the rest as it is."""
+    listing = await children(storage, root)
+    kept = await housekeeping_entries(storage, root, listing)
+    found: list[tuple[Location, Entry | Leftover]] = []
+    for directory, entries in ((root, listing), (root.child(HOUSEKEEPING), kept)):
+        attempts = attempts_in(directory, entries)
+        found += [(attempt.path, attempt) for attempt in attempts]
+        found += [(directory.child(entry.name), entry) for entry in entries if TMP_DIR_SUFFIX not in entry.name[1:]]
+    return sorted(found, key=lambda item: item[0].path)
 
 
 async def _examine(storage: Storage, path: Location, entry: Entry, older_than: float, *, probe: bool) -> Finding | None:
     if is_probe(entry.name) and (entry.kind == "file" or entry.name.startswith(PROBE_PREFIX)):
         return await examine_probe(storage, path, entry, older_than)
-    if entry.kind != "directory":
+    if entry.name.endswith(LOCK_SUFFIX) and entry.kind == "file":
+        return await examine_lock(storage, path, older_than)
+    if entry.kind != "directory" or entry.name == HOUSEKEEPING:
         return None
-    if TMP_DIR_SUFFIX in entry.name:
-        return await examine_temporary(storage, path, older_than)
     return await examine_final(storage, path, older_than, probe=probe)
 
 

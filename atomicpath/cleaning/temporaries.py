@@ -1,30 +1,33 @@
-"""What is under a temporary name: attempts of the rename strategy, discarded and replaced directories, probes."""
+"""What a sweep finds in the house-keeping directory or under a temporary name: attempts, locks, probes."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from atomicpath.abc import Entry, Storage
+from atomicpath.abc import Content, Entry, StaleVersionError, Storage
 from atomicpath.errors import IntegrityError
-from atomicpath.layout import final_of, is_discarded, token_of
+from atomicpath.layout import is_discarded, token_of
 from atomicpath.liveness import proof_of_life
 from atomicpath.location import Location
 from atomicpath.record import CommitRecord, State
+from atomicpath.strategies.attempt_files import delete_record, tidy
 from atomicpath.strategies.discarding import delete_moved, move_away
+from atomicpath.strategies.leftovers import Leftover, seen_in
 from atomicpath.trials import has_directories
 
 from .ages import age_of_attempt, youngest
-from .findings import Action, Finding, Found, Swept, Verdict, judge
-from .looking import expect_unchanged, held_to_delete, is_held, seen_record
+from .findings import Action, Finding, Found, Kept, Swept, Verdict, judge
+from .looking import is_held, lock_to_delete
 
-__all__ = ["examine_probe", "examine_temporary"]
+__all__ = ["examine_attempt", "examine_lock", "examine_probe"]
 
 
-async def examine_temporary(storage: Storage, path: Location, older_than: float) -> Finding:
-    """A directory whose name carries an attempt's token."""
-    discarded = is_discarded(path.name)
-    seen = await seen_record(storage, path)
-    swept = Swept(path=path.upath, found=Found.DISCARDED if discarded else Found.ATTEMPT, action=Action.REMOVE)
+async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -> Finding | None:
+    """Judge an attempt of the rename strategy; None for the lock of a writer in place, which is found elsewhere."""
+    path, discarded = left.path, is_discarded(left.path.name)
+    seen = await seen_in(storage, left)
+    found = Found.DISCARDED if discarded else Found.ATTEMPT
+    swept = Swept(path=(path if left.has_directory else left.record).upath, found=found, action=Action.REMOVE)
     record = None
     if seen is not None and seen.data and not discarded:  # of an empty one nothing was written before a kill
         try:
@@ -37,28 +40,54 @@ async def examine_temporary(storage: Storage, path: Location, older_than: float)
             if record.state is not State.COMMITTED:
                 return Finding(swept=swept).kept("its record is of another attempt: it was copied or renamed by hand")
             swept = replace(swept, found=Found.REPLACED)
-    swept = replace(swept, age=await age_of_attempt(storage, path, seen, discarded=discarded))
-    if not has_directories(storage, await storage.declare(path.path)):
+    if seen and not left.has_directory:
+        age = seen.age
+    else:
+        age = await age_of_attempt(storage, path, seen, discarded=discarded)
+    swept = replace(swept, age=age)
+    if left.has_directory and not has_directories(storage, await storage.declare(path.path)):
         return Finding(swept=swept).kept("there are no directories to rename here: it is a copy from elsewhere")
-    verdict = await _judged(storage, path, swept, record, older_than)
+    verdict = await _judged(storage, left, swept, record, older_than)
+    if verdict is None:
+        return None
     if not verdict.clean:
         return Finding(swept=swept).kept(verdict.why)
 
     async def act() -> str:
-        async with held_to_delete(storage, path):
-            doomed = path
-            if not discarded:
-                await expect_unchanged(storage, path, seen)
-                doomed = await move_away(storage, path, path.at(final_of(path.path)))
-            await delete_moved(storage, doomed)
+        async with lock_to_delete(storage, left.record):
+            await _delete(storage, left, seen, record)
         return ""
 
     return Finding(swept=replace(swept, why=verdict.why), act=act)
 
 
+async def _delete(storage: Storage, left: Leftover, seen: Content | None, record: CommitRecord | None) -> None:
+    """Move the directory away, then delete it and the record; `Kept` if it is not as it was judged."""
+    now = await seen_in(storage, left)
+    if (now and now.data) != (seen and seen.data):
+        raise Kept("it has changed meanwhile")
+    final, doomed = left.final(record), left.path
+    if record is not None and seen is not None and seen.version is not None and left.has_record:
+        await _fence(storage, left, seen, record)
+    if left.has_directory:
+        if not is_discarded(left.path.name):
+            doomed = await move_away(storage, left.path, final)
+        await delete_moved(storage, doomed, final)
+    if left.has_record:
+        await delete_record(storage, left.path)
+
+
+async def _fence(storage: Storage, left: Leftover, seen: Content, record: CommitRecord) -> None:
+    """Swap the record, where it has versions, before anything is moved: its writer then cannot publish any more."""
+    try:
+        await storage.swap(left.record.path, record.moved_to(State.DISCARDED).encode(), version=seen.version or "")
+    except (StaleVersionError, FileNotFoundError):
+        raise Kept("it has changed meanwhile") from None
+
+
 async def _judged(
-    storage: Storage, path: Location, swept: Swept, record: CommitRecord | None, older_than: float
-) -> Verdict:
+    storage: Storage, left: Leftover, swept: Swept, record: CommitRecord | None, older_than: float
+) -> Verdict | None:
     lease = record.lease.seconds if record else storage.environment.lease
     if swept.found is Found.DISCARDED:
         verdict = judge(alive=False, age=swept.age, older_than=older_than, lease=lease)
@@ -68,13 +97,34 @@ async def _judged(
         # the writer of what was replaced is not who holds it: only a lock tells that somebody is at work there
         alive = proof_of_life(storage.environment, record) if record and swept.found is Found.ATTEMPT else None
         verdict = judge(alive=alive, age=swept.age, older_than=older_than, lease=lease)
-    if verdict.clean and await is_held(storage, path):
+    if record is None and not left.has_directory and await storage.kind(left.final(None).path) is not None:
+        return None  # the lock of an attempt in place, which is found under its final name
+    if verdict.clean and await is_held(storage, left.record):
         return Verdict(clean=False, why="another process holds it")
     return verdict
 
 
+async def examine_lock(storage: Storage, path: Location, older_than: float) -> Finding:
+    """Judge the file that is locked while a directory is replaced or removed: nobody needs it once it is not locked."""
+    found = await storage.stat(path.path)
+    swept = Swept(path=path.upath, found=Found.LOCK, action=Action.REMOVE, age=found.age if found else None)
+    if await is_held(storage, path):
+        return Finding(swept=swept).kept("another process holds it")
+    verdict = judge(alive=False, age=swept.age, older_than=older_than, lease=storage.environment.lease)
+    if not verdict.clean:
+        return Finding(swept=swept).kept(verdict.why)
+
+    async def act() -> str:
+        async with lock_to_delete(storage, path):
+            await storage.delete(path.path)
+            await tidy(storage, path)
+        return ""
+
+    return Finding(swept=replace(swept, why="nobody has locked it"), act=act)
+
+
 async def examine_probe(storage: Storage, path: Location, entry: Entry, older_than: float) -> Finding:
-    """What a probe that was killed has left: it is nobody's, unless one is at work."""
+    """Judge what a probe that was killed has left: it is nobody's, unless one is at work."""
     age = await youngest(storage, path)
     swept = Swept(path=path.upath, found=Found.PROBE, action=Action.REMOVE, age=age)
     verdict = judge(alive=None, age=age, older_than=older_than, lease=storage.environment.lease)
@@ -85,10 +135,11 @@ async def examine_probe(storage: Storage, path: Location, entry: Entry, older_th
     async def act() -> str:
         if as_tree:
             await storage.remove_tree(path.path)
-            return ""
-        for below in await storage.list(path.path, recursive=True):
-            await storage.delete(path.child(below.name).path)
-        await storage.delete(path.path)
+        else:
+            for below in await storage.list(path.path, recursive=True):
+                await storage.delete(path.child(below.name).path)
+            await storage.delete(path.path)
+        await tidy(storage, path)
         return ""
 
     return Finding(swept=replace(swept, why=verdict.why), act=act)

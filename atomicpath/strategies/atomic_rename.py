@@ -1,52 +1,58 @@
-"""The rename protocol: write in a tokened sibling, publish it by one directory rename that never replaces.
+"""The rename protocol: write in a directory of its own, publish it by one directory rename that never replaces.
 
-    create    parents · exclusive mkdir of the sibling, held · record "writing"
-    add       a local file below the sibling; to a store by the storage's own upload
-    finalize  marker · record "committed" with the manifest · sync files, then directories · rename · sync parent
+    create    parent made and opened · record beside the directory, locked · exclusive mkdir of it, left empty
+    add       a local file below the directory; to a store by the storage's own upload
+    finalize  marker if one is asked for · record "committed" with the manifest · sync files, then directories ·
+              rename · sync parent · delete the record beside
     discard   rename to a discarded name · delete
 
-Readers see nothing before the rename and everything after it. Of two attempts at one final path the
-rename of the second fails, because it never replaces; no attempt ever touches another's sibling.
+The directory lies in the house-keeping directory beside the final path, or, on mounts that cannot rename out of that,
+is a hidden sibling. Readers see nothing before the rename and everything after it. Of two attempts at one final path
+the rename of the second fails, because it never replaces; no attempt ever touches a living one's directory.
 
-A store makes the directories that a write needs. So there a writer whose sibling was swept would make it
-again with what it writes last; that is the record, which it swaps: what was swept has no version of it.
-
-How the last step is made, over what, and what becomes of it if it fails: `publishing` and `replacing`.
+The record beside the directory, its lock, and what fences off a sweep on stores: `attempt_files`. How the last step is
+made, over what, and what becomes of it if it fails: `publishing` and `replacing`.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 from upath import UPath
 
-from atomicpath.abc import FileOptions, Hold, MetadataStore, SnapshotType, StaleVersionError, TemporaryPath
-from atomicpath.environment import shielded
+from atomicpath.abc import FileOptions, MetadataStore, SnapshotType, StaleVersionError, TemporaryPath
+from atomicpath.environment import cleaning_up, shielded
 from atomicpath.errors import AbandonedError, AtomicPathError, CommitError, ValidationError
 from atomicpath.guarantees import NONE, RENAMING, Guarantee
 from atomicpath.layout import (
-    COMMIT_SUCCESS_FILE,
     RECORD_FILE,
     TMP_DIR_SUFFIX,
     check_file_name,
     final_of,
+    is_hidden,
     is_pending,
     pending_of,
     temporary_of,
 )
-from atomicpath.liveness import hold, release, this_process
+from atomicpath.liveness import boot_clock, this_process
 from atomicpath.location import Location, locate
-from atomicpath.manifest import digest, manifest_of
+from atomicpath.manifest import Stamps, digest, expect_content, expect_settled, manifest_of, stamps_of
+from atomicpath.originals import place_of
+from atomicpath.probing import are_beside, attempts_beside
 from atomicpath.record import CommitRecord, FileEntry, State, marker_of
 from atomicpath.telemetry import creating, finalizing, observed
 
-from .begin import expect_absolute, expect_directory, ready
-from .copying import check_snapshot, has_copies, origin_at
+from .attempt_files import AttemptFiles
+from .begin import expect_absolute, expect_directory, in_words, ready
+from .borders import refuse_nested
+from .copying import Origin, check_snapshot, has_copies, origin_at
 from .held import foreign, standing_at
 from .holding import KeptSnapshotError
 from .joining import include, is_of, owner_of, twice
+from .predecessors import clear_dead
 from .publishing import Publication
 from .replacing import Way, publish
 from .step_metadata import StepMetadataWriter
@@ -78,15 +84,15 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._mode = file_options.path_permission_mode if file_options else None
         self._storage = final.open()
         self._record: CommitRecord | None = None
-        self._version: str | None = None
         self._added: dict[str, FileEntry] = {}
-        self._hold: Hold | None = None
         self._over = False
         self._owner = self.token
         self._step_metadata = StepMetadataWriter(None, self._storage.environment)
         self._kept = False
+        self._stamps: Stamps = {}
         target = final.at(pending_of(final.path, self.token)) if snapshot_type is SnapshotType.EMPTY else final
         self._publication = Publication(self._storage, target, temporary, self.token)
+        self._files = AttemptFiles(self._storage, temporary, self.token)
 
     @classmethod
     async def validate(cls, temporary_path: UPath) -> None:
@@ -126,7 +132,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         expect_absolute(final_path, snapshot_type)
         final = locate(final_path)
         environment = final.open().environment
-        temporary = final.at(temporary_of(final.path, environment.token()))
+        temporary = final.at(temporary_of(final.path, environment.token(), hidden=are_beside(final)))
         attempt = cls(final, temporary, file_options=file_options, snapshot_type=snapshot_type)
         attempt._step_metadata = StepMetadataWriter(checkpoint_metadata_store, environment)
         return attempt
@@ -137,40 +143,32 @@ class AtomicRenameTemporaryPath(TemporaryPath):
     def get_final(self) -> UPath:
         return self._final.upath
 
+    @classmethod
+    def resume(cls, final: Location, temporary: Location, *, file_options: FileOptions | None = None) -> Self:
+        """Return the attempt at `final` that another process began at `temporary`. No I/O."""
+        return cls(final, temporary, file_options=file_options)
+
     @observed(creating)
     async def create(self) -> UPath:
         if self._record is not None or self._over:
             raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
         await self._prepare()
+        await refuse_nested(self._storage, self._final)
         origin = await origin_at(self._storage, self._source, self._snapshot) if self._source else None
         if self._snapshot is None and (kind := await self._storage.kind(self._final.path)):
             await self._check_way(kind)
-        mode = origin.mode if origin and self._mode is None else self._mode
-        environment = self._storage.environment
         try:
-            self._hold = await self._storage.make_directory(
-                self._temporary.path, mode=mode, durable=self.options.durable
-            )
-            hold(self.token, self._hold.release if self._hold else None)
-            self._record = CommitRecord(
-                state=State.WRITING,
-                token=self.token,
-                strategy="atomic_rename",
-                started=environment.wall_ns(),
-                direct=self.options.direct,
-                based_on=origin.base if origin else None,
-                writer=this_process(environment),
-                metadata=self.options.metadata,
-            )
-            self._version = await self._write_own(RECORD_FILE, self._record.encode())
+            await self._begin(origin)
         except FileExistsError as error:
             # Not ours, so it stays: tokens are random, but clocks and forks are not to be trusted.
-            self._over = True
+            await self._end(keep_record=True)
             raise CommitError(f"another attempt has the name {self._temporary}: begin a new one") from error
         except BaseException as error:
             await self._give_up(error, f"cannot begin to write {self._final}")
             raise
         try:
+            if self._storage.is_local:
+                await clear_dead(self._storage, self._final, self._temporary)
             if origin is not None:
                 await origin.copy(self._storage, self._temporary)
             await self._step_metadata.begin(self, staged=self._staged)  # over what was copied
@@ -179,11 +177,33 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             raise
         return self.get()
 
+    async def _begin(self, origin: Origin | None) -> None:
+        """Open the final path's parent, then make the attempt's record and its empty directory."""
+        storage, environment = self._storage, self._storage.environment
+        await storage.make_parents(self._publication.final.path, durable=self.options.durable)
+        if self.options.durable:
+            await self._publication.open()
+        record = CommitRecord(
+            state=State.WRITING,
+            token=self.token,
+            final=self._final.name,
+            strategy="atomic_rename",
+            marker=self._marker,
+            started=environment.wall_ns(),
+            direct=self.options.direct,
+            based_on=origin.base if origin else None,
+            writer=this_process(environment),
+            metadata=self.options.metadata,
+        )
+        await self._files.begin(record, mode=origin.mode if origin and self._mode is None else self._mode)
+        self._record = record
+
     async def add(self, name: str, source: Path) -> None:
-        if self._storage.is_local:
-            await super().add(name, source)
-            return
         path = self._temporary.child(check_file_name(name)).path
+        if self._storage.is_local:
+            await self._storage.environment.step(_make_parent, Path(path))
+            await self._storage.download(os.fspath(source), Path(path))  # synced with all the others, at the end
+            return
         try:  # in parts without a guarantee that one completion wins: nobody else knows the temporary name
             entry = await self._storage.upload(source, path, owner=self._owner, multipart=True)
         except FileExistsError:
@@ -215,12 +235,20 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         try:
             await self._step_metadata.finish(self, staged=self._staged)
             record = record.moved_to(
-                State.COMMITTED, committed=self._storage.environment.wall_ns(), files=await self._manifest(record)
+                State.COMMITTED,
+                committed=self._storage.environment.wall_ns(),
+                boot_clock=boot_clock(self._storage.environment),
+                files=await self._manifest(record),
+                place=await place_of(self._storage, self._temporary, self._publication.final, self.token),
             )
-            await self._write_own(COMMIT_SUCCESS_FILE, marker_of(self.token))
-            await self._seal(record.encode())
+            if marker := self._marker:
+                await self._write_own(marker, marker_of(self.token))
+            await self._write_own(RECORD_FILE, record.encode())
+            await self._files.seal(record, self.options.guarantees or NONE)
             if self.options.durable and self._storage.is_local:
                 await self._storage.sync_tree(self._temporary.path)
+            if self._storage.is_local:
+                await self._expect_settled()
         except BaseException as error:
             await self._give_up(error, f"{self._final} was not committed")
             raise
@@ -228,10 +256,14 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             durable = self.options.durable and self._storage.is_local
             way = Way(outer=self._final, base=record.based_on, replacing=self.options.replace, durable=durable)
             try:
-                await publish(self._publication, way, settled=self._end)
+                await publish(self._publication, way)
             except KeptSnapshotError:
                 self._kept = True
                 raise
+            except BaseException:
+                await self._end(keep_record=await self._is_left())
+                raise
+            await self._end()
 
     async def is_published(self) -> bool:
         return await self._publication.arrived()
@@ -240,26 +272,26 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         if self._over:
             return
         await self._step_metadata.rest()
+        gone = False
         try:
-            await self._publication.discard()
+            gone = await self._publication.discard()
         finally:
-            self._end()
+            await self._end(keep_record=not gone)
 
     async def _adopt(self) -> CommitRecord:
-        """The record of an attempt that another object or process created, for `from_temporary`."""
+        """Read the record of an attempt that another object or process created, for `from_temporary`."""
         if self._over:
             raise CommitError(f"the attempt at {self._final} is already over: begin a new one")
         await self._prepare()
-        try:
-            content = await self._storage.read(self._temporary.child(RECORD_FILE).path)
-        except FileNotFoundError as error:
+        record = await self._files.adopt()
+        if record is None:
             raise CommitError(
                 f"{self._temporary} was not created by atomicpath, is gone, or is not to be seen from this host, whose"
                 " directory of that name is then not the one shared with it: call create first, on a shared file system"
-            ) from error
-        self._version = content.version
-        record = CommitRecord.decode(content.data, where=str(self._temporary))
+            )
         check_snapshot(self._temporary, record.based_on, self._snapshot)
+        if self.options.durable:
+            await self._publication.open()
         return record
 
     async def _prepare(self) -> None:
@@ -270,6 +302,11 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         if self._snapshot is not None and self.options.replace:
             raise ValidationError(f"replace=True and {self._snapshot} exclude each other: leave one of them out")
         self.options = await ready(type(self), self._final, self.options, replacing=replacing)
+        if await attempts_beside(self._final) and not is_hidden(self._temporary.path):
+            raise CommitError(
+                f"{self._final} is on a mount that cannot rename out of {self._temporary.parent.name}/: attempts there"
+                " are hidden siblings. This is known now, so begin again: from_final(...)"
+            )
 
     async def _check_way(self, kind: str) -> None:
         """Something is at the final path: the error that says so, unless it is what this attempt may replace."""
@@ -280,50 +317,74 @@ class AtomicRenameTemporaryPath(TemporaryPath):
 
     async def _give_up(self, error: BaseException, what: str) -> None:
         """Discard after an error, and put an error of the storage in our own words."""
-        with shielded():
+        with cleaning_up(self._final, error):
             await self.discard()
         if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
             kind = AbandonedError if isinstance(error, FileNotFoundError | StaleVersionError) else CommitError
-            raise kind(f"{what}: {error}; the attempt was discarded") from error
+            reason = in_words(self._storage, self._final, error)
+            raise kind(f"{what}: {reason}; the attempt was discarded") from error
 
     @property
     def _staged(self) -> bool:
         """Whether every file comes by `add`."""
         return not (self.options.direct or self._storage.is_local)
 
+    @property
+    def _marker(self) -> str | None:
+        """The marker file that the caller asked for; this strategy writes none by itself."""
+        return None if self.options.marker is ... else self.options.marker
+
     async def _manifest(self, record: CommitRecord) -> tuple[FileEntry, ...]:
+        files = await self._listed(record)
+        expect_content(files, str(self._final), allow_empty=self.options.allow_empty)
+        return files
+
+    async def _expect_settled(self) -> None:
+        try:
+            await expect_settled(self._storage, self._temporary.path, self._stamps, besides=self._marker)
+        except ValidationError as error:
+            if await self._storage.kind(self._temporary.path) is None:
+                raise AbandonedError(
+                    f"{self._final} was not committed: {self._temporary.name} was swept meanwhile"
+                ) from error
+            raise
+
+    async def _listed(self, record: CommitRecord) -> tuple[FileEntry, ...]:
         copied = has_copies(record.based_on)
         if self._staged and not copied:
             return tuple(entry for _, entry in sorted(self._added.items()))
         listing = await self._storage.list(self._temporary.path, recursive=True)
-        written = next((entry.size for entry in listing if entry.name == RECORD_FILE), None)
-        if written is None and await self._storage.kind(self._temporary.path) is None:
+        if not listing and await self._storage.kind(self._temporary.path) is None:
             raise AbandonedError(f"{self._final} was not committed: {self._temporary.name} was swept meanwhile")
-        if written != len(record.encode()):
-            raise ValidationError(f"{RECORD_FILE} in {self._temporary} was changed: give your own file another name")
         if copied:  # with what was added to the source, which stays by itself
             listing = [entry for entry in listing if not is_pending(entry.name)]
-        directory, checksums = self._temporary.path, self.options.checksums
-        return await manifest_of(self._storage, directory, listing, own=RECORD_FILE, checksums=checksums)
+        self._stamps = stamps_of(listing, besides=self._marker)
+        return await manifest_of(
+            self._storage,
+            self._temporary.path,
+            listing,
+            reserved=(RECORD_FILE, self._marker),
+            checksums=self.options.checksums,
+            allow_unfinished=self.options.allow_unfinished,
+        )
 
-    async def _seal(self, data: bytes) -> None:
-        """Write the record that will count, over the one that `create` wrote and nothing else."""
-        path, version = self._temporary.child(RECORD_FILE).path, self._version
-        if version is None or Guarantee.COMPARE_AND_SWAP not in (self.options.guarantees or NONE):
-            await self._write_own(RECORD_FILE, data)  # where a write needs its directory, as on any file system
-            return
+    async def _is_left(self) -> bool:
+        """Tell whether the attempt's directory may still be there, so that its record has to stay with it."""
         try:
-            await self._storage.swap(path, data, version=version)
-        except OSError:
-            if (await self._storage.read(path)).data != data:
-                raise  # else it is the answer to our own retry
+            return await self._storage.kind(self._temporary.path) is not None
+        except (OSError, AtomicPathError):
+            return True
 
-    def _end(self) -> None:
+    async def _end(self, *, keep_record: bool = False) -> None:
         self._over = True
         self._record = None
-        if self._hold is not None:
-            self._hold.release()
-        release(self.token)
+        self._publication.close()
+        with shielded():
+            await self._files.end(keep_record=keep_record)
 
-    async def _write_own(self, name: str, data: bytes) -> str | None:
-        return await self._storage.write(self._temporary.child(name).path, data, private=True)
+    async def _write_own(self, name: str, data: bytes) -> None:
+        await self._storage.write(self._temporary.child(name).path, data, private=True)
+
+
+def _make_parent(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,8 +21,8 @@ from typing import Self
 
 from upath import UPath
 
-from atomicpath.abc import Entry, FileOptions, Hold, MetadataStore, SnapshotType, TemporaryPath
-from atomicpath.environment import shielded
+from atomicpath.abc import FileOptions, Hold, MetadataStore, SnapshotType, StaleVersionError, TemporaryPath
+from atomicpath.environment import cleaning_up, shielded
 from atomicpath.errors import (
     AbandonedError,
     AlreadyCommittedError,
@@ -36,30 +36,37 @@ from atomicpath.errors import (
 from atomicpath.guarantees import NONE, WRITING, Guarantee
 from atomicpath.layout import (
     COMMIT_SUCCESS_FILE,
-    DISCARDED_SUFFIX,
     RECORD_FILE,
     check_file_name,
+    record_of,
     temporary_of,
 )
-from atomicpath.liveness import hold, release, this_process
+from atomicpath.liveness import boot_clock, hold, release, this_process
 from atomicpath.location import Location, locate
-from atomicpath.manifest import manifest_of
+from atomicpath.manifest import Stamps, expect_content, expect_settled, manifest_of, stamps_of
+from atomicpath.originals import place_of
 from atomicpath.probing import profile_of
-from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, fingerprint, marker_of
+from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, marker_of, token_in_marker
 from atomicpath.telemetry import creating, finalizing, observed
 
 from .adding import Additions
-from .begin import expect_directory, ready
+from .attempt_files import end_lock, in_housekeeping
+from .begin import expect_directory, in_words, ready
+from .borders import inside_error, refuse_nested
 from .claiming import claim
-from .clearing import clear, is_an_attempts
+from .clearing import clear
+from .discarding import delete_own_tree
 from .held import foreign, is_committed, read_marker, read_record, taken
+from .ownership import Ownership
 from .register import MarkerRegister, RecordRegister, Register
+from .settling import after_commit_point
 from .step_metadata import StepMetadataWriter
 
 __all__ = ["CommitFileTemporaryPath"]
 
 _LOG = logging.getLogger("atomicpath")
 _DELETE = Guarantee.CONDITIONAL_DELETE
+_MARKS = 2  # tries, the second after an earlier attempt's was deleted
 _MULTIPART = Guarantee.EXCLUSIVE_MULTIPART
 
 
@@ -78,6 +85,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         self._hold: Hold | None = None
         self._alone = False  # whether all that was at the final path is gone, and what is there now is of this attempt
         self._over = False
+        self._stamps: Stamps | None = None
         self._step_metadata = StepMetadataWriter(None, self._storage.environment)
 
     @classmethod
@@ -125,9 +133,11 @@ class CommitFileTemporaryPath(TemporaryPath):
             raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
         self.options = await ready(type(self), self._final, self.options)
         await self._make_directory()
+        await self._lock()
         register = self._register = self._new_register()
         let_go = self._hold.release if self._hold else None
-        hold(self.token, let_go)  # before anybody can read the record: a thread of ours would take it for left behind
+        # before anybody can read the record: a thread of ours would take it for left behind
+        hold(self.token, let_go, owner=self)
         try:
             await claim(
                 self._storage,
@@ -140,8 +150,9 @@ class CommitFileTemporaryPath(TemporaryPath):
             register.keep_alive()
             await self._step_metadata.begin(self, staged=not self.options.direct)
         except BaseException as error:
-            if not isinstance(error, AtomicPathError):
-                await register.find()
+            with cleaning_up(self._final, error):
+                if not isinstance(error, AtomicPathError):
+                    await register.find()
             await self._give_up(error, f"cannot begin to write {self._final}")
             raise
         return self.get()
@@ -177,6 +188,8 @@ class CommitFileTemporaryPath(TemporaryPath):
             files = await self._manifest()
             if self.options.durable and self._storage.is_local:
                 await self._sync()
+            await self._expect_settled()
+            place = await place_of(self._storage, self._final, self._final, self.token)
             await register.rest()
         except BaseException as error:
             await self._give_up(error, f"{self._final} was not committed")
@@ -184,8 +197,9 @@ class CommitFileTemporaryPath(TemporaryPath):
         committed = register.record.moved_to(
             State.COMMITTED,
             committed=self._storage.environment.wall_ns(),
+            boot_clock=boot_clock(self._storage.environment),
             files=files,
-            place=fingerprint(self.token, self._final.place),
+            place=place,
         )
         with shielded():
             await self._commit(register, committed)
@@ -199,14 +213,14 @@ class CommitFileTemporaryPath(TemporaryPath):
     async def _withdraw(self, *, free: bool) -> None:
         register, self._register = self._register, None
         if register is None or not register.held or self._over:
-            self._end()
+            await self._end()
             return
         await self._step_metadata.rest()
         try:
             await register.rest()
             await register.discard()
             if self._alone and self._storage.is_local:
-                await self._remove_directory()
+                await self._delete_tree()
             else:
                 if self._alone or register.inherits:  # else nothing but the record can be ours
                     await self._clear_own(register)
@@ -217,7 +231,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         except (OSError, AtomicPathError) as error:
             _LOG.warning("%s was given up but could not be cleared: %s", self._final, error)
         finally:
-            self._end()
+            await self._end()
 
     # create
 
@@ -229,21 +243,32 @@ class CommitFileTemporaryPath(TemporaryPath):
                     " known to hold there. Leave it out"
                 )
             return
+        await refuse_nested(self._storage, self._final)  # before anything is made in another's directory
         try:
-            self._hold = await self._storage.make_directory(
-                self._final.path, mode=self._mode, durable=self.options.durable
-            )
+            await self._storage.make_directory(self._final.path, mode=self._mode, durable=self.options.durable)
         except FileExistsError:
             kind = await self._storage.kind(self._final.path)
             if kind not in ("directory", None):
                 raise foreign(self._final, kind) from None
+
+    async def _lock(self) -> None:
+        """Lock a file in the house-keeping directory: the proof of life that reaches other hosts of a file system."""
+        if self._storage.is_local:
+            lock = self._final.at(record_of(self._attempt.path))
+            self._hold = await in_housekeeping(self._storage, lock, lambda: self._storage.lock_file(lock.path))
+
+    @property
+    def _attempt(self) -> Location:
+        return self._final.at(temporary_of(self._final.path, self.token))
 
     def _new_register(self) -> Register:
         environment = self._storage.environment
         record = CommitRecord(
             state=State.WRITING,
             token=self.token,
+            final=self._final.name,
             strategy="commit_file",
+            marker=COMMIT_SUCCESS_FILE if self.options.marker is ... else self.options.marker,
             started=environment.wall_ns(),
             direct=self.options.direct,
             lease=Lease(seconds=environment.lease),
@@ -251,6 +276,11 @@ class CommitFileTemporaryPath(TemporaryPath):
             metadata=self.options.metadata,
         )
         if not self._has(Guarantee.COMPARE_AND_SWAP):
+            if record.marker is None:
+                raise ValidationError(
+                    f"marker=None cannot be had at {self._final}: without COMPARE_AND_SWAP the marker is the commit"
+                    " itself. Leave marker= out, or name another file"
+                )
             return MarkerRegister(self._storage, self._final, record)
         return RecordRegister(self._storage, self._final, record, conditional_delete=self._has(_DELETE))
 
@@ -271,14 +301,43 @@ class CommitFileTemporaryPath(TemporaryPath):
         return self._has(_MULTIPART)
 
     async def _manifest(self) -> tuple[FileEntry, ...]:
+        files = await self._listed()
+        try:
+            expect_content(files, str(self._final), allow_empty=self.options.allow_empty)
+        except ValidationError:
+            await self._claimed().confirm()  # nothing may be there because somebody has swept it
+            raise
+        return files
+
+    async def _listed(self) -> tuple[FileEntry, ...]:
         if not self.options.direct:
             return self._added.entries()
         listing = await self._storage.list(self._final.path, recursive=True)
-        directory, checksums = self._final.path, self.options.checksums
+        if places := await self._ownership(self._claimed()).places(listing):
+            raise await inside_error(self._storage, self._final, places)
+        if self._storage.is_local:
+            self._stamps = stamps_of(listing)
         try:
-            return await manifest_of(self._storage, directory, listing, own=RECORD_FILE, checksums=checksums)
+            return await manifest_of(
+                self._storage,
+                self._final.path,
+                listing,
+                own=RECORD_FILE,
+                reserved=(self._claimed().record.marker,),
+                checksums=self.options.checksums,
+                allow_unfinished=self.options.allow_unfinished,
+            )
         except ValidationError:
             await self._claimed().confirm()  # a marker may be there because another has taken over and committed
+            raise
+
+    async def _expect_settled(self) -> None:
+        if self._stamps is None:
+            return
+        try:
+            await expect_settled(self._storage, self._final.path, self._stamps)
+        except ValidationError:
+            await self._claimed().confirm()  # as above
             raise
 
     async def _sync(self) -> None:
@@ -293,25 +352,46 @@ class CommitFileTemporaryPath(TemporaryPath):
         try:
             await register.commit(committed)
         except (AbandonedError, AlreadyCommittedError, OutcomeUnknownError):
-            self._end()  # not ours any more, or nobody knows: nothing may be cleaned up
+            await self._end()  # not ours any more, or nobody knows: nothing may be cleaned up
             raise
         except (CommitError, OSError) as error:
             await self._give_up(error, f"{self._final} was not committed")
             raise
-        self._end()
-        if committed.decided_by is DecidedBy.RECORD:
-            await self._mark(committed)
+        with after_commit_point(self._final):
+            await self._end()
+            if committed.decided_by is DecidedBy.RECORD and committed.marker is not None:
+                await self._mark(committed, committed.marker, Ownership.of(self._storage, self._final, committed))
 
-    async def _mark(self, committed: CommitRecord) -> None:
-        """The marker follows the commit; without it the directory is committed all the same."""
-        path, marker = self._final.child(COMMIT_SUCCESS_FILE).path, marker_of(committed.token)
+    async def _mark(self, committed: CommitRecord, name: str, ownership: Ownership) -> None:
+        """Write the marker, which follows the commit; without it the directory is committed all the same."""
+        path, marker = self._final.child(name).path, marker_of(committed.token)
         try:
-            try:
-                await self._storage.create(path, marker, owner=committed.token)
-            except FileExistsError:
-                await self._storage.write(path, marker)  # an earlier attempt's, or our own retry's
+            for _ in range(_MARKS):
+                try:
+                    await self._storage.create(path, marker, owner=committed.token)
+                except FileExistsError:
+                    if await self._make_room(path, committed, ownership):
+                        continue
+                return
         except (OSError, AtomicPathError) as error:
             _LOG.warning("%s is committed, but its marker could not be written: %s", self._final, error)
+
+    async def _make_room(self, path: str, committed: CommitRecord, ownership: Ownership) -> bool:
+        """Delete the marker of an attempt whose place this one took; False if ours is there, or somebody else's."""
+        found, there = await self._storage.stat(path), await read_marker(self._storage, self._final)
+        if found is None or there is None:
+            return True
+        if (named := token_in_marker(there)) == committed.token:
+            return False  # the answer to our own retry
+        if named not in ownership.tokens:  # rule *owner*
+            _LOG.warning("%s is committed, and the %s there is not its own: left as it is", self._final, path)
+            return False
+        try:
+            # rule *conditional*
+            await self._storage.delete(path, version=found.version if self._has(_DELETE) else None)
+        except StaleVersionError as error:
+            _LOG.debug("%s changed again before it was deleted: %s", path, error)
+        return True
 
     async def _adopt(self, token: str | None = None) -> Register:
         """The register of an attempt that another object or process created, for `from_temporary`: that of `token`."""
@@ -319,6 +399,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             raise CommitError(f"the attempt at {self._final} is already over: begin a new one")
         self.options = await ready(type(self), self._final, self.options)
         register = self._new_register()
+        began = self._storage.environment.monotonic()
         seen = await register.look()
         if seen is None:
             raise CommitError(f"{self._final} was not created by atomicpath, or is gone: call create first")
@@ -327,7 +408,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             raise await taken(self._storage, self._final)
         if token not in (None, record.token):
             raise AbandonedError(f"{self._final} was taken over by {record.writer} before this rank could write there")
-        register.record, register.version, register.held = record, seen.version, True
+        register.record, register.version, register.held, register.seen_at = record, seen.version, True, began
         self.token = record.token
         self._added = Additions(self._storage, self._final, record.token)
         self._register, self._alone = register, True
@@ -337,34 +418,39 @@ class CommitFileTemporaryPath(TemporaryPath):
 
     async def _clear_own(self, register: Register) -> None:
         try:
-            await clear(self._storage, self._final, register, is_ours=self._is_mine, conditional=self._has(_DELETE))
+            await clear(self._storage, self._final, register, self._ownership(register), conditional=self._has(_DELETE))
         except ConflictError as error:
             if not self._alone:
                 raise  # of a take-over cut short: the record stays, discarded, so that the next attempt can go on
             _LOG.warning("what this attempt wrote is deleted, but not all: %s", error)
 
-    async def _is_mine(self, entry: Entry) -> bool:
-        if self.options.direct and self._alone:
-            return True
-        return entry.name in self._added or await is_an_attempts(self._storage, self._final, entry)
+    def _ownership(self, register: Register) -> Ownership:
+        """What this attempt may delete: what it created, or its chain did, and what its user wrote without an owner."""
+        by_user = self.options.direct and self._alone
+        proven = Ownership.of(self._storage, self._final, register.record, unowned=by_user)
+        return replace(proven, manifest={**proven.manifest, **self._added.versions()})
 
-    async def _remove_directory(self) -> None:
-        doomed = self._final.at(temporary_of(self._final.path, self.token) + DISCARDED_SUFFIX)
-        await self._storage.rename_directory(self._final.path, doomed.path)
-        await self._storage.remove_tree(doomed.path)
+    async def _delete_tree(self) -> None:
+        """Delete the directory that this attempt made, on a disk; what lies below another place stays."""
+        left = await delete_own_tree(self._storage, self._final)
+        if left:
+            _LOG.warning("what this attempt wrote is deleted, but not all: %s", left)
 
     async def _give_up(self, error: BaseException, what: str) -> None:
         """Discard after an error, and put an error of the storage in our own words."""
-        with shielded():
+        with cleaning_up(self._final, error):
             await self.discard()
         if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
-            raise CommitError(f"{what}: {error}; the attempt was discarded") from error
+            raise CommitError(
+                f"{what}: {in_words(self._storage, self._final, error)}; the attempt was discarded"
+            ) from error
 
-    def _end(self) -> None:
+    async def _end(self) -> None:
         self._over = True
         self._register = None
-        if self._hold is not None:
-            self._hold.release()
+        if self._storage.is_local:
+            with shielded():
+                await end_lock(self._storage, self._attempt, self._hold)
         release(self.token)
 
     @property

@@ -1,7 +1,8 @@
 """Giving an attempt's directory its final name by one rename that never replaces, and settling what became of it.
 
+    open      the final path's parent, links followed, so that it can be synced whatever happens to its name
     rename    temporary → final; an error is believed only after a look at both names
-    sync      of the directory that the final name is in
+    sync      of that parent, by its descriptor
     discard   rename to a discarded name · delete
 
 Only a kernel has ended what it answers with an error. Over a network a rename may yet be carried out, until
@@ -13,7 +14,7 @@ from __future__ import annotations
 import errno
 import logging
 
-from atomicpath.abc import Storage
+from atomicpath.abc import OpenDirectory, Storage
 from atomicpath.errors import (
     AbandonedError,
     AtomicPathError,
@@ -43,6 +44,21 @@ class Publication:
         self.temporary = temporary
         self.token = token
         self.doomed = temporary.path + DISCARDED_SUFFIX
+        self._parent: OpenDirectory | None = None
+
+    async def open(self) -> None:
+        """Open the directory that the final name will be in; what hinders that is told before anything is written."""
+        if self._parent is None:
+            self._parent = await self.storage.open_directory(self.final.parent.path)
+
+    def close(self) -> None:
+        """Close it. Nothing was written through it, so a failure changes nothing and is logged."""
+        parent, self._parent = self._parent, None
+        try:
+            if parent is not None:
+                parent.close()
+        except OSError as error:
+            _LOG.warning("%s could not be closed: %s", self.final.parent, error)
 
     async def rename(self, *, give_way: bool = False) -> bool:
         """True once our directory is the final one. An error of the rename is believed only after a look.
@@ -69,15 +85,21 @@ class Publication:
     async def sync(self) -> None:
         """Make the final name durable; OutcomeUnknownError if that fails, for it is visible already."""
         try:
-            await self.storage.sync_directory(self.final.parent.path)
-        except OSError as error:
+            if self._parent is not None:
+                await self._parent.sync()
+            else:
+                await self.storage.sync_directory(self.final.parent.path)
+        except (OSError, AtomicPathError) as error:
             raise OutcomeUnknownError(
                 f"{self.final} is visible, but its directory could not be synced ({error}): a power cut may still"
                 " undo the commit. Nothing was removed; check the disk, then is_committed(...)"
             ) from error
 
-    async def discard(self) -> None:
-        """Move the directory out of any late writer's reach and delete it; what cannot be done is logged."""
+    async def discard(self) -> bool:
+        """Move the directory out of any late writer's reach and delete it.
+
+        Return True once nothing is left of it. What cannot be done is logged, and left for `sweep`.
+        """
         try:
             await self.storage.rename_directory(self.temporary.path, self.doomed)
             await self.storage.remove_tree(self.doomed)
@@ -85,6 +107,8 @@ class Publication:
             _LOG.debug("%s had gone before it was discarded", self.temporary)
         except (OSError, AtomicPathError) as error:
             _LOG.warning("%s was given up but could not be removed: %s", self.temporary, error)
+            return False
+        return True
 
     async def arrived(self) -> bool:
         """Whether the final directory is this attempt's."""

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import abc
 import logging
+import math
 import threading
 from dataclasses import replace
+from queue import Empty, SimpleQueue
 
 import anyio
+import anyio.lowlevel
 
 from atomicpath.abc import Content, Storage
-from atomicpath.environment import shielded
+from atomicpath.concurrency import wake
+from atomicpath.environment import cleaning_up
 from atomicpath.errors import AbandonedError, AccessError, AtomicPathError, CommitError, OutcomeUnknownError
 from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE
 from atomicpath.liveness import hold, this_process
@@ -28,6 +32,7 @@ __all__ = ["MarkerRegister", "RecordRegister", "Register"]
 
 _LOG = logging.getLogger("atomicpath")
 _TRIES = 4
+_MARGIN = 0.5  # of a lease, which is renewed at every third: later than that something is wrong
 _PAUSE = 0.2  # seconds before the second try, doubled before each further one
 
 
@@ -46,15 +51,25 @@ class Register(abc.ABC):
         """Whether the record is ours, as far as we know: then it is also ours to give up."""
         self.inherits = False
         """Whether it was another attempt's, whose files may be there still."""
+        self.seen_at = -math.inf
+        """When the last request began that showed the record to be ours, on the boot-time clock."""
+
+    def is_well_within_lease(self) -> bool:
+        """Whether nobody can have taken the record over yet, so that a request that begins now is safe to send.
+
+        A host that was suspended, or a process that was stopped, finds here that its lease may have run out.
+        """
+        return self._storage.environment.monotonic() - self.seen_at <= self.record.lease.patience * _MARGIN
 
     async def claim(self) -> Content | None:
         """Create the record. None: it is ours; else what is in the way."""
         failure: OSError | None = None
         for pause in _pauses():
             await self._storage.environment.sleep(pause)
+            began = self._storage.environment.monotonic()
             try:
                 self.version = await self._storage.create(self.path, self.record.encode(), owner=self.record.token)
-                self.held = True
+                self.held, self.seen_at = True, began
                 return None
             except (AccessError, FileNotFoundError):
                 raise
@@ -66,6 +81,7 @@ class Register(abc.ABC):
                 if there.token != self.record.token:
                     return seen
                 self.version, self.held = seen.version, True  # "exists" was the answer to our own retry
+                self.seen_at = began
                 return None
         raise CommitError(f"cannot begin to write {self._final}: {failure}; nothing was committed") from failure
 
@@ -73,7 +89,7 @@ class Register(abc.ABC):
         """After a claim that was cut short: hold the record if it was created all the same."""
         if self.held:
             return
-        with shielded():
+        with cleaning_up(self._final):
             try:
                 seen = await self.look()
                 self.held = seen is not None and self._is_ours(self._decoded(seen))
@@ -91,14 +107,33 @@ class Register(abc.ABC):
 
     async def confirm(self) -> None:
         """Rule *confirm*: the register is still ours; AbandonedError if not."""
+        began = self._storage.environment.monotonic()
         renewals, version = self.record.lease.renewals, self.version  # in this order: a renewing thread sets them last
         seen = await self.look()
         if seen is None or not self._is_still_ours(seen, renewals, version):
             raise self._lost(seen)
+        self.seen_at = began
+
+    async def take(self, seen: Content, there: CommitRecord) -> bool:
+        """Take the place of the record `there`, as it was `seen`; False if it has moved meanwhile.
+
+        Ours then names the whole chain of attempts whose place this one took, whose objects are ours to delete, and,
+        until `forget_manifest`, the files that a commit or an earlier take-over had named.
+        """
+        fresh = self.record
+        self.record = replace(fresh, took_over=(*there.took_over, there.token), files=there.files)
+        if await self._take(seen):
+            return True
+        self.record = fresh
+        return False
+
+    def forget_manifest(self) -> None:
+        """Name no files of the attempt taken over any more, from the next move on: they are deleted."""
+        self.record = replace(self.record, files=())
 
     @abc.abstractmethod
-    async def take(self, seen: Content) -> bool:
-        """Take the place of the record `seen`; False if it has moved meanwhile."""
+    async def _take(self, seen: Content) -> bool:
+        """Put our record in the place of the one `seen`; False if that has moved meanwhile."""
 
     @abc.abstractmethod
     async def commit(self, committed: CommitRecord) -> None:
@@ -155,10 +190,11 @@ class RecordRegister(Register):
     def __init__(self, storage: Storage, final: Location, record: CommitRecord, *, conditional_delete: bool) -> None:
         super().__init__(storage, final, record)
         self._conditional_delete = conditional_delete
-        self._stop = threading.Event()
+        self._stop: SimpleQueue[None] = SimpleQueue()  # the one that a handler, or a garbage collector, may put into
         self._renewing: threading.Thread | None = None
+        self._renewal: tuple[anyio.lowlevel.EventLoopToken, anyio.CancelScope] | None = None
 
-    async def take(self, seen: Content) -> bool:
+    async def _take(self, seen: Content) -> bool:
         self.version, self.inherits = seen.version, True
         try:
             await self._move(self.record)  # rule *register*: moved before anything of the old attempt is deleted
@@ -187,23 +223,44 @@ class RecordRegister(Register):
 
     def keep_alive(self) -> None:
         # A thread, not a task: training code blocks its event loop for longer than a lease.
-        interval = self.record.lease.seconds / 3
+        lease = self.record.lease
+        interval = min(lease.seconds, lease.patience) / 3
         self._renewing = threading.Thread(
             target=self._renew_every, args=(interval,), name="atomicpath-lease", daemon=True
         )
-        hold(self.record.token, self._stop.set)  # another object of this process may be the one to end the attempt
+        hold(self.record.token, self._end_renewing)  # another object of this process may be the one to end the attempt
         self._renewing.start()
 
     async def rest(self) -> None:
-        self._stop.set()
+        self._end_renewing()
         if self._renewing is not None:
             await self._storage.environment.step(self._renewing.join)
             self._renewing = None
 
-    def _renew_every(self, interval: float) -> None:
-        while not self._stop.wait(interval):
+    def _end_renewing(self) -> None:
+        self._stop.put(None)
+        if (renewal := self._renewal) is not None:  # nobody waits for a store that does not answer
+            token, scope = renewal
+            wake(token, scope.cancel)
+
+    async def _renew_until_the_end(self) -> None:
+        with anyio.CancelScope() as scope:
+            self._renewal = anyio.lowlevel.current_token(), scope
             try:
-                anyio.run(self.renew)
+                if self._stop.empty():
+                    await self.renew()
+            finally:
+                self._renewal = None
+
+    def _renew_every(self, interval: float) -> None:
+        while True:
+            try:
+                self._stop.get(timeout=interval)
+                return
+            except Empty:
+                pass
+            try:
+                anyio.run(self._renew_until_the_end)
             except AbandonedError as error:
                 _LOG.error("%s", error)  # the writer itself learns it from its own next move
                 return
@@ -225,9 +282,10 @@ class RecordRegister(Register):
         failure: Exception | None = None
         for pause in _pauses():
             await self._storage.environment.sleep(pause)
+            began = self._storage.environment.monotonic()
             try:
                 self.version = await self._storage.swap(self.path, target.encode(), version=self.version or "")
-                self.record = target
+                self.record, self.seen_at = target, began
                 return
             except AccessError as error:
                 if failure is None:
@@ -240,7 +298,7 @@ class RecordRegister(Register):
                 failure = error
                 continue
             if seen is not None and seen.data == target.encode():
-                self.version, self.record = seen.version, target
+                self.version, self.record, self.seen_at = seen.version, target, began
                 return  # it had happened: the reply was lost, or a refusal answered our own retry
             if seen is None or not self._is_still_ours(seen, self.record.lease.renewals, self.version):
                 raise self._lost(seen)  # rule *swap*: from our own state, and in the life that we know of
@@ -292,7 +350,7 @@ class MarkerRegister(Register):
 
     decided_by = DecidedBy.MARKER
 
-    async def take(self, seen: Content) -> bool:  # noqa: ARG002 - nothing here can be conditional on it
+    async def _take(self, seen: Content) -> bool:  # noqa: ARG002 - nothing here can be conditional on it
         self.version = await self._storage.write(self.path, self.record.encode())  # only ever for unsafe_takeover
         self.held = self.inherits = True
         return True
@@ -301,7 +359,7 @@ class MarkerRegister(Register):
         await self.confirm()
         await self._storage.write(self.path, committed.encode())
         self.record = committed
-        marker = self._final.child(COMMIT_SUCCESS_FILE).path
+        marker = self._final.child(committed.marker or COMMIT_SUCCESS_FILE).path
         failure: OSError | None = None
         for pause in _pauses():
             await self._storage.environment.sleep(pause)
@@ -318,6 +376,12 @@ class MarkerRegister(Register):
                 failure = error
                 continue
             if token_in_marker(there) == committed.token:
+                if self._storage.is_local:  # no reply was lost: the marker is there, and syncing it failed
+                    raise OutcomeUnknownError(
+                        f"{self._final} is visible, but its marker could not be made durable ({failure}): a power cut"
+                        " may still undo the commit. Nothing was removed. Check the disk, then"
+                        f" is_committed({str(self._final)!r})"
+                    ) from failure
                 return
             raise AbandonedError(f"{self._final} was not committed: another attempt's marker is there") from failure
         raise OutcomeUnknownError(

@@ -3,7 +3,7 @@
     hold      the directory at the final path, whoever else replaces or removes waits or gives up
     look      again, under the lock: it is committed, and it is the one expected
     exchange  temporary ↔ final; there is no moment at which the final name is nobody's
-    sync      of the directory they are in
+    sync      of the directory that the final name is in
     remove    what now has the temporary name: rename to a discarded name · delete
 
 A snapshot is put in the place of the one directory that it was made of, or added to it, under the same lock.
@@ -15,10 +15,9 @@ counts for nothing and is swept.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from atomicpath.abc import Hold, SnapshotType
+from atomicpath.abc import SnapshotType
 from atomicpath.errors import (
     AbandonedError,
     AtomicPathError,
@@ -28,16 +27,18 @@ from atomicpath.errors import (
     OutcomeUnknownError,
 )
 from atomicpath.location import Location
-from atomicpath.record import Base
+from atomicpath.record import Base, CommitRecord
 
+from .borders import foreign_below
 from .held import Standing, standing_at
-from .holding import KeptSnapshotError, changed, hold_committed, let_go
+from .holding import FinalHold, KeptSnapshotError, changed, hold_committed
 from .publishing import Publication
 
 __all__ = ["Way", "publish"]
 
 _LOG = logging.getLogger("atomicpath")
 _TRIES = 10
+_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ class Displaced:
 
     publication: Publication
     standing: Standing
-    hold: Hold | None
+    hold: FinalHold
 
     async def remove(self) -> None:
         """Delete it. The commit is done: what cannot be deleted is logged, and left for `sweep`."""
@@ -59,6 +60,15 @@ class Displaced:
                     " directories there by hand. It was left as it is; look at it, and delete it yourself",
                     place,
                     self.publication.final,
+                )
+                return
+            if found.record is not None and (names := await foreign_below(storage, place, found.record)):
+                _LOG.warning(
+                    "%s made room for the commit of %s, and at the last moment something came into it that is not its"
+                    " own (%s). Nothing of it was deleted: take what you need from there, then delete it yourself",
+                    place,
+                    self.publication.final,
+                    ", ".join(names[:_SHOWN]),
                 )
                 return
             await storage.rename_directory(place.path, self.publication.doomed)
@@ -74,9 +84,9 @@ class Displaced:
                 place.name,
             )
 
-    def release(self) -> None:
+    async def release(self) -> None:
         """Let go of it, deleted or not."""
-        let_go(self.hold)
+        await self.hold.release()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,27 +102,20 @@ class Way:
     durable: bool
 
 
-async def publish(publication: Publication, way: Way, *, settled: Callable[[], None]) -> None:
-    """The commit, and what becomes of it; `settled` is called once that is known. After it all can only be said.
+async def publish(publication: Publication, way: Way) -> None:
+    """Commit. Once this has changed what readers see, only success or OutcomeUnknownError comes out.
 
     After a KeptSnapshotError the attempt is not over: its directory is as it was.
     """
     displaced: Displaced | None = None
-    try:
-        if way.base is not None and way.base.snapshot == SnapshotType.IN_PLACE.value:
-            displaced = await replace(publication, only=way.base)
-        elif way.base is not None and way.base.snapshot == SnapshotType.EMPTY.value:
-            await add(publication, way.outer, way.base)
-        elif way.replacing:
-            displaced = await replace(publication)
-        else:
-            await publication.rename()
-    except KeptSnapshotError:
-        raise
-    except BaseException:
-        settled()
-        raise
-    settled()
+    if way.base is not None and way.base.snapshot == SnapshotType.IN_PLACE.value:
+        displaced = await replace(publication, only=way.base)
+    elif way.base is not None and way.base.snapshot == SnapshotType.EMPTY.value:
+        await add(publication, way.outer, way.base)
+    elif way.replacing:
+        displaced = await replace(publication)
+    else:
+        await publication.rename()
     try:
         if way.durable:
             await publication.sync()
@@ -120,7 +123,7 @@ async def publish(publication: Publication, way: Way, *, settled: Callable[[], N
             await displaced.remove()
     finally:
         if displaced is not None:
-            displaced.release()
+            await displaced.release()
 
 
 async def add(publication: Publication, outer: Location, only: Base) -> None:
@@ -140,7 +143,7 @@ async def add(publication: Publication, outer: Location, only: Base) -> None:
         raise
     try:
         await publication.rename()
-        if hold is None:
+        if not hold.excludes_others:
             standing = await standing_at(publication.storage, outer)
             if not (standing.committed and standing.token == only.token):
                 raise OutcomeUnknownError(
@@ -148,7 +151,7 @@ async def add(publication: Publication, outer: Location, only: Base) -> None:
                     f" {publication.final}, and whether is_committed({str(outer)!r})"
                 )
     finally:
-        let_go(hold)
+        await hold.release()
 
 
 async def replace(publication: Publication, *, only: Base | None = None) -> Displaced | None:
@@ -194,15 +197,30 @@ async def _displace(publication: Publication, only: Base | None) -> Displaced | 
             raise changed(publication.final) from None
         return None
     try:
+        if only is None and standing.record is not None:
+            await _expect_own(publication, standing.record)
         if await _exchange(publication):
             return Displaced(publication=publication, standing=standing, hold=hold)
     except BaseException:
-        let_go(hold)
+        await hold.release()
         raise
-    let_go(hold)
+    await hold.release()
     if only is not None:
         raise changed(publication.final)
     return None
+
+
+async def _expect_own(publication: Publication, record: CommitRecord) -> None:
+    """Raise ConflictError if something is in the directory to be replaced that does not belong to it."""
+    names = await foreign_below(publication.storage, publication.final, record)
+    if names:
+        shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        raise ConflictError(
+            f"{publication.final} was not replaced: what is in it is not all its own ({shown}). A"
+            " name that ends in '/' is another place, committed or under way. Nothing was changed: move these away, or"
+            " commit under another name",
+            record,
+        )
 
 
 async def _exchange(publication: Publication) -> bool:

@@ -96,9 +96,7 @@ class Subject:
         """The path of a directory, which is made if directories have to be."""
         path = self.path(name)
         if Guarantee.DIRECTORIES in self.claimed and await self.storage.kind(path) is None:
-            hold = await self.storage.make_directory(path, mode=None, durable=False)
-            if hold is not None:
-                hold.release()
+            await self.storage.make_directory(path, mode=None, durable=False)
         return path
 
     async def stored(self, below: str = "") -> dict[str, bytes]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from atomicpath.guarantees import Guarantee
 from atomicpath.tasks import both
-from atomicpath.trials import race
+from atomicpath.trials import race, watch_rename
 
-from .check import Subject, check, expect
+from .check import ConformanceError, Subject, check, expect
 
 __all__: list[str] = []
 
@@ -52,26 +50,12 @@ async def a_renamed_directory_is_seen_whole_or_not_at_all(at: Subject) -> None:
     """While a directory is renamed, the new name shows everything or nothing; afterwards the old one is gone."""
     expected = [f"sub/{number}" for number in range(_FILES)]
 
-    renamed: set[str] = set()
-
-    async def rename(source: str, target: str) -> None:
-        await at.storage.rename_directory(at.path(source), at.path(target))
-        renamed.add(target)
-
-    async def watch(target: str) -> None:
-        last = False
-        while not last:
-            last = target in renamed  # one more look after the end
-            seen = [entry.name for entry in await at.storage.list(at.path(target), recursive=True)]
-            expect(seen in ([], sorted(expected)), f"a reader found {len(seen)} of {_FILES} files")
-
     for number in range(_ROUNDS):
         source, target = f"from-{number}", f"to-{number}"
         await _make(at, f"{source}/sub")
         for name in expected:
             await at.storage.write(at.path(f"{source}/{name}"), name.encode())
-        await both(partial(rename, source, target), partial(watch, target))
-        expect(await at.storage.kind(at.path(source)) is None, "a renamed directory is still at its old name")
+        await watch_rename(at.storage, at.path(source), at.path(target), sorted(expected), wrong=ConformanceError)
         expect(await at.stored(source) == {}, "a renamed directory left files at its old name")
         expect(await at.stored(target) == {name: name.encode() for name in expected}, "it arrived changed")
 
@@ -188,6 +172,4 @@ async def what_is_there_can_be_synced(at: Subject) -> None:
 
 
 async def _make(at: Subject, name: str) -> None:
-    hold = await at.storage.make_directory(at.path(name), mode=None, durable=False)
-    if hold is not None:
-        hold.release()
+    await at.storage.make_directory(at.path(name), mode=None, durable=False)

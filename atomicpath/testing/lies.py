@@ -301,9 +301,7 @@ async def _created(inner: Storage, path: str, data: bytes, owner: str) -> str | 
 
 
 async def _made(inner: Storage, path: str) -> None:
-    hold = await inner.make_directory(path, mode=None, durable=False)
-    if hold is not None:
-        hold.release()
+    await inner.make_directory(path, mode=None, durable=False)
 
 
 def _by_size(entry: Entry) -> Entry:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from atomicpath.abc import Backend, Content, Declaration, Entry, Environment, Hold, Storage
+from atomicpath.abc import Backend, Content, Declaration, Entry, Environment, Hold, OpenDirectory, Storage
 from atomicpath.guarantees import NONE, Guarantee
 
 __all__ = ["Lie", "Lying"]
@@ -61,8 +61,8 @@ class Lie(Storage):
     async def kind(self, path: str) -> str | None:
         return await self.inner.kind(path)
 
-    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> Hold | None:
-        return await self.inner.make_directory(path, mode=mode, durable=durable)
+    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> None:
+        await self.inner.make_directory(path, mode=mode, durable=durable)
 
     async def rename_directory(self, source: str, target: str) -> None:
         await self.inner.rename_directory(source, target)
@@ -70,8 +70,20 @@ class Lie(Storage):
     async def exchange_directories(self, first: str, second: str) -> None:
         await self.inner.exchange_directories(first, second)
 
-    async def hold_directory(self, path: str) -> Hold | None:
-        return await self.inner.hold_directory(path)
+    async def make_parents(self, path: str, *, durable: bool) -> None:
+        await self.inner.make_parents(path, durable=durable)
+
+    async def make_shared_directory(self, path: str) -> None:
+        await self.inner.make_shared_directory(path)
+
+    async def remove_empty(self, path: str) -> None:
+        await self.inner.remove_empty(path)
+
+    async def lock_file(self, path: str) -> Hold | None:
+        return await self.inner.lock_file(path)
+
+    async def open_directory(self, path: str) -> OpenDirectory | None:
+        return await self.inner.open_directory(path)
 
     async def copy_files(self, source: str, target: str, names: Sequence[str]) -> None:
         await self.inner.copy_files(source, target, names)

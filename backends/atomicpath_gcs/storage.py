@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 from urllib.parse import urlsplit
 
-from atomicpath.abc import Content, Declaration, Entry, Environment, Hold, StaleVersionError
+from atomicpath.abc import Content, Declaration, Entry, Environment, StaleVersionError
 from atomicpath.guarantees import NONE, Guarantee
 from atomicpath.storage import Source, age_of, bodies, opener, receive, together
 
@@ -190,11 +190,11 @@ class GcsStorage(Asking):
 
     # folders, on buckets that have them
 
-    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> Hold | None:
+    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> None:
         if not (await folders.layout(self, path)).hierarchical:
-            return await super().make_directory(path, mode=mode, durable=durable)
+            await super().make_directory(path, mode=mode, durable=durable)
+            return
         await folders.make(self, path, mode=mode)
-        return None  # nothing here is withdrawn when a process dies
 
     async def rename_directory(self, source: str, target: str) -> None:
         if not (await folders.layout(self, source)).hierarchical:

@@ -1,20 +1,18 @@
-"""Single directories: exclusive creation with their ancestors, opening, holding."""
+"""Single directories: exclusive creation with their ancestors, opening, syncing."""
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from contextlib import suppress
 
-from atomicpath.abc import Hold, OpenDirectory
+from atomicpath.abc import OpenDirectory
 
 from .ancestors import make_ancestors, open_to_sync, settle
 from .kinds import inherited
-from .locks import LockHold, lock
 from .system import DIRECTORY, NOFOLLOW, System
 
-__all__ = ["hold_directory", "make_directory", "open_directory"]
+__all__ = ["make_directory", "make_parents", "open_directory"]
 
 _OPEN = os.O_RDONLY | DIRECTORY
 
@@ -42,45 +40,27 @@ class LocalDirectory(OpenDirectory):
 def open_directory(system: System, path: str) -> OpenDirectory | None:
     if sys.platform == "win32":  # it opens no directories; untested here
         return None
-    opened = LocalDirectory(system, open_to_sync(system, path), path)
-    try:
-        settle(system, path)
-    except BaseException:
-        opened.close()
-        raise
-    return opened
+    return LocalDirectory(system, open_to_sync(system, path), path)
 
 
-def make_directory(system: System, path: str, mode: int | None, durable: bool) -> Hold | None:
+def make_directory(system: System, path: str, mode: int | None, durable: bool) -> None:
     try:
         system.call(os.mkdir, path)
     except FileNotFoundError:
         make_ancestors(system, path, durable=durable)
         system.call(os.mkdir, path)
+    if mode is None or sys.platform == "win32":  # Windows has no such modes
+        return
     try:
-        return _hold(system, path, mode)
+        with system.descriptor(path, _OPEN | NOFOLLOW) as fd:
+            system.call(os.fchmod, fd, mode | inherited(system.call(os.fstat, fd)))
     except BaseException:
-        with suppress(OSError):
+        with suppress(OSError):  # the first error is the one that is raised
             system.call(os.rmdir, path)
         raise
 
 
-def hold_directory(system: System, path: str) -> Hold | None:
-    held = _hold(system, path, None)
-    if held is not None and not held.keep_if_at(path):
-        raise FileNotFoundError(errno.ENOENT, "it was renamed or replaced while it was being held", path)
-    return held
-
-
-def _hold(system: System, path: str, mode: int | None) -> LockHold | None:
-    if sys.platform == "win32":  # it opens no directories; untested here
-        return None
-    fd = system.call(os.open, path, _OPEN | NOFOLLOW)
-    try:
-        if mode is not None:
-            system.call(os.fchmod, fd, mode | inherited(system.call(os.fstat, fd)))
-    except BaseException:
-        with suppress(OSError):
-            system.call(os.close, fd)
-        raise
-    return lock(system, fd, path)
+def make_parents(system: System, path: str, durable: bool) -> None:
+    make_ancestors(system, path, durable=False)
+    if durable:
+        settle(system, os.path.dirname(path))

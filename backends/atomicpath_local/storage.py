@@ -12,7 +12,8 @@ from atomicpath.abc import Content, Declaration, Entry, Environment, Hold, OpenD
 from atomicpath.errors import AccessError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 
-from . import ancestors, copies, directories, files, locks, lookup, mounts, rename, trees
+from . import ancestors, copies, directories, files, locks, lookup, mounts, rename, shared, trees
+from .identity import identity
 from .system import System, named
 
 __all__ = ["LocalStorage"]
@@ -69,17 +70,26 @@ class LocalStorage(Storage):
         found = await self._step(files.entry, path)
         return found.kind if found else None
 
-    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> Hold | None:
-        return await self._step(directories.make_directory, path, mode, durable)
+    async def identity(self, path: str) -> str:
+        return await self._step(identity, path)
+
+    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> None:
+        await self._step(directories.make_directory, path, mode, durable)
+
+    async def make_parents(self, path: str, *, durable: bool) -> None:
+        await self._step(directories.make_parents, path, durable)
+
+    async def make_shared_directory(self, path: str) -> None:
+        await self._step(shared.make_shared_directory, path)
+
+    async def remove_empty(self, path: str) -> None:
+        await self._step(shared.remove_empty, path)
 
     async def rename_directory(self, source: str, target: str) -> None:
         await self._step(rename.rename_directory, source, target)
 
     async def exchange_directories(self, first: str, second: str) -> None:
         await self._step(rename.exchange_directories, first, second)
-
-    async def hold_directory(self, path: str) -> Hold | None:
-        return await self._step(directories.hold_directory, path)
 
     async def lock_file(self, path: str) -> Hold | None:
         return await self._step(locks.lock_file, path)

@@ -17,8 +17,22 @@ import atomicpath
 from atomicpath import aio
 from atomicpath.environment import use
 from atomicpath.liveness import release
-from tests.protocol.worlds import ALL, MARKER, RECORD, Quick, attempt, decoded, files_below, swaps_to, trust, written
+from atomicpath.testing.cancelling import Caller
+from tests.protocol.worlds import (
+    ALL,
+    MARKER,
+    RECORD,
+    Quick,
+    attempt,
+    decoded,
+    files_below,
+    nothing_above,
+    swaps_to,
+    trust,
+    written,
+)
 from tests.proxy import Proxy, Rule, answer_after
+from tests.waiting import PATIENCE
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,7 +46,7 @@ class Cancelling(Quick):
         self.at = at
         self.after = after
         self.hooks = 0
-        self.scope = anyio.CancelScope()
+        self.caller = Caller()
 
     async def step(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         number = self._before()
@@ -51,12 +65,12 @@ class Cancelling(Quick):
     def _before(self) -> int:
         number, self.hooks = self.hooks, self.hooks + 1
         if number == self.at and not self.after:
-            self.scope.cancel()
+            self.caller.cancel()
         return number
 
     def _after(self, number: int) -> None:
         if number == self.at and self.after:
-            self.scope.cancel()
+            self.caller.cancel()
 
 
 def renewing() -> list[str]:
@@ -65,7 +79,7 @@ def renewing() -> list[str]:
 
 async def commit(url: str, environment: Cancelling, staging: Path, options: dict[str, Any] | None = None) -> bool:
     """Whether it got to its end."""
-    with use(environment), environment.scope:
+    with use(environment), environment.caller:
         async with aio.commit(url, storage_options=options, staging_dir=staging) as path:
             Path(path, "data").write_bytes(b"the data")
             Path(path, "more").write_bytes(b"more of it")
@@ -78,6 +92,7 @@ async def at_every_hook(
 ) -> tuple[int, int]:
     """Cancel at each hook in turn; how often that came to a commit, and how often not."""
     staging.mkdir(exist_ok=True)
+    nothing_above(url)  # else only the first commit of many would look
     counting = Cancelling(-1, after=after)
     assert await commit(url, counting, staging)
     again()
@@ -173,13 +188,13 @@ async def test_once_the_commit_has_begun_the_outcome_is_settled(
 
     def cancel(request: Any, send: Any) -> Any:
         # while the store is at it, whose reply then is lost: the settlement too is past cancellation
-        anyio.from_thread.run_sync(environment.scope.cancel, token=backend)
+        anyio.from_thread.run_sync(environment.caller.scope.cancel, token=backend)
         return answer_after(500, "InternalError")(request, send)
 
     proxy.rules.append(Rule(match=swaps_to("committed"), action=cancel))
     await commit(url, environment, tmp_path, options)
     assert proxy.rules[0].times == 0
-    assert environment.scope.cancel_called
+    assert environment.caller.scope.cancel_called
     assert {f"run/step_1/{name}" for name in (RECORD, MARKER, "data", "more")} == set(truth())
     assert await aio.is_committed(url, storage_options=options)
 
@@ -240,7 +255,7 @@ def interrupted(root: str, options: dict[str, Any], every: int) -> list[tuple[in
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
