@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import EllipsisType, TracebackType
 from typing import Literal
@@ -25,6 +26,7 @@ from .location import PathLike, local_directory, locate
 from .order import Order, StepRule
 from .probing import profile_of
 from .record import CommitRecord, JSONValue
+from .runner import protected, run_detached, run_protected
 from .selection import select
 from .staging import Progress
 
@@ -57,23 +59,27 @@ class Committing:
     """What `commit` returns: an async context manager, to be entered once."""
 
     def __init__(self, writing: Writing) -> None:
-        self._writing = writing
-
-    @property
-    def is_local(self) -> bool:
-        """Whether no step of it waits for a network."""
-        return self._writing.is_local
+        self.writing = writing
 
     async def __aenter__(self) -> Path | UPath:
-        return await self._writing.begin()
+        self.writing.expect_new()
+        try:
+            return await run_protected(self.writing.begin)
+        except GeneratorExit:
+            raise  # as below
+        except BaseException as error:
+            if self.writing.is_open:
+                await run_protected(partial(self.writing.abandon, error))
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            await self._writing.finish()
+        end = partial(self.writing.end, error)
+        if isinstance(error, GeneratorExit):  # of a coroutine that is dropped, which may not wait
+            run_detached(end)
         else:
-            await self._writing.abandon(error)
+            await run_protected(end)
 
 
 def commit(
@@ -142,6 +148,7 @@ def commit(
     return Committing(Writing(url, CommitOptions(**_but(locals(), "url"))))  # type: ignore[arg-type]  # same names
 
 
+@protected
 async def put(
     local_dir: PathLike,
     url: PathLike,
@@ -173,6 +180,7 @@ async def put(
     await put_directory(local_dir, url, options)
 
 
+@protected
 async def get(url: PathLike, local_dir: PathLike, *, verify: bool = True, storage_options: Options = None) -> Path:
     """Download a committed directory to `local_dir`, which must not exist and then is itself committed, or nothing.
 
@@ -259,6 +267,7 @@ async def verify(url: PathLike, *, checksums: bool = False, storage_options: Opt
     return await inspect.verify(locate(url, storage_options), checksums=checksums)
 
 
+@protected
 async def sweep(
     root: PathLike,
     *,
@@ -278,6 +287,7 @@ async def sweep(
     return await cleaning.sweep(locate(root, storage_options), older_than=older_than, dry_run=dry_run)
 
 
+@protected
 async def remove(url: PathLike, *, guarantees: Guarantee | None = None, storage_options: Options = None) -> None:
     """Remove a committed directory, with all that is in it. Readers see it whole, or not at all.
 
@@ -290,6 +300,7 @@ async def remove(url: PathLike, *, guarantees: Guarantee | None = None, storage_
     await cleaning.remove(locate(url, storage_options), guarantees=guarantees or NONE)
 
 
+@protected
 async def keep_last(
     root: PathLike,
     n: int,
@@ -330,6 +341,7 @@ async def keep_last(
     return await cleaning.keep_last(location, n, protect=protect, order=order, guarantees=guarantees or NONE)
 
 
+@protected
 async def profile(
     url: PathLike, *, storage_options: Options = None, guarantees: Guarantee | None = None, probe: bool = True
 ) -> Profile:
@@ -341,6 +353,7 @@ async def profile(
     return await profile_of(locate(url, storage_options), asserted=guarantees or NONE, probe=probe)
 
 
+@protected
 async def explain(
     url: PathLike, *, storage_options: Options = None, guarantees: Guarantee | None = None, probe: bool = True
 ) -> Explanation:

@@ -15,7 +15,7 @@ from upath import UPath
 from . import telemetry
 from .abc import TemporaryPath
 from .commit_options import CommitOptions, check_agreement
-from .environment import EventLoopNeeded, current, need_event_loop, shielded
+from .environment import EventLoopNeeded, cleaning_up, current, need_event_loop, shielded
 from .errors import AtomicPathError, CommitError, OutcomeUnknownError, ValidationError
 from .failures import Document
 from .group import Group
@@ -69,11 +69,16 @@ class Writing:
         """Whether no step of this commit waits for a network or for another process."""
         return self._storage.is_local and self._team.is_alone
 
+    @property
+    def is_open(self) -> bool:
+        """Whether this process has begun something that is neither committed nor given up."""
+        mine = os.getpid() == self._pid
+        return mine and (self._temporary is not None or self._staging is not None)
+
     @telemetry.observed(telemetry.opening)
     async def begin(self, *, source: bool = False) -> Path | UPath:
         """Create or join the attempt; where to write. `source`: the files are already somewhere on this host."""
-        if self._begun:
-            raise CommitError(f"this commit of {self.location} was entered before: call commit() again for another")
+        self.expect_new()
         direct = self._storage.is_local or (self._options.direct and not source)
         try:
             if not (direct or source):
@@ -94,6 +99,18 @@ class Writing:
             return self._staged
         path = self._own().get()
         return Path(cast("os.PathLike[str]", path)) if self._storage.is_local else path
+
+    def expect_new(self) -> None:
+        """Raise CommitError if this was entered before."""
+        if self._begun:
+            raise CommitError(f"this commit of {self.location} was entered before: call commit() again for another")
+
+    async def end(self, error: BaseException | None) -> None:
+        """Finish, or give up if the block raised `error`."""
+        if error is None:
+            await self.finish()
+        else:
+            await self.abandon(error)
 
     @telemetry.observed(telemetry.closing)
     async def finish(self, source: Own | None = None) -> None:
@@ -127,7 +144,7 @@ class Writing:
             try:
                 alone = await self._part("finish", error)
             finally:  # whoever is cancelled while it waits for the others still gives up what it has
-                await self._discard(alone=alone)
+                await self._discard(error, alone=alone)
             raise
         finally:
             self._temporary = None
@@ -158,13 +175,14 @@ class Writing:
         # one that leaves while the others begin is missed by them at the end
         begins = not (self._entered or (self._team.has_said("begin") and not isinstance(error, Exception)))
         phase = "begin" if begins else "finish"
-        with shielded():
+        failure: AtomicPathError | None = None
+        with cleaning_up(self.location, error):
             alone = False
             try:
                 failure = await self._team.fail(phase, error)
                 alone = await self._part(phase, error)
             finally:
-                await self._discard(alone=alone or begins)
+                await self._discard(error, alone=alone or begins)
         if failure is not None and isinstance(error, Exception):
             raise failure from error
 
@@ -252,16 +270,17 @@ class Writing:
             return self._team.is_alone
         return await self._team.part(phase, stay=isinstance(error, Exception))
 
-    async def _discard(self, *, alone: bool) -> None:
-        """Give up what is this process's own; never raises, so that the error that led here is what is seen."""
-        with shielded():
+    async def _discard(self, cause: BaseException, *, alone: bool) -> None:
+        """Give up what is this process's own; never raises, so that `cause`, which led here, is what is seen."""
+        with cleaning_up(self.location, cause):
             temporary, self._temporary = self._temporary, None
-            if temporary is not None and self._team.is_primary:
-                try:
+            try:
+                if temporary is not None and self._team.is_primary:
                     await (temporary.discard() if alone else temporary.retire())
-                except Exception as error:  # noqa: BLE001 - a user's strategy may raise anything; the block's error counts
-                    _LOG.warning("%s was given up but could not be discarded: %s", self.location, error)
-            await self._unstage()
+            except Exception as error:  # noqa: BLE001 - a user's strategy may raise anything; the block's error counts
+                _LOG.warning("%s was given up but could not be discarded: %s", self.location, error)
+            finally:
+                await self._unstage()
 
     async def _unstage(self) -> None:
         staging, self._staging = self._staging, None

@@ -15,7 +15,7 @@ from upath import UPath
 
 from . import telemetry
 from .abc import TemporaryPath
-from .environment import current, shielded, use
+from .environment import cleaning_up, current, shielded, use
 from .errors import ValidationError
 from .failures import Document
 from .group import Announcement, Group
@@ -23,6 +23,7 @@ from .guarantees import Guarantee
 from .layout import check_file_name
 from .multiprocess import Team
 from .multiprocessing_options import MultiprocessingOptions
+from .runner import protected
 from .tasks import for_each
 
 __all__ = ["Signal", "create_all", "create_all_async", "on_commit_callback"]
@@ -38,6 +39,7 @@ class Signal(Protocol):
         """In the primary, once: that all is there, or why it will not come."""
 
 
+@protected
 async def create_all(
     paths: Iterable[TemporaryPath], *, multiprocessing_options: MultiprocessingOptions | None = None
 ) -> None:
@@ -67,7 +69,7 @@ async def create_all(
         else:
             await team.decide("create", {}, create)
     except BaseException as error:
-        with shielded():
+        with cleaning_up("create_all", error):
             await team.fail("create", error)
             await _discard(created)
             if isinstance(error, Exception):
@@ -117,6 +119,7 @@ def create_all_async(
     return future
 
 
+@protected
 async def on_commit_callback(temporary_path: TemporaryPath, *, checkpoint_start_time: float) -> None:
     """Finalize an attempt, record how long the save took, and log who committed what, on logger "atomicpath".
 
@@ -162,7 +165,7 @@ async def _create_and_tell(
         await _create(attempts, created, subdirectories)
     except BaseException as error:  # noqa: BLE001 - raised again once all have been told
         failure = error
-        with shielded():
+        with cleaning_up("create_all_async", error):
             await _discard(created)
     with shielded():
         for one in tell:

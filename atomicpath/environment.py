@@ -6,10 +6,11 @@ Every system call, store request, clock reading, random token and sleep of atomi
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -17,13 +18,19 @@ from typing import ParamSpec, TypeVar
 import anyio
 import anyio.to_thread
 
+from .interruption import GIVING_UP, Run
+
 __all__ = [
     "Environment",
     "EventLoopNeeded",
+    "cleaning_up",
     "current",
     "in_this_thread",
+    "is_in_this_thread",
     "need_event_loop",
     "shielded",
+    "this_run",
+    "under",
     "use",
     "without_event_loop",
 ]
@@ -63,7 +70,9 @@ class Environment:
 
     async def sleep(self, seconds: float) -> None:
         """Wait, cancellably."""
-        if _alone.get():
+        run = _run.get()
+        if run is not None and not run.has_event_loop:
+            run.check()
             time.sleep(seconds)  # noqa: ASYNC251 - there is no loop to block
         else:
             await anyio.sleep(seconds)
@@ -79,16 +88,22 @@ class Environment:
     async def step(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run one protocol step of system calls: in a worker thread, or right here under `in_this_thread`.
 
-        A step that has begun is not abandoned when the caller is cancelled: its outcome would be unknown.
+        A step that has begun is not abandoned when the caller is cancelled: its outcome would be unknown. Its begin is
+        the safe point at which an interruption is seen.
         """
-        if _inline.get():
+        run = _run.get()
+        if run is not None:
+            await run.checkpoint()
+        if _inline.get() or (run is not None and not run.has_event_loop):
             return function(*args, **kwargs)
         return await anyio.to_thread.run_sync(partial(function, *args, **kwargs))
 
 
+_LOG = logging.getLogger("atomicpath")
+
 _current: ContextVar[Environment] = ContextVar("atomicpath_environment")
 _inline: ContextVar[bool] = ContextVar("atomicpath_inline", default=False)
-_alone: ContextVar[bool] = ContextVar("atomicpath_alone", default=False)
+_run: ContextVar[Run | None] = ContextVar("atomicpath_run", default=None)
 _REAL = Environment()
 
 
@@ -108,37 +123,73 @@ def use(environment: Environment) -> Iterator[Environment]:
 
 
 @contextmanager
-def in_this_thread() -> Iterator[None]:
+def in_this_thread(inline: bool = True) -> Iterator[None]:
     """Run steps in the calling thread for the block: the blocking face has nothing else to do meanwhile."""
-    token = _inline.set(True)
+    token = _inline.set(inline)
     try:
         yield
     finally:
         _inline.reset(token)
 
 
+def is_in_this_thread() -> bool:
+    """Whether steps run in the calling thread."""
+    return _inline.get()
+
+
 @contextmanager
-def without_event_loop() -> Iterator[None]:
-    """For a block that drives a coroutine by hand: steps run in the calling thread, and nothing can be waited for."""
-    token = _alone.set(True)
+def under(run: Run) -> Iterator[None]:
+    """Make the block part of a call of a face, by which its safe points and shields are ruled.
+
+    If the call has no event loop, steps run in the calling thread, and nothing can be waited for.
+    """
+    token = _run.set(run)
     try:
-        with in_this_thread():
-            yield
+        yield
     finally:
-        _alone.reset(token)
+        _run.reset(token)
+
+
+def without_event_loop() -> AbstractContextManager[None]:
+    """For a block that drives a coroutine by hand: steps run in the calling thread, and nothing can be waited for."""
+    return under(Run(lambda: False))
+
+
+def this_run() -> Run | None:
+    """The call of a face that the caller is a part of."""
+    return _run.get()
 
 
 def need_event_loop() -> None:
-    """Said before the first thing that cannot be done without one; EventLoopNeeded where there is none."""
-    if _alone.get():
+    """Raise EventLoopNeeded if no event loop is running. Call before any side effect."""
+    run = _run.get()
+    if run is not None and not run.has_event_loop:
         raise EventLoopNeeded
 
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Let the block end, whoever cancels; without an event loop nobody can."""
-    if _alone.get():
+    """Let the block come to its end, whoever interrupts: for a commit and what settles its outcome."""
+    with (_run.get() or Run()).shielded():
         yield
-    else:
-        with anyio.CancelScope(shield=True):
-            yield
+
+
+@contextmanager
+def cleaning_up(what: object, error: BaseException | None = None) -> Iterator[None]:
+    """Let the block give up `what` after `error`, whoever interrupts; but after an interruption only for a while.
+
+    A store that does not answer would else hold up an interrupted process for minutes. What is left then is an
+    attempt that nobody holds, as after a kill.
+    """
+
+    def late() -> None:
+        _LOG.warning(
+            "%s was interrupted, and could not be cleaned up within %.0f s: what is left of it is cleared by the next"
+            " attempt there, or by sweep(...)",
+            what,
+            GIVING_UP,
+        )
+
+    bounded = error is not None and not isinstance(error, Exception)
+    with (_run.get() or Run()).cleaning_up(late, bounded=bounded):
+        yield

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 
 from .abc import Coordinator, Watch
+from .concurrency import Turn
 from .coordinators import chosen
 from .environment import current
 from .errors import CoordinationError, CoordinationTimeoutError, RankFailedError, ValidationError
@@ -115,7 +116,7 @@ class Announcement:
     def __init__(self, group: Group, key: str, what: str) -> None:
         self._group, self._key, self._what = group, key, what
         self._latch: Latch[bool] = Latch()
-        self._turn = threading.Lock()  # one asks the engine, where several threads wait
+        self._turn = Turn()  # one asks the engine, where several threads wait
 
     async def tell(self, error: BaseException | None) -> None:
         """In the primary: that all went well, or with what it failed. CoordinationError if it cannot be sent."""
@@ -135,13 +136,13 @@ class Announcement:
         while not self._latch.is_told and (left := limit - (current().monotonic() - began)) > 0:
             if self._group.is_primary:
                 await self._latch.told(left)
-            elif self._turn.acquire(blocking=False):
+            elif self._turn.take():
                 try:
                     if not self._latch.is_told:
                         data = await self._group.hear(self._key, timeout=left)
                         self._note(json.loads(data)["error"])
                 finally:
-                    self._turn.release()
+                    self._turn.give_back()
             else:
                 await self._latch.told(min(left, _SLICE))
         self._latch.look(lambda: CoordinationTimeoutError(f"{self._what} was not told within {limit:g} s", self._lead))
@@ -171,12 +172,9 @@ def _outcome(error: BaseException | None) -> bytes:
     return json.dumps({"error": None if error is None else described(error)}).encode("ascii")
 
 
-_lock = threading.Lock()
-_counts: weakref.WeakKeyDictionary[Coordinator, dict[str, int]] = weakref.WeakKeyDictionary()
+_counts: weakref.WeakKeyDictionary[Coordinator, dict[str, Iterator[int]]] = weakref.WeakKeyDictionary()
 
 
 def _count(coordinator: Coordinator, name: str) -> int:
-    with _lock:
-        counts = _counts.setdefault(coordinator, {})
-        counts[name] = counts.get(name, 0) + 1
-        return counts[name]
+    # without a lock, which a forked child could find taken: each of these steps is indivisible
+    return next(_counts.setdefault(coordinator, {}).setdefault(name, itertools.count(1)))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 import anyio
-import anyio.to_thread
+import anyio.lowlevel
 
+from .concurrency import wake
 from .errors import ValidationError
 
 __all__ = ["Latch", "bounded"]
@@ -20,14 +23,13 @@ class Latch(Generic[T]):
     """Safe to call from many threads at once; whoever tells waits for nobody."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._value: list[T] = []
-        self._error: Exception | None = None
-        self._waiting: set[threading.Event] = set()
+        # Without a lock, which a signal handler or a forked child could find taken: each step below is indivisible.
+        self._told: list[tuple[T | Exception]] = []  # the first one counts
+        self._waiting: dict[object, Callable[[], object]] = {}  # how to wake each
 
     @property
     def is_told(self) -> bool:
-        return bool(self._value) or self._error is not None
+        return bool(self._told)
 
     @property
     def waiting(self) -> int:
@@ -36,60 +38,45 @@ class Latch(Generic[T]):
 
     def tell(self, outcome: T | Exception) -> bool:
         """Tell a value, or an error that is raised wherever the value is asked for; False if it was told before."""
-        with self._lock:
-            if self.is_told:
-                return False
-            if isinstance(outcome, Exception):
-                self._error = outcome
-            else:
-                self._value.append(outcome)
-            for waiter in self._waiting:
-                waiter.set()
-            return True
+        mine = (outcome,)
+        self._told.append(mine)
+        for wake_up in list(self._waiting.values()):
+            wake_up()
+        return self._told[0] is mine
 
     def look(self, otherwise: Callable[[], Exception]) -> T:
         """What was told; raises what `otherwise` makes if nothing was yet."""
-        with self._lock:
-            if self._error is not None:
-                raise self._error
-            if self._value:
-                return self._value[0]
-        raise otherwise()
+        if not self._told:
+            raise otherwise()
+        (outcome,) = self._told[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def told(self, timeout: float) -> bool:
         """Wait at most so many seconds, in any event loop; whether it is told. Cancelling disturbs no other."""
-        waiter = self._join()
-        try:
-            if not waiter.is_set():
-                # A thread of its own, which ends as soon as the caller does: no loop's own way to be woken is needed.
-                await anyio.to_thread.run_sync(
-                    waiter.wait, bounded(timeout), abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
-                )
-        finally:
-            self._leave(waiter)
+        token, event = anyio.lowlevel.current_token(), anyio.Event()
+        with anyio.move_on_after(bounded(timeout)), self._woken(lambda: wake(token, event.set)):
+            if not self.is_told:
+                await event.wait()
         return self.is_told
 
     def wait(self, timeout: float) -> bool:
         """The same for a thread without an event loop; it holds up the one it is called in."""
-        waiter = self._join()
-        try:
-            waiter.wait(bounded(timeout))
-        finally:
-            self._leave(waiter)
+        events: SimpleQueue[None] = SimpleQueue()  # the one that a signal handler may put into
+        with self._woken(lambda: events.put(None)), suppress(Empty):
+            if not self.is_told:
+                events.get(timeout=bounded(timeout))
         return self.is_told
 
-    def _join(self) -> threading.Event:
-        waiter = threading.Event()
-        with self._lock:
-            if self.is_told:
-                waiter.set()
-            self._waiting.add(waiter)
-        return waiter
-
-    def _leave(self, waiter: threading.Event) -> None:
-        with self._lock:
-            self._waiting.discard(waiter)
-        waiter.set()  # ends the thread of one that was cancelled
+    @contextmanager
+    def _woken(self, wake_up: Callable[[], object]) -> Iterator[None]:
+        mine = object()
+        self._waiting[mine] = wake_up
+        try:
+            yield
+        finally:
+            del self._waiting[mine]
 
 
 def bounded(timeout: float) -> float:

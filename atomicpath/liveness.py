@@ -6,8 +6,8 @@ import enum
 import os
 import socket
 import sys
-import threading
 import time
+import weakref
 from collections.abc import Callable
 
 from .environment import Environment
@@ -18,7 +18,6 @@ __all__ = ["boot_clock", "hold", "is_held_here", "lives", "proof_of_life", "rele
 # The attempts that this very process has under way: a record of ours that is not among them was left behind.
 # With what each of them has besides, to be let go of by whichever object of this process ends it.
 _held: dict[str, list[Callable[[], None]]] = {}
-_lock = threading.Lock()
 _identities: dict[int, Writer] = {}
 _ENDED_STATES = ("Z", "X", "x")
 _LARGEST_PID = 1 << 22  # PID_MAX_LIMIT in the kernel's include/linux/threads.h
@@ -102,29 +101,31 @@ def _same_process(one: Writer, other: Writer) -> bool:
     return (one.boot, one.namespace, one.pid, one.start) == (other.boot, other.namespace, other.pid, other.start)
 
 
-def hold(token: str, let_go: Callable[[], None] | None = None) -> None:
-    """Note that this process has the attempt under way; `let_go` is called once it is over, and may be again."""
-    with _lock:
-        _held.setdefault(token, []).extend([let_go] if let_go else [])
+def hold(token: str, let_go: Callable[[], None] | None = None, *, owner: object = None) -> None:
+    """Note that this process has the attempt under way.
+
+    Args:
+        let_go: called once it is over, and may be called again.
+        owner: the object without which nobody can end the attempt. If it is garbage, the attempt is released.
+    """
+    if owner is not None:
+        weakref.finalize(owner, release, token).atexit = False
+    # without a lock, which a signal handler or a forked child could find taken: each of these steps is indivisible
+    _held.setdefault(token, []).extend([let_go] if let_go else [])
 
 
 def release(token: str) -> None:
     """Note that it is over."""
-    with _lock:
-        held = _held.pop(token, [])
-    for let_go in held:
+    for let_go in _held.pop(token, []):
         let_go()
 
 
 def is_held_here(token: str) -> bool:
     """Whether this process has the attempt under way."""
-    with _lock:
-        return token in _held
+    return token in _held
 
 
 def _forget_parents_attempts() -> None:
-    global _lock
-    _lock = threading.Lock()
     _held.clear()
 
 

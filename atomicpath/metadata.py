@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from upath import UPath
 
+from .concurrency import Lock
 from .environment import Environment, current
 from .errors import IntegrityError
 from .layout import TMP_DIR_SUFFIX
@@ -128,7 +129,7 @@ class JsonMetadataStore:
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        self._turn = threading.Lock()  # one write at a time
+        self._turn = Lock()  # one write at a time
         self._changed = threading.Condition()
         self._pending: deque[tuple[UPath, Callable[[], None]]] = deque()
         self._failed: dict[str, BaseException] = {}  # by file; touched by the worker thread only

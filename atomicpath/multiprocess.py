@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import cast
 
 from .abc import Environment
-from .environment import need_event_loop, shielded
+from .environment import cleaning_up, need_event_loop, shielded
 from .errors import AtomicPathError, CoordinationError, CoordinationTimeoutError, OutcomeUnknownError
 from .failures import Document, decoded, described, encoded, failure_of
 from .group import Group
@@ -105,7 +105,7 @@ class Team:
             return None
         self._said.add(phase)
         failure: AtomicPathError = failure_of({self.rank: described(error)}, self._undone)
-        with shielded():
+        with cleaning_up(self._what, error):
             try:
                 if self.is_primary:
                     await self._publish(phase, {"error": encoded(failure, self.rank, self._undone)})

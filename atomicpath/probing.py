@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from .abc import Declaration, Storage
 from .bounded import BoundedEnvironment, NoAnswerError
-from .environment import current, shielded, use
+from .environment import cleaning_up, current, use
 from .errors import AccessError, AtomicPathError, GuaranteeError, ValidationError
 from .guarantees import NONE, Guarantee, Profile
 from .layout import HOUSEKEEPING, PROBE_PREFIX
@@ -100,7 +100,7 @@ async def attempts_beside(location: Location) -> bool:
             try:
                 findings.beside = not await leaves_its_directory(storage, f"{base.path}/directory", target.path)
             finally:
-                with shielded():
+                with cleaning_up(target):
                     await _clean(storage, target.path, with_directories=True)
     return findings.beside
 
@@ -167,7 +167,7 @@ async def _probe(location: Location, due: Guarantee, declaration: Declaration, f
                         findings.observed |= guarantee
                         findings.evidence[guarantee] = SUCCESS[guarantee]
                 finally:
-                    with shielded(), environment.limit():
+                    with cleaning_up(place), environment.limit():
                         await _clean(storage, place.path, with_directories=with_directories)
                 findings.tried |= guarantee
     except NoAnswerError as error:
@@ -195,7 +195,7 @@ async def _probing(
         yield storage, environment, base
     finally:
         if with_directories:
-            with shielded(), environment.limit():
+            with cleaning_up(base), environment.limit():
                 await _clean(storage, base.path, with_directories=True, after=base.parent.path)
 
 

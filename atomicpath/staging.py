@@ -28,7 +28,7 @@ from .tasks import for_each
 __all__ = ["LocalFile", "Progress", "Staging", "files_of", "upload"]
 
 Progress: TypeAlias = Callable[[int, int], object]
-"""Called with the bytes transferred so far and the bytes in all, after each file."""
+"""Called with the bytes transferred so far and the bytes in all, after each file; in another thread."""
 
 _LOG = logging.getLogger("atomicpath")
 _FILES = "files"
@@ -91,7 +91,7 @@ class Staging:
             self._made = True
             with opened(self._environment, self._name, parent=parent) as outer:
                 self._identity = identity(call(os.fstat, outer))
-                hold(self._token)  # before anybody can read the record
+                hold(self._token, owner=self)  # before anybody can read the record
                 hold(self._token, lock_new(self._environment, outer, self._token).release)
                 call(os.mkdir, _FILES, 0o700, dir_fd=outer)
         return place / self._name / _FILES

@@ -23,6 +23,9 @@ class Coordinator(abc.ABC):
     `watch` says of every rank still waited for that it will never come; CoordinationError if the engine
     itself is gone or was shut down. Every call can be cancelled; it then may or may not have been seen.
     No call uses the accelerators' own process group.
+
+    Calls come from any thread and any event loop, also where the caller's own one is another: a commit runs in a thread
+    of its own, so that nothing interrupts it. What belongs to one event loop cannot be awaited here.
     """
 
     @property

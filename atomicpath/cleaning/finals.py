@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from atomicpath.abc import Content, Storage
-from atomicpath.environment import shielded
+from atomicpath.environment import cleaning_up
 from atomicpath.errors import AbandonedError, ConflictError, IntegrityError
 from atomicpath.guarantees import NONE, Guarantee
 from atomicpath.layout import RECORD_FILE, is_unfinished, temporary_of
@@ -133,7 +133,7 @@ class _Ending:
         except NotClearedError:
             raise  # the record stays, discarded: the next sweep goes on
         except ConflictError as foreign:
-            with shielded():
+            with cleaning_up(self._path):
                 await register.free()  # as before the attempt: what is left is not ours
             return f"what is not the attempt's stays: {foreign}"
         return ""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from atomicpath.abc import Coordinator
+from atomicpath.concurrency import Lock
 from atomicpath.errors import CoordinationError, ValidationError
 
 from .gloo import GlooCoordinator
@@ -36,7 +36,7 @@ class _Engine:
 
 
 _SINGLE = SingleProcess()
-_lock = threading.Lock()
+_lock = Lock()
 _found: dict[str, tuple[Callable[[], Any], Coordinator]] = {}
 _inherited: dict[str, Callable[[], Any]] = {}
 
@@ -144,8 +144,6 @@ def _reference(state: Any) -> Callable[[], Any]:
 
 
 def _leave_the_parents_job() -> None:
-    global _lock
-    _lock = threading.Lock()
     _found.clear()
     _inherited.clear()
     _inherited.update({engine.name: _reference(engine.state) for engine in _engines()})

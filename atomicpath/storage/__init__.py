@@ -3,6 +3,8 @@
 Part of the plug-in surface, with `atomicpath.abc`, `guarantees` and `errors`.
 """
 
+from atomicpath.concurrency import in_threads
+
 from .access import AsyncFilesystem, FsspecStorage, IOLoop, io_loop, is_known_to_fsspec, kept, opener
 from .many import together
 from .names import UNFINISHED, flaw_of_key, unusable
@@ -20,6 +22,7 @@ __all__ = [
     "bodies",
     "check_length",
     "flaw_of_key",
+    "in_threads",
     "io_loop",
     "is_known_to_fsspec",
     "kept",

@@ -6,17 +6,19 @@ import errno
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Future
+from concurrent.futures.thread import ThreadPoolExecutor  # now: in `atexit` it cannot be imported any more
 from contextvars import Context
 from functools import lru_cache, partial, wraps
 from typing import Generic, ParamSpec, Protocol, TypeVar, cast
+from weakref import WeakSet
 
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
 import fsspec
 import fsspec.asyn
 
 from atomicpath.abc import Environment, Storage
+from atomicpath.concurrency import start_thread, wake
 
 __all__ = ["AsyncFilesystem", "FsspecStorage", "IOLoop", "io_loop", "is_known_to_fsspec", "kept", "opener"]
 
@@ -45,6 +47,9 @@ class IOLoop(Protocol):
 
     def create_task(self, coroutine: Coroutine[object, object, T], /) -> _Task[T]:
         """Start a coroutine; in the loop's thread only."""
+
+    def set_default_executor(self, executor: ThreadPoolExecutor, /) -> object:
+        """Choose the worker threads."""
 
     def run_in_executor(self, executor: None, function: Callable[..., T], /, *args: object) -> Awaitable[T]:
         """Call a blocking function in one of the loop's worker threads."""
@@ -152,46 +157,74 @@ class FsspecStorage(Storage, Generic[F]):
 
 
 async def _run(loop: IOLoop, start: Callable[[], Coroutine[object, object, T]]) -> T:
-    outcome: Future[T] = Future()
+    token, over = anyio.lowlevel.current_token(), anyio.Event()
     tasks: list[_Task[T]] = []
+    ended: list[_Task[T]] = []
 
     def begin() -> None:
+        _prepare(loop)
         task = loop.create_task(start())
         tasks.append(task)
-        task.add_done_callback(settle)
+        task.add_done_callback(end)
 
-    def settle(task: _Task[T]) -> None:
-        if task.cancelled():
-            outcome.set_exception(OSError(errno.ECANCELED, "the request was cancelled: its outcome is unknown"))
-        elif error := task.exception():
-            outcome.set_exception(error)
-        else:
-            outcome.set_result(task.result())
+    def end(task: _Task[T]) -> None:
+        ended.append(task)
+        wake(token, over.set)
 
     def cancel() -> None:
         for task in tasks:
             task.cancel()
 
-    # In a context of its own: the caller's one may say that this is trio, which anyio would believe there.
-    Context().run(loop.call_soon_threadsafe, begin)
-    try:
-        return await _wait(outcome.result)
-    finally:
-        if not outcome.done():
-            loop.call_soon_threadsafe(cancel)
-            with anyio.move_on_after(_CANCELLED_WAIT, shield=True):
-                await _wait(outcome.exception)
+    async with _limiter():
+        # In a context of its own: the caller's one may say that this is trio, which anyio would believe there.
+        Context().run(loop.call_soon_threadsafe, begin)
+        try:
+            await over.wait()
+        finally:
+            if not ended:
+                loop.call_soon_threadsafe(cancel)
+                with anyio.move_on_after(_CANCELLED_WAIT, shield=True):
+                    await over.wait()
+    if ended[0].cancelled():
+        raise OSError(errno.ECANCELED, "the request was cancelled: its outcome is unknown")
+    return ended[0].result()
 
 
-_limiter: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar("atomicpath_requests")
+_limiters: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar("atomicpath_requests")
 
 
-async def _wait(function: Callable[[], T]) -> T:
-    # A thread per waiting request, because nothing else wakes a task of any event loop from another
-    # thread without blocking that one. The limiter is our own: anyio's default one would let forty slow
-    # requests starve the steps of every other protocol in this event loop.
-    limiter = _limiter.get(None)
+def _limiter() -> anyio.CapacityLimiter:
+    limiter = _limiters.get(None)
     if limiter is None:
         limiter = anyio.CapacityLimiter(_IN_FLIGHT)
-        _limiter.set(limiter)
-    return await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=limiter)
+        _limiters.set(limiter)
+    return limiter
+
+
+_prepared: WeakSet[IOLoop] = WeakSet()
+
+
+def _prepare(loop: IOLoop) -> None:
+    """Give fsspec's event loop threads that still work in `atexit`: its client looks addresses up in them."""
+    if loop not in _prepared:
+        loop.set_default_executor(_PlainThreads())
+        _prepared.add(loop)
+
+
+class _PlainThreads(ThreadPoolExecutor):
+    """A thread for each call. Those of the class itself refuse to work once the main thread has ended."""
+
+    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future: Future[T] = Future()
+
+        def work() -> None:
+            try:
+                result = function(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        if future.set_running_or_notify_cancel() and not start_thread(work, "atomicpath-io"):
+            work()
+        return future

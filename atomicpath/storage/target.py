@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from atomicpath.environment import Environment, shielded
+from atomicpath.environment import Environment, cleaning_up
 
 __all__ = ["age_of", "check_length", "receive"]
 
@@ -23,8 +23,8 @@ async def receive(environment: Environment, target: Path, fetch: Callable[[Binar
     try:
         result = await fetch(file)
         await environment.step(file.close)
-    except BaseException:
-        with shielded():
+    except BaseException as error:
+        with cleaning_up(target, error):
             await environment.step(_drop, file, target)
         raise
     return result

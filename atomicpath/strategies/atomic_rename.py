@@ -24,7 +24,7 @@ from typing import Self
 from upath import UPath
 
 from atomicpath.abc import FileOptions, MetadataStore, SnapshotType, StaleVersionError, TemporaryPath
-from atomicpath.environment import shielded
+from atomicpath.environment import cleaning_up, shielded
 from atomicpath.errors import AbandonedError, AtomicPathError, CommitError, ValidationError
 from atomicpath.guarantees import NONE, RENAMING, Guarantee
 from atomicpath.layout import (
@@ -317,7 +317,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
 
     async def _give_up(self, error: BaseException, what: str) -> None:
         """Discard after an error, and put an error of the storage in our own words."""
-        with shielded():
+        with cleaning_up(self._final, error):
             await self.discard()
         if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
             kind = AbandonedError if isinstance(error, FileNotFoundError | StaleVersionError) else CommitError

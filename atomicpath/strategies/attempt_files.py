@@ -44,7 +44,7 @@ class AttemptFiles:
 
     async def begin(self, record: CommitRecord, *, mode: int | None) -> None:
         """Make the two. `FileExistsError` if another attempt has their names; anything else leaves nothing to keep."""
-        hold(self._token)
+        hold(self._token, owner=self)
         if self._storage.is_local:
             await self._begin_locked(record, mode)
         else:
@@ -56,6 +56,8 @@ class AttemptFiles:
         if await storage.kind(self._directory.path) is not None:
             raise FileExistsError(errno.EEXIST, "another attempt has this name", self._directory.path)
         self._hold = await in_housekeeping(storage, self._directory, lambda: storage.lock_file(self._record.path))
+        if self._hold is not None:
+            hold(self._token, self._hold.release)
         await storage.make_directory(self._directory.path, mode=mode, durable=False)
         await storage.write(self._record.path, record.encode(), private=True)
 

@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 
 from atomicpath.abc import Content, Entry, StaleVersionError, Storage
-from atomicpath.environment import shielded
+from atomicpath.environment import cleaning_up
 from atomicpath.errors import AlreadyCommittedError, ConflictError
 from atomicpath.guarantees import Guarantee
 from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, is_unfinished
@@ -51,7 +51,7 @@ async def claim(storage: Storage, final: Location, register: Register, *, guaran
         in_the_way, (there, failure) = await both(register.claim, look)
         if isinstance(failure, ConflictError):
             if in_the_way is None:
-                with shielded():
+                with cleaning_up(final):
                     await register.free()
             raise failure
         if in_the_way is None:
@@ -92,7 +92,7 @@ async def _withdrawn(
     storage: Storage, final: Location, register: Register, listing: list[Entry], names: tuple[str, ...]
 ) -> AlreadyCommittedError | ConflictError:
     """Something foreign is there: take our record away again, nothing else, and say what was found."""
-    with shielded():
+    with cleaning_up(final):
         await register.free()
     marker = await read_marker(storage, final) if COMMIT_SUCCESS_FILE in names else None
     if marker is not None and token_in_marker(marker) is None:
@@ -134,7 +134,7 @@ async def _take_over(
     except NotClearedError:
         raise  # what is left may be the old attempt's: the record has to stay with it
     except ConflictError:
-        with shielded():
+        with cleaning_up(final):
             await register.free()
         raise
     register.forget_manifest()

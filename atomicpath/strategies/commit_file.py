@@ -22,7 +22,7 @@ from typing import Self
 from upath import UPath
 
 from atomicpath.abc import FileOptions, Hold, MetadataStore, SnapshotType, StaleVersionError, TemporaryPath
-from atomicpath.environment import shielded
+from atomicpath.environment import cleaning_up, shielded
 from atomicpath.errors import (
     AbandonedError,
     AlreadyCommittedError,
@@ -136,7 +136,8 @@ class CommitFileTemporaryPath(TemporaryPath):
         await self._lock()
         register = self._register = self._new_register()
         let_go = self._hold.release if self._hold else None
-        hold(self.token, let_go)  # before anybody can read the record: a thread of ours would take it for left behind
+        # before anybody can read the record: a thread of ours would take it for left behind
+        hold(self.token, let_go, owner=self)
         try:
             await claim(
                 self._storage,
@@ -149,8 +150,9 @@ class CommitFileTemporaryPath(TemporaryPath):
             register.keep_alive()
             await self._step_metadata.begin(self, staged=not self.options.direct)
         except BaseException as error:
-            if not isinstance(error, AtomicPathError):
-                await register.find()
+            with cleaning_up(self._final, error):
+                if not isinstance(error, AtomicPathError):
+                    await register.find()
             await self._give_up(error, f"cannot begin to write {self._final}")
             raise
         return self.get()
@@ -436,7 +438,7 @@ class CommitFileTemporaryPath(TemporaryPath):
 
     async def _give_up(self, error: BaseException, what: str) -> None:
         """Discard after an error, and put an error of the storage in our own words."""
-        with shielded():
+        with cleaning_up(self._final, error):
             await self.discard()
         if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
             raise CommitError(

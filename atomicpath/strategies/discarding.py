@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from atomicpath.abc import Content, StaleVersionError, Storage
-from atomicpath.environment import shielded
+from atomicpath.environment import cleaning_up
 from atomicpath.errors import AbandonedError, AccessError, AtomicPathError, GuaranteeError, OutcomeUnknownError
 from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, discarded_of
 from atomicpath.liveness import hold, release, this_process
@@ -95,7 +95,7 @@ async def delete_below(
     token = register.cleaner if isinstance(register, CleaningRegister) else register.record.token
     hold(token)
     try:
-        with shielded():
+        with cleaning_up(final):
             await register.discard()  # rule *register*: moved before anything is deleted
         if was_committed:
             await _unmark(storage, final, register, ownership)

@@ -12,11 +12,14 @@ import logging
 import math
 import threading
 from dataclasses import replace
+from queue import Empty, SimpleQueue
 
 import anyio
+import anyio.lowlevel
 
 from atomicpath.abc import Content, Storage
-from atomicpath.environment import shielded
+from atomicpath.concurrency import wake
+from atomicpath.environment import cleaning_up
 from atomicpath.errors import AbandonedError, AccessError, AtomicPathError, CommitError, OutcomeUnknownError
 from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE
 from atomicpath.liveness import hold, this_process
@@ -86,7 +89,7 @@ class Register(abc.ABC):
         """After a claim that was cut short: hold the record if it was created all the same."""
         if self.held:
             return
-        with shielded():
+        with cleaning_up(self._final):
             try:
                 seen = await self.look()
                 self.held = seen is not None and self._is_ours(self._decoded(seen))
@@ -187,8 +190,9 @@ class RecordRegister(Register):
     def __init__(self, storage: Storage, final: Location, record: CommitRecord, *, conditional_delete: bool) -> None:
         super().__init__(storage, final, record)
         self._conditional_delete = conditional_delete
-        self._stop = threading.Event()
+        self._stop: SimpleQueue[None] = SimpleQueue()  # the one that a handler, or a garbage collector, may put into
         self._renewing: threading.Thread | None = None
+        self._renewal: tuple[anyio.lowlevel.EventLoopToken, anyio.CancelScope] | None = None
 
     async def _take(self, seen: Content) -> bool:
         self.version, self.inherits = seen.version, True
@@ -224,19 +228,39 @@ class RecordRegister(Register):
         self._renewing = threading.Thread(
             target=self._renew_every, args=(interval,), name="atomicpath-lease", daemon=True
         )
-        hold(self.record.token, self._stop.set)  # another object of this process may be the one to end the attempt
+        hold(self.record.token, self._end_renewing)  # another object of this process may be the one to end the attempt
         self._renewing.start()
 
     async def rest(self) -> None:
-        self._stop.set()
+        self._end_renewing()
         if self._renewing is not None:
             await self._storage.environment.step(self._renewing.join)
             self._renewing = None
 
-    def _renew_every(self, interval: float) -> None:
-        while not self._stop.wait(interval):
+    def _end_renewing(self) -> None:
+        self._stop.put(None)
+        if (renewal := self._renewal) is not None:  # nobody waits for a store that does not answer
+            token, scope = renewal
+            wake(token, scope.cancel)
+
+    async def _renew_until_the_end(self) -> None:
+        with anyio.CancelScope() as scope:
+            self._renewal = anyio.lowlevel.current_token(), scope
             try:
-                anyio.run(self.renew)
+                if self._stop.empty():
+                    await self.renew()
+            finally:
+                self._renewal = None
+
+    def _renew_every(self, interval: float) -> None:
+        while True:
+            try:
+                self._stop.get(timeout=interval)
+                return
+            except Empty:
+                pass
+            try:
+                anyio.run(self._renew_until_the_end)
             except AbandonedError as error:
                 _LOG.error("%s", error)  # the writer itself learns it from its own next move
                 return

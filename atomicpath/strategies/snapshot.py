@@ -12,6 +12,7 @@ from atomicpath.errors import CommitError, OutcomeUnknownError, ValidationError
 from atomicpath.layout import temporary_of
 from atomicpath.location import Location, PathLike, locate
 from atomicpath.probing import are_beside
+from atomicpath.runner import protected
 
 from .atomic_rename import AtomicRenameTemporaryPath
 from .begin import expect_absolute
@@ -70,6 +71,7 @@ class Snapshot:
         """Where the copy is, once it is created; stable. No I/O."""
         return self._attempt.get()
 
+    @protected
     async def create_snapshot(self) -> UPath:
         """Copy the source; its path, to be written to.
 
@@ -88,6 +90,7 @@ class Snapshot:
         self._phase = _Phase.CREATED
         return path
 
+    @protected
     async def replace_source(self) -> None:
         """Put the copy in the place of the source, in one step.
 
@@ -98,12 +101,14 @@ class Snapshot:
             raise ValidationError(f"this snapshot is to become {self._final}: call publish()")
         await self._finalize()
 
+    @protected
     async def publish(self) -> None:
         """Commit the copy at the destination; the errors are those of `TemporaryPath.finalize`."""
         if self._final == self._source:
             raise ValidationError(f"this snapshot is of {self._source} and has no destination: call replace_source()")
         await self._finalize()
 
+    @protected
     async def release_snapshot(self) -> None:
         """Delete the copy; the source is as it was. CommitError if it could not be deleted, and was left behind."""
         if self._phase is not _Phase.KEPT:

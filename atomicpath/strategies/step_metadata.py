@@ -12,7 +12,7 @@ from shutil import rmtree
 from upath import UPath
 
 from atomicpath.abc import MetadataStore, TemporaryPath
-from atomicpath.environment import Environment, shielded
+from atomicpath.environment import Environment, cleaning_up
 from atomicpath.errors import AtomicPathError, CommitError
 from atomicpath.layout import METADATA_FILE
 from atomicpath.metadata import StepMetadata
@@ -68,7 +68,7 @@ class StepMetadataWriter:
                 await step(_complete, store, path, now)
             await attempt.add(METADATA_FILE, directory / METADATA_FILE)
         finally:
-            with shielded():
+            with cleaning_up(directory):
                 await step(call, rmtree, directory, ignore_errors=True)  # of ours alone, and nobody reads it again
 
     async def rest(self) -> None:

@@ -23,6 +23,7 @@ from atomicpath.layout import RECORD_FILE
 from atomicpath.record import CommitRecord
 from atomicpath.trials import race
 
+from .cancelling import Caller
 from .check import Subject, check, expect
 
 __all__: list[str] = []
@@ -148,7 +149,7 @@ async def a_cancelled_commit_is_whole_or_absent(at: Subject) -> None:
     for number in range(_MOST):
         environment = _Cancelling(number)
         name = f"step_{number}"
-        with use(environment), environment.scope:
+        with use(environment), environment.caller:
             await _put(at, name, _TREE)
         await _expect_whole_or_absent(at, name)
         if not environment.reached:
@@ -214,13 +215,13 @@ class _Cancelling(_Counting):
     def __init__(self, at: int) -> None:
         super().__init__()
         self._at = at
-        self.scope = anyio.CancelScope()
+        self.caller = Caller()
         self.reached = False
 
     def before(self, number: int) -> None:
         if number == self._at:
             self.reached = True
-            self.scope.cancel()
+            self.caller.cancel()
 
 
 _MOST = 200

@@ -6,9 +6,9 @@ import os
 import stat
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from atomicpath.errors import ValidationError
+from atomicpath.storage import in_threads
 
 from .content import copy_content
 from .kinds import inherited, kind_of
@@ -30,9 +30,7 @@ def copy_files(system: System, source: str, target: str, names: Sequence[str]) -
         _copy(system, f"{source}/{name}", f"{target}/{name}")
 
     if len(names) > _FEW:
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for _ in pool.map(copy, names):
-                pass  # the first failure is raised here, and cancels what has not begun
+        in_threads(copy, names, threads=_THREADS)
     else:
         for name in names:
             copy(name)

@@ -7,13 +7,13 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
 from atomicpath.abc import Entry
 from atomicpath.errors import ValidationError
+from atomicpath.storage import in_threads
 
 from .files import UNFINISHED
 from .kinds import MOUNT_POINT, kind_of
@@ -64,7 +64,7 @@ def sync_tree(system: System, path: str) -> None:
                     "published; replace it with a copy of what it stands for, or leave it out"
                 )
     if len(files) > _FEW:
-        _sync_in_threads(system, files)
+        in_threads(lambda file: system.sync_path(file, 0), files, threads=_THREADS)
     else:
         for file in files:
             system.sync_path(file, 0)
@@ -168,12 +168,6 @@ def _entry(system: System, item: os.DirEntry[str], name: str, kind: str) -> Iter
     with suppress(FileNotFoundError):  # deleted since it was listed
         status = system.call(_lstat, item)
         yield Entry(name=name, size=status.st_size, modified=status.st_mtime_ns)
-
-
-def _sync_in_threads(system: System, files: list[str]) -> None:
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for _ in pool.map(lambda file: system.sync_path(file, 0), files):
-            pass  # the first failure is raised here, and cancels what has not begun
 
 
 def _identity(system: System, fd: int) -> tuple[int, int]:

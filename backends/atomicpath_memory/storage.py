@@ -33,7 +33,7 @@ _DECLARED = (
     | Guarantee.CONDITIONAL_DELETE
 )
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal handler may run in the thread that has it
 if hasattr(os, "register_at_fork"):  # else a child forked while another thread held it would wait for ever
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 

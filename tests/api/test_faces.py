@@ -13,6 +13,7 @@ import pytest
 
 import atomicpath
 from atomicpath.location import PathLike
+from atomicpath.testing.cancelling import Caller
 from tests.roots import LocalRoot, MemoryRoot, Root, S3Root
 
 
@@ -371,7 +372,7 @@ print([thread.name for thread in threading.enumerate()], os.listdir(staging))
 async def test_a_claim_cancelled_after_it_reached_the_store_is_discarded(store: Root) -> None:
     from atomicpath.environment import Environment, use
 
-    scope = anyio.CancelScope()
+    caller = Caller()
 
     class Cancelling(Environment):
         async def step(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -385,12 +386,12 @@ async def test_a_claim_cancelled_after_it_reached_the_store_is_discarded(store: 
             return found
 
         async def _look(self) -> None:
-            if not scope.cancel_called and "step_1/_commit_record.json" in store.read_all():
-                scope.cancel()
+            if not caller.scope.cancel_called and "step_1/_commit_record.json" in store.read_all():
+                caller.cancel()
                 await anyio.lowlevel.checkpoint()
 
-    with use(Cancelling()), scope:
+    with use(Cancelling()), caller:
         async with atomicpath.aio.commit(store / "step_1", storage_options=store.storage_options):
             pytest.fail("entered")
-    assert scope.cancelled_caught
+    assert caller.scope.cancelled_caught
     assert store.read_all() == {}

@@ -27,6 +27,7 @@ from atomicpath.environment import Environment, use
 from atomicpath.layout import temporary_of
 from atomicpath.liveness import proof_of_life
 from atomicpath.record import CommitRecord, State, Writer, marker_of
+from atomicpath.testing.cancelling import Caller
 from tests.proxy import Proxy, Rule, drop_reply, ignore_conditions, is_, truncate
 from tests.roots import LocalRoot, MemoryRoot, Root, S3Root
 
@@ -923,7 +924,7 @@ async def test_a_cancelled_download_leaves_nothing(root: Root, tmp_path: Path) -
         for name, data in files.items():
             (path / name).write_bytes(data)
 
-    scope = anyio.CancelScope()
+    caller = Caller()
     (tmp_path / "down").mkdir()
 
     class Cancelling(Environment):
@@ -933,12 +934,12 @@ async def test_a_cancelled_download_leaves_nothing(root: Root, tmp_path: Path) -
         async def step(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
             found = await super().step(function, *args, **kwargs)
             if getattr(function, "__name__", "") == "_make_parent":
-                scope.cancel()
+                caller.cancel()
             return found
 
-    with use(Cancelling()), scope:
+    with use(Cancelling()), caller:
         await atomicpath.aio.get(root / "step_1", tmp_path / "down" / "copy", storage_options=root.storage_options)
-    assert scope.cancelled_caught
+    assert caller.scope.cancelled_caught
     assert list((tmp_path / "down").iterdir()) == []
 
 

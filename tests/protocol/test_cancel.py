@@ -17,6 +17,7 @@ import atomicpath
 from atomicpath import aio
 from atomicpath.environment import use
 from atomicpath.liveness import release
+from atomicpath.testing.cancelling import Caller
 from tests.protocol.worlds import (
     ALL,
     MARKER,
@@ -45,7 +46,7 @@ class Cancelling(Quick):
         self.at = at
         self.after = after
         self.hooks = 0
-        self.scope = anyio.CancelScope()
+        self.caller = Caller()
 
     async def step(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         number = self._before()
@@ -64,12 +65,12 @@ class Cancelling(Quick):
     def _before(self) -> int:
         number, self.hooks = self.hooks, self.hooks + 1
         if number == self.at and not self.after:
-            self.scope.cancel()
+            self.caller.cancel()
         return number
 
     def _after(self, number: int) -> None:
         if number == self.at and self.after:
-            self.scope.cancel()
+            self.caller.cancel()
 
 
 def renewing() -> list[str]:
@@ -78,7 +79,7 @@ def renewing() -> list[str]:
 
 async def commit(url: str, environment: Cancelling, staging: Path, options: dict[str, Any] | None = None) -> bool:
     """Whether it got to its end."""
-    with use(environment), environment.scope:
+    with use(environment), environment.caller:
         async with aio.commit(url, storage_options=options, staging_dir=staging) as path:
             Path(path, "data").write_bytes(b"the data")
             Path(path, "more").write_bytes(b"more of it")
@@ -187,13 +188,13 @@ async def test_once_the_commit_has_begun_the_outcome_is_settled(
 
     def cancel(request: Any, send: Any) -> Any:
         # while the store is at it, whose reply then is lost: the settlement too is past cancellation
-        anyio.from_thread.run_sync(environment.scope.cancel, token=backend)
+        anyio.from_thread.run_sync(environment.caller.scope.cancel, token=backend)
         return answer_after(500, "InternalError")(request, send)
 
     proxy.rules.append(Rule(match=swaps_to("committed"), action=cancel))
     await commit(url, environment, tmp_path, options)
     assert proxy.rules[0].times == 0
-    assert environment.scope.cancel_called
+    assert environment.caller.scope.cancel_called
     assert {f"run/step_1/{name}" for name in (RECORD, MARKER, "data", "more")} == set(truth())
     assert await aio.is_committed(url, storage_options=options)
 

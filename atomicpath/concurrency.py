@@ -1,0 +1,119 @@
+"""What crosses threads: waking an event loop, threads for many items, a lock that signals and forks may meet."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from contextvars import Context
+from types import TracebackType
+from typing import Any, TypeVar
+
+from anyio.lowlevel import EventLoopToken
+
+__all__ = ["Lock", "Turn", "in_threads", "start_thread", "wake"]
+
+T = TypeVar("T")
+
+
+class Lock:
+    """A lock that the thread which has it may take again, and that a forked child finds free.
+
+    A signal handler runs in the main thread, which may have the lock; in a forked child the thread that had it does not
+    exist.
+    """
+
+    def __init__(self) -> None:
+        self._locks: dict[int, Any] = {}  # by process
+
+    def __enter__(self) -> None:
+        self._mine().acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._mine().release()
+
+    def _mine(self) -> Any:
+        pid = os.getpid()
+        return self._locks.get(pid) or self._locks.setdefault(pid, threading.RLock())
+
+
+class Turn:
+    """One of many takes it, in any task and thread, and nobody waits for it. In a forked child it is free."""
+
+    def __init__(self) -> None:
+        self._free: dict[int, list[None]] = {}  # by process; taking an element out of a list is indivisible
+
+    def take(self) -> bool:
+        """Take it if it is free; whether it was."""
+        try:
+            self._free.setdefault(os.getpid(), [None]).pop()
+        except IndexError:
+            return False
+        return True
+
+    def give_back(self) -> None:
+        """Let the next one have it."""
+        self._free[os.getpid()].append(None)
+
+
+def wake(token: EventLoopToken, function: Callable[[], object]) -> None:
+    """Have an event loop call a function soon, from any thread and any signal handler; nothing if that loop has ended.
+
+    Unlike `anyio.from_thread` it waits for nothing.
+    """
+    native: Any = token.native_token
+    call = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon  # of asyncio, of trio
+    try:
+        # In a context of its own: the caller's may say that another kind of loop runs.
+        Context().run(call, function)
+    except RuntimeError:
+        return  # closed: nobody waits in it any more
+
+
+def start_thread(function: Callable[[], object], name: str) -> bool:
+    """Start a thread; False if none can be started, as at the end of the interpreter."""
+    thread = threading.Thread(target=function, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    return True
+
+
+def in_threads(function: Callable[[T], object], items: Iterable[T], *, threads: int) -> None:
+    """Call `function` for every item, at most `threads` at once; the first failure is raised once all have ended.
+
+    The calling thread works along, so that all is done where no thread can be started. Pools of `concurrent.futures`
+    refuse to work in `atexit`, and in a thread that outlives the main one.
+    """
+    left = iter(list(items))
+    failures: list[BaseException] = []
+    ended: list[threading.Event] = []
+
+    def work() -> None:
+        for item in left:  # of a list: `next` is one step
+            if failures:
+                return
+            try:
+                function(item)
+            except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
+                failures.append(error)
+
+    def beside(event: threading.Event) -> None:
+        try:
+            work()
+        finally:
+            event.set()
+
+    for _ in range(threads - 1):
+        event = threading.Event()
+        if not start_thread(lambda event=event: beside(event), "atomicpath-files"):  # type: ignore[misc]
+            break
+        ended.append(event)
+    work()
+    for event in ended:
+        event.wait()
+    if failures:
+        raise failures[0]
