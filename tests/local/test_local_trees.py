@@ -270,7 +270,7 @@ async def test_a_directory_moved_away_while_removing_does_not_take_its_new_paren
 async def test_any_failing_call_is_an_error_and_leaves_no_descriptor_open(
     storage: LocalStorage, world, tmp_path: Path, method: str, no_descriptor_leaks: Callable[[], None]
 ) -> None:
-    """Two are not: a close while deleting, by which nothing is lost, and a look at /proc, without which no age is known."""
+    """Two are not: a close while deleting, by which nothing is lost, and a look at /proc, which tells ages."""
 
     async def run(root: Path) -> None:
         if method == "read":
