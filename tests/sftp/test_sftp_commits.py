@@ -80,7 +80,7 @@ def test_a_commit_from_beginning_to_end(sftp_place: SftpRoot, tmp_path: Path) ->
     ):
         write_tree(path, content_of("c"))
         raise ZeroDivisionError
-    assert sftp_place.names() == ["run"]
+    assert names_in(sftp_place.path) == ["run"]
     assert names_in(sftp_place.path / "run") == ["step_1", "step_2"]
     assert committed_by(sftp_place, "run/step_1") == "a"
     newest = atomicpath.latest(sftp_place / "run", storage_options=options)
