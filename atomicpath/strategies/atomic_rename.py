@@ -195,14 +195,16 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             writer=this_process(environment),
             metadata=self.options.metadata,
         )
-        await self._files.begin(record, mode=origin.mode if origin and self._mode is None else self._mode)
+        mode = origin.mode if origin and self._mode is None else self._mode
+        await self._files.begin(record, mode=mode, known=self.options.guarantees or NONE)
         self._record = record
 
     async def add(self, name: str, source: Path) -> None:
         path = self._temporary.child(check_file_name(name)).path
         if self._storage.is_local:
             await self._storage.environment.step(_make_parent, Path(path))
-            await self._storage.download(os.fspath(source), Path(path))  # synced with all the others, at the end
+            followed = await self._storage.environment.step(os.path.realpath, source)  # `put` follows links to files
+            await self._storage.download(followed, Path(path))  # synced with all the others, at the end
             return
         try:  # in parts without a guarantee that one completion wins: nobody else knows the temporary name
             entry = await self._storage.upload(source, path, owner=self._owner, multipart=True)

@@ -12,6 +12,7 @@ import sys
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import Guarantee
 
+from .ages import age_of, changed
 from .lookup import mount_of
 from .mounts import rename_takes_empty_directory
 from .system import System
@@ -143,7 +144,9 @@ def remove_interrupted(system: System, path: str, older_than: float, dry_run: bo
         mount = mount_of(system, path)
         if not rename_takes_empty_directory(mount):
             return None
-        age = system.age(status)
+        age = age_of(system, path, status, changed(status))
+        if age is None:
+            return 0.0  # all that is known; it stays
         if age >= older_than and not dry_run:
             system.call(os.rmdir, path)  # refuses if somebody has renamed over it meanwhile
     except FileNotFoundError:
