@@ -22,16 +22,6 @@ __all__ = [
     "race",
     "watch_rename",
 ]
-    "SUCCESS",
-    "TRIALS",
-    "TRIED",
-    "Refuted",
-    "has_directories",
-    "leaves_its_directory",
-    "names_of",
-    "race",
-    "watch_rename",
-]
 
 _RACERS = 6
 _LOOKS = 200  # of a reader while a directory is renamed
