@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import EllipsisType, TracebackType
+from typing import Literal
 
 from upath import UPath
 
@@ -21,7 +21,8 @@ from .errors import IntegrityError
 from .explain import Explanation, explained
 from .guarantees import NONE, Guarantee, Profile
 from .inspect import Attempt, Commit, Verification
-from .location import PathLike, locate
+from .location import PathLike, local_directory, locate
+from .order import Order, StepRule
 from .probing import profile_of
 from .record import CommitRecord, JSONValue
 from .selection import select
@@ -83,23 +84,26 @@ def commit(
     direct: bool = False,
     replace: bool = False,
     durable: bool = True,
-    coordinator: Coordinator | None = None,
+    coordinator: Coordinator | Literal["auto"] | None = None,
     file_options: FileOptions | None = None,
     metadata: Mapping[str, JSONValue] | None = None,
     checksums: bool = False,
-    staging_dir: str | os.PathLike[str] | None = None,
+    staging_dir: PathLike | None = None,
     progress: Progress | bool | None = None,
     guarantees: Guarantee | None = None,
     unsafe_takeover: bool = False,
+    allow_empty: bool = False,
     marker: str | EllipsisType | None = ...,
 ) -> Committing:
     """Write a directory in a `with` block; at its end it is committed, and had the block raised, nothing is visible.
 
     Here in `atomicpath.aio` the block is an `async with`, and a cancelled one leaves nothing visible either.
 
-    The block gets a real local directory: the attempt's own where the target is one, else a staging
-    directory in `staging_dir` (default: the system's temporary directory), uploaded at the end. With
-    `direct` it writes on the store itself, through a `UPath`.
+    The block gets a real local directory: the attempt's own where the target is one, else a staging directory,
+    uploaded at the end. That lies in `staging_dir`, else in the directory that the environment variable
+    ATOMICPATH_STAGING_DIR names, else in the system's temporary directory; where others may write there, in a
+    directory of this user alone, `atomicpath-<uid>`. What processes that are provably dead have staged there is
+    deleted. With `direct` the block writes on the store itself, through a `UPath`.
 
     `metadata` (JSON) travels in the record, `checksums` adds the SHA-256 of every file to it. `durable=False`
     leaves out the syncs of a real file system. `progress` is called with the bytes uploaded and the bytes
@@ -108,8 +112,19 @@ def commit(
     the caller knows. `unsafe_takeover` takes the place of an unfinished attempt that nothing here could
     stop, should it still be writing.
 
+    A block that wrote no file is refused (ValidationError) unless `allow_empty`: most often it wrote elsewhere. So is a
+    file that still changes when the block has ended, and one by whose name another tool says that it has not finished
+    it (Orbax, torch.distributed.checkpoint, huggingface_hub, TensorFlow, TensorStore, rclone): nothing is committed.
+
+    On a local file system modes, empty directories and holes stay as the block made them; a store has none of these,
+    and one line in the log (logger "atomicpath") says so where there were any.
+
     `marker` names a file that tells other tools that the directory is complete, such as "_SUCCESS"; None is none. By
     default only the commit-file strategy writes one, `commit_success.txt`. atomicpath itself reads the record.
+    `coordinator` says which processes commit together: None is this process alone, "auto" is every process of the
+    engine that is initialised (torch.distributed, JAX or MPI), a `Coordinator` every process of that one. All of them
+    call with the same arguments. None is ValidationError, at once, where an engine of several processes is initialised:
+    pass "auto" in every rank, or `SingleProcess()` in the one that commits alone.
 
     With `replace` a committed directory at the URL is no error: at the end of the block the new one takes its name
     and it loses it, in one step, and then it is deleted. There is no moment at which neither is there; of two that
@@ -119,12 +134,16 @@ def commit(
     Raises AlreadyCommittedError or ConflictError, on entry or at the end, if another attempt has the
     path; GuaranteeError if no strategy is safe there; OutcomeUnknownError if the storage does not say
     what became of the commit. After any other error nothing was committed.
+
+    An unfinished attempt that holds the path on an object store is taken over at once if its process is provably
+    gone on this host. Otherwise it is watched for one lease (60 s; what its record states, between 10 s and 10 min),
+    by this host's own clock and however old the record seems: renewed meanwhile, it is a ConflictError.
     """
     return Committing(Writing(url, CommitOptions(**_but(locals(), "url"))))  # type: ignore[arg-type]  # same names
 
 
 async def put(
-    local_dir: str | os.PathLike[str],
+    local_dir: PathLike,
     url: PathLike,
     *,
     storage_options: Options = None,
@@ -132,33 +151,36 @@ async def put(
     direct: bool = False,
     replace: bool = False,
     durable: bool = True,
-    coordinator: Coordinator | None = None,
+    coordinator: Coordinator | Literal["auto"] | None = None,
     file_options: FileOptions | None = None,
     metadata: Mapping[str, JSONValue] | None = None,
     checksums: bool = False,
-    staging_dir: str | os.PathLike[str] | None = None,
+    staging_dir: PathLike | None = None,
     progress: Progress | bool | None = None,
     guarantees: Guarantee | None = None,
     unsafe_takeover: bool = False,
+    allow_empty: bool = False,
     marker: str | EllipsisType | None = ...,
 ) -> None:
     """Commit a copy of an existing local directory; arguments and errors are those of `commit`.
 
     Links to files are followed. If the directory is itself a committed one, its record and marker are
-    not copied: they describe that commit. One that was begun and never committed is IntegrityError.
+    not copied: they describe that commit. One that was begun and never committed is IntegrityError, and so is one that
+    lacks files of its manifest. A directory that changes or is replaced while it is copied is ValidationError, and
+    nothing is committed. To a local file system modes and empty directories are copied, as `cp -r` does.
     """
     options = CommitOptions(**_but(locals(), "url", "local_dir"))  # type: ignore[arg-type]  # same names
     await put_directory(local_dir, url, options)
 
 
-async def get(
-    url: PathLike, local_dir: str | os.PathLike[str], *, verify: bool = True, storage_options: Options = None
-) -> Path:
+async def get(url: PathLike, local_dir: PathLike, *, verify: bool = True, storage_options: Options = None) -> Path:
     """Download a committed directory to `local_dir`, which must not exist and then is itself committed, or nothing.
 
-    With `verify` sizes, versions and recorded checksums are compared on the way: IntegrityError.
+    With `verify` sizes, versions and recorded checksums are compared on the way: IntegrityError. A directory that is
+    replaced meanwhile is read again, for as long as half a minute: then CommitError. From a local file system modes and
+    empty directories are copied, as `cp -r` does; a store has neither.
     """
-    return await fetch.get(locate(url, storage_options), local_dir, verify=verify)
+    return await fetch.get(locate(url, storage_options), local_directory(local_dir, "local_dir"), verify=verify)
 
 
 async def resolve(url: PathLike, *, storage_options: Options = None) -> UPath:
@@ -167,7 +189,12 @@ async def resolve(url: PathLike, *, storage_options: Options = None) -> UPath:
 
 
 async def is_committed(url: PathLike, *, storage_options: Options = None) -> bool:
-    """Whether a complete directory is at the URL. Raises, rather than guess, where the storage does not answer."""
+    """Whether a complete directory is at the URL. Raises, rather than guess, where the storage does not answer.
+
+    A link to a complete directory counts as one. A copy of one counts once all its files have arrived. A path that is
+    often replaced, and always committed, is never said not to be. IntegrityError if its record was written by a newer
+    version, which alone can tell.
+    """
     return await inspect.is_complete(locate(url, storage_options))
 
 
@@ -180,17 +207,46 @@ async def read_record(url: PathLike, *, storage_options: Options = None) -> Comm
     return record
 
 
-async def committed(root: PathLike, *, storage_options: Options = None) -> list[Commit]:
-    """The complete directories right below a root, oldest first: by step, then commit time.
+async def committed(
+    root: PathLike, *, step: StepRule | None = None, prefix: str | None = None, storage_options: Options = None
+) -> list[Commit]:
+    """The complete directories right below a root, oldest first.
 
-    What is incomplete is left out and named in the log, logger "atomicpath".
+    The step of a directory is `metadata["step"]` of its record if that is an integer, else what its name tells: `100`,
+    `step_100`, `checkpoint-100` and DeepSpeed's `global_step100` do; a date, a hash, or a name with several numbers
+    does not. Names with the same text before the step are one series, in the order of their steps, and equal steps in
+    the order of their commits. Several series follow one another, last the one that was last committed to. Those
+    without a step come first, in the order of their commits: by the writers' clocks, but within one boot of a host by
+    the clock that nobody can set.
+
+    Each is looked at on its own. What is incomplete or cannot be looked at is left out and named in the log, logger
+    "atomicpath"; so is a copy of a committed directory that lacks files. Links to committed directories are followed.
+
+    Args:
+        root: The directory that holds them.
+        step: Which step a name has, instead of the above: a regular expression with one group, which is searched for
+            in the name, or a function of the name that returns an int or None. Only names with a step are listed then,
+            as one series.
+        prefix: Only names that begin with it are listed, as one series; what follows it may be the step, too.
+        storage_options: For the file system behind the URL.
+
+    Raises:
+        ValidationError: `step` or `prefix` cannot be used, or the root is a file.
+        NotCommittedError: Nothing can be below the root, such as in a bucket that does not exist.
+        OSError: The storage cannot be reached, or (AccessError) refuses everything.
     """
-    return await inspect.committed(locate(root, storage_options))
+    return await inspect.committed(locate(root, storage_options), Order.of(step, prefix))
 
 
-async def latest(root: PathLike, *, storage_options: Options = None) -> Commit | None:
-    """The newest complete directory right below a root, or None; what newer is incomplete is named in the log."""
-    return await inspect.latest(locate(root, storage_options))
+async def latest(
+    root: PathLike, *, step: StepRule | None = None, prefix: str | None = None, storage_options: Options = None
+) -> Commit | None:
+    """The last of what `committed` lists, or None; arguments and errors are those of `committed`.
+
+    It reads as little as it can: names that tell a step are believed, newest first, unless a record says otherwise.
+    What newer is incomplete is named in the log.
+    """
+    return await inspect.latest(locate(root, storage_options), Order.of(step, prefix))
 
 
 async def attempts(root: PathLike, *, storage_options: Options = None) -> list[Attempt]:
@@ -227,8 +283,9 @@ async def remove(url: PathLike, *, guarantees: Guarantee | None = None, storage_
 
     `guarantees` adds what the caller knows of the location, as for `commit`. Raises NotCommittedError if nothing
     complete is there; ConflictError if another process replaces or removes it; GuaranteeError where nothing could
-    keep readers from seeing half of it; ValidationError if another tool committed it; OutcomeUnknownError if the
-    storage does not say what became of it. After any other error `sweep` deletes what is left.
+    keep readers from seeing half of it; ValidationError if another tool committed it, or if it is a link;
+    OutcomeUnknownError if the storage does not say what became of it. After any other error `sweep` deletes what is
+    left.
     """
     await cleaning.remove(locate(url, storage_options), guarantees=guarantees or NONE)
 
@@ -238,18 +295,39 @@ async def keep_last(
     n: int,
     *,
     protect: Iterable[PathLike] = (),
+    step: StepRule | None = None,
+    prefix: str | None = None,
     guarantees: Guarantee | None = None,
     storage_options: Options = None,
 ) -> list[Commit]:
     """Remove the committed directories right below a root, oldest first, but the newest `n` and the protected.
 
-    The order is that of `committed`. Where names end in a step, they are the series: a `best` beside them is neither
-    counted nor removed. `protect` has names below the root, or URLs; one that is not there protects
-    nothing, one of another place is ValidationError. What is incomplete does not count and is not touched. Each goes
-    only while a newer one is seen to be complete. Returns what was removed; an error of `remove` ends it.
+    The order is that of `committed`. Where names tell a step, they are the series: a `best` beside them is neither
+    counted nor removed. Of several series, such as `checkpoint-` and `step_`, each keeps its newest `n`. What is
+    incomplete does not count and is not touched; nor is a link, nor what a link in the root points to, nor what another
+    tool committed. Each goes only while a newer one is seen to be complete.
+
+    Where a directory that would go may have been committed later than one that would stay, nothing is removed: after
+    a run was rolled back to an earlier step, or where a clock was set back.
+
+    Args:
+        root: The directory that holds them.
+        n: How many are kept, of each series; at least 1.
+        protect: Names below the root, or URLs, that are kept besides. One that is not there protects nothing.
+        step: As for `committed`. The order that it gives counts, whenever the directories were committed.
+        prefix: As for `committed`: only names that begin with it are counted and removed.
+        guarantees: What the caller knows of the location, as for `commit`.
+        storage_options: For the file system behind the URL.
+
+    Returns:
+        What was removed. A directory that could not be removed is kept and named in the log.
+
+    Raises:
+        ValidationError: An argument cannot be used, or the order of steps and that of commits disagree.
+        AtomicPathError, OSError: As for `remove`, if nothing could be removed.
     """
-    location = locate(root, storage_options)
-    return await cleaning.keep_last(location, n, protect=protect, guarantees=guarantees or NONE)
+    location, order = locate(root, storage_options), Order.of(step, prefix)
+    return await cleaning.keep_last(location, n, protect=protect, order=order, guarantees=guarantees or NONE)
 
 
 async def profile(

@@ -20,15 +20,19 @@ from .errors import AtomicPathError, CommitError, OutcomeUnknownError, Validatio
 from .failures import Document
 from .group import Group
 from .guarantees import NONE, Guarantee
-from .location import Location, PathLike, locate
+from .location import Location, PathLike, local_directory, locate
 from .multiprocess import Team
 from .multiprocessing_options import MultiprocessingOptions
 from .record import JSONValue, check_metadata, file_document, file_entry
+from .room import describe, expect_room, is_full, is_used_up
 from .selection import STRATEGIES
-from .staging import Staging, files_of, upload
+from .shared import expect_all, seen_by_this_rank
+from .sources import Own, Staged, copy_directories, say_what_is_dropped
+from .staging import Staging, upload
+from .staging_place import VARIABLE
 from .strategies.atomic_rename import AtomicRenameTemporaryPath
 
-__all__ = ["Writing", "put"]
+__all__ = ["Writing", "expect_room_at", "put"]
 
 _LOG = logging.getLogger("atomicpath")
 
@@ -92,23 +96,28 @@ class Writing:
         return Path(cast("os.PathLike[str]", path)) if self._storage.is_local else path
 
     @telemetry.observed(telemetry.closing)
-    async def finish(self, source: Path | None = None) -> None:
+    async def finish(self, source: Own | None = None) -> None:
         """Commit what was written, or the local directory `source`."""
         temporary = self._own()
         try:
-            files_from = source or self._staged
-            if files_from is not None:
-                environment = self._storage.environment
-                files = await files_of(environment, files_from, source=source is not None)
-                await upload(temporary, files, self._progress)
+            origin = source or (Staged(self._storage.environment, self._staged) if self._staged else None)
+            if origin is not None:
+                await self._copy(origin, temporary, top=source is not None)
             offer: Document = {"files": [file_document(file) for file in temporary.added()]}
         except BaseException as error:
             await self.abandon(error)
             if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
-                raise CommitError(f"{self.location} was not committed: {error}; the attempt was discarded") from error
+                raise self.failed(error) from error
             raise
         try:
-            await self._team.decide("finish", offer, self._finalize, happened=temporary.is_published)
+            together = self._storage.is_local and not self._team.is_alone
+            await self._team.decide(
+                "finish",
+                offer,
+                self._finalize,
+                happened=temporary.is_published,
+                then=partial(seen_by_this_rank, self._storage, locate(temporary.get())) if together else None,
+            )
         except OutcomeUnknownError:
             self._temporary = None  # nothing may be cleaned up
             raise
@@ -125,6 +134,18 @@ class Writing:
             await self._unstage()
         await self._team.part("finish")
 
+    async def _copy(self, origin: Own | Staged, temporary: TemporaryPath, *, top: bool) -> None:
+        """Add the files of a local directory to the attempt, as they are at one moment."""
+        files = await origin.files()
+        await upload(temporary, files, self._progress)
+        if self._storage.is_local:
+            mode = self._options.file_options.path_permission_mode if self._options.file_options else None
+            target = Path(locate(temporary.get()).path)
+            await copy_directories(self._storage, origin.directory, target, top=top and mode is None)
+        else:
+            await self._storage.environment.step(say_what_is_dropped, files, origin.directory, str(self.location))
+        await origin.expect_unchanged(files)
+
     @telemetry.observed(telemetry.abandoning)
     async def abandon(self, error: BaseException) -> None:
         """Give up after `error`, which is the caller's to raise again.
@@ -133,6 +154,7 @@ class Writing:
         """
         if os.getpid() != self._pid:
             return  # a forked child leaves the block: the attempt is its parent's
+        await self._note_if_full(error)
         # one that leaves while the others begin is missed by them at the end
         begins = not (self._entered or (self._team.has_said("begin") and not isinstance(error, Exception)))
         phase = "begin" if begins else "finish"
@@ -145,6 +167,30 @@ class Writing:
                 await self._discard(alone=alone or begins)
         if failure is not None and isinstance(error, Exception):
             raise failure from error
+
+    def failed(self, error: OSError) -> CommitError:
+        """An error of a file system or store, in this library's words; what is full is named."""
+        where, advice = self._written_to()
+        reason = str(error) if where is None else describe(self._storage.environment, error, where, advice)
+        return CommitError(f"{self.location} was not committed: {reason}; the attempt was discarded")
+
+    def _written_to(self) -> tuple[str | None, str]:
+        """The local directory that the files are written to, if there is one, and what to do if it is full."""
+        if self._staged is not None:
+            advice = f"Free some, or pass staging_dir=, or set {VARIABLE} to, a directory with more room"
+            return str(self._staged), advice
+        if self._storage.is_local:
+            return self.location.parent.path, "Free some, or commit to another file system"
+        return None, ""
+
+    async def _note_if_full(self, error: BaseException) -> None:
+        """Add to an error of the block, which may not say it, that the file system it wrote to takes no more."""
+        where, advice = self._written_to()
+        if where is None or not isinstance(error, Exception) or isinstance(error, AtomicPathError):
+            return
+        environment = self._storage.environment
+        if is_full(error) or await environment.step(is_used_up, environment, where):
+            error.add_note(f"atomicpath: the file system of {where} takes no more. {advice}")
 
     async def _create(self, direct: bool, views: Sequence[Document]) -> Document:
         """In the primary: begin the attempt, and say what the others need to join it."""
@@ -187,6 +233,8 @@ class Writing:
         temporary = self._own()
         for offer in offers[1:]:
             temporary.include([file_entry(file) for file in cast("list[Document]", offer["files"])])
+        if "seen" in offers[0]:
+            await expect_all(self._storage, locate(temporary.get()), offers)
         with telemetry.finalizing(temporary):
             await temporary.finalize()
         return {}
@@ -202,7 +250,7 @@ class Writing:
         """Whether the others do nothing any more; an interrupted primary does not wait for that."""
         if self._team.is_primary and not isinstance(error, Exception):
             return self._team.is_alone
-        return await self._team.part(phase)
+        return await self._team.part(phase, stay=isinstance(error, Exception))
 
     async def _discard(self, *, alone: bool) -> None:
         """Give up what is this process's own; never raises, so that the error that led here is what is seen."""
@@ -222,12 +270,12 @@ class Writing:
                 await staging.remove()
 
 
-async def put(local_dir: str | os.PathLike[str], url: PathLike, options: CommitOptions) -> None:
+async def put(local_dir: PathLike, url: PathLike, options: CommitOptions) -> None:
     """Commit an existing local directory, which is left as it is."""
-    source = Path(os.path.abspath(os.fspath(local_dir)))
+    directory = local_directory(local_dir, "local_dir")
     writing = Writing(url, options)
     try:
-        await _check_source(source, writing.location)
+        source = await _check_source(directory, writing.location)
     except BaseException as error:
         await writing.abandon(error)
         raise
@@ -235,13 +283,24 @@ async def put(local_dir: str | os.PathLike[str], url: PathLike, options: CommitO
     await writing.finish(source)
 
 
-async def _check_source(source: Path, target: Location) -> None:
+async def _check_source(directory: Path, target: Location) -> Own:
     """Refuse before anything is begun."""
-    if not os.path.isdir(source):
+    if not os.path.isdir(directory):
         raise ValidationError(
-            f"{source} is not a directory, or not to be seen: put() commits an existing local directory"
+            f"{directory} is not a directory, or not to be seen: put() commits an existing local directory"
         )
     storage = target.open()
-    if storage.is_local and Path(target.path).is_relative_to(source):
-        raise ValidationError(f"{target} is inside {source}, the directory to commit: use another place")
-    await files_of(storage.environment, source, source=True)
+    if storage.is_local and Path(target.path).is_relative_to(directory):
+        raise ValidationError(f"{target} is inside {directory}, the directory to commit: use another place")
+    source = Own(storage.environment, directory)
+    files = await source.files()
+    if storage.is_local:
+        await expect_room_at(target, sum(file.stored for file in files))
+    return source
+
+
+async def expect_room_at(target: Location, needed: int) -> None:
+    """ValidationError if a local final path's file system has not so many bytes left. Asked before anything begins."""
+    environment = target.open().environment
+    advice = "Free some, or use another file system"
+    await environment.step(expect_room, environment, Path(target.parent.path), needed, advice)

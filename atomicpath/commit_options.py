@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import EllipsisType
+from typing import Literal
 
 from .abc import AttemptOptions, Coordinator, FileOptions, TemporaryPath
 from .errors import ValidationError
 from .failures import Document
 from .guarantees import NONE, Guarantee, Profile, check, check_replacing
 from .layout import check_marker, is_temporary
-from .location import Location, PathLike, locate
+from .location import Location, PathLike, local_directory, locate
+from .multiprocessing_options import check_coordinator
 from .probing import profile_of
 from .progress import progress_bar
 from .record import JSONValue
@@ -40,23 +41,26 @@ class CommitOptions:
     direct: bool = False
     replace: bool = False
     durable: bool = True
-    coordinator: Coordinator | None = None
+    coordinator: Coordinator | Literal["auto"] | None = None
     file_options: FileOptions | None = None
     metadata: Mapping[str, JSONValue] | None = None
     checksums: bool = False
-    staging_dir: str | os.PathLike[str] | None = None
+    staging_dir: PathLike | None = None
     progress: Progress | bool | None = None
     guarantees: Guarantee | None = None
     unsafe_takeover: bool = False
+    allow_empty: bool = False
     marker: str | EllipsisType | None = ...
+    allow_unfinished: bool = False  # no argument of commit: for copies of what is committed
 
     def __post_init__(self) -> None:
-        if self.coordinator is not None and not isinstance(self.coordinator, Coordinator):
-            raise ValidationError("coordinator= takes a Coordinator: see atomicpath.coordinators, or leave it out")
         if isinstance(self.marker, str):
             check_marker(self.marker)
         elif self.marker not in (None, ...):
             raise ValidationError(f"marker= takes the name of a file, or None for none, not {self.marker!r}")
+        check_coordinator(self.coordinator)
+        if self.staging_dir is not None:  # at once, and absolute: the current directory may change until it is used
+            object.__setattr__(self, "staging_dir", local_directory(self.staging_dir, "staging_dir"))
 
     def final(self, url: PathLike) -> Location:
         """The place that is meant, if something can be committed there; no I/O."""
@@ -102,6 +106,8 @@ class CommitOptions:
             checksums=self.checksums,
             unsafe_takeover=self.unsafe_takeover,
             replace=self.replace,
+            allow_empty=self.allow_empty,
+            allow_unfinished=self.allow_unfinished,
             marker=self.marker,
             metadata=metadata,
         )

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from typing import Protocol
 
 import anyio
+from upath import UPath
 
 from . import telemetry
 from .abc import TemporaryPath
@@ -46,7 +47,7 @@ async def create_all(
     what this one had created is discarded: the error itself where it happened, elsewhere the same if it is one of
     ours, else RankFailedError; CoordinationTimeoutError where a process did not come.
     """
-    attempts, group = list(paths), Group(multiprocessing_options)
+    group = Group(multiprocessing_options)
     team = Team(group, current(), "create_all", undone="nothing was created")
     created: list[TemporaryPath] = []
 
@@ -58,6 +59,7 @@ async def create_all(
         return {}
 
     try:
+        attempts = _attempts(paths)  # the others are told if this process alone was called with something else
         if group.each_for_itself:
             await team.decide("begin", {}, agree)
             await create(())
@@ -88,7 +90,7 @@ def create_all_async(
     is discarded, the signals carry the failure, and it comes out of the future: the error itself in the
     primary, RankFailedError elsewhere. It is logged too, since a future may never be asked.
     """
-    attempts, signals, group = list(paths), list(completion_signals), Group(multiprocessing_options)
+    attempts, signals, group = _attempts(paths), list(completion_signals), Group(multiprocessing_options)
     if len({id(signal) for signal in signals}) != len(signals):
         raise ValidationError("one of the completion signals is listed twice, and each is sent once")
     if isinstance(subdirectories, str):
@@ -133,6 +135,20 @@ async def on_commit_callback(temporary_path: TemporaryPath, *, checkpoint_start_
         os.getpid(),
         threading.current_thread().name,
     )
+
+
+def _attempts(paths: Iterable[TemporaryPath]) -> list[TemporaryPath]:
+    """ValidationError, in this process alone and before anything is said, for what is no attempt."""
+    if isinstance(paths, str | bytes | os.PathLike | UPath | TemporaryPath):
+        raise ValidationError(f"paths is a list of attempts, not one {type(paths).__name__}: pass [attempt]")
+    attempts = list(paths)
+    for attempt in attempts:
+        if not isinstance(attempt, TemporaryPath):
+            raise ValidationError(
+                f"a {type(attempt).__name__} is no attempt, which is what is created: make one with"
+                " AtomicRenameTemporaryPath.from_final(path) or CommitFileTemporaryPath.from_final(path)"
+            )
+    return attempts
 
 
 async def _create_and_tell(

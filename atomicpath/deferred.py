@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import abc
-import os
-from typing import TypeAlias
 
 from upath import UPath
 
 from .abc import TemporaryPath
 from .errors import CoordinationTimeoutError, ValidationError
 from .latch import Latch
+from .location import PathLike, upath_of
 
 __all__ = ["DeferredPath", "DeferredWritableTemporaryPath"]
 
-AnyPath: TypeAlias = "str | os.PathLike[str] | UPath"
 _LONGEST = 600.0  # seconds
 
 
@@ -36,9 +34,9 @@ class DeferredPath:
     def __repr__(self) -> str:
         return f"<{type(self).__name__}, {'told' if self._latch.is_told else 'not told yet'}>"
 
-    def set_path(self, path: AnyPath) -> None:
+    def set_path(self, path: PathLike) -> None:
         """Tell it, which wakes all that wait. ValidationError if it was told before, or if this is a child."""
-        self._tell("set_path", UPath(path))
+        self._tell("set_path", upath_of(path))
 
     def set_error(self, error: Exception) -> None:
         """Tell instead that there will be none: `error` is raised wherever the path is asked for, now and later."""

@@ -31,6 +31,10 @@ __all__ = [
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# CLOCK_MONOTONIC stands still on Linux while the host is suspended, and goes on on macOS, which lacks CLOCK_BOOTTIME:
+# clock_gettime(2), clock_gettime(3) of macOS. Windows has neither; its time.monotonic() goes on.
+_BOOT_TIME: int | None = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
+
 
 class EventLoopNeeded(Exception):  # noqa: N818 - a request to the blocking face, not an error
     """What was asked for needs an event loop, and nothing has been done yet."""
@@ -47,8 +51,11 @@ class Environment:
         return time.time_ns()
 
     def monotonic(self) -> float:
-        """Seconds of a clock that only goes forward, for deadlines."""
-        return time.monotonic()
+        """Seconds of boot time: a clock that only goes forward, and that goes on while the host is suspended.
+
+        Every lease and deadline is measured by it, so that a host that slept past its lease sees that on waking.
+        """
+        return time.clock_gettime(_BOOT_TIME) if _BOOT_TIME is not None else time.monotonic()
 
     def token(self) -> str:
         """A name no other attempt will ever have: 80 random bits in hexadecimal."""

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from .commit import Writing
+from .commit import Writing, expect_room_at
 from .commit_options import CommitOptions
+from .completeness import is_rewritten
 from .coordinators import SingleProcess
-from .environment import current
-from .errors import AtomicPathError, IntegrityError, NotCommittedError, ValidationError
-from .inspect import is_rewritten, load
+from .environment import Environment, current
+from .errors import AtomicPathError, CommitError, IntegrityError, ValidationError
+from .inspect import load
 from .layout import COMMIT_SUCCESS_FILE, is_pending
-from .location import Location
+from .location import Location, locate
 from .manifest import digest, entries_of
-from .record import CommitRecord, FileEntry, fingerprint
+from .originals import is_original
+from .record import CommitRecord, FileEntry
+from .room import is_full, stored_size
+from .sources import copy_directories
 from .tasks import for_each
 
 __all__ = ["get"]
 
 _FILES_AT_ONCE = 16
 _TRIES = 5
+_PATIENCE = 30.0  # seconds that a directory which is replaced again and again is read again
 
 
-async def get(location: Location, local_dir: str | os.PathLike[str], *, verify: bool) -> Path:
+async def get(location: Location, local_dir: Path, *, verify: bool) -> Path:
     """Copy the committed directory at `location` to `local_dir`, which must not exist, and commit it there.
 
     If it is replaced meanwhile, that copy is thrown away and a new one begun.
     """
-    for _ in range(_TRIES):
+    environment = location.open().environment
+    ends = environment.monotonic() + _PATIENCE
+    tries = 0
+    while tries < _TRIES or environment.monotonic() < ends:
+        tries += 1
         record = (await load(location)).record
         try:
             return await _get(location, record, local_dir, verify=verify)
@@ -37,9 +48,9 @@ async def get(location: Location, local_dir: str | os.PathLike[str], *, verify: 
                 raise
         except _ReplacedError:
             continue
-    raise NotCommittedError(
-        f"{location} was replaced {_TRIES} times while it was read, and no copy was of one directory: get it again, or"
-        " stop whoever commits there"
+    raise CommitError(
+        f"{location} is replaced faster than it can be copied: {tries} copies in {_PATIENCE:.0f} s were of no one"
+        f" directory, and {local_dir} was not committed. Get it again, or pause whoever commits there"
     )
 
 
@@ -52,28 +63,34 @@ async def _is_replaced(location: Location, record: CommitRecord | None) -> bool:
     return (after and after.token) != (record and record.token)
 
 
-async def _get(
-    location: Location, record: CommitRecord | None, local_dir: str | os.PathLike[str], *, verify: bool
-) -> Path:
+async def _get(location: Location, record: CommitRecord | None, local_dir: Path, *, verify: bool) -> Path:
     storage = location.open()
-    if storage.is_local and Path(os.path.abspath(os.fspath(local_dir))).is_relative_to(location.path):
+    if storage.is_local and local_dir.is_relative_to(location.path):
         raise ValidationError(f"{local_dir} is inside {location}, the directory to copy: use another place")
     if record is None:
         listing = [entry for entry in await storage.list(location.path, recursive=True) if not is_pending(entry.name)]
         entries = entries_of(listing, str(location), own=COMMIT_SUCCESS_FILE)
     else:
         entries = record.files
-    same_place = record is not None and record.place == fingerprint(record.token, location.place)
+    await expect_room_at(
+        locate(local_dir),
+        await storage.environment.step(_stored, storage.environment, location, entries)
+        if storage.is_local
+        else sum(entry.size for entry in entries),
+    )
     writing = Writing(
-        Path(os.path.abspath(os.fspath(local_dir))),
+        local_dir,
         CommitOptions(
             metadata=record.metadata if record else None,
             checksums=any(entry.sha256 for entry in entries),
             coordinator=SingleProcess(),  # every process of a job may fetch for itself
+            allow_empty=True,
+            allow_unfinished=True,
         ),
     )
     target = Path(str(await writing.begin()))
     try:
+        original = record is not None and await is_original(storage, location, record)
 
         async def one(entry: FileEntry) -> None:
             copy = target / entry.name
@@ -83,21 +100,34 @@ async def _get(
                 return
             if found.size != entry.size:
                 raise IntegrityError(f"{location}/{entry.name} has {found.size} bytes, {entry.size} were committed")
-            if is_rewritten(entry, found, same_place):
+            if is_rewritten(entry, found, original):
                 raise IntegrityError(f"{location}/{entry.name} has been written again since it was committed")
             if entry.sha256 and await storage.environment.step(digest, current(), copy) != entry.sha256:
                 raise IntegrityError(f"{location}/{entry.name} does not have the checksum that was committed")
 
         await for_each(entries, one, at_once=_FILES_AT_ONCE)
+        if storage.is_local:
+            await copy_directories(storage, Path(location.path), target, top=True)
         if await _is_replaced(location, record):
             raise _ReplacedError
     except BaseException as error:
         await writing.abandon(error)
         if isinstance(error, FileNotFoundError) and not isinstance(error, AtomicPathError):
             raise IntegrityError(f"{location} lacks a file of its manifest: {error}") from error
+        if isinstance(error, OSError) and is_full(error):
+            raise writing.failed(error) from error
         raise
     await writing.finish()
     return Path(writing.location.path)
+
+
+def _stored(environment: Environment, location: Location, entries: Sequence[FileEntry]) -> int:
+    """What the files of a local directory take on its disk: those with holes take less than their sizes say."""
+    total = 0
+    for entry in entries:
+        with suppress(OSError):  # a missing file is for the copy to report
+            total += stored_size(environment.call(os.lstat, f"{location.path}/{entry.name}"))
+    return total
 
 
 def _make_parent(path: Path) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 
 from .abc import Coordinator, Watch
-from .coordinators import initialised
+from .coordinators import chosen
 from .environment import current
 from .errors import CoordinationError, CoordinationTimeoutError, RankFailedError, ValidationError
 from .failures import described
@@ -28,7 +28,7 @@ class Group:
 
     def __init__(self, options: MultiprocessingOptions | None) -> None:
         options = options or MultiprocessingOptions()
-        coordinator = self._coordinator = options.coordinator or initialised()
+        coordinator = self._coordinator = chosen(options.coordinator)
         self.rank, world_size = coordinator.rank, coordinator.world_size
         active = options.active_processes
         self._is_whole = active is None or len(active) == world_size
@@ -48,6 +48,7 @@ class Group:
         self.lead = self._ranks[0] if options.primary_host is None else options.primary_host
         self.leads = self.rank == self.lead
         self.timeout = options.seconds(coordinator.timeout)
+        self.leave_together = coordinator.leave_together
         self._prefix = options.barrier_sync_key_prefix or _PREFIX
 
     def key(self, what: str) -> str:

@@ -1,23 +1,23 @@
-"""The reader: what at a URL is complete, what a root holds, and whether the files are what was committed."""
+"""The readers: what at a URL is complete, and what a root holds; all of them judge by `_examine`."""
 
 from __future__ import annotations
 
 import logging
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
+from typing import TypeVar
 
 from upath import UPath
 
 from .abc import Entry, Storage
+from .completeness import Verification, compare, is_whole
 from .errors import AtomicPathError, IntegrityError, NotCommittedError, ValidationError
-from .layout import HOUSEKEEPING, is_pending, is_reserved, is_temporary, is_unfinished, step_of
+from .layout import HOUSEKEEPING, PROBE_PREFIX, RECORD_FILE, is_temporary
 from .liveness import proof_of_life
 from .location import Location
-from .manifest import digest
-from .record import CommitRecord, FileEntry, State, fingerprint
+from .order import DEFAULT, Moment, Order, in_order, moments
+from .record import CommitRecord, NewerFormatError, State
 from .strategies.held import is_committed, read_record, standing_at, when
 from .strategies.leftovers import Leftover, attempts_in, housekeeping_entries, record_in
 from .tasks import for_each
@@ -25,41 +25,40 @@ from .tasks import for_each
 __all__ = [
     "Attempt",
     "Commit",
+    "Survey",
     "Verification",
     "attempts",
     "children",
     "committed",
     "is_complete",
-    "is_rewritten",
     "latest",
     "load",
+    "survey",
     "verify",
 ]
 
+R = TypeVar("R")
+
 _LOG = logging.getLogger("atomicpath")
 _READS_AT_ONCE = 16
+_LOOKS = 10  # at a directory that is replaced while it is looked at
 _reported: set[str] = set()  # roots of which this process has said that attempts were left there
 _UNMARKED = "it has neither a commit record nor a marker"
+_LINK = "a symbolic link"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """A complete directory. `record` is None if another tool committed it and left only its marker."""
+    """A complete directory. `record` is None if another tool committed it and left only its marker.
+
+    `step` is `metadata["step"]` of its record if that is an integer, else what its name tells (`step_100`,
+    `checkpoint-100`, `100`), else None; with `step=` what that tells.
+    """
 
     path: UPath
     name: str
     record: CommitRecord | None
-
-    @property
-    def step(self) -> int | None:
-        """The integer at the end of the name, or None."""
-        return step_of(self.name)
-
-    @property
-    def order(self) -> tuple[int, int]:
-        """By step, then commit time; those without a step first."""
-        step, record = self.step, self.record
-        return (-1 if step is None else step, (record.committed or 0) if record else 0)
+    step: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,26 +76,23 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verification:
-    """How a committed directory compares with its manifest, by file name; `altered` includes the truncated."""
+class Survey:
+    """The complete directories below a root, oldest first, in series; and which of the names are links.
 
-    missing: tuple[str, ...] = ()
-    altered: tuple[str, ...] = ()
-    extra: tuple[str, ...] = ()
+    `series` has, by what their names begin with, those whose names tell a step; under None are the others.
+    """
 
-    @property
-    def ok(self) -> bool:
-        """Whether the directory is exactly what was committed."""
-        return not (self.missing or self.altered or self.extra)
-
-    def __str__(self) -> str:
-        found = [(what, names) for what in ("missing", "altered", "extra") if (names := getattr(self, what))]
-        return "; ".join(f"{what}: {', '.join(names)}" for what, names in found) or "as committed"
+    commits: tuple[Commit, ...]
+    series: dict[str | None, list[Commit]]
+    links: frozenset[str]
 
 
-async def load(location: Location) -> Commit:
-    """The complete directory at a location; NotCommittedError, saying what is there instead, if there is none."""
-    found = await _examine(location.open(), location)
+async def load(location: Location, *, whole: bool = True) -> Commit:
+    """The complete directory at a location; NotCommittedError, saying what is there instead, if there is none.
+
+    `whole`: a copy of one counts only if nothing of it is missing.
+    """
+    found = await _examine(location.open(), location, whole=whole)
     if isinstance(found, Commit):
         return found
     if isinstance(found, IntegrityError):
@@ -105,47 +101,105 @@ async def load(location: Location) -> Commit:
 
 
 async def is_complete(location: Location) -> bool:
-    """Whether a complete directory is there. Raises if the storage cannot say."""
-    return isinstance(await _examine(location.open(), location), Commit)
+    """Whether a complete directory is there. Raises if the storage, or this version, cannot say."""
+    found = await _examine(location.open(), location)
+    if isinstance(found, NewerFormatError):
+        raise found
+    return isinstance(found, Commit)
 
 
-async def committed(root: Location) -> list[Commit]:
+async def committed(root: Location, order: Order = DEFAULT) -> list[Commit]:
     """The complete directories right below a root, oldest first; what is incomplete is named in the log."""
+    return list((await survey(root, order)).commits)
+
+
+async def survey(root: Location, order: Order = DEFAULT) -> Survey:
+    """All complete directories right below a root, in order, and what is known of their names."""
     storage = root.open()
     listing = await children(storage, root)
-    names = [entry.name for entry in listing if entry.kind == "directory"]
+    entries = _directories(listing)
+    neighbours = _Neighbours(storage, root)
+    found = await neighbours.complete((entry.name for entry in entries if order.takes(entry.name)), order)
+    await neighbours.expect_answers()
     await _report_leftovers(storage, root, listing)
-    return sorted(await _complete(storage, root, names), key=lambda commit: commit.order)
+    return _arranged(found, order, frozenset(entry.name for entry in entries if entry.kind == _LINK))
 
 
-async def latest(root: Location) -> Commit | None:
-    """The newest complete one: by step, else by commit time. Whatever newer is incomplete is named in the log."""
+async def latest(root: Location, order: Order = DEFAULT) -> Commit | None:
+    """The last of `committed`, by as few reads as possible. What is incomplete among the newest is named in the log.
+
+    Names that tell a step are believed, newest first, unless the record of the newest says otherwise.
+    """
     storage = root.open()
     listing = await children(storage, root)
-    names = [entry.name for entry in listing if entry.kind == "directory"]
-    with_step = sorted((name for name in names if step_of(name) is not None), key=_step, reverse=True)
-    found: list[Commit] = []
-    for _, same_step in groupby((name for name in with_step if not is_temporary(name)), key=_step):
-        found = await _complete(storage, root, same_step)
-        if found:
-            break
-    else:
-        found = await _complete(storage, root, [name for name in names if step_of(name) is None])
-    newest = max(found, key=lambda commit: commit.order, default=None)
+    names = [entry.name for entry in _directories(listing)]
+    neighbours = _Neighbours(storage, root)
+    newest = await _newest(neighbours, [name for name in names if order.takes(name) and not is_temporary(name)], order)
+    await neighbours.expect_answers()
     await _report_leftovers(storage, root, listing)
     return newest
+
+
+async def _newest(neighbours: _Neighbours, names: list[str], order: Order) -> Commit | None:
+    by_series: dict[str, list[str]] = {}
+    for name in names:
+        series = order.series(name)
+        if series is not None:
+            by_series.setdefault(series, []).append(name)
+    found: list[Commit] = []
+    for members in by_series.values():
+        members.sort(key=lambda name: order.named_step(name) or 0, reverse=True)
+        for step, same in groupby(members, key=order.named_step):
+            complete = await neighbours.complete(same, order)
+            if any(commit.step != step for commit in complete):  # the records are the ones to go by
+                return _last(await neighbours.complete(names, order), order)
+            if complete:
+                found += complete
+                break
+    if not found:
+        found = await neighbours.complete((name for name in names if order.series(name) is None), order)
+    return _last(found, order)
+
+
+def _last(commits: list[Commit], order: Order) -> Commit | None:
+    arranged = _arranged(commits, order, frozenset()).commits
+    return arranged[-1] if arranged else None
+
+
+def _arranged(commits: Iterable[Commit], order: Order, links: frozenset[str]) -> Survey:
+    """Those without a step in their names first, then series by series: last the one that was last committed to."""
+    by_name = {commit.name: commit for commit in commits}
+    steps = {name: commit.step for name, commit in by_name.items()}
+    times = moments({name: commit.record for name, commit in by_name.items()})
+    series: dict[str | None, list[str]] = {}
+    for name in by_name:
+        series.setdefault(order.series(name), []).append(name)
+    ordered = {key: in_order(names, steps, times) for key, names in series.items()}
+
+    def age(key: str | None) -> tuple[bool, Moment]:
+        return (key is not None, max(times[name] for name in ordered[key]))
+
+    keys = sorted(ordered, key=age)
+    return Survey(
+        commits=tuple(by_name[name] for key in keys for name in ordered[key]),
+        series={key: [by_name[name] for name in ordered[key]] for key in keys},
+        links=links,
+    )
 
 
 async def attempts(root: Location) -> list[Attempt]:
     """Everything below a root that has begun and not been committed: temporary paths and unfinished finals."""
     storage = root.open()
     listing = await children(storage, root)
+    neighbours = _Neighbours(storage, root)
 
     async def unfinished(name: str) -> Attempt | None:
         path = root.child(name)
         try:
             record = await read_record(storage, path)
-        except IntegrityError:
+        except NewerFormatError:
+            raise
+        except (IntegrityError, ValidationError):
             return Attempt(path=path.upath, final=path.upath, record=None, alive=None)
         if record is None or await is_committed(storage, path, record):
             return None
@@ -156,16 +210,18 @@ async def attempts(root: Location) -> list[Attempt]:
     async def temporary(left: Leftover) -> Attempt | None:
         try:
             record = await record_in(storage, left)
-        except IntegrityError:
+        except (IntegrityError, ValidationError):
             record = None
         if not left.has_directory and record is None:
             return None  # the lock of an attempt in place
         alive = proof_of_life(storage.environment, record) if record else None
         return Attempt(path=left.path.upath, final=left.final(record).upath, record=record, alive=alive)
 
-    finals = [entry.name for entry in listing if entry.kind == "directory" and not is_temporary(entry.name)]
-    begun = await for_each(finals, unfinished, at_once=_READS_AT_ONCE)
-    begun += await for_each(await _leftovers(storage, root, listing), temporary, at_once=_READS_AT_ONCE)
+    lefts = {left.path.path: left for left in await _leftovers(storage, root, listing)}
+    finals = [entry.name for entry in _directories(listing) if not is_temporary(entry.name)]
+    begun = await neighbours.each(finals, unfinished)
+    begun += await neighbours.each(lefts, lambda path: temporary(lefts[path]))
+    await neighbours.expect_answers()
     return sorted((found for found in begun if found is not None), key=lambda found: found.path.path)
 
 
@@ -174,105 +230,125 @@ async def verify(location: Location, *, checksums: bool) -> Verification:
 
     A directory that was replaced meanwhile is compared afresh: its files are not those of the record that was read.
     """
-    record = (await load(location)).record
+    record = (await load(location, whole=False)).record
     while True:
         found: Verification | FileNotFoundError
         try:
-            found = await _compare(location, record, checksums=checksums)
+            found = await compare(location.open(), location, record, checksums=checksums)
         except FileNotFoundError as error:  # listed, and gone when it was read
             found = error
         else:
             if found.ok:
                 return found
-        before, record = record, (await load(location)).record
+        before, record = record, (await load(location, whole=False)).record
         if (before and before.token) == (record and record.token):
             if isinstance(found, FileNotFoundError):
                 raise found
             return found
 
 
-async def _compare(location: Location, record: CommitRecord | None, *, checksums: bool) -> Verification:
-    if record is None:
-        raise IntegrityError(
-            f"{location} was committed by another tool, without a manifest: there is nothing to compare"
-        )
-    if checksums and any(entry.sha256 is None for entry in record.files):
-        raise ValidationError(
-            f"{location} was committed without checksums: commit with checksums=True, or compare sizes"
-        )
-    storage = location.open()
-    listing = {entry.name: entry for entry in await storage.list(location.path, recursive=True)}
-    wanted = {entry.name: entry for entry in record.files}
-    same_place = record.place == fingerprint(record.token, location.place)
-    altered = {name for name, entry in wanted.items() if name in listing and _differs(entry, listing[name], same_place)}
-    if checksums:
-        unread = [entry for name, entry in wanted.items() if name in listing and name not in altered]
-        hashes = await for_each(unread, lambda entry: _sha256(storage, location.child(entry.name)), at_once=4)
-        altered |= {entry.name for entry, found in zip(unread, hashes, strict=True) if found != entry.sha256}
-    return Verification(
-        missing=tuple(sorted(wanted.keys() - listing.keys())),
-        altered=tuple(sorted(altered)),
-        extra=tuple(
-            sorted(
-                name
-                for name in listing.keys() - wanted.keys()
-                if not (is_reserved(name) or name == record.marker or is_unfinished(name) or is_pending(name))
-            )
-        ),
-    )
+async def _examine(
+    storage: Storage, location: Location, order: Order = DEFAULT, *, whole: bool = True
+) -> Commit | IntegrityError | str:
+    """The complete directory, or why it does not count as one; "" if nothing there claims to be one.
 
-
-def _differs(wanted: FileEntry, found: Entry, same_place: bool) -> bool:
-    return found.kind != "file" or found.size != wanted.size or is_rewritten(wanted, found, same_place)
-
-
-def is_rewritten(wanted: FileEntry, found: Entry, same_place: bool) -> bool:
-    """Whether a file has another version than was committed; versions tell only where they were given."""
-    return same_place and None not in (wanted.etag, found.version) and wanted.etag != found.version
-
-
-async def _sha256(storage: Storage, file: Location) -> str:
-    environment = storage.environment
-    if storage.is_local:
-        return await environment.step(digest, environment, file.path)
-    with tempfile.TemporaryDirectory(prefix="atomicpath-verify-") as directory:
-        copy = Path(directory) / "file"
-        await storage.download(file.path, copy)
-        return await environment.step(digest, environment, copy)
-
-
-async def _examine(storage: Storage, location: Location) -> Commit | IntegrityError | str:
-    """The complete directory, or why it does not count as one; "" if nothing there claims to be one."""
+    A link to a directory is followed. One that is replaced while it is looked at is looked at again.
+    """
     if is_temporary(location.path):
         return "it is below a temporary path, where nothing counts"
-    try:
-        standing = await standing_at(storage, location)
-    except IntegrityError as error:
-        return error
-    except FileNotFoundError as error:  # not even its bucket is there
-        return str(error)
-    record = standing.record
-    if standing.committed:
-        return Commit(path=location.upath, name=location.name, record=record)
-    if standing.orphaned:
-        return "its commit record is missing, and the marker beside it counts for nothing without one"
-    if record is None:
-        return "" if standing.kind == "directory" else f"{standing.kind or 'nothing'} is there"
-    verb = "is being removed" if record.state is State.DISCARDED else "has not finished"
-    return f"the attempt of {record.writer}, begun at {when(record.started)}, {verb}"
+    reason, token = "", None
+    for _ in range(_LOOKS):
+        try:
+            standing = await standing_at(storage, location)
+        except IntegrityError as error:
+            return error
+        except FileNotFoundError as error:  # not even its bucket is there
+            return str(error)
+        record = standing.record
+        if standing.committed:
+            if token is not None and standing.token == token:
+                return reason
+            try:
+                reason = await is_whole(storage, location, record) if whole and record is not None else ""
+            except FileNotFoundError:
+                continue  # it was removed or replaced since the record was read
+            if not reason:
+                step = order.step(location.name, record)
+                return Commit(path=location.upath, name=location.name, record=record, step=step)
+            token = standing.token
+            continue  # the record may be of a directory that was replaced before the listing
+        if standing.orphaned:
+            return "its commit record is missing, and the marker beside it counts for nothing without one"
+        if record is None:
+            return "" if standing.kind == "directory" else f"{standing.kind or 'nothing'} is there"
+        verb = "is being removed" if record.state is State.DISCARDED else "has not finished"
+        return f"the attempt of {record.writer}, begun at {when(record.started)}, {verb}"
+    return reason or "it is replaced or removed again and again"
 
 
-async def _complete(storage: Storage, root: Location, names: Iterable[str]) -> list[Commit]:
-    async def one(name: str) -> Commit | None:
-        found = await _examine(storage, root.child(name))
-        if isinstance(found, Commit):
+class _Neighbours:
+    """The children of a root, each looked at on its own: what is wrong with one never hides the others.
+
+    It is logged, and the child is left out. But if nothing at all could be looked at, a name that is nobody's tells
+    whether the storage answers: if it does not, that is the error of the root.
+    """
+
+    def __init__(self, storage: Storage, root: Location) -> None:
+        self.storage = storage
+        self.root = root
+        self._answered = False
+        self._failed: dict[str, Exception] = {}
+
+    async def each(self, names: Iterable[str], look: Callable[[str], Awaitable[R]]) -> list[R]:
+        """`look` at each name; what it found out, without those that it failed for."""
+        failed: dict[str, Exception] = {}
+
+        async def one(name: str) -> list[R]:
+            try:
+                found = [await look(name)]
+            except (OSError, AtomicPathError) as error:
+                failed[name] = error
+                return []
+            self._answered = True
             return found
-        if found or step_of(name) is not None:
-            _LOG.warning("skipping %s: %s", root.child(name), found or "it has no commit record")
-        return None
 
-    candidates = [name for name in names if not is_temporary(name)]
-    return [found for found in await for_each(candidates, one, at_once=_READS_AT_ONCE) if found is not None]
+        asked = list(names)
+        found = [result for results in await for_each(asked, one, at_once=_READS_AT_ONCE) for result in results]
+        again = [name for name in asked if name in failed and not isinstance(failed[name], AtomicPathError)]
+        for name in again:  # the storage did not say: once more, when the others have been asked
+            del failed[name]
+            found += await one(name)
+        for name, error in failed.items():
+            if name not in self._failed:
+                _LOG.warning("skipping %s, which cannot be looked at: %s", self.root.child(name), error)
+        self._failed |= failed
+        return found
+
+    async def complete(self, names: Iterable[str], order: Order) -> list[Commit]:
+        """Those that are complete; the log says why others are not that might be taken for it."""
+
+        async def one(name: str) -> Commit | None:
+            found = await _examine(self.storage, self.root.child(name), order)
+            if isinstance(found, Commit):
+                return found
+            if found or order.named_step(name) is not None:
+                _LOG.warning("skipping %s: %s", self.root.child(name), found or "it has no commit record")
+            return None
+
+        found = await self.each((name for name in names if not is_temporary(name)), one)
+        return [commit for commit in found if commit is not None]
+
+    async def expect_answers(self) -> None:
+        """Raise the first failure if there were only failures, and the storage does not answer elsewhere either."""
+        if self._answered or not self._failed:
+            return
+        nobody = self.root.child(f"{PROBE_PREFIX}{self.storage.environment.token()}").child(RECORD_FILE)
+        try:
+            await self.storage.read(nobody.path)
+        except FileNotFoundError:
+            return
+        except (OSError, AtomicPathError) as error:
+            raise next(iter(self._failed.values())) from error
 
 
 async def children(storage: Storage, root: Location) -> list[Entry]:
@@ -284,6 +360,11 @@ async def children(storage: Storage, root: Location) -> list[Entry]:
     if not listing and await storage.kind(root.path) not in ("directory", None):
         raise ValidationError(f"{root} is a file: pass the directory that holds the committed ones")
     return listing
+
+
+def _directories(listing: Iterable[Entry]) -> list[Entry]:
+    """Directories, and links, which may lead to one; without the names of a store that no path can have."""
+    return [entry for entry in listing if entry.name and entry.kind in ("directory", _LINK)]
 
 
 async def _report_leftovers(storage: Storage, root: Location, listing: list[Entry]) -> None:
@@ -310,9 +391,9 @@ async def _report_leftovers(storage: Storage, root: Location, listing: list[Entr
 
 
 async def _leftovers(storage: Storage, root: Location, listing: list[Entry]) -> list[Leftover]:
-    kept = await housekeeping_entries(storage, root, listing)
+    try:
+        kept = await housekeeping_entries(storage, root, listing)
+    except (OSError, AtomicPathError) as error:  # the committed ones are there all the same
+        _LOG.warning("%s/%s cannot be looked at: %s", root, HOUSEKEEPING, error)
+        kept = []
     return attempts_in(root, listing) + attempts_in(root.child(HOUSEKEEPING), kept)
-
-
-def _step(name: str) -> int:
-    return step_of(name) or 0

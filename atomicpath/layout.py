@@ -27,6 +27,7 @@ __all__ = [
     "is_attempt_at",
     "is_discarded",
     "is_hidden",
+    "is_in_housekeeping",
     "is_pending",
     "is_probe",
     "is_reserved",
@@ -35,7 +36,6 @@ __all__ = [
     "lock_of",
     "pending_of",
     "record_of",
-    "step_of",
     "temporary_of",
     "token_of",
 ]
@@ -76,7 +76,6 @@ PROBE_PREFIX = ".atomicpath-probe-"
 PENDING_PREFIX = ".atomicpath-pending-"
 """Start of the name, in a committed directory, of one that was added to it: committed itself, and no part of it."""
 
-_STEP = re.compile(r"(?:^|[^0-9])([0-9]{1,18})\Z")
 _OBJECT_KEY_BYTES = 1024  # the longest key of S3, GCS and Azure
 _NAME_BYTES = 208  # of a final name in an attempt's: with dot, suffix, token and ".discarded" no more than 255
 _HASH = 16  # hexadecimal digits
@@ -85,7 +84,8 @@ _SHORTENED = re.compile(rf"~[0-9a-f]{{{_HASH}}}\Z")
 
 def housekeeping_of(final: str) -> str:
     """Return the path of the house-keeping directory beside `final`."""
-    return f"{final.rpartition('/')[0]}/{HOUSEKEEPING}"
+    head, separator, _ = final.rpartition("/")
+    return f"{head}{separator}{HOUSEKEEPING}"
 
 
 def temporary_of(final: str, token: str, *, hidden: bool = False) -> str:
@@ -116,8 +116,7 @@ def record_of(temporary: str) -> str:
 
 def is_hidden(temporary: str) -> bool:
     """Tell whether a temporary path is a hidden sibling of its final path."""
-    head, tail = temporary.rpartition("/")[::2]
-    return tail.startswith(".") and head.rpartition("/")[2] != HOUSEKEEPING
+    return temporary.rpartition("/")[2].startswith(".") and not is_in_housekeeping(temporary)
 
 
 def final_of(temporary: str) -> str:
@@ -140,6 +139,11 @@ def final_of(temporary: str) -> str:
     return f"{parent}/{name}" if parent or temporary.startswith("/") else name
 
 
+def is_in_housekeeping(path: str) -> bool:
+    """Tell whether a path is right below a house-keeping directory."""
+    return path.rpartition("/")[0].rpartition("/")[2] == HOUSEKEEPING
+
+
 def is_attempt_at(temporary: str, final_name: str) -> bool:
     """Tell whether the name of a temporary path is that of an attempt at `final_name` (or of one of equal hash)."""
     return _taken_apart(temporary)[1] == _shortened(final_name)
@@ -157,9 +161,9 @@ def is_discarded(name: str) -> bool:
 
 
 def _kept(final: str, suffix: str, hidden: bool) -> str:
-    head, name = final.rpartition("/")[::2]
-    place = head + "/." if hidden else f"{head}/{HOUSEKEEPING}/"
-    return f"{place}{_shortened(name)}{suffix}"
+    head, separator, name = final.rpartition("/")
+    place = "." if hidden else f"{HOUSEKEEPING}/"
+    return f"{head}{separator}{place}{_shortened(name)}{suffix}"
 
 
 def _shortened(name: str) -> str:
@@ -183,9 +187,7 @@ def _taken_apart(temporary: str) -> tuple[str, str]:
     if not suffix:
         return head, ""
     above, _, last = head.rpartition("/")
-    if last == HOUSEKEEPING:
-        return above, name
-    return head, name.removeprefix(".")
+    return (above, name) if last == HOUSEKEEPING else (head, name.removeprefix("."))
 
 
 def is_probe(name: str) -> bool:
@@ -221,12 +223,6 @@ def is_unfinished(name: str) -> bool:
     A process killed in between leaves it behind, and one that is at work may have one there: never content.
     """
     return name.rpartition("/")[2].startswith(TMP_DIR_SUFFIX)
-
-
-def step_of(name: str) -> int | None:
-    """The integer at the end of a directory's name (`step_100`, `checkpoint-100`, `100`), or None."""
-    found = None if is_pending(name) else _STEP.search(name)  # whose end is of a random token
-    return int(found.group(1)) if found else None
 
 
 def check_marker(name: str) -> str:

@@ -1,22 +1,21 @@
-"""From what a user passes as a path to the place it names: backend, path there, and access to it."""
+"""A place that a caller has named, on its backend: its path there, its parts, and access to it."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import Any
 
 from upath import UPath
 
 from .abc import Backend, Storage
 from .environment import current
 from .errors import ValidationError
+from .places import PathLike, Place, read
 from .registry import backend_for
 
-__all__ = ["Location", "PathLike", "locate"]
-
-PathLike: TypeAlias = "str | os.PathLike[str] | UPath"
+__all__ = ["Location", "PathLike", "local_directory", "locate", "upath_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,30 +69,32 @@ def locate(url: PathLike, storage_options: Mapping[str, object] | None = None) -
 
     ValidationError for an empty or impossible one, BackendError if nobody serves it.
     """
-    options = dict(storage_options or {})
-    if isinstance(url, UPath):
-        options = {**url.storage_options, **options}
-    text = str(url) if isinstance(url, UPath) else os.fspath(url)
-    if not isinstance(text, str):
-        raise ValidationError(f"a path is text, not {type(text).__name__}")
-    if not text.strip():
-        raise ValidationError("the path is empty: pass a directory or a URL such as s3://bucket/run/step_100")
-    if "\0" in text:
-        raise ValidationError("a path cannot have a NUL in it")
-    protocol, separator, rest = text.partition("://")
-    if not separator:
-        protocol = "file"
-    elif not rest.strip("/"):
-        raise ValidationError(f"{text!r} names no directory: add its path, as in {protocol}://bucket/run/step_100")
-    elif _has_password(rest):
-        raise ValidationError(f"a {protocol} URL must not carry a password: pass credentials in storage_options")
-    backend = backend_for(protocol)
-    path, left = backend.located(text, options)
+    place = read(url)
+    return _located(place, {**place.storage_options, **(storage_options or {})})
+
+
+def local_directory(path: PathLike, argument: str) -> Path:
+    """The absolute path of an argument that must be a directory on this host; ValidationError for any other place."""
+    place = read(path)
+    if not place.is_local:
+        raise ValidationError(
+            f"{argument} takes a directory on this host, and {place} is on {place.protocol}://. Pass a local path:"
+            " put(local_dir, url) copies from this host to a store, get(url, local_dir) from a store to this host"
+        )
+    return Path(_located(place, {}).path)
+
+
+def upath_of(path: PathLike) -> UPath:
+    """A UPath of any place that fsspec can reach, served by a backend or not; a local one is made absolute at once."""
+    place = read(path)
+    if place.is_local:
+        return _located(place, {}).upath
+    return path if isinstance(path, UPath) else UPath(place.text)
+
+
+def _located(place: Place, storage_options: Mapping[str, object]) -> Location:
+    backend = backend_for(place.protocol)
+    path, left = backend.located(place.text, storage_options)
+    if not place.is_local:
+        place.check_read()
     return Location(backend=backend, path=path, storage_options=left)
-
-
-def _has_password(rest: str) -> bool:
-    """Whether what follows "://" begins like `user:password@`; secret keys often have a "/" in them."""
-    user, colon, tail = rest.partition("@")[0].partition(":")
-    port, _, _ = tail.partition("/")
-    return "@" in rest and bool(colon) and "/" not in user and not port.isdigit()

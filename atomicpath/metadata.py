@@ -16,6 +16,7 @@ from upath import UPath
 from .environment import Environment, current
 from .errors import IntegrityError
 from .layout import TMP_DIR_SUFFIX
+from .location import upath_of
 from .record import JSONValue, check_metadata
 
 __all__ = ["JsonMetadataStore", "StepMetadata"]
@@ -84,7 +85,7 @@ class JsonMetadataStore:
 
     def write(self, file_path: UPath, metadata: Mapping[str, JSONValue]) -> None:
         """Write a file whose directory exists, over what is there. ValidationError for what JSON cannot hold."""
-        path, fields = UPath(file_path), check_metadata(metadata)
+        path, fields = upath_of(file_path), check_metadata(metadata)
 
         def work(environment: Environment) -> None:
             self._failed.pop(str(path), None)
@@ -99,11 +100,11 @@ class JsonMetadataStore:
         """
         self._rest()
         with self._turn:
-            return _read(current(), UPath(file_path))
+            return _read(current(), upath_of(file_path))
 
     def update(self, file_path: UPath, **fields: JSONValue) -> None:
         """Set some fields of a file and keep all others; it is created if it is missing."""
-        path, changes = UPath(file_path), check_metadata(fields)
+        path, changes = upath_of(file_path), check_metadata(fields)
 
         def work(environment: Environment) -> None:
             if str(path) in self._failed:  # what is to be kept was never written; another's wait may have been told

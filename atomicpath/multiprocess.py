@@ -23,7 +23,7 @@ from .record import Writer
 __all__ = ["Team"]
 
 _LOG = logging.getLogger("atomicpath")
-_FAREWELL = 30.0  # seconds the primary stays for the others to hear a verdict, since it may be the engine's server
+_FAREWELL = 60.0  # seconds the primary stays for the others to hear a verdict, since it may be the engine's server
 _PATIENCE = 30.0  # seconds after which it is said who is waited for
 _STAY = 10.0  # seconds that a rank which has failed stays to hear the verdict, while others may wait for it elsewhere
 _LOOKS = 5.0  # seconds between looks at the storage
@@ -64,8 +64,12 @@ class Team:
         decision: Callable[[Sequence[Document]], Awaitable[Document]],
         *,
         happened: Callable[[], Awaitable[bool | None]] | None = None,
+        then: Callable[[], Awaitable[Document]] | None = None,
     ) -> Document:
         """What the primary decides on the offers of all, by rank; `decision` runs there alone.
+
+        `then`, given by all or by none, makes a second offer of each, once every first one is there; its fields are
+        added to those of the first.
 
         What it raises is raised in every process: an error of ours as it is, any other as RankFailedError.
         RankFailedError if a process has called `fail`, CoordinationTimeoutError if one was not heard of in
@@ -76,13 +80,16 @@ class Team:
         need_event_loop()
         self._said.add(phase)
         if self.is_primary:
-            return await self._lead(phase, offer, decision, commits=happened is not None)
+            return await self._lead(phase, offer, decision, then, commits=happened is not None)
         # the primary itself may come late by one time-out, and then waits one for the slowest
         seconds = 2 * self._group.timeout + 1
         ends = self._environment.monotonic() + seconds
         try:
             await self._offer(phase, {"offer": offer})
             verdict = await self._verdict(phase, seconds)
+            if then is not None and "then" in verdict:
+                await self._offer(_second(phase), await self._outcome(then))
+                verdict = await self._verdict(_second(phase), seconds)
         except CoordinationError as error:
             return await self._without_verdict(error, happened, ends)
         if "error" in verdict:
@@ -115,16 +122,33 @@ class Team:
         """Whether this process has taken part in the round, or failed in it."""
         return phase in self._said
 
-    async def part(self, phase: str) -> bool:
-        """After a round: whether every other process knows its verdict, or has died, and so does nothing any more.
+    async def part(self, phase: str, *, stay: bool = True) -> bool:
+        """After a round: return True if every other process knows its verdict or has died: neither does anything more.
 
-        Others return at once; the primary, which may be the engine's server, waits for them a while.
+        The primary, which may be the engine's server, waits for that for a bounded time. The others return at once,
+        unless the engine does not bear that one leaves while another still waits: then they wait for the primary's
+        word that all have heard. `stay`: False for a process that was interrupted and leaves at once.
         """
         if self.is_alone:
             return True
-        seconds = min(_FAREWELL, self._group.timeout)
+        known = await self._acknowledge(phase)
+        if self._group.leave_together and (stay or self.is_primary):
+            try:
+                if self.is_primary:
+                    await self._group.tell(self._at(phase, "over"), b"")
+                else:
+                    await self._group.hear(self._at(phase, "over"), timeout=self._farewell, watch=self._gone)
+            except CoordinationError as error:  # the verdict is known, and that is what counts
+                _LOG.debug("rank %d leaves %s before all others have: %s", self.rank, self._what, error)
+        return known
+
+    @property
+    def _farewell(self) -> float:
+        return min(_FAREWELL, self._group.timeout)
+
+    async def _acknowledge(self, phase: str) -> bool:
         try:
-            await self._group.gather(self._at(phase, "heard"), b"", timeout=seconds, watch=self._lost)
+            await self._group.gather(self._at(phase, "heard"), b"", timeout=self._farewell, watch=self._lost)
         except CoordinationTimeoutError as error:
             _LOG.info("not every rank has heard of the end of %s: %s", self._what, error)
             return set(error.missing) <= self._gone(error.missing).keys()
@@ -138,12 +162,18 @@ class Team:
         phase: str,
         offer: Document,
         decision: Callable[[Sequence[Document]], Awaitable[Document]],
+        then: Callable[[], Awaitable[Document]] | None,
         *,
         commits: bool,
     ) -> Document:
         deciding = False
         try:
             offers = await self._collect(phase, {"offer": offer})
+            if then is not None:
+                await self._publish(phase, {"then": True})
+                phase = _second(phase)
+                more = await self._collect(phase, await self._outcome(then))
+                offers = [first | second for first, second in zip(offers, more, strict=True)]
             deciding = True
             result = await decision(offers)
         except BaseException as error:
@@ -158,6 +188,13 @@ class Team:
             raise
         await self._publish(phase, {"result": result})
         return result
+
+    async def _outcome(self, then: Callable[[], Awaitable[Document]]) -> Document:
+        """A second offer, or the failure to make one, which is everybody's."""
+        try:
+            return {"offer": await then()}
+        except (OSError, AtomicPathError) as error:
+            return {"failure": described(error)}
 
     async def _collect(self, phase: str, mine: Document) -> list[Document]:
         seconds = self._group.timeout
@@ -265,6 +302,10 @@ class Team:
         missing = list(ranks)
         waited_for = {rank: "it was waited for before" for rank in missing if rank in self._silent}
         return waited_for | dict(self._gone(missing))
+
+
+def _second(phase: str) -> str:
+    return f"{phase}-then"
 
 
 def _failures(words: Mapping[int, Document]) -> dict[int, str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal
 
 from .abc import Coordinator
 from .errors import ValidationError
 from .latch import bounded
 
-__all__ = ["MultiprocessingOptions"]
+__all__ = ["MultiprocessingOptions", "check_coordinator"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,17 +21,20 @@ class MultiprocessingOptions:
     `primary_host`: the rank that creates and finalizes; None: every process does, each its own paths.
     `active_processes`: the ranks that take part, and call; None: all. `barrier_sync_key_prefix`: what the
     keys of their messages begin with, where several groups of callers are to be kept apart. `timeout`:
-    seconds, or a timedelta, that others are waited for; None: what the coordinator says. `coordinator`:
-    the engine of the job; None: the one that is initialised in this process, or none if it is alone.
+    seconds, or a timedelta, that others are waited for; None: what the coordinator says. `coordinator`: the
+    engine of the job; "auto": the one that is initialised in this process, or this process alone if there is none.
+    "auto" is the default here, unlike in `commit`: what takes these options is by its own contract called in every
+    active process. None is this process alone, and ValidationError if an engine of several is initialised.
     """
 
     primary_host: int | None = 0
     active_processes: AbstractSet[int] | None = None
     barrier_sync_key_prefix: str | None = None
     timeout: timedelta | float | None = None
-    coordinator: Coordinator | None = None
+    coordinator: Coordinator | Literal["auto"] | None = "auto"
 
     def __post_init__(self) -> None:
+        check_coordinator(self.coordinator)
         if self.primary_host is not None and not _is_rank(self.primary_host):
             raise ValidationError(
                 f"primary_host cannot be {self.primary_host!r}: it is a rank from 0 on, or None for all"
@@ -55,6 +59,14 @@ class MultiprocessingOptions:
         if self.timeout is None:
             return default
         return self.timeout.total_seconds() if isinstance(self.timeout, timedelta) else self.timeout
+
+
+def check_coordinator(value: object) -> None:
+    """ValidationError for what can be no `coordinator=`."""
+    if value not in (None, "auto") and not isinstance(value, Coordinator):
+        raise ValidationError(
+            f'coordinator= takes a Coordinator (see atomicpath.coordinators), "auto" or None, not {value!r}'
+        )
 
 
 def _is_rank(value: object) -> bool:

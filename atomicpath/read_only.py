@@ -49,7 +49,9 @@ class ReadOnlyTemporaryPath(TemporaryPath):
         urls = [fields.get("temporary_path"), fields.get("final_path")]
         if not all(isinstance(url, str) for url in urls):
             raise ValidationError("the bytes of a read-only temporary path cannot be used: a path in them is missing")
-        return cls(*(locate(str(url), storage_options) for url in urls))
+        # a local path was read before, when it may have been a path object: as text, its blanks would be refused
+        places = (Path(str(url)) if str(url).startswith("/") else str(url) for url in urls)
+        return cls(*(locate(place, storage_options) for place in places))
 
     def to_bytes(self) -> bytes:
         """Both locations as JSON in ASCII, for `from_bytes`; without storage options, which may hold credentials.

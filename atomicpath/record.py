@@ -11,15 +11,18 @@ from dataclasses import dataclass, field, replace
 from typing import Self, TypeAlias, TypeVar
 
 from .errors import IntegrityError, ValidationError
-from .layout import COMMIT_SUCCESS_FILE, RECORD_FILE, check_file_name
+from .layout import COMMIT_SUCCESS_FILE, LEGACY_RECORD_FILE, RECORD_FILE, check_file_name
 
 __all__ = [
+    "LONGEST_LEASE",
+    "SHORTEST_LEASE",
     "Base",
     "CommitRecord",
     "DecidedBy",
     "FileEntry",
     "JSONValue",
     "Lease",
+    "NewerFormatError",
     "State",
     "Writer",
     "check_metadata",
@@ -27,6 +30,7 @@ __all__ = [
     "file_entry",
     "fingerprint",
     "marker_of",
+    "record_in_marker",
     "token_in_marker",
 ]
 
@@ -34,7 +38,16 @@ JSONValue: TypeAlias = "str | int | float | bool | list[JSONValue] | dict[str, J
 T = TypeVar("T")
 
 FORMAT = 1
-_NEWER = "it was written by a newer atomicpath (format {}, this one reads up to {}): pip install -U atomicpath"
+
+SHORTEST_LEASE = 10.0
+"""Seconds that any holder is given for a sign of life, however little its record states."""
+
+LONGEST_LEASE = 600.0
+"""Seconds that a silent holder is waited for at most, however much its record states."""
+
+
+class NewerFormatError(IntegrityError):
+    """The record was written by a newer version, which alone knows whether it stands for a complete directory."""
 
 
 class State(enum.StrEnum):
@@ -96,6 +109,11 @@ class Lease:
 
     seconds: float = 60.0
     renewals: int = 0
+
+    @property
+    def patience(self) -> float:
+        """For how many seconds others wait for a sign of the holder: what it states, within bounds."""
+        return min(max(self.seconds, SHORTEST_LEASE), LONGEST_LEASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +225,11 @@ class CommitRecord:
                 f"the commit record of {where} is not readable JSON ({len(data)} bytes): it is truncated or was"
                 " overwritten; restore it, or remove the directory"
             ) from error
+        if isinstance(document, dict) and type(document.get("format")) is int and document["format"] > FORMAT:
+            raise NewerFormatError(
+                f"the commit record of {where} cannot be used: it was written by a newer atomicpath (format"
+                f" {document['format']}, this one reads up to {FORMAT}): pip install -U atomicpath"
+            )
         try:
             return cls._from_document(document)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -215,9 +238,7 @@ class CommitRecord:
     @classmethod
     def _from_document(cls, document: object) -> CommitRecord:
         fields = _mapping(document, "the record")
-        newest = _integer(fields["format"], "format")
-        if newest > FORMAT:
-            raise ValueError(_NEWER.format(newest, FORMAT))
+        _integer(fields["format"], "format")
         lease = _mapping(fields.get("lease", {}), "lease")
         files = fields.get("files", [])
         if not isinstance(files, list):
@@ -266,12 +287,19 @@ def marker_of(token: str) -> bytes:
 
 def token_in_marker(data: bytes) -> str | None:
     """The token a marker of ours names; None if another tool wrote it."""
+    found = record_in_marker(data)
+    return found[1] if found else None
+
+
+def record_in_marker(data: bytes) -> tuple[str, str] | None:
+    """The record file and the token that a marker of ours names; None if another tool wrote it."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
         return None
-    named = isinstance(document, dict) and document.get("record") == RECORD_FILE
-    return str(document.get("token", "")) if named else None
+    if not isinstance(document, dict) or document.get("record") not in (RECORD_FILE, LEGACY_RECORD_FILE):
+        return None
+    return str(document["record"]), str(document.get("token", ""))
 
 
 def check_metadata(metadata: Mapping[str, JSONValue] | None) -> dict[str, JSONValue]:

@@ -13,9 +13,12 @@ from .errors import BackendError
 from .guarantees import RENAMING, WRITING
 from .storage import is_known_to_fsspec
 
-__all__ = ["GROUP", "backend_for", "serving"]
+__all__ = ["GROUP", "LOCAL", "backend_for", "is_local", "is_served", "serving"]
 
 GROUP = "atomicpath.backends"
+LOCAL = "file"
+"""The protocol of a path that names none."""
+
 _LOG = logging.getLogger("atomicpath")
 _before: list[Backend] = []  # those of `serving`, the latest last
 
@@ -58,6 +61,20 @@ def backend_for(protocol: str) -> Backend:
         f"no backend serves {protocol!r} URLs (served here: {', '.join(served) or 'none'}). {_why(protocol)}"
         + (f". Not loaded: {', '.join(sorted(failed))}" if failed else "")
     )
+
+
+def is_local(protocol: str) -> bool:
+    """Whether the backend of local paths serves a protocol."""
+    return protocol == LOCAL or protocol in backend_for(LOCAL).protocols
+
+
+def is_served(protocol: str) -> bool:
+    """Whether a backend that loads serves a protocol."""
+    try:
+        backend_for(protocol)
+    except BackendError:
+        return False
+    return True
 
 
 def _why(protocol: str) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
+import errno
 import logging
 import os
 import stat
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,87 +14,99 @@ from typing import TypeAlias
 from . import telemetry
 from .abc import TemporaryPath
 from .environment import Environment
-from .errors import AtomicPathError, IntegrityError, ValidationError
-from .layout import RECORD_FILE, check_file_name, is_pending, is_reserved
-from .liveness import hold, proof_of_life, release, this_process
-from .record import CommitRecord, State
+from .errors import ValidationError
+from .layout import check_file_name, is_pending, is_reserved
+from .liveness import hold, release
+from .location import PathLike
+from .manifest import expect_finished
+from .removal import identity, opened
+from .room import describe, is_full, stored_size
+from .staging_leftovers import PREFIX, lock_new, remove_abandoned, remove_staged
+from .staging_place import VARIABLE, named_place, private_place
 from .tasks import for_each
 
-__all__ = ["Progress", "Staging", "files_of", "upload"]
+__all__ = ["LocalFile", "Progress", "Staging", "files_of", "upload"]
 
 Progress: TypeAlias = Callable[[int, int], object]
 """Called with the bytes transferred so far and the bytes in all, after each file."""
 
 _LOG = logging.getLogger("atomicpath")
-_PREFIX = "atomicpath-staging-"
+_FILES = "files"
 _FILES_AT_ONCE = 16
+_SHOWN = 1000  # characters of a path; the kernel takes no longer ones than 4096
+_EFFECTIVE = os.access in os.supports_effective_ids
 
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A file to upload: its name in the commit, where it is, and its size in bytes."""
+    """A file to upload: its name in the commit, where it is, its size in bytes, and what of it is stored.
+
+    `stamp` is not the same when it was changed or replaced since; `mode` are its permission bits.
+    """
 
     name: str
     path: Path
     size: int
+    stored: int
+    stamp: tuple[int, ...] = ()
+    mode: int = 0o644
 
 
 class Staging:
-    """A private directory on this host. What processes that are provably gone left beside it is removed."""
+    """A private directory on this host, locked for its life. What dead processes of this user left beside it goes."""
 
-    def __init__(self, environment: Environment, within: str | os.PathLike[str] | None) -> None:
+    def __init__(self, environment: Environment, staging_dir: PathLike | None) -> None:
         self._environment = environment
-        self._within = Path(within or tempfile.gettempdir()).absolute()
+        self._named = named_place(staging_dir)
         self._token = environment.token()
-        self._outer = self._within / f"{_PREFIX}{self._token}"
+        self._name = f"{PREFIX}{self._token}"
+        self._place: Path | None = None
         self._made = False
+        self._identity: tuple[int, int] | None = None
 
     async def create(self) -> Path:
-        """The directory to write in. ValidationError if there is no place for it."""
+        """Make the directory to write in, and return it. ValidationError if there is no place for it."""
         try:
             return await self._environment.step(self._create)
         except OSError as error:
+            place = self._place or self._named or "the system's temporary directory"
+            reason = describe(self._environment, error, place, "") if is_full(error) else error.strerror or error
             raise ValidationError(
-                f"cannot stage in {self._within}: {error.strerror or error}. Pass staging_dir= a directory with"
-                " room for the files, or direct=True to write on the target itself"
+                f"cannot stage in {place}: {reason}. Pass staging_dir=, or set {VARIABLE} to, a directory with room for"
+                " the files, or pass direct=True to write on the target itself"
             ) from error
 
     async def remove(self) -> None:
         """Delete it with all that is in it; nothing if `create` did not get as far as making it: it is another's."""
-        if not self._made:
-            return
-        release(self._token)
-        await self._environment.step(_remove, self._environment, self._outer)
+        if self._made:
+            self._made = False
+            await self._environment.step(self._remove)
 
     def _create(self) -> Path:
         call = self._environment.call
-        for name in call(os.listdir, self._within):
-            if name.startswith(_PREFIX):
-                self._remove_if_abandoned(self._within / name)
-        record = CommitRecord(
-            state=State.WRITING,
-            token=self._token,
-            strategy="staging",
-            started=self._environment.wall_ns(),
-            writer=this_process(self._environment),
-        )
-        call(os.mkdir, self._outer, 0o700)
-        self._made = True
-        hold(self._token)
-        call((self._outer / RECORD_FILE).write_bytes, record.encode())
-        files = self._outer / "files"
-        call(os.mkdir, files)
-        return files
+        place = self._place = private_place(self._environment, self._named)
+        with opened(self._environment, str(place)) as parent:
+            remove_abandoned(self._environment, parent, place)
+            call(os.mkdir, self._name, 0o700, dir_fd=parent)
+            self._made = True
+            with opened(self._environment, self._name, parent=parent) as outer:
+                self._identity = identity(call(os.fstat, outer))
+                hold(self._token)  # before anybody can read the record
+                hold(self._token, lock_new(self._environment, outer, self._token).release)
+                call(os.mkdir, _FILES, 0o700, dir_fd=outer)
+        return place / self._name / _FILES
 
-    def _remove_if_abandoned(self, other: Path) -> None:
+    def _remove(self) -> None:
+        place = self._place
         try:
-            data = self._environment.call((other / RECORD_FILE).read_bytes)
-            record = CommitRecord.decode(data, where=str(other))
-        except (OSError, AtomicPathError):
-            return  # unreadable or just being made: not provably abandoned, so it stays
-        if proof_of_life(self._environment, record) is False:
-            _LOG.info("removing %s, which %s left behind", other, record.writer)
-            _remove(self._environment, other)
+            with opened(self._environment, str(place)) as parent:
+                remove_staged(self._environment, parent, self._name, self._identity)
+        except FileNotFoundError:
+            _LOG.debug("%s/%s was deleted by somebody else", place, self._name)
+        except OSError as error:
+            _LOG.warning("could not remove %s/%s: %s. Delete it by hand", place, self._name, error)
+        finally:
+            release(self._token)  # with its lock
 
 
 async def files_of(environment: Environment, directory: Path, *, source: bool = False) -> list[LocalFile]:
@@ -126,8 +137,6 @@ async def upload(temporary: TemporaryPath, files: list[LocalFile], progress: Pro
 
 
 def _files_of(environment: Environment, top: Path, source: bool) -> list[LocalFile]:
-    if source:
-        _refuse_unfinished(environment, top)
     found: list[LocalFile] = []
     pending = [""]
     while pending:  # iterative: a tree may be deeper than Python's stack
@@ -143,60 +152,66 @@ def _files_of(environment: Environment, top: Path, source: bool) -> list[LocalFi
                     elif not (source and is_reserved(name)):
                         found.append(_local_file(environment, top, name, source))
         except OSError as error:
-            raise ValidationError(
-                f"cannot read {_shown(prefix) or 'the directory'!r} in {top}: {error.strerror or error}; nothing was"
-                " committed. Make it readable, or shorten its path"
-            ) from error
+            raise _unreadable(top / prefix if prefix else top, "the directory", error) from error
     return sorted(found, key=lambda file: file.name)
 
 
-def _local_file(environment: Environment, top: Path, name: str, follow: bool) -> LocalFile:
+def _local_file(environment: Environment, top: Path, name: str, source: bool) -> LocalFile:
     path = top / check_file_name(name)
-    status = environment.call(os.stat, path, follow_symlinks=follow)
+    expect_finished(name, str(top))
+    try:
+        status = environment.call(os.stat, path, follow_symlinks=source)
+    except OSError as error:
+        if not environment.call(os.path.islink, path):
+            raise _unreadable(path, "the file", error) from error
+        target = environment.call(os.readlink, path)
+        raise ValidationError(
+            f"cannot commit {_shown(name)!r} ({path}): it is a link to {_shown(target)}, which cannot be followed"
+            f" ({error.strerror}); nothing was committed. Repair the link, or delete it"
+        ) from error
     if not stat.S_ISREG(status.st_mode):
         raise ValidationError(
-            f"{_shown(name)!r} in {top} is not a file, which is all that can be committed: put a file in its place"
+            f"cannot commit {_shown(name)!r} ({path}): it is {_kind(status.st_mode)}, not a file, which is all that can"
+            " be committed; nothing was committed. Put a file in its place, or delete it"
         )
-    return LocalFile(name=name, path=path, size=status.st_size)
-
-
-def _refuse_unfinished(environment: Environment, top: Path) -> None:
-    try:
-        data = environment.call((top / RECORD_FILE).read_bytes)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    if CommitRecord.decode(data, where=str(top)).state is not State.COMMITTED:
-        raise IntegrityError(
-            f"{top} holds an attempt that was never committed: publishing it would make it look complete"
+    if source and not environment.call(os.access, path, os.R_OK, effective_ids=_EFFECTIVE):
+        raise ValidationError(
+            f"cannot read {path}: this user may not; nothing was committed. Make it readable (chmod u+r), or delete it"
         )
+    stamp = (status.st_ino, status.st_mtime_ns, *((status.st_ctime_ns,) if source else ()))
+    return LocalFile(
+        name=name,
+        path=path,
+        size=status.st_size,
+        stored=stored_size(status),
+        stamp=stamp,
+        mode=stat.S_IMODE(status.st_mode),
+    )
 
 
-def _remove(environment: Environment, directory: Path) -> None:
-    try:
-        environment.call(_remove_tree, directory)
-    except FileNotFoundError:
-        return  # another process of ours was quicker
-    except OSError as error:
-        _LOG.warning("could not remove %s: %s", directory, error)
+def _unreadable(path: Path, what: str, error: OSError) -> ValidationError:
+    advice = {
+        errno.EACCES: "Make it readable, with what is above it (chmod u+rx)",
+        errno.EPERM: "Make it readable, with what is above it (chmod u+rx)",
+        errno.ENAMETOOLONG: "Move it up, or shorten its path",
+        errno.ENOENT: "It was deleted meanwhile: commit once nobody changes the directory any more",
+    }.get(error.errno or 0, "Look at the file system it is on")
+    return ValidationError(
+        f"cannot read {what} {_shown(str(path))}: {error.strerror or error}; nothing was committed. {advice}"
+    )
 
 
-def _remove_tree(top: Path) -> None:
-    """At any depth: what is below is moved up first, since neither Python's stack nor a path's length is unbounded."""
-    numbers = itertools.count()
-    pending = [top]
-    while pending:
-        directory = pending.pop()
-        with os.scandir(directory) as entries:
-            for entry in list(entries):
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(top / f"{_PREFIX}{next(numbers)}")
-                    os.rename(entry.path, pending[-1])
-                else:
-                    os.unlink(entry.path)
-        if directory != top:
-            os.rmdir(directory)
-    os.rmdir(top)
+def _kind(mode: int) -> str:
+    kinds = (
+        (stat.S_ISLNK, "a symbolic link"),
+        (stat.S_ISDIR, "a link to a directory"),  # a directory itself does not come here
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISBLK, "a block device"),
+        (stat.S_ISCHR, "a character device"),
+    )
+    return next((text for test, text in kinds if test(mode)), "of an unknown kind")
 
 
 def _shown(name: str) -> str:
-    return name if len(name) <= 80 else f"{name[:77]}..."
+    return name if len(name) <= _SHOWN else f"{name[: _SHOWN - 3]}..."

@@ -55,7 +55,7 @@ def raw(path: str, *, sync: bool = True) -> None:
 
 def ours(path: str, *, durable: bool = True) -> None:
     """The library, through its blocking face."""
-    with atomicpath.commit(path, durable=durable):
+    with atomicpath.commit(path, durable=durable, allow_empty=True):
         pass
 
 

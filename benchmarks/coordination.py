@@ -71,7 +71,7 @@ def ways(rank: int, store: Any) -> dict[str, Way]:
         atomicpath.create_all([attempt(final)], multiprocessing_options=options)
 
     def commit(final: str) -> None:
-        with atomicpath.commit(final, coordinator=coordinator):
+        with atomicpath.commit(final, coordinator=coordinator, allow_empty=True):
             pass
 
     def store_barrier() -> None:

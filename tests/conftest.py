@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -30,6 +31,10 @@ from tests.servers.sftp import openssh as running_openssh
 # Read by gcsfs when it is imported: without it, a path that a user gets asks for its bucket's layout by gRPC, which
 # no emulator answers for minutes. Our backend never does, whatever the environment.
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
+
+# A shell starts background jobs with SIGINT ignored, and the processes that tests interrupt inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _AMBIENT = ("AWS_", "AZURE_", "GCSFS_DEFAULT", "GOOGLE_", "STORAGE_EMULATOR_HOST")
 _SERVER = Path(__file__).parents[1] / "examples" / "s3_server.py"

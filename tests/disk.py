@@ -54,7 +54,10 @@ class Disk(Environment):
     def flushed(self, fd: int) -> None:
         """Remember what a sync of this descriptor made durable."""
         path = f"/proc/self/fd/{fd}"
-        self.synced.append(os.readlink(path))
+        target = os.readlink(path)
+        if target != self.root and not target.startswith(f"{self.root}/"):
+            return  # all above it is durable
+        self.synced.append(target)
         status = os.fstat(fd)
         self._pin(status.st_ino, path)
         self._durable[status.st_ino] = self._content(path, status)

@@ -32,6 +32,7 @@ import atomicpath_gcs.storage
 import atomicpath_s3.storage
 from atomicpath import environment, probing, registry
 from atomicpath.environment import Environment
+from tests.waiting import PATIENCE
 
 __all__ = [
     "CONTEXT",
@@ -217,12 +218,12 @@ def race(
     probing._known.update(findings)
     outcomes = []
     for number in range(rounds):
-        barrier.wait(_PATIENCE)
+        barrier.wait(PATIENCE)
         try:
             with atomicpath.commit(f"{url}/step_{number}", metadata={"writer": writer}, **options) as path:
                 write_tree(path, content_of(writer))
                 if inside:
-                    barrier.wait(_PATIENCE)
+                    barrier.wait(PATIENCE)
         except Exception as error:
             expected = isinstance(error, atomicpath.AlreadyCommittedError | atomicpath.ConflictError)
             outcomes.append("lost" if expected else repr(error))
@@ -231,16 +232,13 @@ def race(
     return outcomes
 
 
-_PATIENCE = 60.0
-
-
 def replace_again_and_again(
     writer: int, url: str, rounds: int, barrier: threading.Barrier, findings: Mapping[str, Any], **options: Any
 ) -> int:
     """Replace one committed directory `rounds` times; how often another was found to be replacing it for too long."""
     probing._known.update(findings)
     refused = 0
-    barrier.wait(_PATIENCE)
+    barrier.wait(PATIENCE)
     for number in range(rounds):
         name = f"{writer}-{number}"
         try:

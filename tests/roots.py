@@ -29,6 +29,10 @@ class Root(Place):
         """The first components of all that is stored, and of empty directories where there are any."""
         return sorted({name.partition("/")[0] for name in self.read_all()})
 
+    def begun(self) -> list[str]:
+        """The records of attempts, relative to the place: beside their directories, else in place."""
+        return sorted(name for name in self.read_all() if name.endswith("/_commit_record.json"))
+
 
 class LocalRoot(Root):
     kind = "local"
@@ -52,6 +56,11 @@ class LocalRoot(Root):
 
     def names(self) -> list[str]:
         return sorted(os.listdir(self.path))
+
+    def begun(self) -> list[str]:
+        found = self.read_all()
+        beside = sorted(name for name in found if name.startswith(".atomicpath/") and name.endswith(".json"))
+        return [name for name in beside if found[name]] or super().begun()
 
 
 class MemoryRoot(Root):

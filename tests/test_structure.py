@@ -147,7 +147,7 @@ def test_reserved_names_are_written_in_the_layout_module_only() -> None:
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
                 found |= {(_relative(path), name) for name in reserved if name in node.value}
     # A backend may not import the layout; its unfinished files have to look like what never counts.
-    argued = {("backends/atomicpath_local/files.py", layout.TMP_DIR_SUFFIX)}
+    argued = {("backends/atomicpath_local/files.py", name) for name in (layout.TMP_DIR_SUFFIX, layout.HOUSEKEEPING)}
     assert {(path, name) for path, name in found if path != "atomicpath/layout.py"} == argued
 
 

@@ -1,10 +1,15 @@
-"""Waiting, in an asynchronous test, for what happens in a thread."""
+"""How long a test waits: for conditions, within a bound that no busy machine reaches by itself."""
 
 from __future__ import annotations
 
 import threading
 
 import anyio
+
+__all__ = ["PATIENCE", "until"]
+
+PATIENCE = 600.0
+"""Seconds after which a wait is a failure. A test that passes never waits that long, however busy the machine is."""
 
 
 async def until(event: threading.Event) -> None:

@@ -20,7 +20,11 @@ class Backend(abc.ABC):
     """The URL schemes served, without "://"."""
 
     def path(self, url: str) -> str:
-        """The backend's own path of a URL: no protocol, no trailing "/". Pure. ValidationError if unusable."""
+        """The backend's own path of a URL: no protocol, no trailing "/". Pure. ValidationError if unusable.
+
+        The protocol is in lower case; a URL with a NUL, a password or a chain of file systems was refused before, one
+        with a query or a fragment is refused afterwards, so that a backend may say first what to do instead.
+        """
         return url.partition("://")[2].rstrip("/")
 
     def located(self, url: str, storage_options: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:

@@ -40,6 +40,14 @@ class Coordinator(abc.ABC):
         """Seconds that others are waited for, if a caller does not say; ranks that write may differ that much."""
         return 600.0
 
+    @property
+    def leave_together(self) -> bool:
+        """Whether a process that ends breaks the messages of others that still wait.
+
+        Then a process leaves an operation only when all have heard how it ended.
+        """
+        return False
+
     @abc.abstractmethod
     async def broadcast(
         self, key: str, value: bytes | None = None, *, root: int = 0, timeout: float, watch: Watch | None = None

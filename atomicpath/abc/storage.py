@@ -35,7 +35,8 @@ class Entry:
     `kind` is "file", "directory", or in plain words what else it is ("a symbolic link").
     `version` changes whenever the content does; None where the storage has none. `owner` is what the
     object was created with, `age` is in seconds since it last changed, by the storage's own clock, `mode` are the
-    permission bits: only `stat` tells these three, and only where the storage keeps them.
+    permission bits: only `stat` tells these three, and only where the storage keeps them. `modified` is the time of the
+    last change of the content, in nanoseconds by the storage's clock: only a local listing tells it.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Entry:
     owner: str | None = None
     age: float | None = field(default=None, compare=False)  # it grows while two are compared
     mode: int | None = None
+    modified: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +197,14 @@ class Storage(abc.ABC):
 
         On a store without directories, "directory" says that something is below it.
         """
+
+    async def identity(self, path: str) -> str | None:
+        """What tells the directory at `path`, links followed, from every copy of it, and stays when it is renamed.
+
+        A text without meaning elsewhere; "" where this place has nothing that a copy, or a directory made later with
+        the same number, could not have. None where a path is all that a directory is, as on object stores.
+        """
+        return None
 
     # directories, where the storage has them (DIRECTORIES); syncing is asked of local storages only
 

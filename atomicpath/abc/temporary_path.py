@@ -44,6 +44,8 @@ class AttemptOptions:
     itself; `metadata` is his own, JSON, kept in the record. `replace`: a committed directory at the final
     path is not in the way, but makes room in the same step in which the attempt takes its place. `marker` names the
     file that says to other tools that the directory is complete; None is none, and `...` is what the strategy does.
+    Without `allow_empty` a directory without files is refused. With `allow_unfinished` files count even if their names
+    are those of another tool's unfinished ones, since they come from a directory that was committed with them.
     """
 
     guarantees: Guarantee | None = None
@@ -52,6 +54,8 @@ class AttemptOptions:
     checksums: bool = False
     unsafe_takeover: bool = False
     replace: bool = False
+    allow_empty: bool = True
+    allow_unfinished: bool = False
     marker: str | EllipsisType | None = ...
     metadata: Mapping[str, JSONValue] = field(default_factory=dict[str, JSONValue])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from atomicpath.abc import Content, Entry, Storage
+from atomicpath.abc import Content, Storage
 from atomicpath.environment import shielded
 from atomicpath.errors import AbandonedError, ConflictError, IntegrityError
 from atomicpath.guarantees import NONE, Guarantee
@@ -14,9 +14,11 @@ from atomicpath.location import Location
 from atomicpath.probing import profile_of
 from atomicpath.record import CommitRecord, DecidedBy, Lease, State, marker_of
 from atomicpath.strategies.attempt_files import delete_record
-from atomicpath.strategies.clearing import NotClearedError, is_an_attempts
-from atomicpath.strategies.discarding import CleaningRegister, delete_below, delete_moved, move_away
+from atomicpath.strategies.borders import inside_error
+from atomicpath.strategies.clearing import NotClearedError
+from atomicpath.strategies.discarding import CleaningRegister, delete_below, delete_own_tree
 from atomicpath.strategies.held import is_committed, read_marker
+from atomicpath.strategies.ownership import Ownership
 from atomicpath.strategies.register import MarkerRegister, Register
 
 from .ages import age_of_attempt, older
@@ -103,27 +105,26 @@ class _Ending:
         storage, path = self._storage, self._path
         async with final_held(storage, path), lock_to_delete(storage, writers_lock(path, self._record.token)):
             await expect_unchanged(storage, path, self._seen)
-            await delete_moved(storage, await move_away(storage, path, path), path)
+            ownership = Ownership.of(storage, path, self._record)
+            if places := await ownership.places(await storage.list(path.path, recursive=True)):
+                raise Kept(str(await inside_error(storage, path, places)))
+            left = await delete_own_tree(storage, path)
             await delete_record(storage, path.at(temporary_of(path.path, self._record.token)))
-        return ""
+        return left
 
     async def clear(self) -> str:
         """Swap to discarded, list, confirm, delete the versions listed, delete the record."""
         register = self._register()
         record = self._record
-        everything = record.committed is not None or (
-            record.direct and (record.state is State.WRITING or record.cleaner)
-        )
-
-        async def is_ours(entry: Entry) -> bool:
-            return bool(everything) or await is_an_attempts(self._storage, self._path, entry)
-
+        # what the user of a direct attempt wrote has no owner, and nothing but age says that nobody needs it
+        by_user = record.committed is None and record.direct and bool(record.state is State.WRITING or record.cleaner)
+        ownership = Ownership.of(self._storage, self._path, record, unowned=by_user)
         try:
             await delete_below(
                 self._storage,
                 self._path,
                 register,
-                is_ours=is_ours,
+                ownership=ownership,
                 conditional=Guarantee.CONDITIONAL_DELETE in self._guarantees,
                 was_committed=record.committed is not None,
             )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from upath import UPath
 
-from atomicpath.record import Writer
+from atomicpath.record import LONGEST_LEASE, Writer
 
 __all__ = ["Action", "Finding", "Found", "Kept", "Swept", "Verdict", "judge"]
 
@@ -99,13 +99,15 @@ class Verdict:
 def judge(*, alive: bool | None, age: float | None, older_than: float, lease: float) -> Verdict:
     """Life before age, and where life cannot be told from here no age below the lease. Pure; times in seconds.
 
+    A lease that states more than LONGEST_LEASE counts as that.
+
     `older_than` holds for the provably dead too: what a job left behind is evidence, and a user may want to look.
     """
     if alive:
         return Verdict(clean=False, why="its process is alive")
     if age is None:
         return Verdict(clean=False, why="the storage does not tell how old it is: remove it by hand if nobody needs it")
-    least = older_than if alive is False else max(older_than, lease)
+    least = older_than if alive is False else max(older_than, min(lease, LONGEST_LEASE))
     if age < least:
         return Verdict(clean=False, why=f"it gave a sign {age:.0f} s ago, and may be cleaned up after {least:.0f} s")
     if alive is False:

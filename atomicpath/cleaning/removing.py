@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from atomicpath.abc import Content, Entry, Storage
+from atomicpath.abc import Content, Storage
 from atomicpath.environment import shielded
 from atomicpath.errors import (
     AbandonedError,
@@ -20,12 +20,16 @@ from atomicpath.layout import RECORD_FILE
 from atomicpath.location import Location
 from atomicpath.probing import profile_of
 from atomicpath.record import CommitRecord
+from atomicpath.strategies.borders import foreign_below
+from atomicpath.strategies.clearing import NotClearedError
 from atomicpath.strategies.discarding import CleaningRegister, delete_below, delete_moved, hold_directory, move_away
 from atomicpath.strategies.held import is_committed, read_record
+from atomicpath.strategies.ownership import Ownership
 
 __all__ = ["remove"]
 
 _LOG = logging.getLogger("atomicpath")
+_SHOWN = 3
 _FENCE = Guarantee.COMPARE_AND_SWAP | Guarantee.CONDITIONAL_DELETE
 _REFUSALS = (FileNotFoundError, PermissionError)
 
@@ -34,9 +38,19 @@ async def remove(location: Location, *, guarantees: Guarantee = NONE) -> None:
     """Remove the committed directory at a location, with all that is below it.
 
     By one rename to a name where nobody looks, where the location guarantees it; else by a swap of the record to
-    `discarded`. Everything is deleted only afterwards. `sweep` ends a removal that was cut short.
+    `discarded`. Everything is deleted only afterwards. `sweep` ends a removal that was cut short. What neither its
+    manifest nor an owner of its attempt names is never deleted.
+
+    Raises:
+        ConflictError: Another place, a live attempt or somebody's files are in it. Nothing was changed, or what was
+            not its own stays, as the message says.
     """
     record = (await load(location)).record
+    if await location.open().kind(location.path) not in ("directory", None):
+        raise ValidationError(
+            f"{location} is a link to a committed directory, which is not removed through it: remove the link yourself,"
+            " or pass its target"
+        )
     if record is None:
         raise ValidationError(
             f"{location} was committed by another tool, which left no record: it is not atomicpath's to remove. Delete"
@@ -55,10 +69,12 @@ async def _by_rename(storage: Storage, location: Location, record: CommitRecord)
     try:
         async with hold_directory(storage, location) as hold:
             await _expect_same(storage, location, record)
+            await _expect_own(storage, location, record)
             with shielded():
                 doomed = await _moved(storage, location)
                 if not hold.excludes_others:  # nothing kept others from exchanging what is there since the look
                     await _put_back_unless_same(storage, location, doomed, record)
+                await _put_back_unless_own(storage, location, doomed, record)
             await _delete(storage, location, doomed)
     except BlockingIOError as error:
         raise ConflictError(f"{location} is being removed or replaced by another process", record) from error
@@ -98,6 +114,34 @@ async def _put_back_unless_same(storage: Storage, location: Location, doomed: Lo
     raise ConflictError(f"{location} was replaced meanwhile: remove it again if you mean the new one", moved)
 
 
+async def _expect_own(storage: Storage, location: Location, record: CommitRecord) -> None:
+    """ConflictError if anything is there that does not belong to the directory."""
+    if names := await foreign_below(storage, location, record):
+        raise _not_its_own(location, names, record)
+
+
+def _not_its_own(location: Location, names: list[str], record: CommitRecord) -> ConflictError:
+    shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return ConflictError(
+        f"{location} was not removed: what is in it is not all its own ({shown}). A name that ends in '/' is another"
+        " place, committed or under way. Nothing was changed: move or delete these yourself, then remove it again",
+        record,
+    )
+
+
+async def _put_back_unless_own(storage: Storage, location: Location, doomed: Location, record: CommitRecord) -> None:
+    """The look that decides: the directory has no name any more by which anybody could still put something there."""
+    names = await foreign_below(storage, doomed, record)
+    if not names:
+        return
+    error = _not_its_own(location, names, record)
+    try:
+        await storage.rename_directory(doomed.path, location.path)
+    except OSError as failure:
+        error.add_note(f"it came in at the last moment, and {location} cannot be put back ({failure}): {doomed} has it")
+    raise error
+
+
 async def _delete(storage: Storage, location: Location, doomed: Location) -> None:
     try:
         await delete_moved(storage, doomed, location)
@@ -114,21 +158,27 @@ async def _by_record(storage: Storage, location: Location, record: CommitRecord)
     there = CommitRecord.decode(seen.data, where=str(location))
     if there.token != record.token or there.state is not record.state:
         raise await _moved_meanwhile(location)
+    await _expect_own(storage, location, there)
     await _end(storage, location, seen, there)
 
 
 async def _end(storage: Storage, location: Location, seen: Content, record: CommitRecord) -> None:
     register = CleaningRegister(storage, location, seen, record, conditional_delete=True)
-
-    async def everything(entry: Entry) -> bool:  # noqa: ARG001 - the caller named the directory, with all that is in it
-        return True
-
+    ownership = Ownership.of(storage, location, record)
     try:
-        await delete_below(storage, location, register, is_ours=everything, conditional=True, was_committed=True)
+        await delete_below(storage, location, register, ownership=ownership, conditional=True, was_committed=True)
     except AbandonedError as moved:
         if not register.is_discarded:
             raise await _moved_meanwhile(location) from moved
         _LOG.info("%s was removed, and is being cleaned up by another process: %s", location, moved)
+    except NotClearedError as error:
+        error.add_note(f"{location} is removed for readers; what is left of it sweep(...) deletes")
+        raise
+    except ConflictError as foreign:
+        with shielded():
+            await register.free()  # all that was its own is deleted
+        foreign.add_note(f"{location} is removed; what came in at the last moment and is not its own stays")
+        raise
     except (OSError, AtomicPathError) as error:
         if register.is_discarded:
             error.add_note(f"{location} is removed for readers; what is left of it sweep(...) deletes")

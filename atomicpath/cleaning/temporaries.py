@@ -10,7 +10,7 @@ from atomicpath.layout import is_discarded, token_of
 from atomicpath.liveness import proof_of_life
 from atomicpath.location import Location
 from atomicpath.record import CommitRecord, State
-from atomicpath.strategies.attempt_files import delete_record
+from atomicpath.strategies.attempt_files import delete_record, tidy
 from atomicpath.strategies.discarding import delete_moved, move_away
 from atomicpath.strategies.leftovers import Leftover, seen_in
 from atomicpath.trials import has_directories
@@ -97,9 +97,10 @@ async def _judged(
         # the writer of what was replaced is not who holds it: only a lock tells that somebody is at work there
         alive = proof_of_life(storage.environment, record) if record and swept.found is Found.ATTEMPT else None
         verdict = judge(alive=alive, age=swept.age, older_than=older_than, lease=lease)
-    if await is_held(storage, left.record):
-        in_place = record is None and not left.has_directory
-        return None if in_place else Verdict(clean=False, why="another process holds it")
+    if record is None and not left.has_directory and await storage.kind(left.final(None).path) is not None:
+        return None  # the lock of an attempt in place, which is found under its final name
+    if verdict.clean and await is_held(storage, left.record):
+        return Verdict(clean=False, why="another process holds it")
     return verdict
 
 
@@ -116,7 +117,7 @@ async def examine_lock(storage: Storage, path: Location, older_than: float) -> F
     async def act() -> str:
         async with lock_to_delete(storage, path):
             await storage.delete(path.path)
-            await storage.remove_empty(path.parent.path)
+            await tidy(storage, path)
         return ""
 
     return Finding(swept=replace(swept, why="nobody has locked it"), act=act)
@@ -138,7 +139,7 @@ async def examine_probe(storage: Storage, path: Location, entry: Entry, older_th
             for below in await storage.list(path.path, recursive=True):
                 await storage.delete(path.child(below.name).path)
             await storage.delete(path.path)
-        await storage.remove_empty(path.parent.path)
+        await tidy(storage, path)
         return ""
 
     return Finding(swept=replace(swept, why=verdict.why), act=act)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .engines import initialised
+from .engines import chosen, initialised
 from .gloo import GlooCoordinator
 from .jax_service import JaxCoordinator
 from .keyvalue import KeyValueCoordinator, KeyValues
@@ -21,5 +21,6 @@ __all__ = [
     "MpiCoordinator",
     "SingleProcess",
     "TorchStoreCoordinator",
+    "chosen",
     "initialised",
 ]

@@ -8,10 +8,10 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from atomicpath.abc import Coordinator
-from atomicpath.errors import CoordinationError
+from atomicpath.errors import CoordinationError, ValidationError
 
 from .gloo import GlooCoordinator
 from .jax_service import JaxCoordinator
@@ -19,7 +19,7 @@ from .mpi import MpiCoordinator
 from .single import SingleProcess
 from .torch_store import TorchStoreCoordinator
 
-__all__ = ["initialised"]
+__all__ = ["chosen", "initialised"]
 
 _NAME = "atomicpath-initialised"  # of the keys, beside those of a coordinator that the user makes on the same store
 
@@ -68,6 +68,27 @@ def initialised() -> Coordinator:
         if known is None or known[0]() is not first.state:
             _found[first.name] = known = (_reference(first.state), first.coordinator())
         return known[1]
+
+
+def chosen(coordinator: Coordinator | Literal["auto"] | None) -> Coordinator:
+    """The coordinator that a caller means: the one passed, "auto" that of the engine, None this process alone.
+
+    None is ValidationError where an engine of more than one process is initialised: in such a job it may be that
+    all ranks are to act together, or this one alone. One guess waits for ranks that never come, the other commits one
+    rank's part as the whole.
+    """
+    if coordinator == "auto":
+        return initialised()
+    if coordinator is not None:
+        return coordinator
+    for engine in _engines():
+        if engine.world_size > 1:
+            raise ValidationError(
+                f"{engine.name} is initialised here as rank {engine.rank} of {engine.world_size}, and coordinator= does"
+                ' not say who acts: pass coordinator="auto" in every rank to act together, or'
+                " coordinator=atomicpath.SingleProcess() for this process alone. Nothing was begun"
+            )
+    return _SINGLE
 
 
 def _engines() -> Iterator[_Engine]:

@@ -45,6 +45,11 @@ class GlooCoordinator(MessageCoordinator):
         messages = _GlooMessages(distributed, group, _FIRST_TAG + 2 * number)
         super().__init__(messages, group.rank(), group.size(), timeout=timeout)
 
+    @property
+    def leave_together(self) -> bool:
+        """A receive from any rank, which is how messages come, fails as soon as one rank's connection is closed."""
+        return True
+
 
 def _backends(distributed: Any, group: Any) -> str:
     try:

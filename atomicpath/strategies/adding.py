@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import anyio
+
 from atomicpath.abc import Entry, StaleVersionError, Storage
-from atomicpath.errors import ConflictError
+from atomicpath.errors import CommitError, ConflictError, OutcomeUnknownError
 from atomicpath.location import Location
 from atomicpath.manifest import digest
 from atomicpath.record import FileEntry
 
-from .held import foreign
+from .borders import inside_error
+from .held import not_its_own
 from .joining import include, is_of, owner_of, twice
+from .ownership import Ownership, below
 from .register import Register
 
 __all__ = ["Additions"]
@@ -31,16 +36,17 @@ class Additions:
         self._final = final
         self._token = self._owner = token
         self._files: dict[str, FileEntry | None] = {}
-        self._confirmed: float | None = None  # when a process that joined has last seen that the attempt stands
+        self._joined = False  # whether the lease is another process's to renew
+        self._looking = anyio.Lock()  # one look serves all files that wait for it
 
     def join(self, rank: int) -> None:
         """Tell the objects of this process from those of the others."""
         self._owner = owner_of(self._token, rank)
-        self._confirmed = self._storage.environment.monotonic()
+        self._joined = True
 
-    def __contains__(self, name: str) -> bool:
-        """Whether it may be there, and is then ours to delete."""
-        return name in self._files
+    def versions(self) -> dict[str, str]:
+        """Return what is ours without a further look: the names that were created, with the versions that gave."""
+        return {name: entry.etag for name, entry in self._files.items() if entry is not None and entry.etag}
 
     def entries(self) -> tuple[FileEntry, ...]:
         """All that is there, by name."""
@@ -54,10 +60,10 @@ class Additions:
         self, register: Register, name: str, source: Path, *, multipart: bool, conditional: bool, checksums: bool
     ) -> None:
         """Create one object from a local file; a late writer's object in its place is deleted."""
-        await self._confirm_joined(register)
         self._files[name] = None  # from here on it may be there
         target = self._final.child(name)
         for _ in range(_TRIES):
+            await self._expect_lease(register)
             try:
                 # rule *exclusive*: data is created, never overwritten
                 entry = await self._storage.upload(source, target.path, owner=self._owner, multipart=multipart)
@@ -69,7 +75,7 @@ class Additions:
                     if is_of(self._token, there.owner):
                         raise twice(name) from None
                     await register.confirm()  # rule *confirm*: after the look, before acting on it
-                    await self._remove_late(target, there, conditional)
+                    await self._remove_late(register, name, there, conditional)
                     continue
                 entry = there  # the answer to our own retry
             environment = self._storage.environment
@@ -78,18 +84,47 @@ class Additions:
             return
         raise ConflictError(f"{target} cannot be written: somebody else keeps writing it. Stop it, or use another name")
 
-    async def _remove_late(self, target: Location, there: Entry, conditional: bool) -> None:
-        if there.owner is None:
-            raise foreign(self._final, "directory", (target.name,))
+    async def _remove_late(self, register: Register, name: str, there: Entry, conditional: bool) -> None:
+        """Delete what an attempt whose place this one took has written late; ConflictError if it is not of one."""
+        target, ownership = self._final.child(name), Ownership.of(self._storage, self._final, register.record)
+        if places := await self._places_around(name, ownership):
+            raise await inside_error(self._storage, self._final, places)
+        if not ownership.owns(there.owner):  # rule *owner*
+            raise not_its_own(self._final, (name,))
         try:
             # rule *conditional*: the very version seen
             await self._storage.delete(target.path, version=there.version if conditional else None)
         except StaleVersionError:
             _LOG.debug("%s changed again before it was deleted", target)
 
-    async def _confirm_joined(self, register: Register) -> None:
-        """In a rank other than the primary, which may have slept while the attempt was given up: write nothing then."""
-        now = self._storage.environment.monotonic()
-        if self._confirmed is not None and now > self._confirmed + register.record.lease.seconds / _CONFIRMATIONS:
-            await register.confirm()
-            self._confirmed = now
+    async def _expect_lease(self, register: Register) -> None:
+        """Return only if the attempt stands: whoever slept past its lease adds nothing to what is another's by now.
+
+        The primary renews a lease of which too much has passed. A process that joined cannot: it reads the record.
+        """
+        if self._is_safe(register):
+            return
+        async with self._looking:
+            if self._is_safe(register):
+                return
+            try:
+                await (register.confirm() if self._joined else register.renew())
+            except OutcomeUnknownError as error:  # of the renewal; the commit was not even tried
+                raise CommitError(
+                    f"{self._final} was not committed: its lease could not be renewed: {error}"
+                ) from error
+
+    def _is_safe(self, register: Register) -> bool:
+        if not self._joined:
+            return register.is_well_within_lease()
+        passed = self._storage.environment.monotonic() - register.seen_at
+        return passed <= register.record.lease.patience / _CONFIRMATIONS
+
+    async def _places_around(self, name: str, ownership: Ownership) -> tuple[str, ...]:
+        """Return the other places between the final path and one of its files, if any: two claims crossed."""
+        top, deeper, _ = name.partition("/")
+        if not deeper:
+            return ()
+        listing = await self._storage.list(self._final.child(top).path, recursive=True)
+        named = [replace(entry, name=f"{top}/{entry.name}") for entry in listing]
+        return tuple(place for place in await ownership.places(named) if below(name, (place,)))

@@ -16,6 +16,7 @@ made, over what, and what becomes of it if it fails: `publishing` and `replacing
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -36,15 +37,17 @@ from atomicpath.layout import (
     pending_of,
     temporary_of,
 )
-from atomicpath.liveness import this_process
+from atomicpath.liveness import boot_clock, this_process
 from atomicpath.location import Location, locate
-from atomicpath.manifest import digest, manifest_of
+from atomicpath.manifest import Stamps, digest, expect_content, expect_settled, manifest_of, stamps_of
+from atomicpath.originals import place_of
 from atomicpath.probing import are_beside, attempts_beside
 from atomicpath.record import CommitRecord, FileEntry, State, marker_of
 from atomicpath.telemetry import creating, finalizing, observed
 
 from .attempt_files import AttemptFiles
-from .begin import expect_absolute, expect_directory, ready
+from .begin import expect_absolute, expect_directory, in_words, ready
+from .borders import refuse_nested
 from .copying import Origin, check_snapshot, has_copies, origin_at
 from .held import foreign, standing_at
 from .holding import KeptSnapshotError
@@ -86,6 +89,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._owner = self.token
         self._step_metadata = StepMetadataWriter(None, self._storage.environment)
         self._kept = False
+        self._stamps: Stamps = {}
         target = final.at(pending_of(final.path, self.token)) if snapshot_type is SnapshotType.EMPTY else final
         self._publication = Publication(self._storage, target, temporary, self.token)
         self._files = AttemptFiles(self._storage, temporary, self.token)
@@ -149,6 +153,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         if self._record is not None or self._over:
             raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
         await self._prepare()
+        await refuse_nested(self._storage, self._final)
         origin = await origin_at(self._storage, self._source, self._snapshot) if self._source else None
         if self._snapshot is None and (kind := await self._storage.kind(self._final.path)):
             await self._check_way(kind)
@@ -176,7 +181,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         """Open the final path's parent, then make the attempt's record and its empty directory."""
         storage, environment = self._storage, self._storage.environment
         await storage.make_parents(self._publication.final.path, durable=self.options.durable)
-        await self._publication.open()
+        if self.options.durable:
+            await self._publication.open()
         record = CommitRecord(
             state=State.WRITING,
             token=self.token,
@@ -193,10 +199,11 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._record = record
 
     async def add(self, name: str, source: Path) -> None:
-        if self._storage.is_local:
-            await super().add(name, source)
-            return
         path = self._temporary.child(check_file_name(name)).path
+        if self._storage.is_local:
+            await self._storage.environment.step(_make_parent, Path(path))
+            await self._storage.download(os.fspath(source), Path(path))  # synced with all the others, at the end
+            return
         try:  # in parts without a guarantee that one completion wins: nobody else knows the temporary name
             entry = await self._storage.upload(source, path, owner=self._owner, multipart=True)
         except FileExistsError:
@@ -228,7 +235,11 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         try:
             await self._step_metadata.finish(self, staged=self._staged)
             record = record.moved_to(
-                State.COMMITTED, committed=self._storage.environment.wall_ns(), files=await self._manifest(record)
+                State.COMMITTED,
+                committed=self._storage.environment.wall_ns(),
+                boot_clock=boot_clock(self._storage.environment),
+                files=await self._manifest(record),
+                place=await place_of(self._storage, self._temporary, self._publication.final, self.token),
             )
             if marker := self._marker:
                 await self._write_own(marker, marker_of(self.token))
@@ -236,6 +247,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             await self._files.seal(record, self.options.guarantees or NONE)
             if self.options.durable and self._storage.is_local:
                 await self._storage.sync_tree(self._temporary.path)
+            if self._storage.is_local:
+                await self._expect_settled()
         except BaseException as error:
             await self._give_up(error, f"{self._final} was not committed")
             raise
@@ -277,7 +290,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
                 " directory of that name is then not the one shared with it: call create first, on a shared file system"
             )
         check_snapshot(self._temporary, record.based_on, self._snapshot)
-        await self._publication.open()
+        if self.options.durable:
+            await self._publication.open()
         return record
 
     async def _prepare(self) -> None:
@@ -307,7 +321,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             await self.discard()
         if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
             kind = AbandonedError if isinstance(error, FileNotFoundError | StaleVersionError) else CommitError
-            raise kind(f"{what}: {error}; the attempt was discarded") from error
+            reason = in_words(self._storage, self._final, error)
+            raise kind(f"{what}: {reason}; the attempt was discarded") from error
 
     @property
     def _staged(self) -> bool:
@@ -320,6 +335,21 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         return None if self.options.marker is ... else self.options.marker
 
     async def _manifest(self, record: CommitRecord) -> tuple[FileEntry, ...]:
+        files = await self._listed(record)
+        expect_content(files, str(self._final), allow_empty=self.options.allow_empty)
+        return files
+
+    async def _expect_settled(self) -> None:
+        try:
+            await expect_settled(self._storage, self._temporary.path, self._stamps, besides=self._marker)
+        except ValidationError as error:
+            if await self._storage.kind(self._temporary.path) is None:
+                raise AbandonedError(
+                    f"{self._final} was not committed: {self._temporary.name} was swept meanwhile"
+                ) from error
+            raise
+
+    async def _listed(self, record: CommitRecord) -> tuple[FileEntry, ...]:
         copied = has_copies(record.based_on)
         if self._staged and not copied:
             return tuple(entry for _, entry in sorted(self._added.items()))
@@ -328,9 +358,14 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             raise AbandonedError(f"{self._final} was not committed: {self._temporary.name} was swept meanwhile")
         if copied:  # with what was added to the source, which stays by itself
             listing = [entry for entry in listing if not is_pending(entry.name)]
-        directory, checksums = self._temporary.path, self.options.checksums
+        self._stamps = stamps_of(listing, besides=self._marker)
         return await manifest_of(
-            self._storage, directory, listing, reserved=(RECORD_FILE, self._marker), checksums=checksums
+            self._storage,
+            self._temporary.path,
+            listing,
+            reserved=(RECORD_FILE, self._marker),
+            checksums=self.options.checksums,
+            allow_unfinished=self.options.allow_unfinished,
         )
 
     async def _is_left(self) -> bool:
@@ -349,3 +384,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
 
     async def _write_own(self, name: str, data: bytes) -> None:
         await self._storage.write(self._temporary.child(name).path, data, private=True)
+
+
+def _make_parent(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ until the attempt is over, and the system withdraws it when the process dies.
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -17,12 +18,12 @@ from typing import TypeVar
 from atomicpath.abc import Hold, Storage
 from atomicpath.errors import AtomicPathError, CommitError
 from atomicpath.guarantees import Guarantee
-from atomicpath.layout import record_of
+from atomicpath.layout import is_in_housekeeping, record_of
 from atomicpath.liveness import hold, release
 from atomicpath.location import Location
 from atomicpath.record import CommitRecord
 
-__all__ = ["AttemptFiles", "delete_record", "end_lock", "in_housekeeping"]
+__all__ = ["AttemptFiles", "delete_record", "end_lock", "in_housekeeping", "tidy"]
 
 T = TypeVar("T")
 
@@ -43,17 +44,29 @@ class AttemptFiles:
 
     async def begin(self, record: CommitRecord, *, mode: int | None) -> None:
         """Make the two. `FileExistsError` if another attempt has their names; anything else leaves nothing to keep."""
-        storage = self._storage
-        self._hold = await in_housekeeping(storage, self._directory, lambda: storage.lock_file(self._record.path))
         hold(self._token)
-        if storage.is_local:
-            await storage.write(self._record.path, record.encode(), private=True)
-            await storage.make_directory(self._directory.path, mode=mode, durable=False)
-            return
-        self._version = await in_housekeeping(
-            storage, self._directory, lambda: storage.create(self._record.path, record.encode(), owner=self._token)
-        )
+        if self._storage.is_local:
+            await self._begin_locked(record, mode)
+        else:
+            await in_housekeeping(self._storage, self._directory, lambda: self._create(record))
+            await self._storage.make_directory(self._directory.path, mode=mode, durable=False)
+
+    async def _begin_locked(self, record: CommitRecord, mode: int | None) -> None:
+        storage = self._storage
+        if await storage.kind(self._directory.path) is not None:
+            raise FileExistsError(errno.EEXIST, "another attempt has this name", self._directory.path)
+        self._hold = await in_housekeeping(storage, self._directory, lambda: storage.lock_file(self._record.path))
         await storage.make_directory(self._directory.path, mode=mode, durable=False)
+        await storage.write(self._record.path, record.encode(), private=True)
+
+    async def _create(self, record: CommitRecord) -> None:
+        try:
+            self._version = await self._storage.create(self._record.path, record.encode(), owner=self._token)
+        except FileExistsError:
+            seen = await self._storage.read(self._record.path)
+            if seen.data != record.encode():
+                raise  # else it is the answer to our own retry
+            self._version = seen.version
 
     async def adopt(self) -> CommitRecord | None:
         """Read the record of an attempt that another object or process began; None if there is none."""
@@ -115,11 +128,17 @@ async def end_lock(storage: Storage, directory: Location, held: Hold | None, *, 
             _LOG.warning("the lock on %s is held until this process ends: %s", record_of(directory.path), error)
 
 
+async def tidy(storage: Storage, path: Location) -> None:
+    """Remove the house-keeping directory that `path` was in, if it is empty and that costs nothing."""
+    if is_in_housekeeping(path.path):
+        await storage.remove_empty(path.parent.path)
+
+
 async def delete_record(storage: Storage, directory: Location) -> None:
     """Delete the record beside an attempt's directory, and the house-keeping directory if nothing else is in it."""
     record = record_of(directory.path)
     try:
         await storage.delete(record)
-        await storage.remove_empty(directory.parent.path)
+        await tidy(storage, directory)
     except (OSError, AtomicPathError) as error:
         _LOG.warning("%s is left over and could not be deleted, and sweep(...) will try again: %s", record, error)

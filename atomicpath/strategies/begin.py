@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
-from upath import UPath
-
-from atomicpath.abc import AttemptOptions, SnapshotType, TemporaryPath
+from atomicpath.abc import AttemptOptions, SnapshotType, Storage, TemporaryPath
 from atomicpath.errors import ValidationError
 from atomicpath.guarantees import Guarantee, Profile, check, check_replacing
 from atomicpath.layout import is_temporary
-from atomicpath.location import Location, PathLike
+from atomicpath.location import Location, PathLike, locate
+from atomicpath.places import read
 from atomicpath.probing import profile_of
+from atomicpath.room import describe
 
-__all__ = ["expect_absolute", "expect_directory", "ready", "refuse"]
+__all__ = ["expect_absolute", "expect_directory", "in_words", "ready", "refuse"]
 
 
 async def ready(
@@ -41,17 +40,21 @@ async def ready(
 
 def expect_absolute(path: PathLike, snapshot_type: SnapshotType | None) -> None:
     """ValidationError for a relative path, where it is to name a directory that exists: which, depends on a moment."""
-    text = str(path) if isinstance(path, UPath) else os.fspath(path)
-    if snapshot_type is not None and "://" not in text and not os.path.isabs(text):
-        raise ValidationError(
-            f"a snapshot needs absolute paths, and {text!r} is relative: pass {os.path.abspath(text)}"
-        )
+    if snapshot_type is not None and (place := read(path)).is_relative:
+        raise ValidationError(f"a snapshot needs absolute paths, and {place.text!r} is relative: pass {locate(path)}")
 
 
 def refuse(value: object, name: str) -> None:
     """ValidationError for an argument of the interface that this version does not serve yet."""
     if value is not None:
         raise ValidationError(f"{name} is not supported by this version of atomicpath: leave it out")
+
+
+def in_words(storage: Storage, final: Location, error: OSError) -> str:
+    """An error of a storage in words; of a local one that takes no more, with what is full and what to do."""
+    if not storage.is_local:
+        return str(error)
+    return describe(storage.environment, error, final.parent.path, "Free some, or commit to another file system")
 
 
 async def expect_directory(location: Location) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from atomicpath.abc import Content, Entry, StaleVersionError, Storage
 from atomicpath.environment import shielded
@@ -14,8 +15,10 @@ from atomicpath.location import Location
 from atomicpath.record import CommitRecord, DecidedBy, State, token_in_marker
 from atomicpath.tasks import both
 
-from .clearing import NotClearedError, clear, is_an_attempts
+from .borders import inside_error, refuse_nested
+from .clearing import NotClearedError, clear
 from .held import already_committed, foreign, held, is_committed, read_marker
+from .ownership import Ownership, chain_of
 from .register import Register
 
 __all__ = ["claim"]
@@ -32,23 +35,34 @@ async def claim(storage: Storage, final: Location, register: Register, *, guaran
     not touched, and the register is not held. `register.held` tells for any other error.
     """
 
-    async def listing() -> list[Entry] | OSError:
+    async def listing() -> list[Entry]:
+        return await storage.list(final.path, recursive=True)
+
+    async def above() -> None:
+        await refuse_nested(storage, final)
+
+    async def look() -> tuple[list[Entry], OSError | None]:
         try:
-            return await storage.list(final.path, recursive=True)
+            return (await both(listing, above))[0], None
         except OSError as error:
-            return error  # returned: raised, it would cancel the claim beside it half-way
+            return [], error  # returned: raised, it would cancel the claim beside it half-way
 
     for _ in range(_TRIES):
-        in_the_way, there = await both(register.claim, listing)
+        in_the_way, (there, failure) = await both(register.claim, look)
+        if isinstance(failure, ConflictError):
+            if in_the_way is None:
+                with shielded():
+                    await register.free()
+            raise failure
         if in_the_way is None:
-            if isinstance(there, OSError):
-                raise there
+            if failure is not None:
+                raise failure
             # what a rival, or one that was killed, has of a record without its name yet is nobody's content
             names = tuple(e.name for e in there if e.name != RECORD_FILE and not is_unfinished(e.name))
             if names and not await _cleared_of_late_marker(storage, final, register, there, names, guarantees):
-                raise await _withdrawn(storage, final, register, names)
+                raise await _withdrawn(storage, final, register, there, names)
             return
-        if await _take_over(storage, final, register, in_the_way, guarantees=guarantees, unsafe=unsafe):
+        if await _take_over(storage, final, register, in_the_way, there, guarantees=guarantees, unsafe=unsafe):
             return
     raise ConflictError(f"{final} keeps changing hands: somebody else commits there too. Use another name")
 
@@ -75,7 +89,7 @@ async def _cleared_of_late_marker(
 
 
 async def _withdrawn(
-    storage: Storage, final: Location, register: Register, names: tuple[str, ...]
+    storage: Storage, final: Location, register: Register, listing: list[Entry], names: tuple[str, ...]
 ) -> AlreadyCommittedError | ConflictError:
     """Something foreign is there: take our record away again, nothing else, and say what was found."""
     with shielded():
@@ -83,11 +97,19 @@ async def _withdrawn(
     marker = await read_marker(storage, final) if COMMIT_SUCCESS_FILE in names else None
     if marker is not None and token_in_marker(marker) is None:
         return already_committed(final, None)
-    return foreign(final, "directory", names)
+    places = await Ownership.of(storage, final, register.record).places(listing)
+    return await inside_error(storage, final, places) if places else foreign(final, "directory", names)
 
 
 async def _take_over(
-    storage: Storage, final: Location, register: Register, seen: Content, *, guarantees: Guarantee, unsafe: bool
+    storage: Storage,
+    final: Location,
+    register: Register,
+    seen: Content,
+    listing: list[Entry],
+    *,
+    guarantees: Guarantee,
+    unsafe: bool,
 ) -> bool:
     """Swap the record `seen` for our own and clear what its attempt left; False if it has moved meanwhile."""
     there = CommitRecord.decode(seen.data, where=str(final))
@@ -96,26 +118,26 @@ async def _take_over(
     fence = Guarantee.COMPARE_AND_SWAP | Guarantee.CONDITIONAL_DELETE
     can_fence = fence in guarantees and there.decided_by is DecidedBy.RECORD
     abandoned = await _wait_until_abandoned(storage, final, register.path, seen, can_fence=can_fence, unsafe=unsafe)
-    if abandoned is None or not await register.take(abandoned):
+    if abandoned is None:
+        return False
+    if places := await Ownership.of(storage, final, there).places(listing):
+        raise await inside_error(storage, final, places)
+    if not await register.take(abandoned, there):
         return False
     _LOG.warning("took over %s from %s, which left it unfinished", final, there.writer)
-
-    async def left_behind(entry: Entry) -> bool:
-        if there.committed is not None:
-            return True  # of a removal that was cut short
-        if there.direct:
-            return True  # only ever with unsafe_takeover: the user says that all of it is the old attempt's
-        return await is_an_attempts(storage, final, entry)
-
+    # unowned: only ever with unsafe_takeover, where the user says that the old attempt's user wrote it
+    by_user = there.direct and there.committed is None
+    ownership = replace(Ownership.of(storage, final, there, unowned=by_user), tokens=chain_of(register.record))
     conditional = Guarantee.CONDITIONAL_DELETE in guarantees
     try:
-        await clear(storage, final, register, is_ours=left_behind, conditional=conditional)
+        await clear(storage, final, register, ownership, conditional=conditional)
     except NotClearedError:
         raise  # what is left may be the old attempt's: the record has to stay with it
     except ConflictError:
         with shielded():
             await register.free()
         raise
+    register.forget_manifest()
     return True
 
 
@@ -146,9 +168,14 @@ async def _wait_until_abandoned(
 async def _wait_a_lease(
     storage: Storage, final: Location, path: str, seen: Content, record: CommitRecord
 ) -> Content | None:
+    """Watch the record for one whole lease on our own clock.
+
+    Its age does not shorten that: it is the difference of two times that a store, or whatever answers in its
+    place, states, and one of them may be wrong by more than a lease.
+    """
     environment = storage.environment
-    lease = record.lease.seconds
-    end = environment.monotonic() + lease - (seen.age or 0.0)
+    lease = record.lease.patience
+    end = environment.monotonic() + lease
     while (left := end - environment.monotonic()) > 0:
         await environment.sleep(min(left, lease / _LOOKS_PER_LEASE))
         try:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from atomicpath.abc import Entry, StaleVersionError, Storage
 from atomicpath.errors import ConflictError
-from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE
 from atomicpath.location import Location
-from atomicpath.record import token_in_marker
 from atomicpath.tasks import for_each
 
-from .held import foreign, read_marker
+from .borders import inside_error
+from .held import not_its_own
+from .ownership import Ownership, Whose, outside
 from .register import Register
 
-__all__ = ["NotClearedError", "clear", "is_an_attempts"]
+__all__ = ["NotClearedError", "clear"]
 
 _AT_ONCE = 16
 _PASSES = 5
@@ -26,54 +24,49 @@ class NotClearedError(ConflictError):
 
 
 async def clear(
-    storage: Storage,
-    final: Location,
-    register: Register,
-    *,
-    is_ours: Callable[[Entry], Awaitable[bool]],
-    conditional: bool,
+    storage: Storage, final: Location, register: Register, ownership: Ownership, *, conditional: bool
 ) -> None:
     """Delete every file below `final` that is ours; the record stays. The register must have been moved before.
 
-    ConflictError, naming them, if other files are there too: they are not touched. NotClearedError if
-    there is always something new. AbandonedError as soon as the register is not ours any more.
+    Files of others, and everything below another place, are not touched.
+
+    Raises:
+        ConflictError: Such files are there; it names them, other places first. All that is ours was deleted.
+        NotClearedError: There is always something new.
+        AbandonedError: The register is not ours any more.
     """
     for _ in range(_PASSES):
-        listing = [entry for entry in await storage.list(final.path, recursive=True) if entry.name != RECORD_FILE]
-        if not listing:
-            return
-        verdicts = await _judged(storage, register, listing, is_ours)
-        ours = [entry for entry, verdict in zip(listing, verdicts, strict=True) if verdict]
+        everything = await storage.list(final.path, recursive=True)
+        places = await ownership.places(everything)
+        listing = outside(everything, places)
+        verdicts = await _judged(storage, register, listing, ownership)
+        judged = list(zip(listing, verdicts, strict=True))
+        ours = [entry for entry, whose in judged if whose is Whose.OURS]
         if not ours:
-            raise foreign(final, "directory", tuple(entry.name for entry in listing))
+            if places:
+                raise await inside_error(storage, final, places)
+            if others := tuple(entry.name for entry, whose in judged if whose is Whose.FOREIGN):
+                raise not_its_own(final, others)
+            if not judged:
+                return
+            continue  # all of it has gone since it was listed
         await _delete(storage, final, register, ours, conditional=conditional)
     raise NotClearedError(
         f"{final} cannot be cleared: somebody keeps writing there. Stop it, or commit under another name"
     )
 
 
-async def _judged(
-    storage: Storage, register: Register, listing: list[Entry], is_ours: Callable[[Entry], Awaitable[bool]]
-) -> list[bool]:
+async def _judged(storage: Storage, register: Register, listing: list[Entry], ownership: Ownership) -> list[Whose]:
     """The verdict on each entry. However many there are, the lease is renewed meanwhile, so that nobody takes over."""
     environment = storage.environment
-    verdicts: list[bool] = []
+    verdicts: list[Whose] = []
     renewed = environment.monotonic()
     for start in range(0, len(listing), _BETWEEN_LOOKS):
-        if environment.monotonic() - renewed > register.record.lease.seconds / 3:
+        if environment.monotonic() - renewed > register.record.lease.patience / 3:
             await register.renew()
             renewed = environment.monotonic()
-        verdicts += await for_each(listing[start : start + _BETWEEN_LOOKS], is_ours, at_once=_AT_ONCE)
+        verdicts += await for_each(listing[start : start + _BETWEEN_LOOKS], ownership.judge, at_once=_AT_ONCE)
     return verdicts
-
-
-async def is_an_attempts(storage: Storage, final: Location, entry: Entry) -> bool:
-    """Whether a file below `final` is provably of an attempt, this or an earlier one; also if it has gone again."""
-    if entry.name == COMMIT_SUCCESS_FILE:  # may have been written twice, and then does not tell its owner
-        marker = await read_marker(storage, final)
-        return marker is None or token_in_marker(marker) is not None
-    found = await storage.stat(final.child(entry.name).path)
-    return found is None or bool(found.owner)
 
 
 async def _delete(
@@ -83,7 +76,7 @@ async def _delete(
     await register.renew()  # rule *confirm*: after the listing, before acting on it
     # On plain S3 equal bytes have equal versions, so a delete that sleeps past the lease could hit the
     # next attempt's object: deletes begin only well inside the lease that was just renewed.
-    ends = environment.monotonic() + register.record.lease.seconds / 4
+    ends = environment.monotonic() + register.record.lease.patience / 4
 
     async def one(entry: Entry) -> None:
         if environment.monotonic() > ends:

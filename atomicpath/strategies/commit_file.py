@@ -21,7 +21,7 @@ from typing import Self
 
 from upath import UPath
 
-from atomicpath.abc import Entry, FileOptions, Hold, MetadataStore, SnapshotType, TemporaryPath
+from atomicpath.abc import FileOptions, Hold, MetadataStore, SnapshotType, StaleVersionError, TemporaryPath
 from atomicpath.environment import shielded
 from atomicpath.errors import (
     AbandonedError,
@@ -41,27 +41,32 @@ from atomicpath.layout import (
     record_of,
     temporary_of,
 )
-from atomicpath.liveness import hold, release, this_process
+from atomicpath.liveness import boot_clock, hold, release, this_process
 from atomicpath.location import Location, locate
-from atomicpath.manifest import manifest_of
+from atomicpath.manifest import Stamps, expect_content, expect_settled, manifest_of, stamps_of
+from atomicpath.originals import place_of
 from atomicpath.probing import profile_of
-from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, fingerprint, marker_of
+from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, marker_of, token_in_marker
 from atomicpath.telemetry import creating, finalizing, observed
 
 from .adding import Additions
 from .attempt_files import end_lock, in_housekeeping
-from .begin import expect_directory, ready
+from .begin import expect_directory, in_words, ready
+from .borders import inside_error, refuse_nested
 from .claiming import claim
-from .clearing import clear, is_an_attempts
-from .discarding import delete_moved, move_away
+from .clearing import clear
+from .discarding import delete_own_tree
 from .held import foreign, is_committed, read_marker, read_record, taken
+from .ownership import Ownership
 from .register import MarkerRegister, RecordRegister, Register
+from .settling import after_commit_point
 from .step_metadata import StepMetadataWriter
 
 __all__ = ["CommitFileTemporaryPath"]
 
 _LOG = logging.getLogger("atomicpath")
 _DELETE = Guarantee.CONDITIONAL_DELETE
+_MARKS = 2  # tries, the second after an earlier attempt's was deleted
 _MULTIPART = Guarantee.EXCLUSIVE_MULTIPART
 
 
@@ -80,6 +85,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         self._hold: Hold | None = None
         self._alone = False  # whether all that was at the final path is gone, and what is there now is of this attempt
         self._over = False
+        self._stamps: Stamps | None = None
         self._step_metadata = StepMetadataWriter(None, self._storage.environment)
 
     @classmethod
@@ -180,6 +186,8 @@ class CommitFileTemporaryPath(TemporaryPath):
             files = await self._manifest()
             if self.options.durable and self._storage.is_local:
                 await self._sync()
+            await self._expect_settled()
+            place = await place_of(self._storage, self._final, self._final, self.token)
             await register.rest()
         except BaseException as error:
             await self._give_up(error, f"{self._final} was not committed")
@@ -187,8 +195,9 @@ class CommitFileTemporaryPath(TemporaryPath):
         committed = register.record.moved_to(
             State.COMMITTED,
             committed=self._storage.environment.wall_ns(),
+            boot_clock=boot_clock(self._storage.environment),
             files=files,
-            place=fingerprint(self.token, self._final.place),
+            place=place,
         )
         with shielded():
             await self._commit(register, committed)
@@ -209,7 +218,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             await register.rest()
             await register.discard()
             if self._alone and self._storage.is_local:
-                await self._remove_directory()
+                await self._delete_tree()
             else:
                 if self._alone or register.inherits:  # else nothing but the record can be ours
                     await self._clear_own(register)
@@ -232,6 +241,7 @@ class CommitFileTemporaryPath(TemporaryPath):
                     " known to hold there. Leave it out"
                 )
             return
+        await refuse_nested(self._storage, self._final)  # before anything is made in another's directory
         try:
             await self._storage.make_directory(self._final.path, mode=self._mode, durable=self.options.durable)
         except FileExistsError:
@@ -289,21 +299,43 @@ class CommitFileTemporaryPath(TemporaryPath):
         return self._has(_MULTIPART)
 
     async def _manifest(self) -> tuple[FileEntry, ...]:
+        files = await self._listed()
+        try:
+            expect_content(files, str(self._final), allow_empty=self.options.allow_empty)
+        except ValidationError:
+            await self._claimed().confirm()  # nothing may be there because somebody has swept it
+            raise
+        return files
+
+    async def _listed(self) -> tuple[FileEntry, ...]:
         if not self.options.direct:
             return self._added.entries()
         listing = await self._storage.list(self._final.path, recursive=True)
-        directory, checksums = self._final.path, self.options.checksums
+        if places := await self._ownership(self._claimed()).places(listing):
+            raise await inside_error(self._storage, self._final, places)
+        if self._storage.is_local:
+            self._stamps = stamps_of(listing)
         try:
             return await manifest_of(
                 self._storage,
-                directory,
+                self._final.path,
                 listing,
                 own=RECORD_FILE,
                 reserved=(self._claimed().record.marker,),
-                checksums=checksums,
+                checksums=self.options.checksums,
+                allow_unfinished=self.options.allow_unfinished,
             )
         except ValidationError:
             await self._claimed().confirm()  # a marker may be there because another has taken over and committed
+            raise
+
+    async def _expect_settled(self) -> None:
+        if self._stamps is None:
+            return
+        try:
+            await expect_settled(self._storage, self._final.path, self._stamps)
+        except ValidationError:
+            await self._claimed().confirm()  # as above
             raise
 
     async def _sync(self) -> None:
@@ -323,22 +355,41 @@ class CommitFileTemporaryPath(TemporaryPath):
         except (CommitError, OSError) as error:
             await self._give_up(error, f"{self._final} was not committed")
             raise
-        await self._end()
-        if committed.decided_by is DecidedBy.RECORD:
-            await self._mark(committed)
+        with after_commit_point(self._final):
+            await self._end()
+            if committed.decided_by is DecidedBy.RECORD and committed.marker is not None:
+                await self._mark(committed, committed.marker, Ownership.of(self._storage, self._final, committed))
 
-    async def _mark(self, committed: CommitRecord) -> None:
-        """The marker follows the commit; without it the directory is committed all the same."""
-        if committed.marker is None:
-            return
-        path, marker = self._final.child(committed.marker).path, marker_of(committed.token)
+    async def _mark(self, committed: CommitRecord, name: str, ownership: Ownership) -> None:
+        """Write the marker, which follows the commit; without it the directory is committed all the same."""
+        path, marker = self._final.child(name).path, marker_of(committed.token)
         try:
-            try:
-                await self._storage.create(path, marker, owner=committed.token)
-            except FileExistsError:
-                await self._storage.write(path, marker)  # an earlier attempt's, or our own retry's
+            for _ in range(_MARKS):
+                try:
+                    await self._storage.create(path, marker, owner=committed.token)
+                except FileExistsError:
+                    if await self._make_room(path, committed, ownership):
+                        continue
+                return
         except (OSError, AtomicPathError) as error:
             _LOG.warning("%s is committed, but its marker could not be written: %s", self._final, error)
+
+    async def _make_room(self, path: str, committed: CommitRecord, ownership: Ownership) -> bool:
+        """Delete the marker of an attempt whose place this one took; False if ours is there, or somebody else's."""
+        found, there = await self._storage.stat(path), await read_marker(self._storage, self._final)
+        if found is None or there is None:
+            return True
+        if (named := token_in_marker(there)) == committed.token:
+            return False  # the answer to our own retry
+        if named not in ownership.tokens:  # rule *owner*
+            _LOG.warning("%s is committed, and the %s there is not its own: left as it is", self._final, path)
+            return False
+        try:
+            # rule *conditional*
+            await self._storage.delete(path, version=found.version if self._has(_DELETE) else None)
+        except StaleVersionError as error:
+            _LOG.debug("%s changed again before it was deleted: %s", path, error)
+        return True
 
     async def _adopt(self, token: str | None = None) -> Register:
         """The register of an attempt that another object or process created, for `from_temporary`: that of `token`."""
@@ -346,6 +397,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             raise CommitError(f"the attempt at {self._final} is already over: begin a new one")
         self.options = await ready(type(self), self._final, self.options)
         register = self._new_register()
+        began = self._storage.environment.monotonic()
         seen = await register.look()
         if seen is None:
             raise CommitError(f"{self._final} was not created by atomicpath, or is gone: call create first")
@@ -354,7 +406,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             raise await taken(self._storage, self._final)
         if token not in (None, record.token):
             raise AbandonedError(f"{self._final} was taken over by {record.writer} before this rank could write there")
-        register.record, register.version, register.held = record, seen.version, True
+        register.record, register.version, register.held, register.seen_at = record, seen.version, True, began
         self.token = record.token
         self._added = Additions(self._storage, self._final, record.token)
         self._register, self._alone = register, True
@@ -364,32 +416,39 @@ class CommitFileTemporaryPath(TemporaryPath):
 
     async def _clear_own(self, register: Register) -> None:
         try:
-            await clear(self._storage, self._final, register, is_ours=self._is_mine, conditional=self._has(_DELETE))
+            await clear(self._storage, self._final, register, self._ownership(register), conditional=self._has(_DELETE))
         except ConflictError as error:
             if not self._alone:
                 raise  # of a take-over cut short: the record stays, discarded, so that the next attempt can go on
             _LOG.warning("what this attempt wrote is deleted, but not all: %s", error)
 
-    async def _is_mine(self, entry: Entry) -> bool:
-        if self.options.direct and self._alone:
-            return True
-        return entry.name in self._added or await is_an_attempts(self._storage, self._final, entry)
+    def _ownership(self, register: Register) -> Ownership:
+        """What this attempt may delete: what it created, or its chain did, and what its user wrote without an owner."""
+        by_user = self.options.direct and self._alone
+        proven = Ownership.of(self._storage, self._final, register.record, unowned=by_user)
+        return replace(proven, manifest={**proven.manifest, **self._added.versions()})
 
-    async def _remove_directory(self) -> None:
-        await delete_moved(self._storage, await move_away(self._storage, self._final, self._final), self._final)
+    async def _delete_tree(self) -> None:
+        """Delete the directory that this attempt made, on a disk; what lies below another place stays."""
+        left = await delete_own_tree(self._storage, self._final)
+        if left:
+            _LOG.warning("what this attempt wrote is deleted, but not all: %s", left)
 
     async def _give_up(self, error: BaseException, what: str) -> None:
         """Discard after an error, and put an error of the storage in our own words."""
         with shielded():
             await self.discard()
         if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
-            raise CommitError(f"{what}: {error}; the attempt was discarded") from error
+            raise CommitError(
+                f"{what}: {in_words(self._storage, self._final, error)}; the attempt was discarded"
+            ) from error
 
     async def _end(self) -> None:
         self._over = True
         self._register = None
-        with shielded():
-            await end_lock(self._storage, self._attempt, self._hold)
+        if self._storage.is_local:
+            with shielded():
+                await end_lock(self._storage, self._attempt, self._hold)
         release(self.token)
 
     @property

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
-from atomicpath.abc import Content, Entry, StaleVersionError, Storage
+from atomicpath.abc import Content, StaleVersionError, Storage
 from atomicpath.environment import shielded
 from atomicpath.errors import AbandonedError, AccessError, AtomicPathError, GuaranteeError, OutcomeUnknownError
-from atomicpath.layout import COMMIT_SUCCESS_FILE, discarded_of
+from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, discarded_of
 from atomicpath.liveness import hold, release, this_process
 from atomicpath.location import Location
 from atomicpath.probing import are_beside
 from atomicpath.record import CommitRecord, Lease, State, token_in_marker
 
+from .attempt_files import tidy
+from .borders import inside_error
 from .clearing import clear
 from .held import read_marker
 from .holding import FinalHold, hold_final
+from .ownership import Ownership
 from .register import RecordRegister, Register
 
-__all__ = ["CleaningRegister", "delete_below", "delete_moved", "hold_directory", "move_away"]
+__all__ = ["CleaningRegister", "delete_below", "delete_moved", "delete_own_tree", "hold_directory", "move_away"]
 
 _LOG = logging.getLogger("atomicpath")
 
@@ -77,7 +81,7 @@ async def delete_below(
     final: Location,
     register: Register,
     *,
-    is_ours: Callable[[Entry], Awaitable[bool]],
+    ownership: Ownership,
     conditional: bool,
     was_committed: bool,
 ) -> None:
@@ -94,8 +98,8 @@ async def delete_below(
         with shielded():
             await register.discard()  # rule *register*: moved before anything is deleted
         if was_committed:
-            await _unmark(storage, final, register)
-        await clear(storage, final, register, is_ours=is_ours, conditional=conditional)
+            await _unmark(storage, final, register, ownership)
+        await clear(storage, final, register, ownership, conditional=conditional)
         try:
             await register.free()
         except StaleVersionError as error:
@@ -104,18 +108,60 @@ async def delete_below(
         release(token)
 
 
-async def _unmark(storage: Storage, final: Location, register: Register) -> None:
+async def _unmark(storage: Storage, final: Location, register: Register, ownership: Ownership) -> None:
     """Delete the marker before all else: scripts that look for nothing but it must not see what is half deleted."""
     path = final.child(COMMIT_SUCCESS_FILE).path
     found = await storage.stat(path)
     marker = await read_marker(storage, final) if found else None
-    if found is None or marker is None or token_in_marker(marker) is None:
+    if found is None or marker is None or token_in_marker(marker) not in ownership.tokens:
         return
     await register.confirm()  # rule *confirm*: after the look, before acting on it
     try:
         await storage.delete(path, version=found.version)  # rule *conditional*
     except StaleVersionError:
         return  # written again meanwhile: what clears looks at it afresh
+
+
+async def delete_own_tree(storage: Storage, directory: Location) -> str:
+    """Delete a directory on a disk that an attempt has made, with everything below it that is not another place.
+
+    It is moved away in one step, if no other place is in it, and looked at again before anything is deleted. Else what
+    is not below another place is deleted piece by piece, the record last.
+
+    Returns:
+        What stays, and why; "" if nothing does.
+    """
+    ownership = Ownership(storage=storage, final=directory, tokens=())
+    if not await ownership.places(await storage.list(directory.path, recursive=True)):
+        doomed = await move_away(storage, directory, directory)
+        moved = replace(ownership, final=doomed)
+        if not await moved.places(await storage.list(doomed.path, recursive=True)):
+            await delete_moved(storage, doomed, directory)
+            return ""
+        await storage.rename_directory(doomed.path, directory.path)  # another place came in
+    places = await ownership.places(await storage.list(directory.path, recursive=True))
+    await _delete_around(storage, directory, places)
+    await storage.delete(directory.child(RECORD_FILE).path)
+    return str(await inside_error(storage, directory, places)) if places else f"{directory}, which is empty"
+
+
+async def _delete_around(storage: Storage, directory: Location, places: tuple[str, ...]) -> None:
+    """Delete what is in a directory on a disk, but for its record, other places, and the directories these are in."""
+    for entry in await storage.list(directory.path, recursive=False):
+        child = directory.child(entry.name)
+        if entry.name == RECORD_FILE or entry.name in places:
+            continue
+        if entry.kind != "directory":
+            await storage.delete(child.path)
+        elif inner := tuple(below_it for place in places if (below_it := _within(place, entry.name))):
+            await _delete_around(storage, child, inner)
+        else:
+            await storage.remove_tree(child.path)
+
+
+def _within(place: str, name: str) -> str:
+    """Return a place as it is named below the child `name`; "" if it is not there."""
+    return place.removeprefix(f"{name}/") if place.startswith(f"{name}/") else ""
 
 
 @asynccontextmanager
@@ -168,4 +214,4 @@ async def delete_moved(storage: Storage, doomed: Location, final: Location) -> N
         except GuaranteeError as error:
             _LOG.debug("%s: %s", doomed, error)  # where nothing can be synced, nothing was promised
     await storage.remove_tree(doomed.path)
-    await storage.remove_empty(doomed.parent.path)
+    await tidy(storage, doomed)

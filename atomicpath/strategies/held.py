@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 from atomicpath.abc import Storage
 from atomicpath.errors import AlreadyCommittedError, CommitError, ConflictError
-from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE
+from atomicpath.layout import COMMIT_SUCCESS_FILE, LEGACY_RECORD_FILE, RECORD_FILE
 from atomicpath.location import Location
-from atomicpath.record import CommitRecord, DecidedBy, State, token_in_marker
+from atomicpath.record import CommitRecord, DecidedBy, State, record_in_marker, token_in_marker
 
 __all__ = [
     "Standing",
@@ -17,6 +17,7 @@ __all__ = [
     "foreign",
     "held",
     "is_committed",
+    "not_its_own",
     "read_marker",
     "read_record",
     "standing_at",
@@ -24,11 +25,13 @@ __all__ = [
     "when",
 ]
 
+_LOOKS = 5  # at what a replacement at this very moment could explain
 
-async def read_record(storage: Storage, location: Location) -> CommitRecord | None:
+
+async def read_record(storage: Storage, location: Location, name: str = RECORD_FILE) -> CommitRecord | None:
     """The record at a final path, or None; IntegrityError if it is damaged."""
     try:
-        content = await storage.read(location.child(RECORD_FILE).path)
+        content = await storage.read(location.child(name).path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     return CommitRecord.decode(content.data, where=str(location))
@@ -58,11 +61,13 @@ async def is_committed(storage: Storage, location: Location, record: CommitRecor
 class Standing:
     """What is at a final path: whether it counts as committed, its record, and, without one, what else it is.
 
-    `orphaned`: a marker of ours is there, and the record that it names is not.
+    `orphaned`: a marker of ours is there, and the record that it names is not. `record_file` is the name that the
+    record has there, which was another in an earlier version.
     """
 
     committed: bool
     record: CommitRecord | None = None
+    record_file: str = RECORD_FILE
     orphaned: bool = False
     kind: str | None = "directory"
 
@@ -81,26 +86,42 @@ class Standing:
 
 
 async def standing_at(storage: Storage, location: Location) -> Standing:
-    """What is at a path, by its record, and by the marker where that decides.
+    """Tell what is at a path: by its record, and by the marker where that decides.
 
-    The two are two reads. If they do not belong together the directory may have been replaced in between, so the
-    record is read again, until it is the same twice.
+    The two are two reads, between which the directory may be replaced. So an answer that a replacement could explain is
+    believed only after further looks: a path that always holds a committed directory is never said to be without one.
     """
+    before: Standing | None = None
+    for _ in range(_LOOKS):
+        standing, sure = await _look(storage, location)
+        empty = standing.record is None and not standing.orphaned
+        if sure or (standing == before and not empty):
+            return standing
+        before = standing
+    return standing
+
+
+async def _look(storage: Storage, location: Location) -> tuple[Standing, bool]:
+    """What is at a path by one look, and whether that is sure: that no replacement can have caused it."""
     record = await read_record(storage, location)
-    while True:
-        if record is not None and (record.state is not State.COMMITTED or record.decided_by is DecidedBy.RECORD):
-            return Standing(committed=record.state is State.COMMITTED, record=record)
-        marker = await read_marker(storage, location, record.marker if record else COMMIT_SUCCESS_FILE)
-        named = None if marker is None else token_in_marker(marker)
-        if record is None and named is None:
-            kind = "directory" if marker is not None else await storage.kind(location.path)
-            return Standing(committed=marker is not None, kind=kind)
-        if record is not None and record.token == named:
-            return Standing(committed=True, record=record)
-        again = await read_record(storage, location)
-        if (again and again.token) == (record and record.token):
-            return Standing(committed=False, record=record, orphaned=record is None)
-        record = again
+    if record is not None and (record.state is not State.COMMITTED or record.decided_by is DecidedBy.RECORD):
+        return Standing(committed=record.state is State.COMMITTED, record=record), True
+    marker = await read_marker(storage, location, record.marker if record else COMMIT_SUCCESS_FILE)
+    if marker is None and record is None:
+        kind = await storage.kind(location.path)
+        if kind == "directory" and not storage.is_local:
+            # there nothing is replaced, but it may have come between the two reads
+            return Standing(committed=False), await read_record(storage, location) is None
+        return Standing(committed=False, kind=kind), kind != "directory"
+    file, named = (record_in_marker(marker) if marker is not None else None) or (None, None)
+    if marker is not None and record is None and named is None:
+        return Standing(committed=True), True  # another tool's
+    if record is None and file == LEGACY_RECORD_FILE:
+        legacy = await read_record(storage, location, file)
+        if legacy is not None and (legacy.state, legacy.token) == (State.COMMITTED, named):
+            return Standing(committed=True, record=legacy, record_file=file), True
+    belongs = record is not None and record.token == named
+    return Standing(committed=belongs, record=record, orphaned=record is None), belongs
 
 
 async def taken(storage: Storage, location: Location) -> CommitError:
@@ -132,6 +153,16 @@ def foreign(location: Location, kind: str | None, names: tuple[str, ...] = ()) -
     return ConflictError(
         f"{location} exists and was not written by atomicpath ({_described(kind)}{shown}). It was left as it is: move"
         " it away, or commit under another name"
+    )
+
+
+def not_its_own(location: Location, names: tuple[str, ...]) -> ConflictError:
+    """Files are at the path that neither the manifest nor an owner of the take-over chain names."""
+    shown = f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
+    return ConflictError(
+        f"{location} has files in it that are not the attempt's own: {shown}. They were left as they are: somebody else"
+        " wrote or copied them there, or an earlier attempt came late. Move or delete them yourself, or commit under"
+        " another name"
     )
 
 

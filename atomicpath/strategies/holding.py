@@ -15,7 +15,7 @@ from atomicpath.layout import lock_of
 from atomicpath.location import Location
 from atomicpath.record import Base
 
-from .attempt_files import in_housekeeping
+from .attempt_files import in_housekeeping, tidy
 from .copying import pending_in
 from .held import Standing, foreign, standing_at
 
@@ -51,7 +51,7 @@ class FinalHold:
         try:
             try:
                 await self._storage.delete(self._lock.path)
-                await self._storage.remove_empty(self._lock.parent.path)
+                await tidy(self._storage, self._lock)
             finally:
                 hold.release()
         except (OSError, AtomicPathError) as error:

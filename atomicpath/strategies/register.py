@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import logging
+import math
 import threading
 from dataclasses import replace
 
@@ -28,6 +29,7 @@ __all__ = ["MarkerRegister", "RecordRegister", "Register"]
 
 _LOG = logging.getLogger("atomicpath")
 _TRIES = 4
+_MARGIN = 0.5  # of a lease, which is renewed at every third: later than that something is wrong
 _PAUSE = 0.2  # seconds before the second try, doubled before each further one
 
 
@@ -46,15 +48,25 @@ class Register(abc.ABC):
         """Whether the record is ours, as far as we know: then it is also ours to give up."""
         self.inherits = False
         """Whether it was another attempt's, whose files may be there still."""
+        self.seen_at = -math.inf
+        """When the last request began that showed the record to be ours, on the boot-time clock."""
+
+    def is_well_within_lease(self) -> bool:
+        """Whether nobody can have taken the record over yet, so that a request that begins now is safe to send.
+
+        A host that was suspended, or a process that was stopped, finds here that its lease may have run out.
+        """
+        return self._storage.environment.monotonic() - self.seen_at <= self.record.lease.patience * _MARGIN
 
     async def claim(self) -> Content | None:
         """Create the record. None: it is ours; else what is in the way."""
         failure: OSError | None = None
         for pause in _pauses():
             await self._storage.environment.sleep(pause)
+            began = self._storage.environment.monotonic()
             try:
                 self.version = await self._storage.create(self.path, self.record.encode(), owner=self.record.token)
-                self.held = True
+                self.held, self.seen_at = True, began
                 return None
             except (AccessError, FileNotFoundError):
                 raise
@@ -66,6 +78,7 @@ class Register(abc.ABC):
                 if there.token != self.record.token:
                     return seen
                 self.version, self.held = seen.version, True  # "exists" was the answer to our own retry
+                self.seen_at = began
                 return None
         raise CommitError(f"cannot begin to write {self._final}: {failure}; nothing was committed") from failure
 
@@ -91,14 +104,33 @@ class Register(abc.ABC):
 
     async def confirm(self) -> None:
         """Rule *confirm*: the register is still ours; AbandonedError if not."""
+        began = self._storage.environment.monotonic()
         renewals, version = self.record.lease.renewals, self.version  # in this order: a renewing thread sets them last
         seen = await self.look()
         if seen is None or not self._is_still_ours(seen, renewals, version):
             raise self._lost(seen)
+        self.seen_at = began
+
+    async def take(self, seen: Content, there: CommitRecord) -> bool:
+        """Take the place of the record `there`, as it was `seen`; False if it has moved meanwhile.
+
+        Ours then names the whole chain of attempts whose place this one took, whose objects are ours to delete, and,
+        until `forget_manifest`, the files that a commit or an earlier take-over had named.
+        """
+        fresh = self.record
+        self.record = replace(fresh, took_over=(*there.took_over, there.token), files=there.files)
+        if await self._take(seen):
+            return True
+        self.record = fresh
+        return False
+
+    def forget_manifest(self) -> None:
+        """Name no files of the attempt taken over any more, from the next move on: they are deleted."""
+        self.record = replace(self.record, files=())
 
     @abc.abstractmethod
-    async def take(self, seen: Content) -> bool:
-        """Take the place of the record `seen`; False if it has moved meanwhile."""
+    async def _take(self, seen: Content) -> bool:
+        """Put our record in the place of the one `seen`; False if that has moved meanwhile."""
 
     @abc.abstractmethod
     async def commit(self, committed: CommitRecord) -> None:
@@ -158,7 +190,7 @@ class RecordRegister(Register):
         self._stop = threading.Event()
         self._renewing: threading.Thread | None = None
 
-    async def take(self, seen: Content) -> bool:
+    async def _take(self, seen: Content) -> bool:
         self.version, self.inherits = seen.version, True
         try:
             await self._move(self.record)  # rule *register*: moved before anything of the old attempt is deleted
@@ -187,7 +219,8 @@ class RecordRegister(Register):
 
     def keep_alive(self) -> None:
         # A thread, not a task: training code blocks its event loop for longer than a lease.
-        interval = self.record.lease.seconds / 3
+        lease = self.record.lease
+        interval = min(lease.seconds, lease.patience) / 3
         self._renewing = threading.Thread(
             target=self._renew_every, args=(interval,), name="atomicpath-lease", daemon=True
         )
@@ -225,9 +258,10 @@ class RecordRegister(Register):
         failure: Exception | None = None
         for pause in _pauses():
             await self._storage.environment.sleep(pause)
+            began = self._storage.environment.monotonic()
             try:
                 self.version = await self._storage.swap(self.path, target.encode(), version=self.version or "")
-                self.record = target
+                self.record, self.seen_at = target, began
                 return
             except AccessError as error:
                 if failure is None:
@@ -240,7 +274,7 @@ class RecordRegister(Register):
                 failure = error
                 continue
             if seen is not None and seen.data == target.encode():
-                self.version, self.record = seen.version, target
+                self.version, self.record, self.seen_at = seen.version, target, began
                 return  # it had happened: the reply was lost, or a refusal answered our own retry
             if seen is None or not self._is_still_ours(seen, self.record.lease.renewals, self.version):
                 raise self._lost(seen)  # rule *swap*: from our own state, and in the life that we know of
@@ -292,7 +326,7 @@ class MarkerRegister(Register):
 
     decided_by = DecidedBy.MARKER
 
-    async def take(self, seen: Content) -> bool:  # noqa: ARG002 - nothing here can be conditional on it
+    async def _take(self, seen: Content) -> bool:  # noqa: ARG002 - nothing here can be conditional on it
         self.version = await self._storage.write(self.path, self.record.encode())  # only ever for unsafe_takeover
         self.held = self.inherits = True
         return True
@@ -318,6 +352,12 @@ class MarkerRegister(Register):
                 failure = error
                 continue
             if token_in_marker(there) == committed.token:
+                if self._storage.is_local:  # no reply was lost: the marker is there, and syncing it failed
+                    raise OutcomeUnknownError(
+                        f"{self._final} is visible, but its marker could not be made durable ({failure}): a power cut"
+                        " may still undo the commit. Nothing was removed. Check the disk, then"
+                        f" is_committed({str(self._final)!r})"
+                    ) from failure
                 return
             raise AbandonedError(f"{self._final} was not committed: another attempt's marker is there") from failure
         raise OutcomeUnknownError(

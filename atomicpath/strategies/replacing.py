@@ -27,8 +27,9 @@ from atomicpath.errors import (
     OutcomeUnknownError,
 )
 from atomicpath.location import Location
-from atomicpath.record import Base
+from atomicpath.record import Base, CommitRecord
 
+from .borders import foreign_below
 from .held import Standing, standing_at
 from .holding import FinalHold, KeptSnapshotError, changed, hold_committed
 from .publishing import Publication
@@ -37,6 +38,7 @@ __all__ = ["Way", "publish"]
 
 _LOG = logging.getLogger("atomicpath")
 _TRIES = 10
+_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,15 @@ class Displaced:
                     " directories there by hand. It was left as it is; look at it, and delete it yourself",
                     place,
                     self.publication.final,
+                )
+                return
+            if found.record is not None and (names := await foreign_below(storage, place, found.record)):
+                _LOG.warning(
+                    "%s made room for the commit of %s, and at the last moment something came into it that is not its"
+                    " own (%s). Nothing of it was deleted: take what you need from there, then delete it yourself",
+                    place,
+                    self.publication.final,
+                    ", ".join(names[:_SHOWN]),
                 )
                 return
             await storage.rename_directory(place.path, self.publication.doomed)
@@ -186,6 +197,8 @@ async def _displace(publication: Publication, only: Base | None) -> Displaced | 
             raise changed(publication.final) from None
         return None
     try:
+        if only is None and standing.record is not None:
+            await _expect_own(publication, standing.record)
         if await _exchange(publication):
             return Displaced(publication=publication, standing=standing, hold=hold)
     except BaseException:
@@ -195,6 +208,19 @@ async def _displace(publication: Publication, only: Base | None) -> Displaced | 
     if only is not None:
         raise changed(publication.final)
     return None
+
+
+async def _expect_own(publication: Publication, record: CommitRecord) -> None:
+    """Raise ConflictError if something is in the directory to be replaced that does not belong to it."""
+    names = await foreign_below(publication.storage, publication.final, record)
+    if names:
+        shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        raise ConflictError(
+            f"{publication.final} was not replaced: what is in it is not all its own ({shown}). A"
+            " name that ends in '/' is another place, committed or under way. Nothing was changed: move these away, or"
+            " commit under another name",
+            record,
+        )
 
 
 async def _exchange(publication: Publication) -> bool:

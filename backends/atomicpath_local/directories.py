@@ -8,9 +8,11 @@ from contextlib import suppress
 
 from atomicpath.abc import OpenDirectory
 
+from .ancestors import make_ancestors, open_to_sync, settle
+from .kinds import inherited
 from .system import DIRECTORY, NOFOLLOW, System
 
-__all__ = ["make_ancestors", "make_directory", "make_parents", "open_directory", "sync_directory"]
+__all__ = ["make_directory", "make_parents", "open_directory"]
 
 _OPEN = os.O_RDONLY | DIRECTORY
 
@@ -38,14 +40,7 @@ class LocalDirectory(OpenDirectory):
 def open_directory(system: System, path: str) -> OpenDirectory | None:
     if sys.platform == "win32":  # it opens no directories; untested here
         return None
-    try:
-        return LocalDirectory(system, system.call(os.open, path, _OPEN), path)
-    except PermissionError as error:
-        reason = (
-            f"{error.strerror}: to make a commit durable this directory is opened and synced, which needs permission"
-            " to read it: chmod u+r, or pass durable=False to accept that a power cut may undo the commit"
-        )
-        raise PermissionError(error.errno, reason, path) from error
+    return LocalDirectory(system, open_to_sync(system, path), path)
 
 
 def make_directory(system: System, path: str, mode: int | None, durable: bool) -> None:
@@ -58,41 +53,14 @@ def make_directory(system: System, path: str, mode: int | None, durable: bool) -
         return
     try:
         with system.descriptor(path, _OPEN | NOFOLLOW) as fd:
-            system.call(os.fchmod, fd, mode)
+            system.call(os.fchmod, fd, mode | inherited(system.call(os.fstat, fd)))
     except BaseException:
         with suppress(OSError):  # the first error is the one that is raised
             system.call(os.rmdir, path)
         raise
 
 
-def make_ancestors(system: System, path: str, *, durable: bool) -> None:
-    """Create the directories above `path` that are missing, each synced into its parent if `durable`.
-
-    One that another process makes meanwhile is synced too: its maker may not have come to that yet.
-    """
-    missing = []
-    above = os.path.dirname(path)
-    while not _exists(system, above):
-        missing.append(above)
-        above = os.path.dirname(above)
-    for directory in reversed(missing):
-        with suppress(FileExistsError):
-            system.call(os.mkdir, directory)
-        if durable:
-            sync_directory(system, os.path.dirname(directory))
-
-
 def make_parents(system: System, path: str, durable: bool) -> None:
-    make_ancestors(system, path, durable=durable)
-
-
-def sync_directory(system: System, path: str) -> None:
-    system.sync_path(path, DIRECTORY)
-
-
-def _exists(system: System, path: str) -> bool:
-    try:
-        system.call(os.stat, path)
-    except FileNotFoundError:
-        return False
-    return True
+    make_ancestors(system, path, durable=False)
+    if durable:
+        settle(system, os.path.dirname(path))

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from atomicpath.abc import Content, Entry
 from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 
-from .directories import make_ancestors, sync_directory
+from .ancestors import make_ancestors, sync_directory
+from .content import copy_content
 from .kinds import kind_of
 from .rename import NO_SUCH_RENAME, no_replace
 from .system import NOFOLLOW, NONBLOCK, System
@@ -22,15 +23,24 @@ from .system import NOFOLLOW, NONBLOCK, System
 __all__ = ["UNFINISHED", "create", "delete", "download", "entry", "look", "read", "upload", "write", "write_private"]
 
 UNFINISHED = ".atomicpath-tmp-"  # what the core never counts as committed; short, so that long names fit
+LARGEST_READ = 256 << 20
+"""Bytes that `read` takes into memory at most: a record that names 100,000 files has some 10 MB."""
+
+Fill = Callable[[int], None]
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_READ = os.O_RDONLY | NONBLOCK
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NOFOLLOW
 
 
 def read(system: System, path: str) -> Content:
-    with _opened(system, path) as (fd, status):
-        data = b"".join(system.chunks(fd))
+    with _opened(system, path, NOFOLLOW) as (fd, status):
+        _refuse_if_large(path, status.st_size)
+        data = bytearray()
+        for piece in system.chunks(fd):
+            data += piece
+            _refuse_if_large(path, len(data))
         now = system.call(time.time_ns)
-    return Content(data=data, version=None, age=max(0.0, (now - status.st_mtime_ns) / 1e9))
+    return Content(data=bytes(data), version=None, age=max(0.0, (now - status.st_mtime_ns) / 1e9))
 
 
 def entry(system: System, path: str) -> Entry | None:
@@ -54,11 +64,11 @@ def look(system: System, path: str) -> Entry | None:
 def create(system: System, path: str, data: bytes) -> None:
     if entry(system, path) is not None:  # so that a writer that comes late leaves no trace in the other's directory
         raise FileExistsError(errno.EEXIST, "something is there already", path)
-    _publish(system, path, [data], exclusive=True)
+    _publish(system, path, lambda fd: system.write(fd, data), exclusive=True)
 
 
 def write(system: System, path: str, data: bytes) -> None:
-    _publish(system, path, [data], exclusive=False)
+    _publish(system, path, lambda fd: system.write(fd, data), exclusive=False)
 
 
 def write_private(system: System, path: str, data: bytes) -> None:
@@ -70,15 +80,23 @@ def write_private(system: System, path: str, data: bytes) -> None:
 
 
 def upload(system: System, path: str, source: Path) -> Entry:
-    with _opened(system, str(source)) as (fd, status):
+    with _opened(system, str(source), 0) as (fd, status):
         make_ancestors(system, path, durable=True)
-        _publish(system, path, _checked(system, fd, str(source), status.st_size), exclusive=True)
+
+        def fill(writer: int) -> None:
+            copy_content(system, fd, writer, str(source))
+
+        _publish(system, path, fill, exclusive=True, mode=_permissions(status))
     return Entry(name="", size=status.st_size)
 
 
 def download(system: System, path: str, target: Path) -> Entry:
-    with _opened(system, path) as (fd, status):
-        _fill(system, str(target), _checked(system, fd, path, status.st_size), durable=False)
+    with _opened(system, path, NOFOLLOW) as (fd, status):
+
+        def fill(writer: int) -> None:
+            copy_content(system, fd, writer, path)
+
+        _fill(system, str(target), fill, durable=False, mode=_permissions(status))
     return Entry(name="", size=status.st_size)
 
 
@@ -88,8 +106,8 @@ def delete(system: System, path: str) -> None:
 
 
 @contextmanager
-def _opened(system: System, path: str) -> Iterator[tuple[int, os.stat_result]]:
-    with _absent_if_below_a_file(), system.descriptor(path, os.O_RDONLY | NONBLOCK) as fd:
+def _opened(system: System, path: str, flags: int) -> Iterator[tuple[int, os.stat_result]]:
+    with _refusals_of_an_open(path), system.descriptor(path, _READ | flags) as fd:
         status = system.call(os.fstat, fd)
         if not stat.S_ISREG(status.st_mode):
             raise ValidationError(f"{path} is {kind_of(status.st_mode)}, not a file: move it away")
@@ -97,30 +115,41 @@ def _opened(system: System, path: str) -> Iterator[tuple[int, os.stat_result]]:
 
 
 @contextmanager
-def _absent_if_below_a_file() -> Iterator[None]:
+def _refusals_of_an_open(path: str) -> Iterator[None]:
     try:
         yield
-    except NotADirectoryError as error:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), error.filename) from error
+    except OSError as error:
+        if error.filename != path:
+            raise
+        if error.errno == errno.ENOTDIR:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
+        if error.errno in (errno.ELOOP, errno.EMLINK):  # EMLINK: FreeBSD's word for O_NOFOLLOW
+            raise ValidationError(f"{path} is a symbolic link, not a file: move it away") from error
+        if error.errno in (errno.ENXIO, errno.ENODEV):
+            raise ValidationError(f"{path} is a socket or a device, not a file: move it away") from error
+        raise
 
 
-def _checked(system: System, fd: int, path: str, size: int) -> Iterator[bytes]:
-    copied = 0
-    for piece in system.chunks(fd):
-        copied += len(piece)
-        yield piece
-    if copied != size:
-        raise OSError(errno.EIO, f"{copied} bytes were read where {size} were announced: it changed meanwhile", path)
+def _permissions(status: os.stat_result) -> int:
+    """The permission bits of a copy, less the umask, as cp(1) has them."""
+    return status.st_mode & 0o777
 
 
-def _fill(system: System, path: str, pieces: Iterable[bytes], *, durable: bool) -> None:
+def _refuse_if_large(path: str, size: int) -> None:
+    if size > LARGEST_READ:
+        raise ValidationError(
+            f"{path} has {size} bytes, where a small file is expected, of at most {LARGEST_READ}: it is not one of"
+            " atomicpath's own; move it away"
+        )
+
+
+def _fill(system: System, path: str, fill: Fill, *, durable: bool, mode: int = 0o666) -> None:
     """Write a file that must not exist; none is left behind after an error."""
     ours = False
     try:
-        with system.descriptor(path, _NEW) as fd:
+        with system.descriptor(path, _NEW, mode) as fd:
             ours = True
-            for piece in pieces:
-                system.write(fd, piece)
+            fill(fd)
             if durable:
                 system.sync(fd, path)
     except BaseException:
@@ -129,11 +158,11 @@ def _fill(system: System, path: str, pieces: Iterable[bytes], *, durable: bool) 
         raise
 
 
-def _publish(system: System, path: str, pieces: Iterable[bytes], *, exclusive: bool) -> None:
+def _publish(system: System, path: str, fill: Fill, *, exclusive: bool, mode: int = 0o666) -> None:
     """Make a file appear whole under its name, durably: nobody ever sees, or finds after a power cut, a part."""
     parent = os.path.dirname(path)
     temporary = f"{parent}/{UNFINISHED}{system.environment.token()}"
-    _fill(system, temporary, pieces, durable=True)
+    _fill(system, temporary, fill, durable=True, mode=mode)
     try:
         if exclusive:
             _link(system, temporary, path)

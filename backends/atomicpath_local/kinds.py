@@ -1,10 +1,13 @@
-"""The words for what can be at a path."""
+"""What a mode says: the words for what can be at a path, and what a directory has from its parent."""
 
 from __future__ import annotations
 
+import os
 import stat
 
-__all__ = ["kind_of"]
+__all__ = ["MOUNT_POINT", "inherited", "kind_of"]
+
+MOUNT_POINT = "a mount point"
 
 _KINDS = {
     stat.S_IFREG: "file",
@@ -20,3 +23,8 @@ _KINDS = {
 def kind_of(mode: int) -> str:
     """In the words of `Entry.kind`."""
     return _KINDS.get(stat.S_IFMT(mode), "a special file")
+
+
+def inherited(status: os.stat_result) -> int:
+    """The setgid bit that a new directory has from its parent (mkdir(2)): setting a mode must not lose it."""
+    return status.st_mode & stat.S_ISGID if stat.S_ISDIR(status.st_mode) else 0

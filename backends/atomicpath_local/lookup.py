@@ -1,4 +1,4 @@
-"""Which mount a path is really on."""
+"""Which mount a path is really on, and which mounts are below it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 import sys
 from contextlib import suppress
 
-from .mounts import Mount, by_number, by_prefix, mount_id, parse_mountinfo
+from .mounts import Mount, by_number, by_prefix, mount_id, parse_mountinfo, points_within
 from .system import DIRECTORY, System
 
-__all__ = ["mount_of", "read_proc"]
+__all__ = ["mount_number", "mount_of", "mounts_within", "read_proc"]
 
 
 def mount_of(system: System, path: str) -> Mount | None:
@@ -23,6 +23,32 @@ def mount_of(system: System, path: str) -> Mount | None:
             if above == path:
                 raise
             path = above
+
+
+def mounts_within(system: System, path: str) -> list[str]:
+    """The mount points at `path` and below it that this process sees, as parts of `path` itself, sorted.
+
+    Empty where the system does not tell: then the device of each directory is all there is to compare.
+    """
+    if sys.platform != "linux":
+        return []
+    try:
+        mountinfo = system.call(read_proc, "/proc/self/mountinfo")
+    except (FileNotFoundError, PermissionError):
+        return []
+    above, name = os.path.split(path)
+    real = os.path.join(system.call(os.path.realpath, above), name)
+    return [path + point.removeprefix(real) for point in points_within(mountinfo, real)]
+
+
+def mount_number(system: System, fd: int) -> int | None:
+    """The number of the mount an open directory is on: a bind mount has its origin's device, and another number."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return mount_id(system.call(read_proc, f"/proc/self/fdinfo/{fd}"))
+    except (FileNotFoundError, PermissionError):
+        return None
 
 
 def read_proc(path: str) -> str:

@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from atomicpath.abc import Declaration
 from atomicpath.guarantees import Guarantee
 
-__all__ = ["NETWORK_FILE_SYSTEMS", "Mount", "by_number", "by_prefix", "declaration_of", "mount_id", "parse_mountinfo"]
+__all__ = [
+    "NETWORK_FILE_SYSTEMS",
+    "Mount",
+    "by_number",
+    "by_prefix",
+    "declaration_of",
+    "has_the_kernels_clock",
+    "mount_id",
+    "parse_mountinfo",
+    "points_within",
+    "rename_takes_empty_directory",
+]
 
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4"})
 """Those on which renaming over an empty directory of one's own making is as good as a no-replace rename."""
@@ -18,6 +29,13 @@ _FILES = Guarantee.ATOMIC_WRITE | Guarantee.EXCLUSIVE_CREATE | Guarantee.DIRECTO
 _RENAME = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE
 _DISK = _FILES | _RENAME | Guarantee.LIST_AFTER_WRITE
 _LINUX_DISK = _DISK | Guarantee.RENAME_EXCHANGE
+
+_LOCAL_DISKS = frozenset(
+    (
+        *("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "bcachefs", "zfs", "apfs", "hfs", "NTFS"),
+        *("overlay", "tmpfs", "ramfs"),
+    )
+)
 
 _A_DISK = "a known disk file system"
 _MEMORY = "a memory file system: sync succeeds, nothing survives a power cut"
@@ -75,6 +93,27 @@ def by_prefix(mounts: Iterable[Mount], path: str) -> Mount | None:
     return best
 
 
+def rename_takes_empty_directory(mount: Mount | None) -> bool:
+    """Tell whether a rename over an empty directory of one's own making is declared to be a no-replace rename there.
+
+    Only there may an empty directory at a final path be what an interrupted rename left.
+    """
+    return mount is not None and mount.kind in NETWORK_FILE_SYSTEMS
+
+
+def has_the_kernels_clock(mount: Mount | None) -> bool:
+    """Tell whether times on it are this host's own: a server or another client gives them elsewhere, or may."""
+    return mount is not None and mount.kind in _LOCAL_DISKS
+
+
+def points_within(mountinfo: str, path: str) -> list[str]:
+    """The mount points at a resolved path and below it, sorted; bind mounts and mounted files are among them."""
+    inside = f"{path.rstrip('/')}/"
+    fields = (line.split(" ", 5) for line in mountinfo.splitlines())
+    points = {_unescape(field[4]) for field in fields if len(field) > 5}
+    return sorted(point for point in points if point == path or point.startswith(inside))
+
+
 def declaration_of(mount: Mount | None) -> Declaration:
     """What the kind of a mount promises: everything for disks, nothing for what only looks like one."""
     if mount is None:
@@ -107,4 +146,6 @@ def _parse_line(line: str) -> Mount | None:
 
 def _unescape(text: str) -> str:
     """The kernel writes space, tab, newline and backslash as three octal digits."""
+    if "\\" not in text:
+        return text
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), text)

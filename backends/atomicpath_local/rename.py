@@ -13,7 +13,7 @@ from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import Guarantee
 
 from .lookup import mount_of
-from .mounts import NETWORK_FILE_SYSTEMS
+from .mounts import rename_takes_empty_directory
 from .system import System
 
 __all__ = ["NO_SUCH_RENAME", "exchange", "exchange_directories", "no_replace", "remove_interrupted", "rename_directory"]
@@ -50,13 +50,6 @@ def rename_directory(system: System, source: str, target: str) -> None:
             raise OSError(error.errno, _NOT_HERE[error.errno], source, None, target) from error
         if error.errno not in NO_SUCH_RENAME:
             raise
-        mount = mount_of(system, os.path.dirname(target))
-        if mount is None or mount.kind not in NETWORK_FILE_SYSTEMS:
-            where = f"the {mount.kind} file system at {mount.point}" if mount else "the file system there"
-            raise GuaranteeError(
-                f"{target}: {where} has no rename that refuses an existing target ({error.strerror}), so "
-                f"{Guarantee.RENAME_NOREPLACE} does not hold and nothing was renamed: publish on another one"
-            ) from error
         _rename_over_own_directory(system, source, target)
 
 
@@ -106,7 +99,11 @@ def _rename(source: str, target: str, *, linux: int, darwin: int) -> None:
 
 
 def _rename_over_own_directory(system: System, source: str, target: str) -> None:
-    """NFS has no such flag, but creates a directory exclusively and renames over an empty one in one step.
+    """The no-replace rename of a file system without the flag (docs/design/0014-cluster-file-systems.md).
+
+    mkdir(2) creates a directory exclusively, and rename(2) puts another in the place of an empty one, and of no
+    other, in one step (POSIX). Which mounts keep to that is not decided here: callers rename only where
+    RENAME_NOREPLACE is declared or asserted, and probes refute the mounts that copy, merge or nest.
 
     A server that sees a retransmitted request may deny what it has done: ENOENT after success. That the
     directory we made is still there, and empty, shows that it was not.
@@ -123,8 +120,17 @@ def _rename_over_own_directory(system: System, source: str, target: str) -> None
             if error.errno == errno.ENOENT:
                 reason = "the server no longer finds the source, and the target is not empty: it may have been renamed"
                 raise OSError(errno.EIO, reason, source, None, target) from second
-        if error.errno in _TAKEN:
-            raise _taken(target) from error
+            if error.errno in _TAKEN:
+                raise _taken(target) from error
+            raise error from second
+        if error.errno in (*_TAKEN, *NO_SUCH_RENAME):  # it was ours and empty to the last, and still in the way
+            mount = mount_of(system, os.path.dirname(target))
+            where = f"the {mount.kind} file system at {mount.point}" if mount else "the file system there"
+            raise GuaranteeError(
+                f"{target}: {where} has neither a rename that refuses an existing target nor one that takes the place"
+                f" of an empty directory ({error.strerror}), so {Guarantee.RENAME_NOREPLACE} does not hold and nothing"
+                " was renamed: publish on another one"
+            ) from error
         raise
 
 
@@ -135,7 +141,7 @@ def remove_interrupted(system: System, path: str, older_than: float, dry_run: bo
         if not stat.S_ISDIR(status.st_mode) or system.call(os.listdir, path):
             return None
         mount = mount_of(system, path)
-        if mount is None or mount.kind not in NETWORK_FILE_SYSTEMS:
+        if not rename_takes_empty_directory(mount):
             return None
         age = system.age(status)
         if age >= older_than and not dry_run:

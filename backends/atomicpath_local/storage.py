@@ -12,8 +12,9 @@ from atomicpath.abc import Content, Declaration, Entry, Environment, Hold, OpenD
 from atomicpath.errors import AccessError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 
-from . import copies, directories, files, locks, lookup, mounts, rename, shared, trees
-from .system import System
+from . import ancestors, copies, directories, files, locks, lookup, mounts, rename, shared, trees
+from .identity import identity
+from .system import System, named
 
 __all__ = ["LocalStorage"]
 
@@ -69,6 +70,9 @@ class LocalStorage(Storage):
         found = await self._step(files.entry, path)
         return found.kind if found else None
 
+    async def identity(self, path: str) -> str:
+        return await self._step(identity, path)
+
     async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> None:
         await self._step(directories.make_directory, path, mode, durable)
 
@@ -97,7 +101,7 @@ class LocalStorage(Storage):
         await self._step(trees.sync_tree, path)
 
     async def sync_directory(self, path: str) -> None:
-        await self._step(directories.sync_directory, path)
+        await self._step(ancestors.sync_directory, path)
 
     async def remove_tree(self, path: str) -> None:
         await self._step(trees.remove_tree, path)
@@ -114,7 +118,8 @@ class LocalStorage(Storage):
 
 def _with_usable_names(operation: Callable[[], T], path: str) -> T:
     try:
-        return operation()
+        with named(path):
+            return operation()
     except NotADirectoryError as error:
         raise ValidationError(
             f"{_shown(path)}: part of this path is a file, not a directory: choose another one, or move the file"

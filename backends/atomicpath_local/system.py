@@ -53,9 +53,15 @@ class System:
     def descriptor(self, path: str, flags: int, mode: int = 0o666, *, dir_fd: int | None = None) -> Iterator[int]:
         """Open for the block. A failing close is an error, unless the block has failed already."""
         fd = self.call(os.open, path, flags, mode, dir_fd=dir_fd)
+        with self.closing(fd, path):
+            yield fd
+
+    @contextmanager
+    def closing(self, fd: int, path: str) -> Iterator[None]:
+        """Close after the block what is open at `path`. A failing close is an error, unless the block has failed."""
         with named(path):
             try:
-                yield fd
+                yield
             except BaseException:
                 with suppress(OSError):
                     self.call(os.close, fd)
@@ -73,8 +79,12 @@ class System:
 
     def chunks(self, fd: int) -> Iterator[bytes]:
         """The rest of a file, in pieces of bounded size."""
-        while piece := self.call(os.read, fd, _CHUNK):
+        while piece := self.read(fd):
             yield piece
+
+    def read(self, fd: int, most: int = _CHUNK) -> bytes:
+        """The next piece of a file, of bounded size; empty at its end."""
+        return self.call(os.read, fd, min(most, _CHUNK))
 
     def age(self, status: os.stat_result) -> float:
         """Seconds since it changed in any way: copying tools set the time of the content back, never the inode's."""

@@ -6,16 +6,18 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
+from typing import NamedTuple
 
 from atomicpath.abc import Entry
 from atomicpath.errors import ValidationError
 
-from .directories import sync_directory
 from .files import UNFINISHED
-from .kinds import kind_of
+from .kinds import MOUNT_POINT, kind_of
+from .lookup import mount_number, mounts_within
 from .system import DIRECTORY, NOFOLLOW, System
 
 __all__ = ["entries", "remove_tree", "sync_tree"]
@@ -28,12 +30,15 @@ _FEW = 16  # below this starting threads costs more than it saves
 def entries(system: System, path: str, recursive: bool) -> list[Entry]:
     found: list[Entry] = []
     waiting = [("", path)]
+    mounted = set(mounts_within(system, path)) if recursive else ()
     while waiting:
         prefix, directory = waiting.pop()
         with suppress(FileNotFoundError, NotADirectoryError):  # nothing there, or not any more
             for item in system.call(_scan, directory):
                 name, kind = prefix + item.name, _kind(system, item)
-                if kind == "directory" and recursive:
+                if item.path in mounted:
+                    found.append(Entry(name=name, kind=MOUNT_POINT))
+                elif kind == "directory" and recursive:
                     waiting.append((f"{name}/", item.path))
                 elif kind is not None:
                     found.extend(_entry(system, item, name, kind))
@@ -43,11 +48,12 @@ def entries(system: System, path: str, recursive: bool) -> list[Entry]:
 def sync_tree(system: System, path: str) -> None:
     files: list[str] = []
     directories = [path]
+    mounted = set(mounts_within(system, path))
     for directory in directories:  # grows meanwhile: parents stay before their children
         for item in system.call(_scan, directory):
             if item.name.startswith(UNFINISHED):
                 continue  # a rival's, which may be gone before it is opened; never content
-            kind = _kind(system, item)
+            kind = MOUNT_POINT if item.path in mounted else _kind(system, item)
             if kind == "directory":
                 directories.append(item.path)
             elif kind == "file":
@@ -63,38 +69,70 @@ def sync_tree(system: System, path: str) -> None:
         for file in files:
             system.sync_path(file, 0)
     for directory in reversed(directories):
-        sync_directory(system, directory)
+        system.sync_path(directory, DIRECTORY)
 
 
 def remove_tree(system: System, path: str) -> None:
-    """At any depth with one or two descriptors, each opened from the last: no name can be exchanged for a link."""
+    """At any depth with one or two descriptors, each opened from the last: no name can be exchanged for a link.
+
+    Nothing at all is deleted if something is mounted at it or below it. What is mounted while it is being deleted is
+    seen when it is opened, by its device and the number of its mount, and ends it.
+    """
     if sys.platform == "win32":  # it opens no directories; untested here
         system.call(shutil.rmtree, path)
         return
+    for point in mounts_within(system, path):
+        raise _mounted(point)
     try:
         fd = system.call(os.open, path, _OPEN_DIRECTORY)
     except FileNotFoundError:
         return
+    trail: list[_Level] = []
+    where = partial(_path_of, path, trail)
     try:
-        trail = [("", _identity(system, fd), _remove_files(system, fd))]
+        border = mount_number(system, fd)
+        trail.append(_Level("", _identity(system, fd), _remove_files(system, fd, where)))
         while True:
-            name, _, below = trail[-1]
-            if below:
-                name = below.pop()
+            level = trail[-1]
+            if level.below:
+                name = level.below.pop()
+                trail.append(_Level(name, (0, 0), []))
                 fd = _move(system, fd, name)
-                trail.append((name, _identity(system, fd), _remove_files(system, fd)))
+                identity = _identity(system, fd)
+                if identity[0] != level.identity[0] or mount_number(system, fd) != border:
+                    raise _mounted(where())
+                trail[-1] = _Level(name, identity, _remove_files(system, fd, where))
             elif len(trail) > 1:
                 fd = _move(system, fd, "..")
-                trail.pop()
-                if _identity(system, fd) != trail[-1][1]:
+                if _identity(system, fd) != trail[-2].identity:
                     raise OSError(errno.ESTALE, "a directory in it was moved while it was being deleted", path)
-                system.call(os.rmdir, name, dir_fd=fd)
+                system.call(os.rmdir, level.name, dir_fd=fd)
+                trail.pop()
             else:
                 break
+    except OSError as error:
+        if not (isinstance(error.filename, str) and os.path.isabs(error.filename)):
+            error.filename = where()  # the calls know only a name in an open directory
+        raise
     finally:
         with suppress(OSError):  # it was only read: nothing can be lost by a failing close
             system.call(os.close, fd)
     system.call(os.rmdir, path)
+
+
+class _Level(NamedTuple):
+    name: str
+    identity: tuple[int, int]
+    below: list[str]
+
+
+def _path_of(path: str, trail: list[_Level]) -> str:
+    return "/".join([path, *(level.name for level in trail[1:])])
+
+
+def _mounted(point: str) -> OSError:
+    reason = "something is mounted there, and nothing is deleted across a mount: umount it, and try again"
+    return OSError(errno.EBUSY, reason, point)
 
 
 def _scan(directory: str) -> list[os.DirEntry[str]]:
@@ -128,7 +166,8 @@ def _entry(system: System, item: os.DirEntry[str], name: str, kind: str) -> Iter
         yield Entry(name=name, kind=kind)
         return
     with suppress(FileNotFoundError):  # deleted since it was listed
-        yield Entry(name=name, size=system.call(_lstat, item).st_size)
+        status = system.call(_lstat, item)
+        yield Entry(name=name, size=status.st_size, modified=status.st_mtime_ns)
 
 
 def _sync_in_threads(system: System, files: list[str]) -> None:
@@ -150,7 +189,7 @@ def _move(system: System, fd: int, name: str) -> int:
     return moved
 
 
-def _remove_files(system: System, fd: int) -> list[str]:
+def _remove_files(system: System, fd: int, where: Callable[[], str]) -> list[str]:
     """Delete what is not a directory from an open one; the names of the directories in it."""
     below = []
     for item in system.call(_scan_open, fd):
@@ -158,5 +197,9 @@ def _remove_files(system: System, fd: int) -> list[str]:
             below.append(item.name)
         else:
             with suppress(FileNotFoundError):
-                system.call(os.unlink, item.name, dir_fd=fd)
+                try:
+                    system.call(os.unlink, item.name, dir_fd=fd)
+                except OSError as error:
+                    error.filename = f"{where()}/{item.name}"
+                    raise
     return below

@@ -67,6 +67,14 @@ CASES = [
     Case("two writers, a loss or duplicate", "-DLOSSES=1 -DDUPLICATES"),
     Case("two writers, a remover", "-DREMOVERS=1"),
     Case("two writers", ""),
+    Case("two writers, a copied object", "-DCOPIES=1"),
+    Case("two writers, two copied objects, a remover", "-DCOPIES=2 -DREMOVERS=1", long=True),
+    Case("two writers, another place inside", "-DNESTED"),
+    Case("two writers, another place inside, a remover", "-DNESTED -DREMOVERS=1", long=True),
+    Case(
+        "one writer, another place, both cleaners, a loss", "-DWRITERS=1 -DNESTED -DSWEEPERS=1 -DREMOVERS=1 -DLOSSES=1"
+    ),
+    Case("two writers, another place inside, a sweeper", "-DNESTED -DSWEEPERS=1", long=True),
     Case("one of two writers commits", "-DPROGRESS"),
     Case("one of three writers commits", "-DWRITERS=3 -DPROGRESS -DCLAIMS=4 -DPUTS=5 -DTRIES=4"),
     Case("without register: a taker", "-DNO_REGISTER", UNSAFE),
@@ -75,7 +83,10 @@ CASES = [
     Case("without exclusive", "-DNO_EXCLUSIVE", UNSAFE),
     Case("without conditional", "-DNO_CONDITIONAL", UNSAFE),
     Case("without conditional, but for the record", "-DNO_CONDITIONAL -DRECORD_CONDITIONAL", UNSAFE),
-    Case("without confirm", "-DNO_CONFIRM", UNSAFE),
+    Case("without confirm, where owners do not tell", "-DNO_CONFIRM -DNO_OWNER", UNSAFE),
+    Case("without confirm, where they do", "-DNO_CONFIRM"),
+    Case("without owner: a copied object", "-DCOPIES=1 -DNO_OWNER", UNSAFE),
+    Case("without owner: another place inside", "-DNESTED -DNO_OWNER", UNSAFE),
     Case("its own record is known by its words alone", "-DLOSSES=1 -DNO_VERSION", UNSAFE),
     Case("equal bytes have equal versions", "-DLOSSES=1 -DEQUAL_VERSIONS", UNSAFE),
     Case("a take-over, then its commit", "-DWITNESS=1", REACHED),
@@ -90,6 +101,9 @@ CASES = [
     Case("a marker is missing, and is added", "-DWRITERS=1 -DSWEEPERS=1 -DLOSSES=1 -DWITNESS=10", REACHED),
     Case("a late marker beside another's attempt", "-DREMOVERS=1 -DWITNESS=11", REACHED),
     Case("removed before its writer could ask", "-DWRITERS=1 -DREMOVERS=1 -DLOSSES=1 -DWITNESS=12", REACHED),
+    Case("a chain of three, and its commit", "-DWRITERS=3 -DWITNESS=13", REACHED),
+    Case("two places that crossed, both committed", "-DNESTED -DWITNESS=14", REACHED),
+    Case("another's object outlives who gave up", "-DCOPIES=1 -DWITNESS=15", REACHED),
 ]
 
 

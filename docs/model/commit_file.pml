@@ -2,7 +2,9 @@
  * The commit-file protocol of atomicpath (atomicpath/strategies/: commit_file, claiming, clearing, register), request by
  * request. README.md here says what is modelled and what is not; check.py runs every configuration.
  *
- * One place: two data objects, the marker and the record. Writers, a sweeper and a remover send requests. A request is
+ * One place: two data objects, the marker and the record. Writers, a sweeper and a remover send requests. Somebody may
+ * copy an object of another place into it (COPIES), and another place may lie in it (NESTED): a directory of its own,
+ * one object of which has the name of our second data object. A request is
  * carried out at once and answered, or it is not answered; then it is in flight, and the network carries it out at any
  * later moment or never. A process that crashes is one that takes no further step, which every run already contains;
  * its last request may arrive late because a step may be taken late. Nothing depends on time: a lease "has run out"
@@ -20,6 +22,9 @@
 #endif
 #ifndef LOSSES
 #define LOSSES 0                /* replies that may be lost in a run */
+#endif
+#ifndef COPIES
+#define COPIES 0                /* objects that somebody copies into the place, with the owner they had */
 #endif
 #ifndef TRIES
 #define TRIES 2                 /* of a move of the record, and of a pass that clears */
@@ -42,12 +47,14 @@
 #define DATA1    1
 #define MARKER   2
 #define RECORD   3
+#define INNER    4              /* the record of the place that lies in this one */
 #define ANY      -1
 #define LATE     2048           /* landed as the late copy of a request: equal content, another version */
 
 /* A data object: whose, and by which of its requests. */
 #define OBJECT(token, again)  ((token) | ((again) << 8))
 #define OWNER(object)         ((object) & 3)
+#define OTHER                 3 /* the owner of what is not this place's, with COPIES or NESTED: of two writers at most */
 
 /* The record: token, state, renewals, and `by`: whose request made it so, and which where one sends several. */
 #define WRITING    1
@@ -57,7 +64,10 @@
 #define TOKEN(record)     ((record) & 3)
 #define STATE(record)     (((record) >> 2) & 3)
 #define RENEWALS(record)  (((record) >> 4) & 15)
-#define CONTENT(record)   (STATE(record) == DISCARDED -> ((record) & 2047) : ((record) & 255))
+/* `took_over`: the tokens of the attempts whose place this one took. */
+#define CHAIN(record)     ((record) & 28672)
+#define LINK(token)       (1 << (11 + (token)))
+#define CONTENT(record)   (STATE(record) == DISCARDED -> ((record) & 30719) : ((record) & 28927))
 #ifdef EQUAL_VERSIONS           /* plain S3: equal bytes have equal versions */
 #define VERSION(value)  CONTENT(value)
 #else
@@ -73,7 +83,7 @@
 #define REFUSED  2
 #define SILENCE  3
 
-short store[4];
+short store[5];
 
 typedef Request { byte name; short condition; short value; bit waits };
 Request flight[SLOTS];
@@ -105,6 +115,9 @@ byte over;                      /* writers that have ended */
 inline carry_out(which, from, to) {
   if
   :: (from) == ANY || VERSION(store[which]) == VERSION(from) ->
+#if defined(NESTED) || COPIES > 0                          /* nobody deletes or replaces what is another's */
+     assert(which == RECORD || OWNER(store[which]) != OTHER || store[which] == (to));
+#endif
      if
      :: which == RECORD && VERSION(store[RECORD]) != VERSION(to) ->
         if
@@ -173,6 +186,17 @@ endless:
                       && (RENEWALS(there) > RENEWALS(mine) || VERSION(there) == VERSION(version)))
 #endif
 
+/* May this party delete an object of that owner? Rule *owner*: only of its own attempt, or of one whose place it took. */
+#ifdef NO_OWNER
+#define MINE(owner)  true
+#else
+#ifdef NO_CHAIN
+#define MINE(owner)  ((owner) == token)
+#else
+#define MINE(owner)  ((owner) == token || (CHAIN(mine) & LINK(owner)) != 0)
+#endif
+#endif
+
 /* Why the record is moved. */
 #define TAKING       1
 #define RENEWING     2
@@ -210,7 +234,7 @@ proctype party(byte me; byte role) {
   short target, seen;
   short listed0, listed1, listed2;
   byte answer, why, tries, claims, sent, number;
-  bit silent, alone, withdrawn, took;
+  bit silent, alone, withdrawn, took, foreign;
 
   if
   :: role == WRITER -> goto claim
@@ -253,7 +277,7 @@ claim:
     :: TOKEN(seen) != me && STATE(seen) != COMMITTED ->
        if
        :: goto not_committed                           /* its holder lives: ConflictError */
-       :: mine = RECORD_OF(me, WRITING, 0, sent); sent++;
+       :: mine = RECORD_OF(me, WRITING, 0, sent) | CHAIN(seen) | LINK(TOKEN(seen)); sent++;
           version = seen; target = mine; why = TAKING; tries = 0; goto move
        fi
     fi
@@ -269,7 +293,7 @@ claimed:
     if :: number == 1 -> listed1 = store[DATA1]; listed2 = store[MARKER] :: else fi;
     number = 0;
     if
-    :: listed0 != 0 || listed1 != 0 || listed2 != 0 -> /* ConflictError: take our record away again, nothing else */
+    :: listed0 != 0 || listed1 != 0 || listed2 != 0 || store[INNER] != 0 -> /* ConflictError: take our record away again, nothing else */
        listed0 = 0; listed1 = 0; listed2 = 0; send(RECORD, version, 0); goto not_committed
     :: else
     fi;
@@ -302,7 +326,8 @@ put:
     if
     :: seen == 0 -> if :: tries < PUTS -> goto put :: else -> goto give_up fi
     :: seen != 0 && OWNER(seen) == me -> goto created  /* the answer to our own retry */
-    :: seen != 0 && OWNER(seen) != me
+    :: seen != 0 && OWNER(seen) != me && MINE(OWNER(seen))                   /* of a late writer */
+    :: seen != 0 && OWNER(seen) != me && !MINE(OWNER(seen)) -> goto give_up  /* ConflictError */
     fi
   };
 #ifndef NO_CONFIRM
@@ -332,7 +357,7 @@ created:
     :: number == 0 -> number = 1;
 #ifdef RENEW
        if
-       :: target = RECORD_OF(me, WRITING, RENEWALS(mine) + 1, 0); why = RENEWING; goto move
+       :: target = RECORD_OF(me, WRITING, RENEWALS(mine) + 1, 0) | CHAIN(mine); why = RENEWING; goto move
        :: true
        fi;
 #endif
@@ -348,7 +373,7 @@ created:
   };
 
 /* -- finalize ------------------------------------------------------------------------------------------------ */
-  atomic { target = RECORD_OF(me, COMMITTED, RENEWALS(mine), WRITER); why = COMMITTING; tries = 0; goto move };
+  atomic { target = RECORD_OF(me, COMMITTED, RENEWALS(mine), WRITER) | CHAIN(mine); why = COMMITTING; tries = 0; goto move };
 
 told_committed:
   atomic {
@@ -356,19 +381,28 @@ told_committed:
     assert(was_committed[me] && (was_removed[me] || (STATE(store[RECORD]) == COMMITTED && TOKEN(store[RECORD]) == me)));
     witness(1, took);
     witness(3, silent && why == COMMITTING);
-    witness(6, was_removed[1] && me == 2)
+    witness(6, was_removed[1] && me == 2);
+    witness(13, CHAIN(mine) == (LINK(1) | LINK(2)) && me == 3);
+    witness(14, store[INNER] == COMMITTED)
   };
   atomic {                                             /* the marker follows */
     send(MARKER, 0, me);
     if :: answer == REFUSED :: else -> goto end fi
   };
-  atomic { send(MARKER, ANY, me); goto end };
+  atomic {                                             /* an earlier attempt's is exchanged; any other stays */
+    seen = store[MARKER];
+    if
+    :: seen != 0 && seen != me && MINE(OWNER(seen)) -> send(MARKER, seen, 0)
+    :: else -> goto end
+    fi
+  };
+  atomic { send(MARKER, 0, me); goto end };
 
 /* -- give up: discard, clear, free, and only then say so ------------------------------------------------------ */
 give_up:
   atomic {
     number = 0; seen = 0; tries = 0;
-    target = RECORD_OF(token, DISCARDED, RENEWALS(mine), WRITER); why = DISCARDING; goto move
+    target = RECORD_OF(token, DISCARDED, RENEWALS(mine), WRITER) | CHAIN(mine); why = DISCARDING; goto move
   };
 
 not_committed:
@@ -408,7 +442,7 @@ endremove:
 discard_it:
   atomic {
     token = TOKEN(seen); mine = seen; version = seen; seen = 0;
-    target = RECORD_OF(token, DISCARDED, RENEWALS(mine) + 1, role); why = DISCARDING; tries = 0;
+    target = RECORD_OF(token, DISCARDED, RENEWALS(mine) + 1, role) | CHAIN(mine); why = DISCARDING; tries = 0;
 #ifdef NO_REGISTER
     mine = version; goto clear
 #else
@@ -491,7 +525,7 @@ not_settled:
     if
     :: role != WRITER -> goto end
     :: why == RENEWING -> goto put
-    :: why == COMMITTING -> target = RECORD_OF(me, DISCARDED, RENEWALS(mine), WRITER); why = WITHDRAWING; goto move
+    :: why == COMMITTING -> target = RECORD_OF(me, DISCARDED, RENEWALS(mine), WRITER) | CHAIN(mine); why = WITHDRAWING; goto move
     :: why == TAKING || why == WITHDRAWING -> goto unknown
     :: why == CONFIRMING && STATE(mine) == WRITING -> goto give_up
     :: why == DISCARDING || (why == CONFIRMING && STATE(mine) != WRITING) -> goto not_committed    /* cleared no further */
@@ -502,7 +536,7 @@ not_settled:
 unmark:
   atomic { listed2 = store[MARKER]; answer = 0; why = 0 };
   if
-  :: listed2 != 0 ->
+  :: listed2 != 0 && MINE(OWNER(listed2)) ->
 #ifndef NO_CONFIRM
      atomic {
        if
@@ -524,9 +558,23 @@ list:
   atomic {
     listed1 = store[DATA1]; listed2 = store[MARKER];
     witness(7, listed0 != 0 && listed1 != 0 && OWNER(listed0) != OWNER(listed1));
-    if
-    :: listed0 == 0 && listed1 == 0 && listed2 == 0 -> goto cleared
+    if                                                 /* what is another's, or below its border, is left alone */
+    :: listed0 != 0 && !MINE(OWNER(listed0)) -> listed0 = 0; foreign = 1
     :: else
+    fi;
+    if
+    :: listed1 != 0 && (!MINE(OWNER(listed1)) || store[INNER] != 0) -> listed1 = 0; foreign = 1
+    :: else
+    fi;
+    if
+    :: listed2 != 0 && !MINE(OWNER(listed2)) -> listed2 = 0; foreign = 1
+    :: else
+    fi;
+    if
+    :: listed0 == 0 && listed1 == 0 && listed2 == 0 && !foreign && store[INNER] == 0 -> goto cleared
+    :: listed0 == 0 && listed1 == 0 && listed2 == 0 && (foreign || store[INNER] != 0) ->
+       foreign = 0; number = 0; answer = 0; goto left_alone
+    :: else -> foreign = 0
     fi;
     if
     :: number >= TRIES -> listed0 = 0; listed1 = 0; listed2 = 0; goto not_cleared
@@ -541,7 +589,7 @@ list:
     :: else -> goto end
     fi
 #else
-    target = RECORD_OF(token, STATE(mine), RENEWALS(mine) + 1, (mine >> 8 & 3));
+    target = RECORD_OF(token, STATE(mine), RENEWALS(mine) + 1, (mine >> 8 & 3)) | CHAIN(mine);
     why = CONFIRMING; tries = 0; goto move
 #endif
 #endif
@@ -566,6 +614,14 @@ not_cleared:
     :: role != WRITER -> goto end                      /* the record stays: the next sweep goes on */
     :: role == WRITER && STATE(mine) == WRITING -> goto free
     :: role == WRITER && STATE(mine) != WRITING -> if :: alone -> goto free :: else -> goto not_committed fi
+    fi
+  };
+left_alone:                                            /* ConflictError, but all that is ours is deleted */
+  atomic {
+    witness(15, role == WRITER && STATE(mine) != WRITING && alone);
+    if
+    :: role == WRITER && STATE(mine) != WRITING && !alone -> goto not_committed   /* the record stays, discarded */
+    :: else -> goto free
     fi
   };
 cleared:
@@ -607,8 +663,41 @@ end:
     fi;                                                /* what a process that has ended remembers tells no states apart */
     token = 0; mine = 0; version = 0; target = 0; seen = 0; listed0 = 0; listed1 = 0; listed2 = 0;
     answer = 0; why = 0; tries = 0; claims = 0; sent = 0; number = 0;
-    silent = 0; alone = 0; withdrawn = 0; took = 0
+    silent = 0; alone = 0; withdrawn = 0; took = 0; foreign = 0
   }
+}
+
+/* -- whoever copies an object of another place here, where nothing is: the copy keeps its owner ------------------ */
+proctype copier() {
+  if
+  :: d_step { store[DATA1] == 0 -> store[DATA1] = OBJECT(OTHER, 1) }
+  :: d_step { store[MARKER] == 0 -> store[MARKER] = OTHER }
+  :: true
+  fi
+}
+
+/* -- another place in this one: claims its record, creates one object, commits or gives up ----------------------- */
+proctype inner() {
+  if
+  :: true                                              /* it looked at what is above before our record was there */
+  :: d_step { store[RECORD] == 0 -> skip }
+  :: d_step { store[RECORD] != 0 -> skip }; goto end_inner    /* ConflictError */
+  fi;
+  d_step { store[INNER] = WRITING };
+  if
+  :: d_step { store[DATA1] != 0 -> store[INNER] = 0 }; goto end_inner         /* foreign to it: it withdraws */
+  :: d_step { store[DATA1] == 0 -> skip }
+  fi;
+  if
+  :: d_step { store[DATA1] == 0 -> store[DATA1] = OBJECT(OTHER, 2) }
+  :: d_step { store[DATA1] != 0 -> store[INNER] = 0 }; goto end_inner         /* ConflictError; it has nothing else */
+  fi;
+  if
+  :: d_step { store[INNER] = COMMITTED; assert(OWNER(store[DATA1]) == OTHER) }
+  :: d_step { assert(OWNER(store[DATA1]) == OTHER); store[DATA1] = 0 }; d_step { store[INNER] = 0 }
+  fi;
+end_inner:
+  skip
 }
 
 init {
@@ -629,6 +718,14 @@ init {
     :: next < REMOVERS -> run party(0, REMOVER); next++
     :: else -> break
     od;
+    next = 0;
+    do
+    :: next < COPIES -> run copier(); next++
+    :: else -> break
+    od;
+#ifdef NESTED
+    run inner();
+#endif
     next = 0;
     do
     :: next < LOSSES -> run network(next); next++

@@ -19,6 +19,7 @@ from atomicpath.environment import Environment, use
 from atomicpath.layout import PROBE_PREFIX
 from tests.probed import probed
 from tests.roots import SECRET, LocalRoot, MemoryRoot, Root, S3Root
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(scope="session")
@@ -127,7 +128,7 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
             [sys.executable, "-W", "error", "-c", script, *arguments],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE,
             check=False,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )

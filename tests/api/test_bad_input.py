@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,8 +26,9 @@ from atomicpath.location import locate
 from atomicpath.record import CommitRecord
 from atomicpath.registry import _entry_points, _load
 from tests.roots import SECRET, LocalRoot, MemoryRoot, Root, S3Root
+from tests.waiting import PATIENCE
 
-ONCE = {"config_kwargs": {"retries": {"total_max_attempts": 1}, "connect_timeout": 2, "read_timeout": 2}}
+ONCE = {"config_kwargs": {"retries": {"total_max_attempts": 1}, "connect_timeout": 60, "read_timeout": 60}}
 
 
 def _commit(url: Any, **options: Any) -> None:
@@ -273,7 +273,11 @@ def test_a_record_that_cannot_be_used(root: Root, damage: str, tmp_path: Path) -
         if damage == "newer":
             assert "pip install -U atomicpath" in str(raised.value)
     assert atomicpath.latest(root.url, **options) is None
-    assert not atomicpath.is_committed(location, **options)
+    if damage == "newer":  # only a newer version can tell
+        with pytest.raises(atomicpath.IntegrityError, match="pip install -U atomicpath"):
+            atomicpath.is_committed(location, **options)
+    else:
+        assert not atomicpath.is_committed(location, **options)
     assert root.read_all() == before
     assert not (tmp_path / "copy").exists()
 
@@ -438,7 +442,7 @@ def test_permissions_that_do_not_allow_it(local: LocalRoot, call: str, mode: int
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=PATIENCE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
     finally:
@@ -562,7 +566,6 @@ def test_an_endpoint_that_cannot_be_reached(tmp_path: Path, staging: Path, quiet
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = {"endpoint_url": f"http://127.0.0.1:{port}", "key": "key", "secret": SECRET, **ONCE}
-    begun = time.monotonic()
     for call in _every("s3://bucket/run/step_1", tmp_path, storage_options=options):
         with pytest.raises(ConnectionError, match="cannot be reached: check endpoint_url") as raised:
             call()
@@ -571,7 +574,6 @@ def test_an_endpoint_that_cannot_be_reached(tmp_path: Path, staging: Path, quiet
     with pytest.raises(ConnectionError):
         _commit("s3://bucket/run/step_1", storage_options=options, staging_dir=staging)
     assert list(staging.iterdir()) == []
-    assert time.monotonic() - begun < 120, "not a matter of speed: it must end at all"
 
 
 @pytest.mark.parametrize("endpoint", ["localhost:9000", f"u:{SECRET}@host", "not a url"])

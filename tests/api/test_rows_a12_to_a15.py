@@ -29,6 +29,7 @@ from atomicpath import (
 )
 from atomicpath.layout import TMP_DIR_SUFFIX
 from tests.roots import LocalRoot, Root
+from tests.waiting import PATIENCE
 
 from .threads import Board
 
@@ -55,7 +56,7 @@ def _in_ranks(board: Board, call: Callable[[int, Any], object], ranks: tuple[int
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     return dict(sorted(ended.items()))
 
 
@@ -111,7 +112,7 @@ async def test_the_paths_are_created_at_the_same_time(local: LocalRoot) -> None:
     class Waiting(AtomicRenameTemporaryPath):
         async def create(self) -> UPath:
             begun.append(self.get_final().name)
-            with anyio.fail_after(30):
+            with anyio.fail_after(PATIENCE):
                 while len(begun) < 3:
                     await anyio.sleep(0.001)
             return await super().create()
@@ -153,7 +154,7 @@ def test_a_process_that_never_comes_is_named_and_nothing_is_created(active: set[
     never = 2 if len(active or range(SIZE)) == SIZE else 1
 
     def call(rank: int, coordinator: Any) -> None:
-        options = MultiprocessingOptions(coordinator=coordinator, active_processes=active, timeout=0.3)
+        options = MultiprocessingOptions(coordinator=coordinator, active_processes=active, timeout=3)
         atomicpath.create_all(_attempts(local, "a", strategy=Noting), multiprocessing_options=options)
 
     ended = _in_ranks(board, call, tuple(rank for rank in sorted(active or range(SIZE)) if rank != never))
@@ -186,17 +187,17 @@ def test_create_all_async_returns_at_once_and_signals_when_everything_is_there(r
         was_done = future.done()
         started.wait()
         for signal in signals:
-            signal.wait(30)
+            signal.wait(PATIENCE)
         if rank == 0 and root.kind == "local":
             seen.extend([os.path.isdir(attempt.get() / name) for name in ("state", "deep/er")] for attempt in attempts)
-        future.result(30)
+        future.result(PATIENCE)
         if rank == 0:
             for attempt in attempts:
                 (attempt.get() / "state" / "x").write_bytes(b"1")
                 anyio.run(attempt.finalize)
         return was_done
 
-    started = threading.Barrier(SIZE, action=go.set, timeout=30)
+    started = threading.Barrier(SIZE, action=go.set, timeout=PATIENCE)
     assert _in_ranks(board, call) == dict.fromkeys(range(SIZE), False)
     assert seen == ([[True, True]] * 2 if root.kind == "local" else [])
     assert root.read_all("step_1")["state/x"] == b"1"
@@ -204,11 +205,11 @@ def test_create_all_async_returns_at_once_and_signals_when_everything_is_there(r
 
 async def test_a_process_that_comes_late_and_did_not_call_finds_the_signal(local: LocalRoot) -> None:
     board = Board(SIZE)
-    first, second = (MultiprocessingOptions(coordinator=board.member(rank), timeout=30) for rank in range(2))
+    first, second = (MultiprocessingOptions(coordinator=board.member(rank), timeout=PATIENCE) for rank in range(2))
     for number in (1, 2):
         sent = CompletionSignal("created", multiprocessing_options=first)
         future = atomicpath.create_all_async(_attempts(local, f"step_{number}"), [sent], multiprocessing_options=first)
-        await anyio.to_thread.run_sync(future.result, 30)
+        await anyio.to_thread.run_sync(future.result, PATIENCE)
         late = CompletionSignal("created", multiprocessing_options=second)
         async with anyio.create_task_group() as group:
             for _ in range(3):
@@ -234,8 +235,8 @@ def test_a_failure_in_the_background_reaches_the_future_the_signals_and_the_log(
         attempts = _attempts(local, "step_1", "step_2", strategy=Noting)
         future: Future[None] = atomicpath.create_all_async(attempts, [signal], multiprocessing_options=options)
         with pytest.raises(RankFailedError) as caught:
-            signal.wait(30)
-        return type(future.exception(30)), caught.value.failures
+            signal.wait(PATIENCE)
+        return type(future.exception(PATIENCE)), caught.value.failures
 
     failures = {0: "PermissionError: no right to step_2"}
     assert _in_ranks(board, call) == {0: (PermissionError, failures), 1: (RankFailedError, failures)} | {
@@ -252,7 +253,7 @@ def test_a_signal_that_cannot_be_sent_fails_the_future_and_nothing_is_left(local
     signals = [CompletionSignal(name, multiprocessing_options=options) for name in ("lost", "sent")]
     future = atomicpath.create_all_async(_attempts(local, "step_1"), signals, multiprocessing_options=options)
     with pytest.raises(atomicpath.CoordinationError, match="is lost"):
-        future.result(30)
+        future.result(PATIENCE)
     assert any("signal/sent" in key for key in board.written)
     assert local.names() == []
 
@@ -374,5 +375,5 @@ def test_every_future_ends() -> None:
         )
         for rank in range(2)
     ]
-    done = wait_for(futures, 30).done
+    done = wait_for(futures, PATIENCE).done
     assert {type(future.exception()) for future in done} == {type(None), CoordinationTimeoutError}

@@ -32,6 +32,7 @@ from atomicpath.abc import AttemptOptions
 from atomicpath.environment import Environment, use
 from atomicpath.layout import METADATA_FILE, is_unfinished
 from tests.roots import SECRET, LocalRoot, Root
+from tests.waiting import PATIENCE
 
 from .conftest import Counting
 
@@ -177,7 +178,7 @@ async def test_a_write_in_the_background_does_not_come_back_to_what_was_discarde
         def write(self, file_path: UPath, metadata: Any) -> None:
             def work() -> None:
                 entered.set()
-                go.wait(30)
+                go.wait(PATIENCE)
                 JsonMetadataStore.write(self, file_path, metadata)
 
             self.thread = threading.Thread(target=work)
@@ -189,7 +190,7 @@ async def test_a_write_in_the_background_does_not_come_back_to_what_was_discarde
 
     attempt = _begun(_strategy_of(root), _at(root, "step_1"), Slow())
     await attempt.create()
-    assert entered.wait(30)
+    assert entered.wait(PATIENCE)
     await attempt.discard()
     assert go.is_set()
     assert root.read_all() == {}
@@ -286,16 +287,16 @@ def test_a_store_travels_to_another_process_without_credentials(store: Root) -> 
 def test_a_deferred_path_reaches_every_thread_and_every_event_loop_at_once(told: str) -> None:
     deferred = DeferredPath()
     seen: list[tuple[str, UPath]] = []
-    ready = threading.Barrier(5, timeout=30)
+    ready = threading.Barrier(5, timeout=PATIENCE)
 
     async def asynchronous(where: str) -> None:
         child = deferred / "a" / "b"
         ready.wait()
-        seen.append((where, await child.await_creation(timeout=30)))
+        seen.append((where, await child.await_creation(timeout=PATIENCE)))
 
     def blocking() -> None:
         ready.wait()
-        seen.append(("thread", (deferred / "a" / "b").wait(30)))
+        seen.append(("thread", (deferred / "a" / "b").wait(PATIENCE)))
 
     threads = [
         threading.Thread(target=anyio.run, args=(asynchronous, "asyncio")),
@@ -311,7 +312,7 @@ def test_a_deferred_path_reaches_every_thread_and_every_event_loop_at_once(told:
     if told == "after":
         deferred.set_path("/somewhere")
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE)
     assert seen == [(where, UPath("/somewhere/a/b")) for where, _ in seen]
     assert sorted(where for where, _ in seen) == ["asyncio", "asyncio", "thread", "trio"]
 
@@ -391,7 +392,7 @@ async def test_a_strategy_may_allocate_its_path_while_it_is_created(local: Local
     written = []
 
     async def write_when_it_is_there() -> None:
-        path = await (attempt.get_awaitable_path() / "x").await_creation(timeout=30)
+        path = await (attempt.get_awaitable_path() / "x").await_creation(timeout=PATIENCE)
         written.append(path)
 
     async with anyio.create_task_group() as group:

@@ -586,6 +586,7 @@ def test_commit_and_put_take_the_same_options_keyword_only() -> None:
     assert [parameter.name for parameter in options(atomicpath.commit)] == [
         *("storage_options", "temporary_path_class", "direct", "replace", "durable", "coordinator", "file_options"),
         *("metadata", "checksums", "staging_dir", "progress", "guarantees", "unsafe_takeover"),
+        "allow_empty",
     ]
 
 
@@ -648,7 +649,7 @@ def test_the_block_gets_a_real_local_directory_and_a_upath_when_direct(store: Ro
 
 
 def test_on_a_disk_there_is_no_second_copy(local: LocalRoot, staging: Path) -> None:
-    with atomicpath.commit(local / "step_1", staging_dir=staging) as path:
+    with atomicpath.commit(local / "step_1", staging_dir=staging, allow_empty=True) as path:
         assert path.parent == local.path
         assert list(staging.iterdir()) == []
 
@@ -729,9 +730,9 @@ with atomicpath.commit("memory://run/step_1", staging_dir=sys.argv[1]) as path:
     (dead,) = staging.iterdir()
     (staging / "mine").mkdir()
     (staging / "atomicpath-staging-damaged").mkdir()
-    with atomicpath.commit(memory / "step_1", staging_dir=staging) as live:
+    with atomicpath.commit(memory / "step_1", staging_dir=staging, allow_empty=True) as live:
         assert not dead.exists()
-        with atomicpath.commit(memory / "step_2", staging_dir=staging) as other:
+        with atomicpath.commit(memory / "step_2", staging_dir=staging, allow_empty=True) as other:
             assert live.is_dir()
             assert other.is_dir()
             assert len(list(staging.iterdir())) == 4
@@ -982,7 +983,7 @@ async def test_an_attempt_is_held_before_anybody_can_read_its_record(memory: Mem
             return found
 
     with use(Looking()):
-        async with atomicpath.aio.commit(memory / "step_1"):
+        async with atomicpath.aio.commit(memory / "step_1", allow_empty=True):
             pass
     assert seen
     assert set(seen) == {True}

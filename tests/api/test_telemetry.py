@@ -24,6 +24,7 @@ from atomicpath import AtomicRenameTemporaryPath, CommitFileTemporaryPath, telem
 from atomicpath.environment import Environment, use
 from atomicpath.telemetry import instruments, parts
 from tests.roots import SECRET, LocalRoot, MemoryRoot, Root
+from tests.waiting import PATIENCE
 
 
 @dataclass
@@ -92,7 +93,7 @@ def test_a_commit_is_a_span_with_its_parts_below_it_and_below_the_callers(memory
 
 async def test_many_commits_at_once_keep_their_parts_apart(memory: MemoryRoot, monitor: Monitor) -> None:
     async def one(number: int) -> None:
-        async with atomicpath.aio.commit(memory / f"step_{number}"):
+        async with atomicpath.aio.commit(memory / f"step_{number}", allow_empty=True):
             await anyio.lowlevel.checkpoint()
 
     async with anyio.create_task_group() as group:
@@ -110,11 +111,11 @@ async def test_many_commits_at_once_keep_their_parts_apart(memory: MemoryRoot, m
 def test_a_block_that_raises_is_abandoned_and_a_commit_that_is_refused_has_failed(
     local: LocalRoot, monitor: Monitor
 ) -> None:
-    with pytest.raises(ZeroDivisionError), atomicpath.commit(local / "step_1"):
+    with pytest.raises(ZeroDivisionError), atomicpath.commit(local / "step_1", allow_empty=True):
         raise ZeroDivisionError
-    with atomicpath.commit(local / "step_2"):
+    with atomicpath.commit(local / "step_2", allow_empty=True):
         pass
-    with pytest.raises(atomicpath.AlreadyCommittedError), atomicpath.commit(local / "step_2"):
+    with pytest.raises(atomicpath.AlreadyCommittedError), atomicpath.commit(local / "step_2", allow_empty=True):
         pass
     outcomes = {point.attributes["atomicpath.outcome"]: point for point in monitor.points("atomicpath.commit.duration")}
     assert set(outcomes) == {"abandoned", "committed", "failed"}
@@ -155,15 +156,15 @@ def test_the_interval_between_commits_is_recorded_and_the_first_counts_from_the_
 ) -> None:
     before = time.clock_gettime(time.CLOCK_BOOTTIME)
     with use(Clock()) as clock:
-        with atomicpath.commit(local / "step_1"):
+        with atomicpath.commit(local / "step_1", allow_empty=True):
             pass
         (first,) = monitor.points("atomicpath.commit.interval")
         assert isinstance(clock, Clock)
         clock.now += 90.0
-        with pytest.raises(ZeroDivisionError), atomicpath.commit(local / "never"):
+        with pytest.raises(ZeroDivisionError), atomicpath.commit(local / "never", allow_empty=True):
             raise ZeroDivisionError
         clock.now += 10.0
-        with atomicpath.commit(local / "step_2"):
+        with atomicpath.commit(local / "step_2", allow_empty=True):
             clock.now += 1.0
     (both,) = monitor.points("atomicpath.commit.interval")
     assert (first.count, both.count) == (1, 2)
@@ -179,7 +180,7 @@ def test_how_long_the_creation_took_and_whether_somebody_waited(local: LocalRoot
             self.now += 0.25 if getattr(function, "__name__", "") == "mkdir" else 0.0
             return super().call(function, *args, **kwargs)
 
-    with use(Slow()), atomicpath.commit(local / "step_1"):
+    with use(Slow()), atomicpath.commit(local / "step_1", allow_empty=True):
         pass
     (point,) = monitor.points("atomicpath.directory.create.duration")
     assert (point.count, point.sum) == (1, 0.25)
@@ -191,7 +192,7 @@ def test_who_creates_in_the_background_keeps_nobody_waiting(local: LocalRoot, mo
     attempts = [AtomicRenameTemporaryPath.from_final(UPath(local / name)) for name in ("a", "b", "c")]
     with monitor.tracer.start_as_current_span("training") as outer:
         atomicpath.create_all(attempts[:1])
-        atomicpath.create_all_async(attempts[1:]).result(30)
+        atomicpath.create_all_async(attempts[1:]).result(PATIENCE)
     points = monitor.points("atomicpath.directory.create.duration")
     assert {point.attributes["atomicpath.create.mode"]: point.count for point in points} == {
         "blocking": 1,
@@ -251,7 +252,7 @@ import sys, tempfile
 {before}
 import atomicpath
 root = tempfile.mkdtemp()
-with atomicpath.commit(root + "/step_1"):
+with atomicpath.commit(root + "/step_1", allow_empty=True):
     pass
 with atomicpath.commit("memory://" + root + "/step_1") as path:
     (path / "x").write_bytes(b"1")
@@ -277,10 +278,10 @@ LATE = """
 import sys, tempfile
 import atomicpath
 root = tempfile.mkdtemp()
-with atomicpath.commit(root + "/step_1"):
+with atomicpath.commit(root + "/step_1", allow_empty=True):
     pass
 from opentelemetry import metrics, trace
-with atomicpath.commit(root + "/step_2"):
+with atomicpath.commit(root + "/step_2", allow_empty=True):
     pass
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -291,7 +292,7 @@ reader, exporter = InMemoryMetricReader(), InMemorySpanExporter()
 metrics.set_meter_provider(MeterProvider([reader]))
 trace.set_tracer_provider(TracerProvider())
 trace.get_tracer_provider().add_span_processor(SimpleSpanProcessor(exporter))
-with atomicpath.commit(root + "/step_3"):
+with atomicpath.commit(root + "/step_3", allow_empty=True):
     pass
 print([span.name for span in exporter.get_finished_spans()])
 print(sorted(metric.name for metric in reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics))

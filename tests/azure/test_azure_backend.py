@@ -23,6 +23,7 @@ from tests.processes import Child, Killer, commit_files, content_of, fork_in_the
 from tests.protocol.worlds import ALL, Quick, creates, swaps_to, trust
 from tests.proxy import Proxy, Rule, answer_after, drop_reply
 from tests.servers.azurite import AzureRoot, connection_string
+from tests.waiting import PATIENCE
 
 Truth = Callable[[], dict[str, bytes]]
 LONG = "é" * 450
@@ -194,7 +195,7 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False, timeout=PATIENCE
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
     assert {"run/step_1/a", "run/step_2/a"} <= set(truth())

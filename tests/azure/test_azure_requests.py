@@ -16,7 +16,7 @@ import atomicpath_azure.storage
 from atomicpath.abc import Entry, StaleVersionError, Storage
 from atomicpath.errors import GuaranteeError, ValidationError
 from tests.proxy import Proxy, Request, Rule, hold, is_
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 Truth = Callable[[], dict[str, bytes]]
 BLOCK = 2**20 + 1
@@ -182,14 +182,14 @@ async def test_two_uploads_of_one_name_never_mix_their_blocks(
 
     def complete_first(request: Request, send: Callable[[Request], object]) -> object:
         first_staged.set()
-        both_staged.wait(timeout=30)
+        both_staged.wait(PATIENCE)
         reply = send(request)
         first_done.set()
         return reply
 
     def complete_second(request: Request, send: Callable[[Request], object]) -> object:
         both_staged.set()
-        first_done.wait(timeout=30)
+        first_done.wait(PATIENCE)
         return send(request)
 
     for action in (complete_first, complete_second):

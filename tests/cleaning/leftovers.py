@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 RECORD, MARKER = "_commit_record.json", "commit_success.txt"
 NOW = timedelta(0)
+LOOKS_ABOVE = 2  # requests of a new process, which has not seen yet that its root is no place itself
 IN_PLACE: dict[str, Any] = {"temporary_path_class": atomicpath.CommitFileTemporaryPath}
 ELSEWHERE = Writer(host="elsewhere", pid=1, boot="another boot", namespace="another namespace", start=1)
 
@@ -57,15 +58,16 @@ def commit(place: Root, name: str, **options: Any) -> None:
 
 def killed(place: Root, name: str, **options: Any) -> None:
     """Begin to commit in a process that is killed: in the block, or at the number of a request."""
-    killer = Killer(of="request", at=options.pop("at_request", None))
+    at = options.pop("at_request", None)
+    killer = Killer(of="request", at=None if at is None else at + LOOKS_ABOVE)
     everything = {**options_of(place), "die": killer.at is None, **options}
     assert Child(commit_files, f"{place.url}/{name}", name, killer, known(), **everything).result() is None
 
 
 def rewrite(place: Root, name: str, **changes: Any) -> None:
-    """Change a record, past the protocol."""
-    record = CommitRecord.decode(place.read_all(name)[RECORD], where="the test")
-    place.write(f"{name}/{RECORD}", replace(record, **changes).encode())
+    """Change the record of that name, past the protocol."""
+    record = CommitRecord.decode(place.read_all()[name], where="the test")
+    place.write(name, replace(record, **changes).encode())
 
 
 def from_elsewhere(place: Root, name: str, lease: float = 0.0) -> None:

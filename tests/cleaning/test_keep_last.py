@@ -12,7 +12,7 @@ import atomicpath
 from atomicpath.cleaning import remove
 from atomicpath.location import Location
 from atomicpath.record import State
-from tests.cleaning.leftovers import commit, killed, options_of, rewrite
+from tests.cleaning.leftovers import RECORD, commit, killed, options_of, rewrite
 from tests.roots import LocalRoot, MemoryRoot, Root
 
 BOTH = pytest.mark.parametrize("place", ["local", "moto"], indirect=True)
@@ -28,7 +28,7 @@ def committed(place: Root) -> list[str]:
 
 @BOTH
 def test_the_oldest_go_and_the_newest_and_the_protected_stay(place: Root) -> None:
-    for step in (10, 9, 2, 1, 8):
+    for step in (1, 2, 8, 9, 10):
         commit(place, f"step_{step}")
     place.write("step_3/commit_success.txt", b"of another tool")
     place.write("logs/events", b"x")
@@ -82,7 +82,7 @@ def test_retention_removes_last_complete_one(
 
     async def then_the_newest_goes(location: Location, **options: Any) -> None:
         await remove(location, **options)
-        rewrite(memory_place, "step_2", state=State.WRITING)
+        rewrite(memory_place, f"step_2/{RECORD}", state=State.WRITING)
 
     monkeypatch.setattr("atomicpath.cleaning.retaining.remove", then_the_newest_goes)
     assert keep_last(memory_place, 1) == ["step_0"]

@@ -20,6 +20,8 @@ from atomicpath.liveness import proof_of_life
 from atomicpath.location import locate
 from atomicpath.record import CommitRecord, State
 from atomicpath.strategies.discarding import CleaningRegister, delete_below
+from atomicpath.strategies.holding import hold_final
+from atomicpath.strategies.ownership import Ownership, Whose
 from tests.cleaning.leftovers import MARKER, NOW, RECORD, commit, from_elsewhere, options_of, rewrite, sweep, told
 from tests.processes import content_of
 from tests.protocol.worlds import ALL, decoded, swaps_to, trust
@@ -39,7 +41,6 @@ def remove(place: Root, name: str = "step_1") -> None:
 def test_a_removed_directory_is_gone_with_all_that_was_in_it(place: Root, direct: bool) -> None:
     commit(place, "step_1", direct=direct)
     commit(place, "step_10")
-    place.write("step_1/added/later", b"by the user")
     kept = place.read_all("step_10")
     remove(place)
     assert place.names() == ["step_10"]
@@ -51,11 +52,23 @@ def test_a_removed_directory_is_gone_with_all_that_was_in_it(place: Root, direct
 
 
 @ALL_PLACES
+@pytest.mark.parametrize("direct", [False, True], ids=["staged", "direct"])
+def test_files_that_others_put_there_later_are_named_and_nothing_is_removed(place: Root, direct: bool) -> None:
+    commit(place, "step_1", direct=direct)
+    for name in ("added/later", "notes", "tail", "zeros"):
+        place.write(f"step_1/{name}", b"by the user")
+    before = place.read_all()
+    with pytest.raises(atomicpath.ConflictError, match=r"added/later, notes, tail and 1 more.*yourself"):
+        remove(place)
+    assert place.read_all() == before
+
+
+@ALL_PLACES
 def test_what_is_not_committed_by_us_is_not_removed(place: Root) -> None:
     place.write("theirs/commit_success.txt", b"of another tool")
     place.write("logs/events", b"x")
     commit(place, "step_1")
-    rewrite(place, "step_1", state=State.WRITING)
+    rewrite(place, f"step_1/{RECORD}", state=State.WRITING)
     before = place.read_all()
     with pytest.raises(atomicpath.ValidationError, match="another tool"):
         remove(place, "theirs")
@@ -88,18 +101,20 @@ async def test_one_who_removes_too_late_does_not_let_go_of_what_another_in_this_
     seen = await storage.read(location.child(RECORD).path)
     record = CommitRecord.decode(seen.data, where="the test")
 
-    async def clear(is_ours: Any) -> None:
+    async def clear() -> None:
         register = CleaningRegister(storage, location, seen, record, conditional_delete=True)
-        await delete_below(storage, location, register, is_ours=is_ours, conditional=True, was_committed=True)
+        ownership = TooLate.of(storage, location, record)
+        await delete_below(storage, location, register, ownership=ownership, conditional=True, was_committed=True)
 
-    async def too_late(entry: Entry) -> bool:
-        with pytest.raises(AbandonedError):
-            await clear(too_late)
-        now = CommitRecord.decode((await storage.read(location.child(RECORD).path)).data, where="the test")
-        assert proof_of_life(storage.environment, now) is True
-        return True
+    class TooLate(Ownership):
+        async def judge(self, entry: Entry) -> Whose:
+            with pytest.raises(AbandonedError):
+                await clear()
+            now = CommitRecord.decode((await storage.read(location.child(RECORD).path)).data, where="the test")
+            assert proof_of_life(storage.environment, now) is True
+            return Whose.OURS
 
-    await clear(too_late)
+    await clear()
     assert memory_place.names() == []
 
 
@@ -115,11 +130,11 @@ def test_a_directory_that_another_holds_is_a_conflict(local_place: LocalRoot) ->
     location = locate(f"{local_place.url}/step_1")
 
     async def main() -> None:
-        held = await location.open().hold_directory(location.path)
-        assert held is not None
+        held = await hold_final(location.open(), location)
+        assert held.excludes_others
         with pytest.raises(atomicpath.ConflictError, match="another process"):
             await aio.remove(location.upath)
-        held.release()
+        await held.release()
 
     anyio.run(main)
     assert atomicpath.verify(location.upath).ok
@@ -288,11 +303,11 @@ def test_a_removal_that_meets_another_commit_of_the_name_leaves_it(
 def test_a_sweeper_never_adopts_a_holder_that_has_renewed(
     moto_place: S3Root, url: str, options: dict[str, Any], proxy: Proxy
 ) -> None:
-    rewrite(moto_place, "step_1", state=State.WRITING, committed=None)
-    from_elsewhere(moto_place, "step_1")
+    rewrite(moto_place, f"step_1/{RECORD}", state=State.WRITING, committed=None)
+    from_elsewhere(moto_place, f"step_1/{RECORD}")
 
     def renewed(request: Request, send: Any) -> Any:
-        from_elsewhere(moto_place, "step_1", lease=7.0)
+        from_elsewhere(moto_place, f"step_1/{RECORD}", lease=7.0)
         return send(request)
 
     before = moto_place.read_all()
@@ -308,11 +323,21 @@ def test_a_sweeper_never_adopts_a_holder_that_has_renewed(
 def test_the_next_writer_of_the_name_ends_a_removal_that_was_cut_short(memory_place: MemoryRoot, direct: bool) -> None:
     """Of a directory that a user wrote by himself, too: nobody writes there any more."""
     commit(memory_place, "step_1", direct=direct)
-    memory_place.write("step_1/added", b"by the user")
-    rewrite(memory_place, "step_1", state=State.DISCARDED)
+    rewrite(memory_place, f"step_1/{RECORD}", state=State.DISCARDED)
     commit(memory_place, "step_1", direct=direct)
     assert atomicpath.verify(f"{memory_place.url}/step_1").ok
-    assert "added" not in memory_place.read_all("step_1")
+
+
+@pytest.mark.parametrize("direct", [False, True], ids=["staged", "direct"])
+def test_the_next_writer_of_the_name_leaves_what_the_removed_directory_did_not_name(
+    memory_place: MemoryRoot, direct: bool
+) -> None:
+    commit(memory_place, "step_1", direct=direct)
+    memory_place.write("step_1/added", b"by the user")
+    rewrite(memory_place, f"step_1/{RECORD}", state=State.DISCARDED)
+    with pytest.raises(atomicpath.ConflictError, match="added"):
+        commit(memory_place, "step_1", direct=direct)
+    assert memory_place.read_all("step_1") == {"added": b"by the user"}
 
 
 def test_of_many_removers_one_removes(memory_place: MemoryRoot) -> None:

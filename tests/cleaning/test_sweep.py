@@ -32,6 +32,7 @@ from tests.cleaning.leftovers import (
 )
 from tests.protocol.worlds import ALL, trust
 from tests.roots import LocalRoot, Root, S3Root
+from tests.waiting import PATIENCE
 
 BOTH = pytest.mark.parametrize("place", ["local", "moto"], indirect=True)
 TOKEN = "0123456789abcdef0123"
@@ -97,7 +98,7 @@ def test_older_than_holds_for_the_provably_dead_too(place: Root) -> None:
 def test_clock_skew_expires_live_writer(place: Root, seconds: int) -> None:
     """A store's ages are the store's: what this host's clock says does not matter there."""
     killed(place, "step_1")
-    name = place.names()[0]
+    name = place.begun()[0]
     from_elsewhere(place, name, lease=60.0)
     with environment.use(Later(seconds)):
         swept = only(sweep(place))
@@ -106,13 +107,13 @@ def test_clock_skew_expires_live_writer(place: Root, seconds: int) -> None:
     else:
         assert swept.action == "keep"
         assert swept.age is not None
-        assert swept.age < 60
+        assert swept.age < PATIENCE
 
 
 @BOTH
 def test_an_attempt_of_another_host_goes_after_its_lease(place: Root) -> None:
     killed(place, "step_1")
-    name = place.names()[0]
+    name = place.begun()[0]
     from_elsewhere(place, name, lease=60.0)
     kept = only(sweep(place))
     assert (kept.action, kept.writer) == ("keep", ELSEWHERE)
@@ -129,14 +130,14 @@ def test_sweep_deletes_live_attempt(local_place: LocalRoot, options: dict[str, A
     """It does not, however old it is: not by the process, and not by the lock, where nothing else tells."""
     with atomicpath.commit(f"{local_place.url}/step_1", **options) as path:
         (path / "data").write_bytes(b"x")
-        (name,) = local_place.names()
-        own = local_place.read_all(name)[RECORD]
+        (name,) = local_place.begun()
+        own = local_place.read_all()[name]
         with environment.use(Later(90000)):
             assert only(sweep(local_place)).why == "its process is alive"
             rewrite(local_place, name, writer=ELSEWHERE)
             assert only(sweep(local_place)).why == "another process holds it"
             assert only(sweep(local_place, dry_run=True)).why == "another process holds it"
-        local_place.write(f"{name}/{RECORD}", own)
+        local_place.write(name, own)
     assert atomicpath.verify(f"{local_place.url}/step_1").ok
 
 
@@ -167,10 +168,12 @@ def test_a_damaged_record_is_kept_and_reported(place: Root, data: bytes) -> None
 
 def test_a_temporary_directory_of_another_record_is_not_ours_to_judge(local_place: LocalRoot) -> None:
     killed(local_place, "step_1")
-    local_place.copy(local_place.names()[0], NAME)
+    (record,) = local_place.begun()
+    (local_place.path / ".atomicpath" / NAME).mkdir()
+    local_place.write(f".atomicpath/{NAME}.json", local_place.read_all()[record])
     with environment.use(Later(90000)):
         assert told(sweep(local_place))[0] == (NAME, "attempt", "keep", False)
-    assert local_place.names() == [NAME]
+    assert sorted(os.listdir(local_place.path / ".atomicpath")) == [NAME, f"{NAME}.json"]
 
 
 def test_a_temporary_directory_on_a_store_without_directories_is_a_copy_and_stays(moto_place: S3Root) -> None:
@@ -239,7 +242,7 @@ def test_what_a_probe_left_goes_when_it_is_old(place: Root) -> None:
 def test_a_committed_record_without_its_marker_gets_it(place: Root) -> None:
     commit(place, "step_1", **IN_PLACE)
     if place.kind == "local":
-        rewrite(place, "step_1", decided_by=DecidedBy.RECORD)
+        rewrite(place, f"step_1/{RECORD}", decided_by=DecidedBy.RECORD)
     before = place.read_all()
     place.delete(f"step_1/{MARKER}")
     plan = only(sweep(place, timedelta(days=9), dry_run=True))
@@ -272,8 +275,8 @@ def test_files_older_than_an_attempt_that_wrote_by_hand_stay_with_it(
     content = place.read_all("step_1")
     place.delete(f"step_1/{MARKER}")
     wait_for_another_second(place)
-    rewrite(place, "step_1", state=State.WRITING, committed=None, direct=True)
-    from_elsewhere(place, "step_1")
+    rewrite(place, f"step_1/{RECORD}", state=State.WRITING, committed=None, direct=True)
+    from_elsewhere(place, f"step_1/{RECORD}")
     with environment.use(Later(90000)):
         kept = only(sweep(place))
     assert kept.action == "keep"
@@ -300,7 +303,7 @@ def test_a_killed_attempt_that_wrote_on_the_store_itself_goes_by_age_alone_and_l
     moto_place: S3Root, caplog: pytest.LogCaptureFixture
 ) -> None:
     killed(moto_place, "step_1", direct=True)
-    from_elsewhere(moto_place, "step_1")
+    from_elsewhere(moto_place, f"step_1/{RECORD}")
     moto_place.write("step_1/late", b"by the user")
     plan = only(sweep(moto_place, dry_run=True))
     assert "age is the only protection" in plan.why
@@ -318,9 +321,9 @@ def test_where_a_late_writer_cannot_be_stopped_the_sweep_says_so(moto_place: S3R
     trust(url, moto_place.storage_options, ALL & ~lacking, refuted=lacking)
     try:
         killed(moto_place, "step_1", at_request=4)
-        from_elsewhere(moto_place, "step_1", lease=60.0)
+        from_elsewhere(moto_place, f"step_1/{RECORD}", lease=60.0)
         assert only(sweep(moto_place)).action == "keep"
-        from_elsewhere(moto_place, "step_1")
+        from_elsewhere(moto_place, f"step_1/{RECORD}")
         swept = only(sweep(moto_place))
     finally:
         trust(url, moto_place.storage_options, ALL)
@@ -368,7 +371,7 @@ def test_an_error_about_one_is_in_the_result_and_does_not_stop_the_others(
 ) -> None:
     for step in range(3):
         killed(local_place, f"step_{step}")
-    bad = next(name for name in local_place.names() if name.startswith("step_1"))
+    bad = next(name for name in local_place.begun() if "step_1" in name).removesuffix(".json")
     world = Later()
     world.refused = lambda path: ".discarded" in path and "step_1" in path
     with environment.use(world), caplog.at_level(logging.WARNING, "atomicpath"):
@@ -385,7 +388,7 @@ def test_what_cannot_be_looked_at_is_reported(local_place: LocalRoot) -> None:
     world = Later()
     world.refused = lambda path: "/locked/" in path
     with environment.use(world):
-        assert [one.found for one in sweep(local_place)] == ["unknown", "attempt"]
+        assert [one.found for one in sweep(local_place)] == ["attempt", "unknown"]
 
 
 @pytest.mark.parametrize("older_than", [3600, timedelta(seconds=-1), None])

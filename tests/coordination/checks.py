@@ -17,8 +17,8 @@ from atomicpath.errors import CoordinationTimeoutError, ValidationError
 
 __all__ = ["CHECKS"]
 
-LONG = 100.0  # more than any job may last
-SHORT = 0.5
+LONG = 500.0  # more than any job may last
+SHORT = 3.0  # runs out for those that wait for a silent rank; the others, who have just met, come sooner
 
 Check = Callable[[Coordinator], Awaitable[None]]
 
@@ -59,6 +59,7 @@ async def a_barrier_holds_until_the_last(job: Coordinator) -> None:
 
 async def a_silent_rank_is_named_by_all_and_finds_the_verdict_when_it_comes(job: Coordinator) -> None:
     last = job.world_size - 1
+    await job.barrier("silent-before", timeout=LONG)
     if job.rank != last:
         with pytest.raises(CoordinationTimeoutError, match="barrier 'silent'") as caught:
             await job.barrier("silent", timeout=SHORT)
@@ -73,6 +74,7 @@ async def a_silent_rank_is_named_by_all_and_finds_the_verdict_when_it_comes(job:
 
 async def what_did_come_is_in_the_error_of_a_gather(job: Coordinator) -> None:
     last = job.world_size - 1
+    await job.barrier("part-before", timeout=LONG)
     if job.rank == 0:
         with pytest.raises(CoordinationTimeoutError, match="gather 'part'") as caught:
             await job.gather("part", b"0", timeout=SHORT)

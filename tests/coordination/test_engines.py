@@ -20,10 +20,9 @@ import pytest
 
 from tests.coordination.checks import CHECKS
 from tests.servers.base import find, free_port, missing
+from tests.waiting import PATIENCE
 
 TOP = Path(__file__).parents[2]
-PATIENCE = 150.0
-
 FULL = os.environ.get("ATOMICPATH_FULL") == "1"
 
 ENGINES = {"torch_store": 4, "torch_group": 4, "gloo": 4, "jax": 3, "mpi": 3}

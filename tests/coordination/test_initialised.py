@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 
 import pytest
 
 from tests.servers.base import missing
+from tests.waiting import PATIENCE
 
 TORCH = """
     import os, sys, types
@@ -35,7 +38,15 @@ def python(code: str, *, setup: str = "") -> None:
     if setup is TORCH and importlib.util.find_spec("torch") is None:
         missing("torch", "pip install 'atomicpath[torch]'")
     program = textwrap.dedent(setup) + textwrap.dedent(code)
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    with tempfile.TemporaryDirectory() as directory:
+        found = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            cwd=directory,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
     assert found.returncode == 0, found.stderr[-4000:]
 
 
@@ -150,7 +161,7 @@ def test_two_processes_of_one_rank_are_told_at_once_on_the_same_host() -> None:
             os.close(writer)
             job = coordinators.TorchStoreCoordinator(distributed.FileStore(path, 2), rank=0, world_size=2)
             async def wait():
-                with anyio.move_on_after(30):
+                with anyio.move_on_after(600):
                     await job.barrier("first", timeout=0.5)
             error(anyio.run, wait)
             os.read(reader, 1)
@@ -161,7 +172,7 @@ def test_two_processes_of_one_rank_are_told_at_once_on_the_same_host() -> None:
             time.sleep(0.01)
         job = coordinators.TorchStoreCoordinator(store, rank=0, world_size=2)
         async def join():
-            await job.barrier("first", timeout=60)
+            await job.barrier("first", timeout=600)
         said = error(anyio.run, join)
         os.close(writer)
         os.waitpid(child, 0)
@@ -186,7 +197,7 @@ def test_a_message_larger_than_torchs_store_takes_at_once_arrives() -> None:
         def work(rank, store):
             job = TorchStoreCoordinator(store, rank=rank, world_size=2)
             value = large if rank else b"-"
-            found.append(anyio.run(lambda: job.gather("manifest", value, timeout=60)))
+            found.append(anyio.run(lambda: job.gather("manifest", value, timeout=600)))
 
         ranks = [threading.Thread(target=work, args=one) for one in enumerate((server, client))]
         for one in ranks:
@@ -194,6 +205,68 @@ def test_a_message_larger_than_torchs_store_takes_at_once_arrives() -> None:
         for one in ranks:
             one.join()
         assert [b"-", large] in found
+        """,
+        setup=TORCH,
+    )
+
+
+def test_nothing_said_in_a_job_of_several_is_refused_at_once_and_both_ways_are_named() -> None:
+    python(
+        """
+        import atomicpath
+        from atomicpath import aio
+        from atomicpath.abc import Coordinator
+
+        place = os.path.join(os.getcwd(), "step_1")
+        options = atomicpath.MultiprocessingOptions
+        engine = types.SimpleNamespace(client=object(), process_id=1, num_processes=2)
+        sys.modules["jax._src.distributed"] = types.SimpleNamespace(global_state=engine)
+        asked = []
+        coordinators.engines.JaxCoordinator = lambda **named: asked.append(named)
+        os.mkdir("source")
+        for call in (
+            lambda: atomicpath.commit(place),
+            lambda: atomicpath.commit("memory://run/step_1", coordinator=None),
+            lambda: aio.commit(place),
+            lambda: atomicpath.put("source", place),
+            lambda: atomicpath.create_all([], multiprocessing_options=options(coordinator=None)),
+            lambda: atomicpath.create_all_async([], multiprocessing_options=options(coordinator=None)),
+            lambda: atomicpath.CompletionSignal("there", multiprocessing_options=options(coordinator=None)),
+        ):
+            said = error(call)
+            assert said.startswith("ValidationError"), said
+            for words in ("JAX", "rank 1 of 2", 'coordinator="auto" in every rank', "atomicpath.SingleProcess()"):
+                assert words in said, said
+        assert not asked, "an engine was asked for what nobody wanted"
+        for wrong in ("AUTO", "torch", 1, object()):
+            for call in (lambda: atomicpath.commit(place, coordinator=wrong), lambda: options(coordinator=wrong)):
+                assert '"auto" or None' in error(call)
+        with atomicpath.commit(place, coordinator=atomicpath.SingleProcess()) as path:
+            (path / "file").write_text("x")
+        assert atomicpath.latest(os.getcwd()).name == "step_1"  # readers, cleaners and get act alone in any job
+        atomicpath.get(place, "copy")
+        assert atomicpath.keep_last(os.getcwd(), 2) == atomicpath.sweep(os.getcwd()) == []
+        atomicpath.remove("copy")
+
+        engine.num_processes = 1
+        with atomicpath.commit("alone") as path:
+            (path / "file").write_text("x")
+        with atomicpath.commit("alone-too", coordinator="auto") as path:
+            (path / "file").write_text("x")
+        """,
+        setup=TORCH,
+    )
+
+
+def test_a_process_group_of_one_is_alone_with_and_without_being_named() -> None:
+    python(
+        """
+        import atomicpath
+        begin()
+        for number, coordinator in enumerate((None, "auto", coordinators.SingleProcess())):
+            with atomicpath.commit(f"step_{number}", coordinator=coordinator) as path:
+                (path / "file").write_text("x")
+            assert atomicpath.is_committed(f"step_{number}")
         """,
         setup=TORCH,
     )

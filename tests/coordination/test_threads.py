@@ -13,6 +13,7 @@ from atomicpath.errors import CoordinationError, CoordinationTimeoutError, Valid
 from atomicpath.record import Writer
 from tests.coordination.checks import CHECKS, Check
 from tests.coordination.threads import DictValues, in_threads, members
+from tests.waiting import PATIENCE
 
 SIZE = 4
 
@@ -35,9 +36,9 @@ def test_the_store_does_not_grow() -> None:
 
     async def work(job: Coordinator) -> None:
         for number in range(50):
-            await job.broadcast(f"{number}-path", b"x" if job.rank == 0 else None, timeout=10)
-            await job.gather(f"{number}-written", b"x", timeout=10)
-            await job.barrier(f"{number}-committed", timeout=10)
+            await job.broadcast(f"{number}-path", b"x" if job.rank == 0 else None, timeout=PATIENCE)
+            await job.gather(f"{number}-written", b"x", timeout=PATIENCE)
+            await job.barrier(f"{number}-committed", timeout=PATIENCE)
 
     ranks = members(SIZE, values)
     succeed(in_threads(ranks, work))
@@ -53,7 +54,7 @@ def test_a_new_run_does_not_read_what_an_earlier_one_left(used_before: tuple[int
         return await job.broadcast("same key", b"old" if job.rank == 0 else None, timeout=0.5)
 
     async def work(job: Coordinator) -> bytes:
-        return await job.broadcast("same key", b"new" if job.rank == 0 else None, timeout=10)
+        return await job.broadcast("same key", b"new" if job.rank == 0 else None, timeout=PATIENCE)
 
     before = members(SIZE, values)
     in_threads([before[rank] for rank in used_before], earlier)
@@ -63,7 +64,7 @@ def test_a_new_run_does_not_read_what_an_earlier_one_left(used_before: tuple[int
 
 def test_a_rank_that_has_not_even_been_met_is_named() -> None:
     async def work(job: Coordinator) -> None:
-        await job.broadcast("first", b"x" if job.rank == 0 else None, timeout=2 if job.rank == 0 else 40)
+        await job.broadcast("first", b"x" if job.rank == 0 else None, timeout=5 if job.rank == 0 else PATIENCE)
 
     for outcome in in_threads(members(SIZE)[:-1], work):
         assert isinstance(outcome, CoordinationTimeoutError)
@@ -75,7 +76,7 @@ def test_sizes_that_differ_are_an_error_of_all_that_see_it(size_of_two: int) -> 
     values = DictValues()
     ranks = [KeyValueCoordinator(values, rank, 4) for rank in (0, 1)]
     ranks.append(KeyValueCoordinator(values, 2, size_of_two))
-    outcomes = in_threads(ranks, lambda job: job.barrier("first", timeout=50))
+    outcomes = in_threads(ranks, lambda job: job.barrier("first", timeout=PATIENCE))
     assert "rank 0 says world_size=4, rank 2 says world_size=" in str(outcomes[2])
     assert isinstance(outcomes[2], CoordinationError)
     assert str(outcomes[0]) == str(outcomes[1]) == str(outcomes[2])
@@ -87,7 +88,7 @@ def test_of_two_primaries_on_different_hosts_the_first_gives_way() -> None:
     _move(ranks[1])
 
     async def work(job: Coordinator) -> None:
-        await job.barrier("first", timeout=3)
+        await job.barrier("first", timeout=8)
 
     outcomes = in_threads(ranks, work)
     assert sum("two processes say that they are rank 0" in str(outcome) for outcome in outcomes[:2]) == 1
@@ -102,12 +103,12 @@ def _move(rank: KeyValueCoordinator) -> None:
 def test_a_second_process_of_a_rank_is_refused() -> None:
     values = DictValues()
     ranks = members(3, values)
-    succeed(in_threads(ranks, lambda job: job.barrier("met", timeout=10)))
+    succeed(in_threads(ranks, lambda job: job.barrier("met", timeout=PATIENCE)))
     second = KeyValueCoordinator(values, 1, 3)
     _move(second)
 
     async def work(job: Coordinator) -> None:
-        await job.barrier("next", timeout=2)
+        await job.barrier("next", timeout=10)
 
     outcomes = in_threads([ranks[0], second], work)
     assert "two processes say that they are rank 1" in str(outcomes[1])

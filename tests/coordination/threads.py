@@ -11,6 +11,7 @@ import anyio
 
 from atomicpath.abc import Coordinator
 from atomicpath.coordinators import KeyValueCoordinator, KeyValues
+from tests.waiting import PATIENCE
 
 __all__ = ["DictValues", "in_threads", "members"]
 
@@ -83,5 +84,5 @@ def in_threads(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     return outcomes

@@ -17,7 +17,7 @@ from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 from tests.gcs.stores import Store, both_loops, conditions, uploads
 from tests.proxy import Request, Rule, hold, is_
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 both = pytest.mark.parametrize("store", ["flat", "fake-gcs-server"], indirect=True)
 everywhere = pytest.mark.parametrize("store", ["flat", "folders", "fake-gcs-server"], indirect=True)
@@ -37,7 +37,7 @@ async def test_create_is_one_multipart_upload_that_must_not_exist(store: Store) 
     content = await gcs.read(path)
     assert (content.data, content.version) == (b"first", version)
     assert content.age is not None
-    assert 0 <= content.age < 60
+    assert 0 <= content.age < PATIENCE
     assert await gcs.stat(path) == Entry(name="", size=5, version=version, owner="token")
 
 

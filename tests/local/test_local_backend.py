@@ -21,6 +21,9 @@ from atomicpath_local.storage import LocalStorage
         ("file:///a/b", "/a/b"),
         ("local:///a/b", "/a/b"),
         ("file:/a/b", "/a/b"),
+        ("file://localhost/a/b", "/a/b"),
+        ("FILE://LocalHost/a/b", "/a/b"),
+        ("file:///a/100%", "/a/100%"),
         ("/a/file:/b", "/a/file:/b"),
         ("/a/~/b", "/a/~/b"),
     ],
@@ -30,12 +33,41 @@ def test_a_url_has_one_absolute_path(url: str, path: str) -> None:
     assert LocalBackend().path(LocalBackend().url(path)) == path
 
 
-@pytest.mark.parametrize("prefix", ["", "file://", "local://"])
-def test_a_relative_path_is_made_absolute_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefix: str) -> None:
+def test_a_relative_path_is_made_absolute_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/someone")
-    assert LocalBackend().path(f"{prefix}run/step_1") == f"{tmp_path}/run/step_1"
-    assert LocalBackend().path(f"{prefix}~/step_1") == "/home/someone/step_1"
+    assert LocalBackend().path("run/step_1") == f"{tmp_path}/run/step_1"
+    assert LocalBackend().path("~/step_1") == "/home/someone/step_1"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("file://run/step_1", "names the host 'run'.*three slashes"),
+        ("local://run/step_1", "names the host 'run'"),
+        ("file://~/step_1", "names the host '~'"),
+        ("file:run/step_1", "no absolute path"),
+        ("file:/localhost/a", "pathlib has eaten a slash.*'/a'"),
+        ("file:///a%20b", "pass the path itself"),
+        ("file:///a?b", "pass the path itself"),
+        ("file:///a#b", "pass the path itself"),
+        ("~nobody-here/a", "'~nobody-here' has no home directory"),
+    ],
+)
+def test_a_path_that_may_mean_two_places_is_refused(url: str, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        LocalBackend().path(url)
+
+
+def test_dots_after_a_link_lead_where_the_kernel_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere/deep").mkdir(parents=True)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/link").symlink_to(tmp_path / "elsewhere/deep")
+    monkeypatch.chdir(tmp_path / "here")
+    for path in ("link/../x", f"{tmp_path}/here/link/../x", f"{tmp_path}/here/./link/../../elsewhere/x"):
+        assert LocalBackend().path(path) == f"{tmp_path}/elsewhere/x"
+    assert LocalBackend().path("link/x") == f"{tmp_path}/here/link/x", "a link without '..' after it is not looked up"
+    assert LocalBackend().path("missing/../x") == f"{tmp_path}/here/x"
 
 
 @pytest.mark.parametrize("url", ["/", "//", "/a/..", "file:///", "file://"])

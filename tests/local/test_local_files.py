@@ -1,7 +1,11 @@
 """Single files on a local file system."""
 
 import errno
+import fcntl
+import filecmp
 import os
+import socket
+import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +14,12 @@ import pytest
 
 from atomicpath.environment import in_this_thread
 from atomicpath.errors import GuaranteeError, ValidationError
+from atomicpath_local import files
 from atomicpath_local.rename import no_replace
 from atomicpath_local.storage import LocalStorage
+
+UMASK = os.umask(0)
+os.umask(UMASK)
 
 RACE = """
 import sys, anyio
@@ -279,10 +287,148 @@ async def test_a_copy_never_replaces(storage: LocalStorage, tmp_path: Path, dire
 async def test_truncated_get_accepted(storage: LocalStorage, world, tmp_path: Path, direction: str) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"x" * 1000)
+    if hasattr(os, "copy_file_range"):
+        world.refuse(os.copy_file_range, errno.EXDEV)
     world.faults[os.read] = lambda fd, size: os.read(fd, 300) if os.lseek(fd, 0, os.SEEK_CUR) < 600 else b""
     with pytest.raises(OSError, match="600 bytes were read where 1000"):
         await put(storage, direction, tmp_path / "source", tmp_path / "target")
     assert os.listdir(tmp_path) == ["source"]
+
+
+@pytest.mark.parametrize("direction", ["upload", "download"])
+@pytest.mark.parametrize("at", ["shrinks", "grows"])
+async def test_a_file_that_changes_its_size_while_it_is_copied_is_an_error(
+    storage: LocalStorage, world, tmp_path: Path, direction: str, at: str
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"x" * 1000)
+
+    def changing(*args: int) -> int:
+        os.truncate(source, 600 if at == "shrinks" else 2000)
+        return os.copy_file_range(*args)
+
+    world.refuse(fcntl.ioctl, errno.EOPNOTSUPP)
+    world.faults[os.copy_file_range] = changing
+    with pytest.raises(OSError, match="bytes were read where 1000 were announced"):
+        await put(storage, direction, source, tmp_path / "target")
+    assert os.listdir(tmp_path) == ["source"]
+
+
+@pytest.mark.parametrize("direction", ["upload", "download"])
+@pytest.mark.parametrize("by", ["clone", "copy_file_range", "read"])
+async def test_a_copy_keeps_permissions_and_holes(
+    storage: LocalStorage, world, tmp_path: Path, direction: str, by: str
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    with source.open("wb") as file:
+        file.seek(20 << 20)
+        file.write(b"middle")
+        file.truncate(40 << 20)
+    if os.stat(source).st_blocks * 512 > 1 << 20:
+        pytest.skip("this file system has no sparse files")
+    if by != "clone":
+        world.refuse(fcntl.ioctl, errno.EOPNOTSUPP)
+    if by == "read":
+        world.refuse(os.copy_file_range, errno.EXDEV)
+    for mode in (0o755, 0o600, 0o444):
+        source.chmod(mode)
+        await put(storage, direction, source, target)
+        assert stat.S_IMODE(target.stat().st_mode) == mode & ~UMASK
+        assert os.stat(target).st_blocks * 512 <= 1 << 20
+        assert filecmp.cmp(source, target, shallow=False)
+        target.unlink()
+
+
+@pytest.mark.parametrize("direction", ["upload", "download"])
+@pytest.mark.parametrize("size", [0, 1, 3_000_000])
+@pytest.mark.parametrize("seek", [True, False], ids=["seek", "no-seek"])
+async def test_a_copy_is_exact(
+    storage: LocalStorage, world, tmp_path: Path, direction: str, size: int, seek: bool
+) -> None:
+    (tmp_path / "source").write_bytes(os.urandom(size))
+    if not seek:
+        world.refuse(os.lseek, errno.EINVAL)
+    await put(storage, direction, tmp_path / "source", tmp_path / "target")
+    assert filecmp.cmp(tmp_path / "source", tmp_path / "target", shallow=False)
+
+
+async def test_a_file_with_nothing_but_a_hole_is_copied(storage: LocalStorage, world, tmp_path: Path) -> None:
+    world.refuse(fcntl.ioctl, errno.EOPNOTSUPP)
+    with (tmp_path / "source").open("wb") as file:
+        file.truncate(10 << 20)
+    await storage.download(f"{tmp_path}/source", tmp_path / "target")
+    assert (tmp_path / "target").stat().st_size == 10 << 20
+    assert (tmp_path / "target").stat().st_blocks * 512 <= 1 << 20
+
+
+async def test_what_is_too_large_for_memory_is_not_read(storage: LocalStorage, world, tmp_path: Path) -> None:
+    with (tmp_path / "record").open("wb") as file:
+        file.truncate(3 << 30)
+    with pytest.raises(ValidationError, match=rf"{tmp_path}/record has {3 << 30} bytes, where a small file"):
+        await storage.read(f"{tmp_path}/record")
+    assert world.calls.count("read") == 0
+
+
+async def test_what_grows_without_end_is_not_read_into_memory(
+    storage: LocalStorage, world, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "LARGEST_READ", 3000)
+    (tmp_path / "record").write_bytes(b"x" * 1000)
+    world.faults[os.read] = lambda fd, size: b"x" * 1000
+    with pytest.raises(ValidationError, match="has 4000 bytes"):
+        await storage.read(f"{tmp_path}/record")
+    assert world.calls.count("read") == 4
+
+
+@pytest.mark.parametrize("there", ["a directory", "a FIFO", "a socket", "a symbolic link", "a device"])
+async def test_what_is_no_file_is_not_read_and_does_not_wait(
+    storage: LocalStorage, tmp_path: Path, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the name of a socket has at most 107 bytes
+    path = tmp_path / "record"
+    if there == "a directory":
+        path.mkdir()
+    elif there == "a FIFO":
+        os.mkfifo(path)
+    elif there == "a socket":
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind("record")
+    elif there == "a symbolic link":
+        (tmp_path / "theirs").write_bytes(b"theirs")
+        path.symlink_to("theirs")
+    else:
+        if os.geteuid():
+            pytest.skip("needs root, to make a device")
+        os.mknod(path, 0o20600, os.makedev(1, 5))  # /dev/zero: without an end
+    with pytest.raises(ValidationError, match=f"{path} is .*, not a file: move it away"):
+        await storage.read(str(path))
+
+
+async def test_an_error_of_a_call_on_a_descriptor_names_the_file(storage: LocalStorage, world, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"data")
+    world.refuse(os.read, errno.EIO)
+    with pytest.raises(OSError, match="a'") as caught:
+        await storage.read(f"{tmp_path}/a")
+    assert (caught.value.errno, caught.value.filename) == (errno.EIO, f"{tmp_path}/a")
+
+
+@pytest.mark.parametrize("length", [1, 210, 255])
+async def test_a_name_as_long_as_the_file_system_allows_is_usable(
+    storage: LocalStorage, tmp_path: Path, length: int
+) -> None:
+    path = tmp_path / ("x" * length)
+    await storage.create(str(path), b"1")
+    await storage.write(str(path), b"2")
+    await storage.write(str(path), b"3", private=True)
+    hold = await storage.lock_file(str(path))
+    assert hold
+    hold.release()
+    await storage.upload(path, f"{tmp_path}/u/{path.name}", owner="", multipart=False)
+    await storage.delete(str(path))
+    await storage.rename_directory(f"{tmp_path}/u", str(path))
+    assert [entry.name for entry in await storage.list(str(path), recursive=True)] == [path.name]
+    await storage.remove_tree(str(path))
+    assert os.listdir(tmp_path) == []
 
 
 async def test_reading_a_fifo_is_refused_and_does_not_wait(storage: LocalStorage, tmp_path: Path) -> None:

@@ -139,14 +139,28 @@ async def test_eexist_vs_enotempty(storage: LocalStorage, world, source: Path, t
 async def test_renameat2_unsupported_fallback_race(
     storage: LocalStorage, world, source: Path, tmp_path: Path, code: int
 ) -> None:
-    """There is no fallback that could lose a race."""
+    """Whatever the mount: what takes the place of the flag is an exclusive mkdir, and no race can be lost by it."""
     world.refuse(no_replace, code)
+    world.mount(FUSE.format(tmp_path))
+    await storage.rename_directory(str(source), f"{tmp_path}/target")
+    assert os.listdir(tmp_path / "target") == ["data"]
+    assert [call for call in world.calls if call in ("mkdir", "rename")] == ["mkdir", "rename"]
+    assert not {"listdir", "lstat", "stat"} & set(world.calls)
+
+
+@pytest.mark.parametrize("code", [errno.EEXIST, errno.ENOTEMPTY, errno.EINVAL, errno.ENOSYS])
+async def test_a_mount_that_renames_over_no_directory_at_all_lacks_the_guarantee(
+    storage: LocalStorage, world, source: Path, tmp_path: Path, code: int
+) -> None:
+    """That nobody else was there is shown by the empty directory, which can still be removed."""
+    world.refuse(no_replace, errno.EINVAL)
+    world.refuse(os.rename, code)
     world.mount(FUSE.format(tmp_path))
     with pytest.raises(GuaranteeError, match=r"fuse\.sshfs.*RENAME_NOREPLACE") as caught:
         await storage.rename_directory(str(source), f"{tmp_path}/target")
     assert str(tmp_path) in str(caught.value)
     assert os.listdir(tmp_path) == ["source"]
-    assert not {"rename", "replace", "mkdir"} & set(world.calls)
+    assert unmoved(source)
 
 
 async def test_copy_fallback_loses_atomicity(storage: LocalStorage, source: Path, mount: Callable[..., Path]) -> None:

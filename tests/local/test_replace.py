@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ import pytest
 import atomicpath
 from atomicpath import environment
 from atomicpath.guarantees import Guarantee
-from atomicpath.layout import TMP_DIR_SUFFIX
+from atomicpath.layout import TMP_DIR_SUFFIX, lock_of
 from atomicpath.record import CommitRecord, State
 from atomicpath_local import trees
-from atomicpath_local.directories import hold_directory
+from atomicpath_local.locks import lock_file
 from atomicpath_local.rename import exchange, no_replace
 from atomicpath_local.system import System
 from tests.api.test_rows_a import FromScratch
@@ -38,6 +39,7 @@ from tests.processes import (
     write_tree,
 )
 from tests.roots import LocalRoot, Root
+from tests.waiting import PATIENCE
 
 from .conftest import World
 
@@ -64,6 +66,18 @@ def files(directory: Path) -> dict[str, bytes]:
 
 def content(directory: Path) -> dict[str, bytes]:
     return {name: data for name, data in files(directory).items() if name not in (RECORD, MARKER)}
+
+
+def leftovers(directory: Path) -> list[str]:
+    """What is not committed beside what is: the directories in the house-keeping directory."""
+    return sorted(path.name for path in (directory / ".atomicpath").glob("*") if path.is_dir())
+
+
+def lock_file_of(final: Path) -> str:
+    """The file that is locked while the directory at `final` is replaced or removed."""
+    path = lock_of(str(final))
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    return path
 
 
 def check_whole(final: Path, writer: object) -> None:
@@ -93,7 +107,8 @@ def test_nothing_is_held_any_more_when_it_was_replaced_or_could_not_be(
         publish(final, "newer")
     no_descriptor_leaks()
     write_tree(final.with_name("foreign"), {"x": b""})
-    with pytest.raises(atomicpath.ConflictError), atomicpath.commit(final.with_name("step_2"), replace=True):
+    step_2 = final.with_name("step_2")
+    with pytest.raises(atomicpath.ConflictError), atomicpath.commit(step_2, replace=True, allow_empty=True):
         final.with_name("foreign").rename(final.with_name("step_2"))
 
 
@@ -163,7 +178,7 @@ def test_only_a_committed_directory_is_replaced(make: Callable[[Path], object], 
         make(final)
     there, link = (files(final) if final.is_dir() else final.read_bytes()), final.is_symlink()
     shutil.rmtree(final) if final.is_dir() and not link else final.unlink()
-    assert not [name for name in os.listdir(tmp_path) if TMP_DIR_SUFFIX in name]
+    assert not leftovers(tmp_path)
     other = tmp_path / "other"
     other.mkdir()
     make(other / "step_1")
@@ -222,7 +237,7 @@ def test_readers_never_see_a_mixture_or_nothing_while_it_is_replaced(final: Path
     barrier = CONTEXT.Barrier(2)
     rounds = 200
     writer = Child(replace_again_and_again, 1, str(final), rounds, barrier, known())
-    barrier.wait(60)
+    barrier.wait(PATIENCE)
     seen, fetched = set(), 0
     for turn in itertools.count():
         name = str(atomicpath.read_record(final).metadata["writer"])
@@ -357,7 +372,7 @@ def test_a_directory_that_was_put_there_by_hand_meanwhile_is_not_deleted(
     with environment.use(Meddling(exchange, act=by_hand)):
         publish(final, "new")
     check_whole(final, "new")
-    left = next(path for path in final.parent.iterdir() if TMP_DIR_SUFFIX in path.name)
+    left = next(path for path in (final.parent / ".atomicpath").iterdir() if path.is_dir())
     assert files(left) == {"precious": b"data"}
     assert f"{left}" in caplog.text
 
@@ -376,7 +391,7 @@ class Impatient(World):
 
 
 def test_one_that_another_holds_is_waited_for_but_not_for_ever(final: Path) -> None:
-    hold = hold_directory(System(environment.Environment()), str(final))
+    hold = lock_file(System(environment.Environment()), lock_file_of(final))
     assert hold is not None
     world = Impatient(lambda times: None)
     with environment.use(world), pytest.raises(atomicpath.ConflictError, match="another process") as raised:
@@ -384,7 +399,7 @@ def test_one_that_another_holds_is_waited_for_but_not_for_ever(final: Path) -> N
     assert raised.value.record is not None
     assert 1 < sum(world.slept) < 10
     check_whole(final, "old")
-    assert os.listdir(final.parent) == ["step_1"]
+    assert leftovers(final.parent) == []
     world = Impatient(lambda times: hold.release() if times == 3 else None)
     with environment.use(world):
         publish(final, "new")
@@ -394,11 +409,11 @@ def test_one_that_another_holds_is_waited_for_but_not_for_ever(final: Path) -> N
 
 def test_a_remover_and_a_replacer_get_along(final: Path) -> None:
     """The remover holds it, renames it away, deletes it; the replacer then finds nothing there."""
-    hold = hold_directory(System(environment.Environment()), str(final))
+    hold = lock_file(System(environment.Environment()), lock_file_of(final))
     assert hold is not None
 
     def remove(times: int) -> None:
-        final.rename(final.with_name(f"step_1{TMP_DIR_SUFFIX}4567.discarded"))
+        final.rename(final.parent / ".atomicpath" / f"step_1{TMP_DIR_SUFFIX}4567.discarded")
         hold.release()
 
     with environment.use(Impatient(remove)):
@@ -457,7 +472,7 @@ def test_an_exchange_without_an_answer_and_without_a_look_is_unknown_and_nothing
     with environment.use(world), pytest.raises(atomicpath.OutcomeUnknownError, match="is_committed"):
         publish(final, "new")
     check_whole(final, "new" if done else "old")
-    beside = next(path for path in final.parent.iterdir() if TMP_DIR_SUFFIX in path.name)
+    beside = next(path for path in (final.parent / ".atomicpath").iterdir() if path.is_dir())
     assert content(beside) == content_of("old" if done else "new")
 
 
@@ -475,7 +490,7 @@ def test_the_old_one_is_not_deleted_before_the_exchange_is_durable(final: Path) 
     with environment.use(world), pytest.raises(atomicpath.OutcomeUnknownError, match="visible"):
         publish(final, "new")
     check_whole(final, "new")
-    beside = next(path for path in final.parent.iterdir() if TMP_DIR_SUFFIX in path.name)
+    beside = next(path for path in (final.parent / ".atomicpath").iterdir() if path.is_dir())
     assert content(beside) == content_of("old"), "a power cut may still give it its name back"
     assert syncs[-1] == str(final.parent)
 
@@ -514,6 +529,7 @@ def test_killed_at_any_call_the_old_one_or_the_new_one_is_there_whole(final: Pat
 
     outcomes = []
     for killer in moments(run, after):
+        atomicpath.sweep(final.parent, older_than=timedelta(0))  # which the next attempt looks at
         if atomicpath.read_record(final).metadata["writer"] != "old":
             publish(final, "old")
         assert (run(killer) is None) == (killer.at is not None)

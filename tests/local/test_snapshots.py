@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from atomicpath import AtomicRenameTemporaryPath, FileOptions, Snapshot, Snapsho
 from atomicpath.abc import AttemptOptions
 from atomicpath.layout import PENDING_PREFIX, TMP_DIR_SUFFIX
 from atomicpath_local import copies
-from atomicpath_local.directories import hold_directory
+from atomicpath_local.locks import lock_file
 from atomicpath_local.rename import exchange, no_replace
 from atomicpath_local.storage import LocalStorage
 from atomicpath_local.system import System
@@ -30,7 +31,17 @@ from tests.roots import Root
 from tests.servers.base import find
 
 from .conftest import World
-from .test_replace import Impatient, a_live_attempt, check_whole, content, files, moments, publish
+from .test_replace import (
+    Impatient,
+    a_live_attempt,
+    check_whole,
+    content,
+    files,
+    leftovers,
+    lock_file_of,
+    moments,
+    publish,
+)
 
 IN_PLACE, EMPTY = SnapshotType.IN_PLACE, SnapshotType.EMPTY
 
@@ -47,7 +58,7 @@ def attempt(final: Path, snapshot_type: SnapshotType, **options: Any) -> AtomicR
 
 
 def beside(final: Path) -> list[str]:
-    return sorted(name for name in os.listdir(final.parent) if TMP_DIR_SUFFIX in name)
+    return leftovers(final.parent)
 
 
 def pending(final: Path) -> list[Path]:
@@ -63,7 +74,7 @@ async def test_edits_of_a_copy_are_invisible_until_it_takes_the_place_of_its_sou
     path = Path(await made.create())
     assert path == Path(made.get())
     assert content(path) == content_of("old")
-    assert (path / "_commit_record.json").read_bytes() != before["_commit_record.json"]
+    assert not (path / "_commit_record.json").exists(), "the record of an attempt lies beside its directory"
     assert not (path / "commit_success.txt").exists(), "record and marker are of the commit that was copied"
     (path / "model.bin").write_bytes(b"edited")
     (path / "notes").write_bytes(b"added")
@@ -74,7 +85,7 @@ async def test_edits_of_a_copy_are_invisible_until_it_takes_the_place_of_its_sou
     assert content(final) == {"model.bin": b"edited", "notes": b"added"}
     record = await atomicpath.aio.read_record(final)
     assert record.based_on is not None
-    assert record.based_on.token.encode() in before["commit_success.txt"]
+    assert record.based_on.token.encode() in before["_commit_record.json"]
     assert (await atomicpath.aio.verify(final)).ok
     assert beside(final) == []
 
@@ -140,7 +151,7 @@ async def test_a_source_that_was_removed_meanwhile_is_a_conflict_and_the_snapsho
 
 
 async def test_a_source_that_another_holds_is_a_conflict_and_the_snapshot_is_kept(final: Path) -> None:
-    hold = hold_directory(System(environment.Environment()), str(final))
+    hold = lock_file(System(environment.Environment()), lock_file_of(final))
     assert hold is not None
     with environment.use(Impatient(lambda times: None)):
         snapshot = Snapshot(final)
@@ -236,7 +247,7 @@ async def test_what_cannot_be_a_source_is_said_clearly(final: Path, tmp_path: Pa
     for relative in (("run/step_1",), (final, "run/step_2")):
         with pytest.raises(ValueError, match="relative"):
             Snapshot(*relative)
-    assert [name for name in os.listdir(tmp_path) if TMP_DIR_SUFFIX in name] == []
+    assert leftovers(tmp_path) == []
 
 
 async def test_replace_and_a_snapshot_exclude_each_other(final: Path) -> None:
@@ -254,6 +265,7 @@ def test_killed_at_any_call_the_source_or_the_edited_copy_is_there_whole(final: 
 
     outcomes = []
     for killer in moments(run, after):
+        atomicpath.sweep(final.parent, older_than=timedelta(0))  # which the next attempt looks at
         publish(final, "old")
         assert (run(killer) is None) == (killer.at is not None)
         outcomes.append((final / "edited").exists())

@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 ENGINES = ("torch", "torch default", "gloo", "jax", "mpi")
-TIMEOUT = 8.0  # seconds: long for a rank that is only slow because the machine is busy
+TIMEOUT = 15.0  # seconds: long for a rank that is only slow because the machine is busy
 _GLOO = 5.0
 _AT_ONCE = 5.0  # seconds; a lease, which a new attempt would wait for, is 60
 

@@ -18,12 +18,12 @@ from typing import Any
 from atomicpath.testing import Place
 from tests.many.rank import HALVES
 from tests.servers.base import free_port
+from tests.waiting import PATIENCE
 
 __all__ = ["SIZES", "Job", "Outcome", "Servers", "content_of"]
 
 RANK = Path(__file__).parent / "rank.py"
-SIZES = {"torch": 4, "torch default": 4, "gloo": 4, "found": 4, "jax": 3, "mpi": 3}
-PATIENCE = 120  # seconds for a whole job
+SIZES = {"torch": 4, "torch default": 4, "gloo": 4, "found": 4, "unsaid": 4, "jax": 3, "mpi": 3}
 
 
 @dataclass(frozen=True, kw_only=True)

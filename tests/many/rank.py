@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from atomicpath import Coordinator, environment
 from atomicpath.coordinators import GlooCoordinator, JaxCoordinator, MpiCoordinator, TorchStoreCoordinator
 from atomicpath.environment import Environment
 
-PATIENCE = 20
-ALARM = 100  # seconds after which a rank that hangs is killed, and then missed
+PATIENCE = 300  # seconds; a rank that waits longer for another has failed
+ALARM = 500  # seconds after which a rank that hangs is killed, and then missed
 ELSE = (
     "anyio._backends._asyncio",
     "aiobotocore.client",
@@ -104,8 +104,14 @@ def gloo(job: dict[str, Any], rank: int) -> Coordinator:
     return made
 
 
-def found(job: dict[str, Any], rank: int) -> None:
+def found(job: dict[str, Any], rank: int) -> str:
     """The engine of training itself is up, and `commit` is to find it."""
+    torch_group(job, rank)
+    return "auto"
+
+
+def unsaid(job: dict[str, Any], rank: int) -> None:
+    """It is up, and nobody says who commits."""
     torch_group(job, rank)
 
 
@@ -151,11 +157,12 @@ def create_all(job: dict[str, Any], rank: int) -> None:
     dist.barrier()
 
 
-ENGINES: dict[str, Callable[[dict[str, Any], int], Coordinator | None]] = {
+ENGINES: dict[str, Callable[[dict[str, Any], int], Coordinator | str | None]] = {
     "torch": torch_store,
     "torch default": torch_default,
     "gloo": gloo,
     "found": found,
+    "unsaid": unsaid,
     "jax": jax,
     "mpi": mpi,
 }
@@ -168,7 +175,7 @@ def commit(job: dict[str, Any], rank: int, world: Environment, at: Callable[[str
         environment.use(world),
         atomicpath.commit(
             job["urls"][rank],
-            coordinator=coordinator,
+            coordinator=coordinator,  # type: ignore[arg-type]  # "auto"
             storage_options=job["storage_options"],
             staging_dir=job["staging"],
         ) as path,
@@ -206,7 +213,7 @@ def main(job: dict[str, Any], rank: int) -> None:
             raise RuntimeError("the disk is on fire")
         if fault["kind"] == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(job["timeout"] + 2)
+        _await(results, range(job["size"]), but=rank)  # they give up waiting for this one
 
     world = Dying(fault["calls"], note) if "calls" in fault else Environment()
     seen: dict[str, Any] = {"rank": rank, "outcome": "committed", "message": ""}
@@ -219,11 +226,26 @@ def main(job: dict[str, Any], rank: int) -> None:
         seen |= {"outcome": type(error).__name__, "message": str(error)}
         seen |= {name: getattr(error, name) for name in ("missing", "failures") if hasattr(error, name)}
     seen["time"] = time.time()
-    (results / f"{rank}.json").write_text(json.dumps(seen))
-    if (job.get("fault") or {}).get("kind") == "stall":  # training goes on in the others meanwhile
-        ends = time.monotonic() + PATIENCE
-        while len(list(results.glob("*.json"))) < job["size"] and time.monotonic() < ends:
-            time.sleep(0.05)
+    part = results / f"{rank}.part"  # whole under its name: the others read when it is there
+    part.write_text(json.dumps(seen))
+    part.rename(results / f"{rank}.json")
+    everything = (job.get("fault") or {}).get("kind") == "stall"  # training goes on in the others meanwhile
+    if rank == 0 or everything:  # who hosts the engine's service leaves last, else the others are ended by their engine
+        _await(results, range(job["size"]), but=None if everything else _victim(job))
+
+
+def _victim(job: dict[str, Any]) -> int | None:
+    """The rank that is killed, and leaves no result."""
+    fault = job["fault"] or {}
+    return fault["rank"] if fault.get("kind") == "kill" or "calls" in fault else None
+
+
+def _await(results: Path, ranks: Iterable[int], *, but: int | None) -> None:
+    """Return once the others have said what they saw."""
+    ends = time.monotonic() + PATIENCE
+    left = {f"{rank}.json" for rank in ranks if rank != but}
+    while left - {path.name for path in results.glob("*.json")} and time.monotonic() < ends:
+        time.sleep(0.05)
 
 
 def finalize(*, wait: bool) -> None:

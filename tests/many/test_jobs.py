@@ -131,7 +131,7 @@ def test_ranks_that_say_what_is_not_so_are_told_and_nothing_is_begun(
     claims: dict[int, dict[str, Any]], words: str, place: Place, start: Start
 ) -> None:
     job = start("torch")
-    seen = job.run("step_1", claims=claims, timeout=1.0)
+    seen = job.run("step_1", claims=claims, timeout=5.0)
     for outcome in seen.values():
         assert outcome.outcome in ("CoordinationError", "CoordinationTimeoutError"), outcome
     assert any(words in outcome.message for outcome in seen.values()), seen
@@ -154,6 +154,12 @@ def test_an_engine_that_was_shut_down_is_told_of_at_once(engine: str, place: Pla
     refused(place, job.run("step_1", shut_down=True), job.size, "CoordinationError", "call atomicpath before")
 
 
+@pytest.mark.parametrize("place", PLACES, indirect=True)
+def test_ranks_that_do_not_say_who_commits_are_refused_before_they_wait(place: Place, start: Start) -> None:
+    job = start("unsaid")
+    refused(place, job.run("step_1"), job.size, "ValidationError", 'coordinator="auto" in every rank')
+
+
 def test_the_table_of_the_docs_says_what_is_checked_here() -> None:
     cells = [line.strip("| \n").split(" | ") for line in TABLE.read_text(encoding="utf-8").splitlines()]
     told = {(row[0], row[1]): row[2] for row in cells if len(row) == 6 and row[0] in ENGINES}
@@ -161,4 +167,4 @@ def test_the_table_of_the_docs_says_what_is_checked_here() -> None:
 
 
 def test_every_engine_has_a_size() -> None:
-    assert set(SIZES) == {*QUICK, *SLOW}
+    assert set(SIZES) == {*QUICK, *SLOW, "unsaid"}

@@ -194,7 +194,7 @@ def test_a_put_that_one_rank_cannot_do_fails_the_others(moto_place: Place, tmp_p
 def test_late_joiner_at_barrier(place: Place) -> None:
     """A rank that sleeps through a commit hears that it failed, and takes part in the next one like the others."""
     values = DictValues()
-    ranks: list[Coordinator] = [KeyValueCoordinator(values, rank, SIZE, timeout=1.0) for rank in range(SIZE)]
+    ranks: list[Coordinator] = [KeyValueCoordinator(values, rank, SIZE, timeout=5.0) for rank in range(SIZE)]
     failed = threading.Event()
 
     async def main(job: Coordinator) -> list[str]:
@@ -222,7 +222,7 @@ def test_late_joiner_at_barrier(place: Place) -> None:
 
 def test_a_rank_whose_arguments_are_refused_takes_part_in_the_next_commit_like_the_others(local_place: Place) -> None:
     ranks: list[Coordinator] = [
-        KeyValueCoordinator(values, rank, SIZE, timeout=1.0) for values in [DictValues()] for rank in range(SIZE)
+        KeyValueCoordinator(values, rank, SIZE, timeout=5.0) for values in [DictValues()] for rank in range(SIZE)
     ]
 
     async def main(job: Coordinator) -> list[type]:
@@ -308,7 +308,7 @@ def test_a_rank_without_a_verdict_reads_the_record(local_place: Place, monkeypat
     monkeypatch.setattr(KeyValueCoordinator, "broadcast", lost)
     assert together(local_place) == ["committed"] * SIZE
     values = DictValues()
-    ranks: list[Coordinator] = [KeyValueCoordinator(values, rank, SIZE, timeout=0.5) for rank in range(SIZE)]
+    ranks: list[Coordinator] = [KeyValueCoordinator(values, rank, SIZE, timeout=3.0) for rank in range(SIZE)]
     outcomes = together(local_place, ranks=ranks, temporary_path_class=Unsure, name="step_2")
     assert isinstance(outcomes[0], OutcomeUnknownError)
     assert told(outcomes[1:]) == {CoordinationTimeoutError}
@@ -384,6 +384,60 @@ def test_a_primary_cancelled_while_it_waits_for_the_others_gives_its_attempt_up(
     monkeypatch.undo()
     assert names(moto_place) == []
     assert together(moto_place) == ["committed"] * SIZE, "nobody holds the attempt"
+
+
+class Connected(KeyValueCoordinator):
+    """An engine that does not bear that a rank leaves while another one waits, as gloo."""
+
+    @property
+    def leave_together(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("fails", [None, 1])
+def test_nobody_leaves_before_all_have_heard_where_the_engine_does_not_bear_it(
+    fails: int | None, local_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    listen = KeyValueCoordinator.broadcast
+
+    async def late(self: Any, key: str, value: bytes | None = None, **options: Any) -> bytes:
+        verdict = key.endswith("finish/verdict") and self.rank == 2
+        if verdict:
+            await anyio.sleep(0.5)  # so that ranks that do not wait have left by then
+        said = await listen(self, key, value, **options)
+        order.extend(["heard"] if verdict else [])
+        return said
+
+    async def main(job: Coordinator) -> None:
+        try:
+            async with commit(local_place, job) as path:
+                await (write if fails is None else failing(fails, RuntimeError()))(job, path)
+        finally:
+            order.append("left")
+
+    monkeypatch.setattr(KeyValueCoordinator, "broadcast", late)
+    values = DictValues()
+    outcomes = in_threads([Connected(values, rank, SIZE) for rank in range(SIZE)], main)
+    assert told(outcomes) == {type(None) if fails is None else RankFailedError}
+    assert order == ["heard", *["left"] * SIZE]
+
+
+def test_an_interrupted_rank_does_not_wait_for_the_others_even_there(local_place: Place) -> None:
+    values, left = DictValues(), threading.Event()
+
+    async def main(job: Coordinator) -> None:
+        try:
+            async with commit(local_place, job) as path:
+                if job.rank == 1:
+                    await failing(1, KeyboardInterrupt())(job, path)
+                await anyio.to_thread.run_sync(left.wait)
+        finally:
+            left.set()
+
+    outcomes = in_threads([Connected(values, rank, SIZE) for rank in range(SIZE)], main)
+    assert isinstance(outcomes[1], KeyboardInterrupt)
+    assert told([outcomes[0], outcomes[2]]) == {RankFailedError}
 
 
 class Mute(Exception):

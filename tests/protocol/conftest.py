@@ -9,7 +9,7 @@ from typing import Any
 import fsspec
 import pytest
 
-from tests.protocol.worlds import ALL, Quick, trust
+from tests.protocol.worlds import ALL, Quick, nothing_above, trust
 from tests.proxy import Proxy
 
 
@@ -27,9 +27,10 @@ def options(retrying: dict[str, object]) -> dict[str, object]:
 
 @pytest.fixture
 def url(bucket: str, options: dict[str, object]) -> str:
-    """A final path on S3, the guarantees of which are known, so that no probe is sent."""
+    """A final path on S3, the guarantees and ancestors of which are known, so that nothing else is asked."""
     final = f"s3://{bucket}/run/step_1"
     trust(final, options, ALL)
+    nothing_above(final, options)
     return final
 
 

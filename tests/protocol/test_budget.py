@@ -8,8 +8,10 @@ from typing import Any
 
 from atomicpath import aio
 from atomicpath.environment import use
+from atomicpath.strategies import borders
 from tests.protocol.worlds import MARKER, RECORD, Quick, creates
 from tests.proxy import Proxy, Request, Rule
+from tests.waiting import PATIENCE
 
 
 def sent(proxy: Proxy) -> list[str]:
@@ -59,6 +61,21 @@ async def test_a_direct_commit_is_five_requests_beside_the_data(
     assert [file.name for file in (await aio.read_record(url, storage_options=options)).files] == ["data"]
 
 
+async def test_the_first_commit_below_a_parent_looks_at_every_ancestor_and_the_next_does_not(
+    source: Path, url: str, options: dict[str, Any], proxy: Proxy
+) -> None:
+    borders._free.clear()
+    with use(Quick()):
+        await aio.put(source, url, storage_options=options)
+    first = sent(proxy)
+    looks = [f"GET {RECORD}", "GET commit_record.json"]  # of "run", the one ancestor below the bucket
+    assert sorted(first[:4]) == sorted([*CREATE, *looks]), first
+    assert len(first) == 4 + 2 + len(looks)
+    with use(Quick()):
+        await aio.put(source, f"{url}0", storage_options=options)
+    assert len(sent(proxy)) == 4 + 2
+
+
 async def test_is_committed_is_one_request(source: Path, url: str, options: dict[str, Any], proxy: Proxy) -> None:
     with use(Quick()):
         await aio.put(source, url, storage_options=options)
@@ -88,7 +105,7 @@ async def test_the_claim_and_the_listing_are_under_way_at_once(
     met: list[str] = []
 
     def meet(request: Request, send: Any) -> Any:
-        both.wait(timeout=10)  # neither is carried out before the other is there; sooner than a request times out
+        both.wait(PATIENCE)  # neither is carried out before the other is there
         met.append(_said(request))
         return send(request)
 

@@ -17,8 +17,21 @@ import atomicpath
 from atomicpath import aio
 from atomicpath.environment import use
 from atomicpath.liveness import release
-from tests.protocol.worlds import ALL, MARKER, RECORD, Quick, attempt, decoded, files_below, swaps_to, trust, written
+from tests.protocol.worlds import (
+    ALL,
+    MARKER,
+    RECORD,
+    Quick,
+    attempt,
+    decoded,
+    files_below,
+    nothing_above,
+    swaps_to,
+    trust,
+    written,
+)
 from tests.proxy import Proxy, Rule, answer_after
+from tests.waiting import PATIENCE
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -78,6 +91,7 @@ async def at_every_hook(
 ) -> tuple[int, int]:
     """Cancel at each hook in turn; how often that came to a commit, and how often not."""
     staging.mkdir(exist_ok=True)
+    nothing_above(url)  # else only the first commit of many would look
     counting = Cancelling(-1, after=after)
     assert await commit(url, counting, staging)
     again()
@@ -240,7 +254,7 @@ def interrupted(root: str, options: dict[str, Any], every: int) -> list[tuple[in
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr, done.stderr

@@ -35,6 +35,7 @@ from tests.protocol.worlds import (
     written,
 )
 from tests.proxy import Proxy, Request, Rule, answer_after, ignore_conditions
+from tests.waiting import PATIENCE
 
 NO_SWAP = ALL & ~Guarantee.COMPARE_AND_SWAP
 
@@ -448,7 +449,7 @@ async def test_the_discarded_record_of_a_live_cleaner_is_a_conflict(place: Place
 
 
 async def renewed(place: Place, times: int) -> None:
-    with anyio.fail_after(60):  # or else it would hang
+    with anyio.fail_after(PATIENCE):  # or else it would hang
         while place.record.lease.renewals < times:
             await anyio.sleep(0.01)
 

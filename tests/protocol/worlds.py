@@ -18,6 +18,7 @@ from atomicpath.environment import Environment, use
 from atomicpath.guarantees import NONE, Guarantee
 from atomicpath.location import locate
 from atomicpath.record import CommitRecord
+from atomicpath.strategies import borders
 from atomicpath.strategies.commit_file import CommitFileTemporaryPath
 from tests.proxy import Request
 
@@ -104,6 +105,11 @@ def trust(url: str, options: Mapping[str, object] | None, guarantees: Guarantee,
     probing._known[locate(url, options).parent.place] = probing._Findings(
         tried=everything, observed=guarantees, refuted=refuted
     )
+
+
+def nothing_above(url: str, options: Mapping[str, object] | None = None) -> None:
+    """As if this process had looked above the parent of `url`, and seen no place there."""
+    borders._free.add(locate(url, options).parent.place)
 
 
 def attempt(

@@ -17,9 +17,10 @@ from typing import NoReturn
 
 import pytest
 
+from tests.waiting import PATIENCE
+
 __all__ = ["answers", "find", "free_port", "missing", "running"]
 
-_PATIENCE = 60.0  # seconds a server may take to be ready on a machine that does much else
 _PR_SET_PDEATHSIG = 1
 
 
@@ -70,7 +71,7 @@ def running(
         ) as process,
     ):
         try:
-            deadline = time.monotonic() + _PATIENCE
+            deadline = time.monotonic() + PATIENCE
             while not ready():
                 if process.poll() is not None or time.monotonic() > deadline:
                     pytest.fail(f"{command[0]} did not start ({process.returncode}): {log.read_text()[-2000:]}")

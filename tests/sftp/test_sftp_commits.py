@@ -21,6 +21,7 @@ from atomicpath_sftp.server import Server, declaration_of
 from tests.processes import FILES, Child, Killer, commit_files, content_of, known, write_tree
 from tests.servers.sftp import SftpRoot, SftpServer, rclone_sftp
 from tests.sftp.wire import Wire
+from tests.waiting import PATIENCE
 
 RESERVED = {"_commit_record.json", "commit_success.txt"}
 RENAME = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE
@@ -149,7 +150,7 @@ def _cut_when(wire: Wire, path: Path) -> None:
     """Cut once the server has done what makes `path` appear."""
 
     def watch() -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while not path.exists() and time.monotonic() < deadline:
             time.sleep(0.005)
         wire.cut()
@@ -235,7 +236,9 @@ def test_what_a_commit_costs(sftp_place: SftpRoot) -> None:
     atomicpath.profile(sftp_place / "any", storage_options=options)
     for direct in (False, True):
         with environment.use(Seam()) as seam:
-            with atomicpath.commit(sftp_place / f"step_{int(direct)}", storage_options=options, direct=direct):
+            with atomicpath.commit(
+                sftp_place / f"step_{int(direct)}", storage_options=options, direct=direct, allow_empty=True
+            ):
                 pass
             listing = ["scan"] * direct
             assert seam.names == ["volume", "look", "mkdir", "overwrite", *listing, "overwrite", "overwrite", "rename"]

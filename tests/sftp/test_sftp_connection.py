@@ -22,7 +22,7 @@ from tests.roots import SECRET
 from tests.servers.base import free_port
 from tests.servers.sftp import SftpRoot
 from tests.sftp.wire import Wire
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 
 def opened(place: SftpRoot, environment: Environment | None = None) -> tuple[Storage, str]:
@@ -119,7 +119,7 @@ async def test_a_cancelled_upload_leaves_nothing(sftp_place: SftpRoot, tmp_path:
 
     def slow(self: Any, offset: int, length: int) -> bytes:
         begun.set()
-        go_on.wait(10)
+        go_on.wait(PATIENCE)
         return read(self, offset, length)
 
     with pytest.MonkeyPatch.context() as patch:
