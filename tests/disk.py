@@ -31,6 +31,7 @@ class Disk(Environment):
         self.root, self.final = str(root), str(final)
         self.judge = judge
         self.cuts = 0
+        self._closed = False
         self.synced: list[str] = []
         self._durable: dict[int, Content] = {}
         self._pinned: dict[int, int] = {}  # open, so that the number of a deleted inode is not given again
@@ -40,6 +41,8 @@ class Disk(Environment):
             self._durable[inode] = content
 
     def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._closed:  # what is let go of later, by a finalizer, is judged no more
+            return function(*args, **kwargs)
         result = self.perform(function, *args, **kwargs)
         self.cut()
         return result
@@ -82,6 +85,7 @@ class Disk(Environment):
                 self._judged.add(known)
 
     def close(self) -> None:
+        self._closed = True
         for fd in self._pinned.values():
             os.close(fd)
 

@@ -589,7 +589,7 @@ def test_commit_and_put_take_the_same_options_keyword_only() -> None:
     assert [parameter.name for parameter in options(atomicpath.commit)] == [
         *("storage_options", "temporary_path_class", "direct", "replace", "durable", "coordinator", "file_options"),
         *("metadata", "checksums", "staging_dir", "progress", "guarantees", "unsafe_takeover"),
-        *("marker", "allow_empty"),
+        *("allow_empty", "marker"),
     ]
 
 
