@@ -271,8 +271,6 @@ class Storage(abc.ABC):
     async def open_directory(self, path: str) -> OpenDirectory | None:
         """Open an existing directory, links followed, so that it can be synced by its descriptor later.
 
-        Its own name and those of the directories above it are made durable by this, whoever made them.
-
         None where directories cannot be synced. `PermissionError` if this process may not read it.
         """
         return None
