@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test faults check bench clean
 
 demo: $(VENV)/.examples
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+# Every fault at every call through the seam, for every operation on every kind of place: docs/reliability.md.
+faults: $(VENV)/.dev
+	ATOMICPATH_FAULTS=all $(BIN)/python -m tests.faults
 
 # What .ci/run checks beside the tests.
 check: $(VENV)/.dev

@@ -21,7 +21,10 @@ class StaleVersionError(OSError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """A small object as read: its bytes, its version, and its age in seconds by the storage's own clock."""
+    """A small object as read: its bytes, its version, and its age in seconds.
+
+    The age is by the clock that gave the object its time, the storage's own; None where that cannot be read.
+    """
 
     data: bytes
     version: str | None
@@ -56,15 +59,15 @@ class Declaration:
     `declared`: documented for this very kind of location. `observable`: probes may find it to hold.
     `refutable`: probes may find that it does not hold, but their success would prove nothing (the
     kernel itself answers EEXIST, and one host cannot see another). `evidence` in words for people.
-    `renames_between_directories` is False where a directory that can be renamed within one parent may yet be refused
-    (EXDEV) on its way into another one: it is tried before it is relied on.
+    `renames_between_directories`: True where a directory that can be renamed within one parent can be renamed into
+    another one as well, in one step; False where it cannot; None where that is not known, and is tried.
     """
 
     declared: Guarantee = NONE
     observable: Guarantee = NONE
     refutable: Guarantee = NONE
     evidence: Mapping[Guarantee, str] = field(default_factory=dict[Guarantee, str])
-    renames_between_directories: bool = True
+    renames_between_directories: bool | None = True
 
 
 class Hold(abc.ABC):
@@ -121,7 +124,10 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     async def read(self, path: str) -> Content:
-        """A small object, whole, with the version that these very bytes have."""
+        """A small object, whole, with the version that these very bytes have.
+
+        `ValidationError`: it is no file, or so large that it can be none of ours; it is never waited for.
+        """
 
     @abc.abstractmethod
     async def create(self, path: str, data: bytes, *, owner: str = "") -> str | None:
@@ -188,7 +194,7 @@ class Storage(abc.ABC):
         """What is below `path`, sorted by name; empty if nothing is there. Never from a cache.
 
         Not recursive: its direct children, directories included. Recursive: every file at any depth,
-        and whatever is neither file nor directory; links are never followed.
+        and whatever is neither file nor directory, a mount point below it included; links are never followed.
         """
 
     @abc.abstractmethod
@@ -278,15 +284,20 @@ class Storage(abc.ABC):
         raise GuaranteeError(_lacks(self, Guarantee.SYNC))
 
     async def remove_tree(self, path: str) -> None:
-        """Delete a directory and everything below it; links are removed, not followed."""
+        """Delete a directory and everything below it; links are removed, not followed.
+
+        An `OSError` with EBUSY and the full path of the mount point: a file system is mounted at or below it, and
+        nothing was deleted.
+        """
         raise GuaranteeError(_lacks(self, Guarantee.DIRECTORIES))
 
     async def remove_interrupted(self, path: str, *, older_than: float, dry_run: bool) -> float | None:
         """Remove the empty directory that a `rename_directory` leaves at its target when its process dies.
 
-        Its age in seconds, by the storage's own clock; None if there is none: where a rename is one step it leaves
-        nothing behind. One younger than `older_than`, in seconds, stays, and with `dry_run` any does. A directory
-        that is not empty at the moment of its removal stays too, and is none.
+        Its age in seconds, by the storage's own clock, 0 if that cannot be read; None if there is none: where a rename
+        is one step it leaves nothing behind. One younger than `older_than`, in seconds, stays, and so does one of
+        unknown age; with `dry_run` any does. A directory that is not empty at the moment of its removal stays too, and
+        is none.
         """
         return None
 

@@ -1,6 +1,7 @@
 """What an attempt of the rename strategy has in the house-keeping directory: its record, locked, beside its directory.
 
-    begin   record file created and locked · record "writing" · exclusive mkdir of the directory, which stays empty
+    begin   on disks: record file created and locked · exclusive mkdir of the directory, which stays empty · record
+            on stores: exclusive mkdir, which makes the house-keeping directory too · record
     seal    on stores only: swap of the record, so that an attempt that was swept meanwhile cannot be published
     end     record deleted · lock released · house-keeping directory removed if it is empty
 
@@ -42,14 +43,18 @@ class AttemptFiles:
         self._hold: Hold | None = None
         self._version: str | None = None
 
-    async def begin(self, record: CommitRecord, *, mode: int | None) -> None:
+    async def begin(self, record: CommitRecord, *, mode: int | None, known: Guarantee) -> None:
         """Make the two. `FileExistsError` if another attempt has their names; anything else leaves nothing to keep."""
-        hold(self._token, owner=self)
+        hold(self._token)
         if self._storage.is_local:
             await self._begin_locked(record, mode)
+            return
+        # The directory comes first: it makes the house-keeping directory too, and its name is then nobody else's.
+        await self._storage.make_directory(self._directory.path, mode=mode, durable=False)
+        if Guarantee.COMPARE_AND_SWAP in known:
+            await self._create(record)
         else:
-            await in_housekeeping(self._storage, self._directory, lambda: self._create(record))
-            await self._storage.make_directory(self._directory.path, mode=mode, durable=False)
+            await self._storage.write(self._record.path, record.encode(), private=True)
 
     async def _begin_locked(self, record: CommitRecord, mode: int | None) -> None:
         storage = self._storage

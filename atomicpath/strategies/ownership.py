@@ -138,10 +138,11 @@ def places_in(names: Iterable[str]) -> dict[str, str]:
         names: Paths of files at any depth, relative to the final path.
 
     Returns:
-        The directory of each place, relative too, and the name by which it was seen. What was added to a committed
-        directory (PENDING_PREFIX) belongs to it, and is no other place.
+        The directory of each place, relative too, and the name by which it was seen; those that have a record come
+        first. What was added to a committed directory (PENDING_PREFIX) belongs to it, and is no other place.
     """
     found: dict[str, str] = {}
+    houses: dict[str, str] = {}
     for name in names:
         if is_pending(name):
             continue
@@ -150,10 +151,10 @@ def places_in(names: Iterable[str]) -> dict[str, str]:
             (index for index, part in enumerate(parts[:-1]) if part == HOUSEKEEPING or TMP_DIR_SUFFIX in part), None
         )
         if house is not None:  # an attempt's directory, or what is kept of attempts
-            found.setdefault("/".join(parts[: house + 1]), name)
+            houses.setdefault("/".join(parts[: house + 1]), name)
         elif len(parts) > 1 and parts[-1] in RECORDS:
             found["/".join(parts[:-1])] = name
-    return found
+    return found | houses
 
 
 def below(name: str, places: Collection[str]) -> bool:

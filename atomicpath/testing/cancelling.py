@@ -44,3 +44,12 @@ class Caller:
         deadline = time.monotonic() + _PATIENCE
         while not run.asked and time.monotonic() < deadline:
             time.sleep(0.001)
+        if run.break_off is not None and _is_in(run.loop):
+            run.break_off()  # before the loop comes to it by itself: the very next wait sees it
+
+
+def _is_in(loop: object) -> bool:
+    try:
+        return anyio.lowlevel.current_token().native_token is loop
+    except RuntimeError:
+        return False  # in a worker thread of it

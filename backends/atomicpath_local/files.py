@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,15 +13,16 @@ from atomicpath.abc import Content, Entry
 from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 
+from .ages import age_of, changed
 from .ancestors import make_ancestors, sync_directory
 from .content import copy_content
 from .kinds import kind_of
+from .names import UNFINISHED
 from .rename import NO_SUCH_RENAME, no_replace
 from .system import NOFOLLOW, NONBLOCK, System
 
-__all__ = ["UNFINISHED", "create", "delete", "download", "entry", "look", "read", "upload", "write", "write_private"]
+__all__ = ["create", "delete", "download", "entry", "look", "read", "upload", "write", "write_private"]
 
-UNFINISHED = ".atomicpath-tmp-"  # what the core never counts as committed; short, so that long names fit
 LARGEST_READ = 256 << 20
 """Bytes that `read` takes into memory at most: a record that names 100,000 files has some 10 MB."""
 
@@ -39,8 +39,8 @@ def read(system: System, path: str) -> Content:
         for piece in system.chunks(fd):
             data += piece
             _refuse_if_large(path, len(data))
-        now = system.call(time.time_ns)
-    return Content(data=bytes(data), version=None, age=max(0.0, (now - status.st_mtime_ns) / 1e9))
+        age = age_of(system, path, status, status.st_mtime_ns)
+    return Content(data=bytes(data), version=None, age=age)
 
 
 def entry(system: System, path: str) -> Entry | None:
@@ -58,7 +58,7 @@ def look(system: System, path: str) -> Entry | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     kind, mode = kind_of(status.st_mode), stat.S_IMODE(status.st_mode)
-    return Entry(name="", size=status.st_size, kind=kind, age=system.age(status), mode=mode)
+    return Entry(name="", size=status.st_size, kind=kind, age=age_of(system, path, status, changed(status)), mode=mode)
 
 
 def create(system: System, path: str, data: bytes) -> None:

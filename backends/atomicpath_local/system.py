@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from atomicpath.abc import Environment
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import Guarantee
+
+if TYPE_CHECKING:
+    from .ages import Clock
 
 if sys.platform == "darwin":
     import fcntl
@@ -48,6 +51,7 @@ class System:
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
         self.call = environment.call
+        self.clocks: dict[int, Clock] = {}  # of each device
 
     @contextmanager
     def descriptor(self, path: str, flags: int, mode: int = 0o666, *, dir_fd: int | None = None) -> Iterator[int]:
@@ -85,10 +89,6 @@ class System:
     def read(self, fd: int, most: int = _CHUNK) -> bytes:
         """The next piece of a file, of bounded size; empty at its end."""
         return self.call(os.read, fd, min(most, _CHUNK))
-
-    def age(self, status: os.stat_result) -> float:
-        """Seconds since it changed in any way: copying tools set the time of the content back, never the inode's."""
-        return max(0.0, (self.call(time.time_ns) - max(status.st_mtime_ns, status.st_ctime_ns)) / 1e9)
 
     def sync(self, fd: int, path: str) -> None:
         """fsync, never repeated: after a failure a second one succeeds while the disk holds old data (ext4, xfs)."""

@@ -15,9 +15,9 @@ from atomicpath.abc import Entry
 from atomicpath.errors import ValidationError
 from atomicpath.storage import in_threads
 
-from .files import UNFINISHED
 from .kinds import MOUNT_POINT, kind_of
 from .lookup import mount_number, mounts_within
+from .names import UNFINISHED
 from .system import DIRECTORY, NOFOLLOW, System
 
 __all__ = ["entries", "remove_tree", "sync_tree"]

@@ -383,7 +383,7 @@ told_committed:
     witness(3, silent && why == COMMITTING);
     witness(6, was_removed[1] && me == 2);
     witness(13, CHAIN(mine) == (LINK(1) | LINK(2)) && me == 3);
-    witness(14, store[INNER] == COMMITTED)
+    assert(store[INNER] != COMMITTED || was_removed[me])    /* both want one name: one of the two at most commits */
   };
   atomic {                                             /* the marker follows */
     send(MARKER, 0, me);
@@ -411,6 +411,7 @@ not_committed:
     told_not[me] = 1;
     witness(2, was_taken[me] && has_put[me]);
     witness(4, withdrawn);
+    witness(14, alone && store[INNER] == COMMITTED);
     witness(12, was_committed[me])
   };
   goto end;

@@ -260,7 +260,7 @@ def test_staging_below_the_home_directory(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "staging").mkdir()
     for number, spelling in enumerate(("~/staging", Path("~/staging"), (tmp_path / "staging").as_uri())):
-        with atomicpath.commit(f"memory://{tmp_path.name}/{number}", staging_dir=spelling) as path:
+        with atomicpath.commit(f"memory://{tmp_path.name}/{number}", staging_dir=spelling, allow_empty=True) as path:
             assert path.is_relative_to(tmp_path / "staging")
 
 
@@ -268,7 +268,7 @@ def test_a_relative_staging_dir_is_that_of_the_call(tmp_path: Path, monkeypatch:
     (tmp_path / "staging").mkdir()
     (tmp_path / "later").mkdir()
     monkeypatch.chdir(tmp_path)
-    committing = atomicpath.commit(f"memory://{tmp_path.name}/x", staging_dir="staging")
+    committing = atomicpath.commit(f"memory://{tmp_path.name}/x", staging_dir="staging", allow_empty=True)
     monkeypatch.chdir(tmp_path / "later")
     with committing as path:
         assert path.is_relative_to(tmp_path / "staging")

@@ -157,7 +157,7 @@ async def test_what_fails_in_the_background_fails_the_attempt_and_is_waited_for_
     attempt = _begun(AtomicRenameTemporaryPath, _at(local, "step_1"), store)
     with use(Full()):
         path = attempt.get() / METADATA_FILE
-        Path(local / path.parent.name).mkdir()
+        Path(str(path.parent)).mkdir(parents=True)
         store.write(path, {})
         with pytest.raises(OSError, match="no space left"):
             store.wait_until_finished()

@@ -18,7 +18,7 @@ from atomicpath.environment import use
 from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath_azure import AzureBackend
-from tests.protocol.worlds import Quick
+from tests.protocol.worlds import Quick, nothing_above
 from tests.proxy import Proxy, Request, Rule, answer_after, drop_reply, drop_request, hold, is_, refuse
 from tests.servers import azurite as azurite_server
 from tests.servers.azurite import connection_string
@@ -67,6 +67,7 @@ async def adls(options: dict[str, Any], top: str, lake_proxy: Proxy) -> Storage:
 @pytest.fixture
 def url(top: str, options: dict[str, Any]) -> str:
     """A final path, the guarantees of which are known, so that no probe is sent."""
+    nothing_above(f"abfs://{top}/step_1", options)
     probing._known[AzureBackend().place(top, options)] = probing._Findings(tried=~Guarantee(0), observed=~Guarantee(0))
     return f"abfs://{top}/step_1"
 
@@ -192,8 +193,10 @@ async def test_a_commit_is_one_rename_and_few_requests(
     await aio.put(tmp_path, url, storage_options=options, checksums=True)
     written = [(request.method, request.path.rpartition("/")[2][:18]) for request in lake_proxy.requests]
     assert [method for method, name in written if name == "step_1"] == ["HEAD", "PUT"]
-    assert len(written) == 8, written  # one asks what kind of account it is, and one is the data
-    assert [name for name in names(fake_adls) if "tmp" in name] == []
+    # One asks what kind of account it is, and one is the data. The last one deletes the record beside the directory.
+    assert len(written) == 9, written
+    assert [method for method, _ in written] == ["GET", "HEAD", *["PUT"] * 6, "DELETE"]
+    assert [name for name in names(fake_adls) if "atomicpath" in name] == ["run/.atomicpath"], "it stays, empty"
     assert (await aio.verify(url, storage_options=options, checksums=True)).ok
     [file] = (await aio.read_record(url, storage_options=options)).files
     assert file.sha256
@@ -239,7 +242,7 @@ async def test_a_rename_of_which_nobody_says_anything_is_unknown(
         await aio.put(tmp_path, url, storage_options=options)
 
 
-@pytest.mark.parametrize("before", ["commit_success.txt", "_commit_record.json"])
+@pytest.mark.parametrize("before", ["data", "commit_success.txt", "_commit_record.json"])
 async def test_a_directory_that_was_swept_is_not_published_by_the_files_a_late_write_makes(
     fake_adls: FakeAdls, url: str, options: dict[str, Any], lake_proxy: Proxy, tmp_path: Path, before: str
 ) -> None:
@@ -248,9 +251,9 @@ async def test_a_directory_that_was_swept_is_not_published_by_the_files_a_late_w
     writes: list[str] = []
 
     def last_write(request: Request) -> bool:
-        if request.method == "PUT" and request.path.endswith(before):
+        if request.method == "PUT" and request.path.endswith(f"/{before}"):
             writes.append(request.path)
-        return bool(writes) and len(writes) == (1 if before == "commit_success.txt" else 2) and request.path in writes
+        return len(writes) == 1 and request.path in writes
 
     def sweep(request: Request, send: Any) -> Any:
         [tree] = fake_adls.containers.values()
@@ -261,7 +264,8 @@ async def test_a_directory_that_was_swept_is_not_published_by_the_files_a_late_w
 
     lake_proxy.rules.append(Rule(match=last_write, action=sweep))
     with pytest.raises(atomicpath.AbandonedError):
-        await aio.put(tmp_path, url, storage_options=options)
+        await aio.put(tmp_path, url, storage_options=options, marker="commit_success.txt")
+    assert len(writes) == 1
     assert [name for name in names(fake_adls) if "step_1" in name] == []
 
 
@@ -269,9 +273,13 @@ async def test_a_seal_whose_reply_was_lost_is_a_commit(
     url: str, options: dict[str, Any], lake_proxy: Proxy, tmp_path: Path
 ) -> None:
     (tmp_path / "data").write_bytes(b"x")
-    swaps = [lambda request: request.path.endswith("_commit_record.json") and "if-match" in request.headers]
-    lake_proxy.rules.append(Rule(match=swaps[0], action=drop_reply))
+
+    def seals(request: Request) -> bool:
+        return request.path.endswith(".json") and "if-match" in request.headers and request.method == "PUT"
+
+    lake_proxy.rules.append(Rule(match=seals, action=drop_reply))
     await aio.put(tmp_path, url, storage_options=options)
+    assert lake_proxy.count(seals) == 2, "the client repeated it, and was refused"
     assert (await aio.verify(url, storage_options=options)).ok
 
 

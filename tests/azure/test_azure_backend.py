@@ -20,7 +20,7 @@ from atomicpath.errors import BackendError, ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath_azure import AzureBackend
 from tests.processes import Child, Killer, commit_files, content_of, fork_in_the_block, known
-from tests.protocol.worlds import ALL, Quick, creates, swaps_to, trust
+from tests.protocol.worlds import ALL, Quick, creates, nothing_above, swaps_to, trust
 from tests.proxy import Proxy, Rule, answer_after, drop_reply
 from tests.servers.azurite import AzureRoot, connection_string
 from tests.waiting import PATIENCE
@@ -233,6 +233,7 @@ FINALIZE = ["PUT _commit_record.json if-match", "PUT commit_success.txt if-none-
 async def test_the_budget_of_requests_is_kept(
     azure: Storage, url: str, options: dict[str, Any], az_proxy: Proxy, tmp_path: Path, azurite: str
 ) -> None:
+    nothing_above(url, options)
     with use(Quick()):
         async with aio.commit(url, storage_options=options) as path:
             assert sorted(words(az_proxy)) == CREATE
@@ -312,7 +313,7 @@ def test_a_killed_rename_attempt_is_in_nobodys_way(adls_place: AzureRoot) -> Non
     total = Child(
         commit_files, adls_place / "step_0", "whole", Killer(of="request", at=None), known(), **options
     ).result()
-    killer = Killer(of="request", at=total - 1)  # the rename was not sent
+    killer = Killer(of="request", at=total - 2)  # the rename was not sent, nor the deletion of the record beside
     assert Child(commit_files, url, "killed", killer, known(), **options).result() is None
     assert not atomicpath.is_committed(url, **options)
     with atomicpath.commit(url, **options) as path:

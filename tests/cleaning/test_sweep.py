@@ -16,7 +16,9 @@ from atomicpath import environment
 from atomicpath.guarantees import Guarantee
 from atomicpath.layout import PROBE_PREFIX, TMP_DIR_SUFFIX
 from atomicpath.record import DecidedBy, State
+from atomicpath_local import ages
 from atomicpath_local.lookup import read_proc
+from atomicpath_local.system import System
 from tests.cleaning.leftovers import (
     ELSEWHERE,
     IN_PLACE,
@@ -348,19 +350,35 @@ class Mounted(Later):
         return super().call(function, *args, **kwargs)
 
 
-def test_an_empty_directory_of_an_interrupted_rename_goes_on_network_mounts_only(local_place: LocalRoot) -> None:
+def test_an_empty_directory_of_an_interrupted_rename_goes_on_network_mounts_only(
+    local_place: LocalRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its age is by the server's clock, whatever this host's says."""
     (local_place.path / "step_1").mkdir()
+    (local_place.path / ".atomicpath").mkdir()
+    time_there = ages._time_there
+    passed = 0
+
+    def later_there(system: System, house: str) -> int | None:
+        found = time_there(system, house)
+        return None if found is None else found + passed * 10**9
+
+    def found(swept: list[atomicpath.Swept]) -> list[tuple[str, str, str, bool]]:
+        return [one for one in told(swept) if one[0] != ".atomicpath"]
+
+    monkeypatch.setattr(ages, "_time_there", later_there)
     local_place.write("logs/events", b"x")
     disk, nfs = "1 0 0:1 / / rw - ext4 /dev/root rw\n", NFS.format(local_place.path)
     with environment.use(Mounted(disk, 90000)):
-        assert sweep(local_place) == [], "on a disk an empty directory is the user's"
-    with environment.use(Mounted(nfs, 0)):
-        assert told(sweep(local_place)) == [("step_1", "interrupted", "keep", False)]
+        assert found(sweep(local_place)) == [], "on a disk an empty directory is the user's"
     with environment.use(Mounted(nfs, 90000)):
-        assert told(sweep(local_place, dry_run=True)) == [("step_1", "interrupted", "remove", False)]
-        assert local_place.names() == ["logs", "step_1"]
-        assert told(sweep(local_place)) == [("step_1", "interrupted", "remove", True)]
-    assert local_place.names() == ["logs"]
+        assert found(sweep(local_place)) == [("step_1", "interrupted", "keep", False)]
+    passed = 90000
+    with environment.use(Mounted(nfs, 0)):
+        assert found(sweep(local_place, dry_run=True)) == [("step_1", "interrupted", "remove", False)]
+        assert [name for name in local_place.names() if name != ".atomicpath"] == ["logs", "step_1"]
+        assert found(sweep(local_place)) == [("step_1", "interrupted", "remove", True)]
+    assert [name for name in local_place.names() if name != ".atomicpath"] == ["logs"]
 
 
 # errors

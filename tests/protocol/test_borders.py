@@ -165,7 +165,9 @@ async def test_a_claim_around_another_place_is_refused_and_names_it(
     inner = Job(place, "exp/sub/step_1", tmp_path)
     await (inner.commit("w") if committed else inner.begin("w"))
     before = place.read_all()
-    with pytest.raises(ConflictError, match=r"exp/sub/step_1, inside it, is another \(.*process") as caught:
+    with pytest.raises(
+        ConflictError, match=r"exp/sub/step_1( \(and 1 more\))?, inside it, is another \(.*process"
+    ) as caught:
         await Job(place, "exp", tmp_path).begin()
     assert caught.value.record is not None
     assert caught.value.record.token == inner.token
@@ -442,7 +444,7 @@ async def test_what_has_another_place_in_it_is_not_removed(place: Root, inner: s
     before = place.read_all()
     if place.kind != "local":
         trust(f"{place.url}/step_1", place.storage_options, ALL)
-    with pytest.raises(ConflictError, match=r"not all its own \(sub/\).*yourself"):
+    with pytest.raises(ConflictError, match=r"not all its own \(sub/.*yourself"):
         await remove(location(place, "step_1"))
     assert place.read_all() == before
 
@@ -513,7 +515,7 @@ async def test_foreign_below_names_other_places_first_and_not_what_belongs_to_th
     local_place.write("step_1/eval/data", b"x")
     local_place.write("step_1/.atomicpath/sub.atomicpath-tmp-x.json", b"x")
     here = location(local_place, "step_1")
-    assert await foreign_below(here.open(), here, record(local_place, "step_1")) == [".atomicpath/", "eval/", "sub/z"]
+    assert await foreign_below(here.open(), here, record(local_place, "step_1")) == ["eval/", ".atomicpath/", "sub/z"]
 
 
 # after the commit point
@@ -535,16 +537,17 @@ async def test_a_marker_on_a_disk_that_could_not_be_synced_is_an_unknown_outcome
     assert intact(local_place, job, "a"), "nothing was removed"
 
 
-async def test_a_lock_that_cannot_be_let_go_of_after_the_commit_is_an_unknown_outcome(
-    local_place: LocalRoot, tmp_path: Path
+async def test_a_lock_that_cannot_be_let_go_of_after_the_commit_is_a_warning(
+    local_place: LocalRoot, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     job = await Job(local_place, "step_1", tmp_path).begin("a")
     held = job.attempt._hold
     assert held is not None
     released = held.release
     held.release = _failing(released)  # type: ignore[method-assign]
-    with pytest.raises(OutcomeUnknownError, match="visible"):
+    with caplog.at_level(logging.WARNING, logger="atomicpath"):
         await job.attempt.finalize()
+    assert "is held until this process ends" in caplog.text
     assert intact(local_place, job, "a")
     released()
 

@@ -97,8 +97,10 @@ async def test_what_cannot_be_withdrawn_is_unknown_and_left_alone(tmp_path: Path
     renames.extend([unanswered] * 20)
     with pytest.raises(OutcomeUnknownError, match="Nothing was cleaned up"):
         await finalized(tmp_path / "step_1")
-    (left,) = tmp_path.iterdir()
-    assert {path.name for path in left.iterdir()} == {"file", "_commit_record.json", "commit_success.txt"}
+    assert os.listdir(tmp_path) == [".atomicpath"]
+    left, record = sorted((tmp_path / ".atomicpath").iterdir())
+    assert record.name == f"{left.name}.json"
+    assert {path.name for path in left.iterdir()} == {"file", "_commit_record.json"}
     assert not is_committed(tmp_path / "step_1")
 
 

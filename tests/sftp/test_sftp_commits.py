@@ -17,13 +17,15 @@ import atomicpath
 from atomicpath import environment
 from atomicpath.abc import Environment
 from atomicpath.guarantees import Guarantee
+from atomicpath.layout import HOUSEKEEPING
+from atomicpath.strategies import borders
 from atomicpath_sftp.server import Server, declaration_of
 from tests.processes import FILES, Child, Killer, commit_files, content_of, known, write_tree
 from tests.servers.sftp import SftpRoot, SftpServer, rclone_sftp
 from tests.sftp.wire import Wire
 from tests.waiting import PATIENCE
 
-RESERVED = {"_commit_record.json", "commit_success.txt"}
+RECORD, MARKER = "_commit_record.json", "commit_success.txt"
 RENAME = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE
 
 
@@ -47,11 +49,18 @@ class Seam(Environment):
                 self._after()
 
 
-def committed_by(place: SftpRoot, name: str) -> str:
+def committed_by(place: SftpRoot, name: str, *reserved: str) -> str:
     """Whose files a committed directory has, and nothing else."""
     files = place.read_all(name)
-    assert set(files) == {*FILES, *RESERVED}
+    assert set(files) == {*FILES, RECORD, *reserved}
     return next(writer for writer in "abc" if content_of(writer) == {file: files[file] for file in FILES})
+
+
+def names_in(directory: Path) -> list[str]:
+    """Return the names there. The house-keeping directory, which stays, is empty: to remove it costs a request."""
+    if (directory / HOUSEKEEPING).exists():
+        assert os.listdir(directory / HOUSEKEEPING) == []
+    return sorted(name for name in os.listdir(directory) if name != HOUSEKEEPING)
 
 
 def commit(place: SftpRoot, name: str, writer: str, **options: Any) -> None:
@@ -64,15 +73,15 @@ def test_a_commit_from_beginning_to_end(sftp_place: SftpRoot, tmp_path: Path) ->
     commit(sftp_place, "run/step_1", "a", checksums=True, metadata={"loss": 0.5})
     with pytest.raises(atomicpath.AlreadyCommittedError):
         commit(sftp_place, "run/step_1", "b")
-    atomicpath.put(tmp_path, sftp_place / "run/step_2", storage_options=options, checksums=True)  # an empty one
+    atomicpath.put(tmp_path, sftp_place / "run/step_2", storage_options=options, checksums=True, allow_empty=True)
     with (
         pytest.raises(ZeroDivisionError),
         atomicpath.commit(sftp_place / "run/step_3", storage_options=options) as path,
     ):
         write_tree(path, content_of("c"))
         raise ZeroDivisionError
-    assert sftp_place.names() == ["run"]
-    assert sorted(os.listdir(sftp_place.path / "run")) == ["step_1", "step_2"]
+    assert names_in(sftp_place.path) == ["run"]
+    assert names_in(sftp_place.path / "run") == ["step_1", "step_2"]
     assert committed_by(sftp_place, "run/step_1") == "a"
     newest = atomicpath.latest(sftp_place / "run", storage_options=options)
     assert newest is not None
@@ -110,7 +119,7 @@ def test_foreign_directories_stay_even_if_they_are_empty(sftp_place: SftpRoot) -
         environment.use(Seam("rename", before=lambda: (sftp_place.path / "late").mkdir())),
     ):
         commit(sftp_place, "late", "a")
-    assert sftp_place.names() == ["empty", "late"]
+    assert names_in(sftp_place.path) == ["empty", "late"]
     assert sftp_place.read_all() == {}
 
 
@@ -142,7 +151,7 @@ def test_a_connection_cut_at_the_rename_is_settled_on_a_new_one(
     assert wire.made == 2
     if arrives:
         assert committed_by(sftp_place, "step_1") == "a"
-    assert set(sftp_place.names()) <= {"step_1"}, "nothing is left beside it"
+    assert set(names_in(sftp_place.path)) <= {"step_1"}, "nothing is left beside it"
     assert atomicpath.is_committed(sftp_place / "step_1", storage_options=options) == final.exists()
 
 
@@ -166,7 +175,10 @@ def test_a_server_that_is_gone_leaves_the_outcome_open(sftp_place: SftpRoot, wir
 
     with environment.use(Seam("rename", before=vanish)), pytest.raises(atomicpath.OutcomeUnknownError):
         commit(sftp_place, "step_1", "a")
-    assert [name.partition(".atomicpath-tmp-")[0] for name in sftp_place.names()] == ["step_1"], "nothing was removed"
+    assert sftp_place.names() == [HOUSEKEEPING]
+    left, record = sorted(os.listdir(sftp_place.path / HOUSEKEEPING))
+    assert left.startswith("step_1.atomicpath-tmp-"), "nothing was removed"
+    assert record == f"{left}.json"
 
 
 @pytest.mark.parametrize("late", range(7))
@@ -181,7 +193,7 @@ def test_a_rename_that_is_done_while_it_is_looked_for_is_told_as_it_ended(sftp_p
         async def request(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
             name = args[1].__name__
             if name == "rename" and not self.source:
-                self.source = args[0].rpartition("/")[2]
+                self.source = "/".join(args[0].rsplit("/", 2)[1:])
                 raise ConnectionError("the reply was lost, and the request is still on its way")
             if self.source:
                 self.after += 1
@@ -198,23 +210,28 @@ def test_a_rename_that_is_done_while_it_is_looked_for_is_told_as_it_ended(sftp_p
             assert not isinstance(error, atomicpath.OutcomeUnknownError)
             told = False
     assert told == (sftp_place.path / "step_1").exists()
-    assert sftp_place.names() == ["step_1"] * told
+    assert names_in(sftp_place.path) == ["step_1"] * told
     assert told == (late <= 2), "once it was moved away, a late rename has nothing to rename"
 
 
-@pytest.mark.parametrize(("at", "after"), [(4, False), (8, True), (-3, False), (-1, False), (-1, True)])
+@pytest.mark.parametrize(("at", "after"), [(4, False), (8, True), (-3, False), (-2, False), (-2, True), (-1, True)])
 def test_a_killed_attempt_never_counts_and_the_job_runs_again(
     sftp_place: SftpRoot, tmp_path: Path, at: int, after: bool
 ) -> None:
-    """The last request of a commit is the rename."""
+    """The last requests of a commit are the rename, and the deletion of the record beside the attempt's directory."""
     options = {"storage_options": sftp_place.storage_options, "staging_dir": str(tmp_path)}
     run = sftp_place / "run"
     (sftp_place.path / "run").mkdir()
     atomicpath.profile(f"{run}/any", storage_options=sftp_place.storage_options)
+    borders._free.clear()
+    with environment.use(Seam()) as seam:
+        commit(sftp_place, "other/step_0", "c")
+    looks = seam.names.count("read")  # above the place; a commit itself reads nothing
+    assert looks
     requests = Child(commit_files, f"{run}/step_0", "c", Killer(of="request", at=None), known(), **options).result()
-    killer = Killer(of="request", at=at % requests, after=after)
+    killer = Killer(of="request", at=looks + at if at >= 0 else requests + at, after=after)
     assert Child(commit_files, f"{run}/step_1", "a", killer, known(), **options).result() is None
-    there = at == -1 and after
+    there = at in (-2, -1) and after
     assert atomicpath.is_committed(f"{run}/step_1", storage_options=sftp_place.storage_options) == there
     assert (sftp_place.path / "run/step_1").exists() == there
     if not there:
@@ -231,9 +248,11 @@ def test_a_killed_attempt_never_counts_and_the_job_runs_again(
 
 
 def test_what_a_commit_costs(sftp_place: SftpRoot) -> None:
-    """Beside the data: one look at each of the place and the name, the directory, three files; direct, a listing."""
+    """Beside the data: one look at each of the place and the name, the directory, its record beside it until the end,
+    its record in it; direct, a listing."""
     options = sftp_place.storage_options
     atomicpath.profile(sftp_place / "any", storage_options=options)
+    commit(sftp_place, "first", "a")  # looks above the place, once for each parent and process
     for direct in (False, True):
         with environment.use(Seam()) as seam:
             with atomicpath.commit(
@@ -241,7 +260,7 @@ def test_what_a_commit_costs(sftp_place: SftpRoot) -> None:
             ):
                 pass
             listing = ["scan"] * direct
-            assert seam.names == ["volume", "look", "mkdir", "overwrite", *listing, "overwrite", "overwrite", "rename"]
+            assert seam.names == ["volume", "look", "mkdir", "overwrite", *listing, "overwrite", "rename", "remove"]
     with environment.use(Seam()) as seam:
         assert atomicpath.is_committed(sftp_place / "step_1", storage_options=options)
         assert seam.names == ["read"]
@@ -259,7 +278,7 @@ def test_explain_says_what_was_tried_and_what_is_not_promised(sftp_place: SftpRo
     assert "OpenSSH_" in words
     assert "SYNC                 unknown" in words
     assert "a power cut of the server may undo a commit, with durable=True too" in words
-    assert sftp_place.names() == [], "the probes cleaned up"
+    assert names_in(sftp_place.path) == [], "the probes cleaned up"
 
 
 def test_the_commit_file_strategy_can_be_had_by_name(sftp_place: SftpRoot) -> None:
@@ -267,7 +286,7 @@ def test_the_commit_file_strategy_can_be_had_by_name(sftp_place: SftpRoot) -> No
     commit(sftp_place, "step_1", "a", temporary_path_class=strategy)
     with pytest.raises(atomicpath.AlreadyCommittedError):
         commit(sftp_place, "step_1", "b", temporary_path_class=strategy)
-    assert committed_by(sftp_place, "step_1") == "a"
+    assert committed_by(sftp_place, "step_1", MARKER) == "a"
 
 
 # Other servers

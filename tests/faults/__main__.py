@@ -1,0 +1,86 @@
+"""`python -m tests.faults`: run the battery, or one run of it, and print the table.
+
+python -m tests.faults                                    a sample of the points
+ATOMICPATH_FAULTS=all python -m tests.faults              every point
+python -m tests.faults --operation commit --fault EIO     some cells
+python -m tests.faults --one OPERATION PLACE FAULT POINT --fresh   one run, with what it said
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from . import cells
+from .report import failures, table
+from .runner import run_once
+
+_SERVER = Path(__file__).parents[2] / "examples" / "s3_server.py"
+
+
+@contextmanager
+def _s3(wanted: bool) -> Iterator[str | None]:
+    """moto's S3, in a process of its own, for the block."""
+    if not wanted:
+        yield None
+        return
+    with subprocess.Popen(
+        [sys.executable, str(_SERVER)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description="The battery of faults at the seam.")
+    parser.add_argument("--operation", action="append", help="only this one; may be repeated, as the next two")
+    parser.add_argument("--place", action="append")
+    parser.add_argument("--fault", action="append")
+    parser.add_argument("--jobs", type=int, default=2, help="so many cells at once")
+    parser.add_argument("--s3", action="store_true", help="on moto's S3, too; always with ATOMICPATH_FAULTS=all")
+    parser.add_argument("--one", nargs=4, metavar=("OPERATION", "PLACE", "FAULT", "POINT"))
+    parser.add_argument("--same", action="store_true", help="with --one: what follows is tried in the same process")
+    parser.add_argument("--fresh", action="store_true", help="with --one: in another one, which is the default")
+    chosen = parser.parse_args()
+    with _s3(chosen.s3 or cells.WHOLE or bool(chosen.one and "S3" in chosen.one[1])) as endpoint:
+        if chosen.one:
+            return _one(chosen.one, endpoint, same=chosen.same)
+        keys = [
+            key
+            for key in cells.keys(endpoint)
+            if (not chosen.operation or key.operation in chosen.operation)
+            and (not chosen.place or key.setting in chosen.place)
+            and (not chosen.fault or key.fault in chosen.fault)
+        ]
+        found = []
+        # fresh interpreters: they fork for each run, which only a process without threads may do
+        with ProcessPoolExecutor(chosen.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+            for cell in pool.map(cells.run, keys):
+                found.append(cell)
+                if cell.failures:
+                    print(failures(cell), end="\n\n", file=sys.stderr, flush=True)
+    print(table(found))
+    return int(any(cell.failures for cell in found))
+
+
+def _one(names: list[str], endpoint: str | None, *, same: bool) -> int:
+    operation, setting, fault, at = names
+    run = run_once(*cells.Key(operation, setting, fault, endpoint).found(), int(at), same=same)
+    print(run)
+    return bool(run.complaints)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
