@@ -91,14 +91,7 @@ def _save(_: Happening) -> None:
 
 def _cancel(happening: Happening) -> None:
     assert happening.task is not None
-    loop = happening.task.get_loop()
-    try:
-        here = asyncio.get_running_loop()
-    except RuntimeError:
-        loop.call_soon_threadsafe(happening.task.cancel)
-        return
-    assert here is loop
-    happening.task.cancel()
+    happening.task.get_loop().call_soon_threadsafe(happening.task.cancel)  # whichever loop and thread this point is in
 
 
 def _kill(_: Happening) -> None:

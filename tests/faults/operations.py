@@ -46,7 +46,11 @@ class Blocking:
             yield path
 
     async def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        asyncio.run(coroutine)
+        async def main() -> None:
+            await coroutine
+            await asyncio.sleep(0)  # a Ctrl-C that came at the very end cancels here
+
+        asyncio.run(main())
 
 
 class Asynchronous:
