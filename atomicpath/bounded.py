@@ -99,7 +99,9 @@ class BoundedEnvironment(Environment):
         return left
 
     def _no_answer(self) -> NoAnswerError:
-        return NoAnswerError(errno.ETIMEDOUT, f"no answer within {self._seconds:g} s")
+        error = NoAnswerError(f"no answer within {self._seconds:g} s")
+        error.errno = errno.ETIMEDOUT
+        return error
 
 
 class _Step(Generic[T]):

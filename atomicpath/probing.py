@@ -39,10 +39,9 @@ class _Findings:
     observed: Guarantee = NONE
     refuted: Guarantee = NONE
     evidence: dict[Guarantee, str] = field(default_factory=dict)
+    is_declared: bool = False
     renames_between_directories: bool | None = None
-    """As declared last; None before that."""
-    has_answered: bool = False
-    """A declaration left nothing to try: no probe has to expect that this place does not answer."""
+    """As declared last: True also means that this is no mount that may stop to answer."""
     beside: bool | None = None
     """The finding of `attempts_beside`; None before it was tried."""
 
@@ -90,10 +89,10 @@ async def attempts_beside(location: Location) -> bool:
         OSError: It could not be found out; it is tried again next time.
     """
     findings = _findings_of(location)
-    if findings.renames_between_directories is None:
+    if not findings.is_declared:
         await _declare(location, findings)
-    if findings.renames_between_directories:
-        return False
+    if findings.renames_between_directories is not None:
+        findings.beside = not findings.renames_between_directories
     if findings.beside is None:
         async with _probing(location, with_directories=True) as (storage, _, base):
             target = base.parent.parent.child(base.name)
@@ -115,14 +114,14 @@ def _findings_of(location: Location) -> _Findings:
 
 
 async def _declare(location: Location, findings: _Findings) -> Declaration:
-    storage = location.open() if findings.has_answered else _bounded(location)[0]
+    storage = location.open() if findings.renames_between_directories else _bounded(location)[0]
     try:
         declaration = await storage.declare(location.path)
     except NoAnswerError as error:
         reason = f"the mount that {location} is on could not be found out: {error}"
-        return Declaration(evidence=dict.fromkeys(Guarantee, reason), renames_between_directories=False)
+        return Declaration(evidence=dict.fromkeys(Guarantee, reason), renames_between_directories=None)
+    findings.is_declared = True
     findings.renames_between_directories = declaration.renames_between_directories
-    findings.has_answered = not (declaration.observable | declaration.refutable)
     return declaration
 
 

@@ -14,6 +14,7 @@ from upath import UPath
 import atomicpath
 from atomicpath import environment, liveness
 from atomicpath.environment import Environment
+from atomicpath.layout import temporary_of
 from tests.processes import FILES, Child, Killer, commit_files, content_of, fork_in_the_block, known, write_tree
 
 Look = Callable[[], dict[str, bytes]]
@@ -64,7 +65,7 @@ def left_behind(s3_root: tuple[str, Look], s3_options: dict[str, Any]) -> tuple[
     """An attempt on S3 whose process was killed: its URL, and its record, to be edited."""
     url = f"{s3_root[0]}/step_1"
     atomicpath.profile(url, storage_options=s3_options)
-    killer = Killer(of="request", at=3)
+    killer = Killer(of="request", at=5)  # after two looks at the places above, and the record
     assert Child(commit_files, url, "killed", killer, known(), storage_options=s3_options).result() is None
     record = UPath(url, **s3_options) / "_commit_record.json"
     return url, record, json.loads(record.read_bytes())
@@ -84,7 +85,7 @@ def test_pid_reuse_adopts_foreign_attempt(
     """A record that names a pid that runs is not alive by that: it is dead, and taken over at once, files and all."""
     url, path, record = left_behind
     ours = liveness.this_process(Environment())
-    record["writer"] |= {"pid": pid(), "start": ours.start if same_start else (ours.start or 0) + 10**6}
+    record["writer"] |= {"pid": pid(), "start": ours.start if same_start else (ours.start or 0) // 2}  # since the boot
     path.write_bytes(json.dumps(record).encode())
     world = Impatient()
     with environment.use(world), atomicpath.commit(url, storage_options=s3_options) as directory:
@@ -114,8 +115,8 @@ def test_an_attempt_that_this_process_holds_is_alive(
 
 def test_stale_temp_name_collision(tmp_path: Path) -> None:
     final = tmp_path / "step_1"
-    others = tmp_path / f"step_1.atomicpath-tmp-{TOKEN}"
-    others.mkdir()
+    others = Path(temporary_of(str(final), TOKEN))
+    others.mkdir(parents=True)
     (others / "model.bin").write_bytes(b"the other's")
     with (
         environment.use(SameToken()),
@@ -125,7 +126,8 @@ def test_stale_temp_name_collision(tmp_path: Path) -> None:
         write_tree(path, content_of("us"))
     assert (others / "model.bin").read_bytes() == b"the other's"
     assert [file.name for file in others.iterdir()] == ["model.bin"]
-    assert [*tmp_path.iterdir()] == [others]
+    assert [*tmp_path.iterdir()] == [others.parent]
+    assert [*others.parent.iterdir()] == [others]
 
 
 def test_a_live_attempt_of_the_same_token_still_commits(tmp_path: Path) -> None:

@@ -147,13 +147,14 @@ def test_reserved_names_are_written_in_the_layout_module_only() -> None:
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
                 found |= {(_relative(path), name) for name in reserved if name in node.value}
     # A backend may not import the layout; its unfinished files have to look like what never counts.
-    argued = {("backends/atomicpath_local/files.py", name) for name in (layout.TMP_DIR_SUFFIX, layout.HOUSEKEEPING)}
+    written = (layout.TMP_DIR_SUFFIX, layout.HOUSEKEEPING, layout.PROBE_PREFIX)
+    argued = {("backends/atomicpath_local/names.py", name) for name in written}
     assert {(path, name) for path, name in found if path != "atomicpath/layout.py"} == argued
 
 
 def test_the_private_name_of_the_local_backend_is_one_that_never_counts_as_committed() -> None:
-    files = importlib.import_module("atomicpath_local.files")
-    assert layout.is_temporary(f"/run/{files.UNFINISHED}0123")
+    names = importlib.import_module("atomicpath_local.names")
+    assert layout.is_temporary(f"/run/{names.UNFINISHED}0123")
 
 
 def test_all_is_sorted_complete_and_there() -> None:

@@ -59,15 +59,15 @@ class Declaration:
     `declared`: documented for this very kind of location. `observable`: probes may find it to hold.
     `refutable`: probes may find that it does not hold, but their success would prove nothing (the
     kernel itself answers EEXIST, and one host cannot see another). `evidence` in words for people.
-    `renames_between_directories` is False where a directory that can be renamed within one parent may yet be refused
-    (EXDEV) on its way into another one: it is tried before it is relied on.
+    `renames_between_directories`: True where a directory that can be renamed within one parent can be renamed into
+    another one as well, in one step; False where it cannot; None where that is not known, and is tried.
     """
 
     declared: Guarantee = NONE
     observable: Guarantee = NONE
     refutable: Guarantee = NONE
     evidence: Mapping[Guarantee, str] = field(default_factory=dict[Guarantee, str])
-    renames_between_directories: bool = True
+    renames_between_directories: bool | None = True
 
 
 class Hold(abc.ABC):
@@ -270,8 +270,6 @@ class Storage(abc.ABC):
 
     async def open_directory(self, path: str) -> OpenDirectory | None:
         """Open an existing directory, links followed, so that it can be synced by its descriptor later.
-
-        Its own name and those of the directories above it are made durable by this, whoever made them.
 
         None where directories cannot be synced. `PermissionError` if this process may not read it.
         """

@@ -32,7 +32,6 @@ from atomicpath.layout import (
     TMP_DIR_SUFFIX,
     check_file_name,
     final_of,
-    is_hidden,
     is_pending,
     pending_of,
     temporary_of,
@@ -79,7 +78,6 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._final = final
         self._snapshot = snapshot_type
         self._source = final if snapshot_type else source
-        self._temporary = temporary
         self.token = temporary.name.rpartition(TMP_DIR_SUFFIX)[2]
         self._mode = file_options.path_permission_mode if file_options else None
         self._storage = final.open()
@@ -90,9 +88,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._step_metadata = StepMetadataWriter(None, self._storage.environment)
         self._kept = False
         self._stamps: Stamps = {}
-        target = final.at(pending_of(final.path, self.token)) if snapshot_type is SnapshotType.EMPTY else final
-        self._publication = Publication(self._storage, target, temporary, self.token)
-        self._files = AttemptFiles(self._storage, temporary, self.token)
+        self._lie_at(temporary)
 
     @classmethod
     async def validate(cls, temporary_path: UPath) -> None:
@@ -153,6 +149,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         if self._record is not None or self._over:
             raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
         await self._prepare()
+        if await attempts_beside(self._final):
+            self._lie_at(self._final.at(temporary_of(self._final.path, self.token, hidden=True)))
         await refuse_nested(self._storage, self._final)
         origin = await origin_at(self._storage, self._source, self._snapshot) if self._source else None
         if self._snapshot is None and (kind := await self._storage.kind(self._final.path)):
@@ -304,11 +302,13 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         if self._snapshot is not None and self.options.replace:
             raise ValidationError(f"replace=True and {self._snapshot} exclude each other: leave one of them out")
         self.options = await ready(type(self), self._final, self.options, replacing=replacing)
-        if await attempts_beside(self._final) and not is_hidden(self._temporary.path):
-            raise CommitError(
-                f"{self._final} is on a mount that cannot rename out of {self._temporary.parent.name}/: attempts there"
-                " are hidden siblings. This is known now, so begin again: from_final(...)"
-            )
+
+    def _lie_at(self, temporary: Location) -> None:
+        self._temporary = temporary
+        final, snapshot = self._final, self._snapshot
+        target = final.at(pending_of(final.path, self.token)) if snapshot is SnapshotType.EMPTY else final
+        self._publication = Publication(self._storage, target, temporary, self.token)
+        self._files = AttemptFiles(self._storage, temporary, self.token)
 
     async def _check_way(self, kind: str) -> None:
         """Something is at the final path: the error that says so, unless it is what this attempt may replace."""

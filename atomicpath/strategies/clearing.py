@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from atomicpath.abc import Entry, StaleVersionError, Storage
 from atomicpath.errors import ConflictError
+from atomicpath.layout import is_unfinished
 from atomicpath.location import Location
 from atomicpath.tasks import for_each
 
@@ -38,7 +39,8 @@ async def clear(
     for _ in range(_PASSES):
         everything = await storage.list(final.path, recursive=True)
         places = await ownership.places(everything)
-        listing = outside(everything, places)
+        # a file that a local write has yet to give its name is nobody's content, as when the place is claimed
+        listing = [entry for entry in outside(everything, places) if not is_unfinished(entry.name)]
         verdicts = await _judged(storage, register, listing, ownership)
         judged = list(zip(listing, verdicts, strict=True))
         ours = [entry for entry, whose in judged if whose is Whose.OURS]

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 from .lookup import mount_of
 from .mounts import has_the_kernels_clock
+from .names import HOUSEKEEPING, PROBE
 from .system import NOFOLLOW, System
 
 __all__ = ["Clock", "age_of", "changed"]
 
-_HOUSEKEEPING = ".atomicpath"  # the core's directory beside the final paths, for all that is not committed
-_PROBE = ".atomicpath-probe-"  # a name that sweep knows, should this process be killed before it deletes the file
 _GOOD_FOR = 60.0  # seconds: clocks drift by some 50 parts in a million, that is 3 ms
 _CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOSPC, errno.EDQUOT)
 
@@ -69,7 +68,7 @@ def _house_of(system: System, path: str, device: int) -> str | None:
     """The nearest house-keeping directory around or beside a path or what is above it, on the same file system."""
     above, name = os.path.split(path)
     while name:
-        house = f"{above}/{_HOUSEKEEPING}"
+        house = f"{above}/{HOUSEKEEPING}"
         try:
             status = system.call(os.lstat, house)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -83,7 +82,7 @@ def _house_of(system: System, path: str, device: int) -> str | None:
 
 def _time_there(system: System, house: str) -> int | None:
     """The time that a file gets which is made now; None where none can be made."""
-    path = f"{house}/{_PROBE}{system.environment.token()}"
+    path = f"{house}/{PROBE}{system.environment.token()}"
     # Not O_EXCL: for that one NFS 3 has no room but the file's times, in which it first writes a number (RFC 1813).
     try:
         with system.descriptor(path, os.O_WRONLY | os.O_CREAT | NOFOLLOW, 0o600) as fd:

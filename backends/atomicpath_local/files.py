@@ -17,12 +17,12 @@ from .ages import age_of, changed
 from .ancestors import make_ancestors, sync_directory
 from .content import copy_content
 from .kinds import kind_of
+from .names import UNFINISHED
 from .rename import NO_SUCH_RENAME, no_replace
 from .system import NOFOLLOW, NONBLOCK, System
 
-__all__ = ["UNFINISHED", "create", "delete", "download", "entry", "look", "read", "upload", "write", "write_private"]
+__all__ = ["create", "delete", "download", "entry", "look", "read", "upload", "write", "write_private"]
 
-UNFINISHED = ".atomicpath-tmp-"  # what the core never counts as committed; short, so that long names fit
 LARGEST_READ = 256 << 20
 """Bytes that `read` takes into memory at most: a record that names 100,000 files has some 10 MB."""
 

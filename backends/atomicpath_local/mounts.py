@@ -1,4 +1,4 @@
-"""What is known of each kind of file system, and the text forms in which Linux describes its mounts; no I/O."""
+"""What a mount promises by its kind, and the text forms in which Linux describes mounts; no I/O."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from atomicpath.abc import Declaration
 from atomicpath.guarantees import Guarantee
 
+from .file_systems import BY_KIND, Refusal
+
 __all__ = [
-    "NETWORK_FILE_SYSTEMS",
     "Mount",
     "by_number",
     "by_prefix",
@@ -19,41 +20,13 @@ __all__ = [
     "mount_id",
     "parse_mountinfo",
     "points_within",
-    "rename_takes_empty_directory",
+    "refusal_at",
 ]
 
-NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4"})
-"""Those on which renaming over an empty directory of one's own making is as good as a no-replace rename."""
-
-_FILES = Guarantee.ATOMIC_WRITE | Guarantee.EXCLUSIVE_CREATE | Guarantee.DIRECTORIES | Guarantee.SYNC
-_RENAME = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE
-_DISK = _FILES | _RENAME | Guarantee.LIST_AFTER_WRITE
-_LINUX_DISK = _DISK | Guarantee.RENAME_EXCHANGE
-
-_LOCAL_DISKS = frozenset(
-    (
-        *("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "bcachefs", "zfs", "apfs", "hfs", "NTFS"),
-        *("overlay", "tmpfs", "ramfs"),
-    )
-)
-
-_A_DISK = "a known disk file system"
-_MEMORY = "a memory file system: sync succeeds, nothing survives a power cut"
-_NETWORK = (
-    "a network file system: a rename that refuses an existing target is an exclusive mkdir and a rename over that "
-    "empty directory; other hosts may list what was there up to a minute ago"
-)
-_KNOWN = {
-    **dict.fromkeys(("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "bcachefs"), (_LINUX_DISK, _A_DISK)),
-    "overlay": (_LINUX_DISK, f"{_A_DISK}, as durable as its upper layer"),
-    **dict.fromkeys(("tmpfs", "ramfs"), (_LINUX_DISK, _MEMORY)),
-    "zfs": (_DISK, f"{_A_DISK}; whether it exchanges two names depends on its version"),
-    **dict.fromkeys(("apfs", "hfs", "NTFS"), (_DISK, f"{_A_DISK}; untested")),
-    **dict.fromkeys(NETWORK_FILE_SYSTEMS, (_FILES | _RENAME, _NETWORK)),
-}
-_MEMBERS = {declared: tuple(declared) for declared, _ in _KNOWN.values()}  # taking a flag apart is slow
 _OBSERVABLE = Guarantee.DIRECTORIES | Guarantee.LIST_AFTER_WRITE
-_REFUTABLE = _RENAME | Guarantee.EXCLUSIVE_CREATE
+_REFUTABLE = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE | Guarantee.EXCLUSIVE_CREATE
+_SHOWN = BY_KIND["ext4"].declared
+_MEMBERS = {row.declared: tuple(row.declared) for row in BY_KIND.values()}  # taking a flag apart is slow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,17 +66,16 @@ def by_prefix(mounts: Iterable[Mount], path: str) -> Mount | None:
     return best
 
 
-def rename_takes_empty_directory(mount: Mount | None) -> bool:
-    """Tell whether a rename over an empty directory of one's own making is declared to be a no-replace rename there.
-
-    Only there may an empty directory at a final path be what an interrupted rename left.
-    """
-    return mount is not None and mount.kind in NETWORK_FILE_SYSTEMS
+def refusal_at(mount: Mount | None) -> Refusal:
+    """How a rename comes to refuse an existing target there, as far as that is declared."""
+    row = None if mount is None else BY_KIND.get(mount.kind)
+    return Refusal.UNKNOWN if row is None else row.refusal
 
 
 def has_the_kernels_clock(mount: Mount | None) -> bool:
     """Tell whether times on it are this host's own: a server or another client gives them elsewhere, or may."""
-    return mount is not None and mount.kind in _LOCAL_DISKS
+    row = None if mount is None else BY_KIND.get(mount.kind)
+    return row is not None and row.is_disk
 
 
 def points_within(mountinfo: str, path: str) -> list[str]:
@@ -119,9 +91,15 @@ def declaration_of(mount: Mount | None) -> Declaration:
     if mount is None:
         return _unknown("the mount this path is on could not be found out")
     where = f"{mount.kind} at {mount.point} (device {mount.device})"
-    if mount.kind in _KNOWN:
-        declared, reason = _KNOWN[mount.kind]
-        return Declaration(declared=declared, evidence=dict.fromkeys(_MEMBERS[declared], f"{where}: {reason}"))
+    row = BY_KIND.get(mount.kind)
+    if row is not None and row.declared:
+        return Declaration(
+            declared=row.declared,
+            evidence=dict.fromkeys(_MEMBERS[row.declared], f"{where}: {row.reason}"),
+            renames_between_directories=row.renames_between_directories,
+        )
+    if row is not None:
+        return _unknown(f"{where}: {row.reason}")
     if mount.kind.partition(".")[0] in ("fuse", "fuseblk"):
         return _unknown(f"{where}: a FUSE mount ({mount.kind}) is not taken for a disk")
     return _unknown(f"{where}: nothing is known of this kind of file system")
@@ -131,7 +109,8 @@ def _unknown(reason: str) -> Declaration:
     return Declaration(
         observable=_OBSERVABLE,
         refutable=_REFUTABLE,
-        evidence=dict.fromkeys(_LINUX_DISK, f"{reason}; guarantees= asserts what you know of it"),
+        renames_between_directories=None,
+        evidence=dict.fromkeys(_SHOWN, f"{reason}; guarantees= asserts what you know of it"),
     )
 
 

@@ -13,8 +13,9 @@ from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import Guarantee
 
 from .ages import age_of, changed
+from .file_systems import Refusal
 from .lookup import mount_of
-from .mounts import rename_takes_empty_directory
+from .mounts import refusal_at
 from .system import System
 
 __all__ = ["NO_SUCH_RENAME", "exchange", "exchange_directories", "no_replace", "remove_interrupted", "rename_directory"]
@@ -51,7 +52,10 @@ def rename_directory(system: System, source: str, target: str) -> None:
             raise OSError(error.errno, _NOT_HERE[error.errno], source, None, target) from error
         if error.errno not in NO_SUCH_RENAME:
             raise
-        _rename_over_own_directory(system, source, target)
+        if refusal_at(mount_of(system, os.path.dirname(target))) is Refusal.PLAIN:
+            _rename_that_never_replaces(system, source, target)
+        else:
+            _rename_over_own_directory(system, source, target)
 
 
 def no_replace(source: str, target: str) -> None:
@@ -99,6 +103,21 @@ def _rename(source: str, target: str, *, linux: int, darwin: int) -> None:
         raise OSError(code, os.strerror(code), source, None, target)
 
 
+def _rename_that_never_replaces(system: System, source: str, target: str) -> None:
+    """Rename where the server refuses every existing directory, an empty one included, and so any placeholder."""
+    try:
+        system.call(os.rename, source, target)
+    except FileNotFoundError as error:  # the answer to a request that is sent again, too
+        reason = "the server no longer finds the source: it may have been renamed"
+        raise OSError(errno.EIO, reason, source, None, target) from error
+    except OSError as error:
+        if error.errno in (*_TAKEN, errno.ENOTDIR):
+            raise _taken(target) from error
+        if error.errno in _NOT_HERE:
+            raise OSError(error.errno, _NOT_HERE[error.errno], source, None, target) from error
+        raise
+
+
 def _rename_over_own_directory(system: System, source: str, target: str) -> None:
     """The no-replace rename of a file system without the flag (docs/design/0014-cluster-file-systems.md).
 
@@ -142,7 +161,7 @@ def remove_interrupted(system: System, path: str, older_than: float, dry_run: bo
         if not stat.S_ISDIR(status.st_mode) or system.call(os.listdir, path):
             return None
         mount = mount_of(system, path)
-        if not rename_takes_empty_directory(mount):
+        if refusal_at(mount) is not Refusal.PLACEHOLDER:
             return None
         age = age_of(system, path, status, changed(status))
         if age is None:

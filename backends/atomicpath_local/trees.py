@@ -15,9 +15,9 @@ from atomicpath.abc import Entry
 from atomicpath.errors import ValidationError
 from atomicpath.storage import in_threads
 
-from .files import UNFINISHED
 from .kinds import MOUNT_POINT, kind_of
 from .lookup import mount_number, mounts_within
+from .names import UNFINISHED
 from .system import DIRECTORY, NOFOLLOW, System
 
 __all__ = ["entries", "remove_tree", "sync_tree"]
@@ -30,11 +30,13 @@ _FEW = 16  # below this starting threads costs more than it saves
 def entries(system: System, path: str, recursive: bool) -> list[Entry]:
     found: list[Entry] = []
     waiting = [("", path)]
-    mounted = set(mounts_within(system, path)) if recursive else ()
+    mounted: set[str] | None = None if recursive else set()
     while waiting:
         prefix, directory = waiting.pop()
         with suppress(FileNotFoundError, NotADirectoryError):  # nothing there, or not any more
             for item in system.call(_scan, directory):
+                if mounted is None:  # asked for only now: in an empty directory nothing is mounted
+                    mounted = set(mounts_within(system, path))
                 name, kind = prefix + item.name, _kind(system, item)
                 if item.path in mounted:
                     found.append(Entry(name=name, kind=MOUNT_POINT))

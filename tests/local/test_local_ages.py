@@ -64,7 +64,7 @@ async def test_on_a_network_mount_a_skewed_clock_makes_nothing_old(
 async def test_where_the_servers_clock_cannot_be_read_the_age_is_unknown(
     storage: LocalStorage, world: World, tmp_path: Path, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ages, "_HOUSEKEEPING", f".{tmp_path.name}")  # others may have made one further up
+    monkeypatch.setattr(ages, "HOUSEKEEPING", f".{tmp_path.name}")  # others may have made one further up
     network(world, tmp_path)
     house = tmp_path / f".{tmp_path.name}"
     (tmp_path / "step_1").write_bytes(b"data")
@@ -134,7 +134,7 @@ async def test_an_interrupted_rename_of_unknown_age_stays(
     monkeypatch: pytest.MonkeyPatch,
     no_descriptor_leaks: Callable[[], None],
 ) -> None:
-    monkeypatch.setattr(ages, "_HOUSEKEEPING", f".{tmp_path.name}")  # others may have made one further up
+    monkeypatch.setattr(ages, "HOUSEKEEPING", f".{tmp_path.name}")  # others may have made one further up
     network(world, tmp_path)
     (tmp_path / "step_1").mkdir()
     assert await storage.remove_interrupted(f"{tmp_path}/step_1", older_than=0.0, dry_run=False) == 0.0

@@ -3,7 +3,7 @@
 import errno
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,7 +32,8 @@ def runs(tmp_path: Path) -> Path:
 
 async def write_durably(storage: LocalStorage, path: str) -> None:
     """As a durable commit does: the parent is opened before, and synced after its new name."""
-    hold = await storage.make_directory(f"{path}.tmp", mode=None, durable=True)
+    await storage.make_parents(path, durable=True)
+    await storage.make_directory(f"{path}.tmp", mode=None, durable=False)
     parent = await storage.open_directory(os.path.dirname(path))
     assert parent
     await storage.write(f"{path}.tmp/file", b"data", private=True)
@@ -40,8 +41,6 @@ async def write_durably(storage: LocalStorage, path: str) -> None:
     await storage.rename_directory(f"{path}.tmp", path)
     await parent.sync()
     parent.close()
-    if hold:
-        hold.release()
 
 
 async def test_a_parent_that_is_a_link_to_a_directory_works_everywhere(
@@ -68,10 +67,10 @@ async def test_a_parent_that_is_a_link_to_a_directory_works_everywhere(
     ]
     assert "step_1" in [entry.name for entry in await storage.list(str(runs), recursive=False)]
     await storage.exchange_directories(f"{runs}/a", f"{runs}/copies")
-    for lock in (storage.lock_file(f"{runs}/lock"), storage.hold_directory(f"{runs}/a")):
-        held = await lock
-        assert held
-        held.release()
+    held = await storage.lock_file(f"{runs}/lock")
+    assert held
+    held.release()
+    await storage.delete(f"{runs}/lock")
     assert await storage.kind(f"{runs}/step_1") == "directory"
     await storage.remove_tree(f"{runs}/step_1")
     assert await storage.kind(f"{runs}/step_1") is None
@@ -143,14 +142,12 @@ async def test_what_is_known_to_be_durable_is_not_synced_again_until_it_changes(
 
     async def synced() -> list[str]:
         world.synced.clear()
-        opened = await storage.open_directory(str(parent))
-        assert opened
-        opened.close()
+        await storage.make_parents(f"{parent}/step_1", durable=True)
         return [path for path in world.synced if path.startswith(str(tmp_path))]
 
     assert await synced() == [f"{tmp_path}/a", str(tmp_path)]
     assert await synced() == []
-    assert await LocalStorage(world).open_directory(str(parent))
+    await LocalStorage(world).make_parents(f"{parent}/step_1", durable=True)
     assert world.synced == []
     (tmp_path / "a/c").mkdir()
     assert await synced() == [f"{tmp_path}/a"]
@@ -167,9 +164,7 @@ async def test_a_directory_that_changed_just_now_is_synced_again(
     (tmp_path / "a").mkdir()
     for _ in range(2):
         world.synced.clear()
-        opened = await storage.open_directory(f"{tmp_path}/a")
-        assert opened
-        opened.close()
+        await storage.make_parents(f"{tmp_path}/a/step_1", durable=True)
         assert str(tmp_path) in world.synced
 
 
@@ -179,9 +174,7 @@ async def test_above_a_directory_where_this_process_may_not_write_nothing_is_syn
 ) -> None:
     (tmp_path / "a/b/c").mkdir(parents=True)
     world.faults[os.access] = lambda path, mode: path not in (f"{tmp_path}/a", "/")
-    opened = await storage.open_directory(f"{tmp_path}/a/b/c")
-    assert opened
-    opened.close()
+    await storage.make_parents(f"{tmp_path}/a/b/c/step_1", durable=True)
     assert world.synced == [f"{tmp_path}/a/b"]
 
 
@@ -190,9 +183,7 @@ async def test_nothing_is_synced_beyond_a_mount_point(
 ) -> None:
     point = mount("-t", "tmpfs", "tmpfs")
     (point / "a").mkdir()
-    opened = await storage.open_directory(f"{point}/a")
-    assert opened
-    opened.close()
+    await storage.make_parents(f"{point}/a/step_1", durable=True)
     assert world.synced == [str(point)]
 
 
@@ -202,12 +193,9 @@ async def test_an_ancestor_that_cannot_be_synced_is_told_before_anything_happens
     (tmp_path / "a").mkdir()
     world.refuse(os.fsync, errno.EIO)
     with pytest.raises(OSError, match="sync failed") as caught:
-        await storage.open_directory(f"{tmp_path}/a")
+        await storage.make_parents(f"{tmp_path}/a/step_1", durable=True)
     assert caught.value.filename == str(tmp_path)
     no_descriptor_leaks()
-
-
-Act = Callable[[LocalStorage, str], Awaitable[object]]
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from atomicpath.errors import AccessError, ValidationError
+from atomicpath_local.locks import LockHold
 from atomicpath_local.storage import LocalStorage
 
 from .conftest import World
@@ -25,14 +26,27 @@ async def main():
 
 with in_this_thread():
     hold = anyio.run(main)
-child = os.fork()
+child = os.fork() if sys.argv[2] != "alone" else None
 if child == 0:
-    hold.release()
-    os.write(1, b"released in the child\\n")
+    if sys.argv[2] == "releasing child":
+        hold.release()
+        os._exit(0)
+    os.write(1, b"running\\n")
     signal.pause()
-    os._exit(0)
+if sys.argv[2] == "releasing child":
+    os.waitpid(child, 0)
+os.write(1, f"{child}\\n".encode())  # one call: two processes write here
+sys.stdin.readline()
+hold.release()
+hold.release()
+print("released", flush=True)
 sys.stdin.readline()
 """
+
+
+def answer(process: subprocess.Popen[str]) -> str:
+    assert process.stdout
+    return process.stdout.readline().strip()
 
 
 def locked(path: str) -> bool:
@@ -193,17 +207,53 @@ async def test_any_failing_call_of_a_lock_is_an_error_that_names_the_path(
     assert number == 5  # open, fstat, flock, and fstat and lstat to see whether it is still named so: each failed once
 
 
-def test_a_forked_child_neither_keeps_a_lock_on_a_file_nor_gives_it_up(
-    python: Callable[..., subprocess.Popen[str]], tmp_path: Path
+async def test_a_released_hold_is_given_up_even_if_a_copy_of_its_descriptor_lives_on(
+    storage: LocalStorage, tmp_path: Path
 ) -> None:
-    path = f"{tmp_path}/lock"
-    holder = python(HOLDER, path)
-    assert holder.stdout
-    assert holder.stdout.readline() == "released in the child\n"
-    assert locked(path)
+    hold = await storage.lock_file(f"{tmp_path}/a")
+    assert isinstance(hold, LockHold)
+    assert hold._fd is not None
+    copy = os.dup(hold._fd)
+    hold.release()
+    assert not locked(f"{tmp_path}/a")
+    os.close(copy)
+
+
+def test_a_hold_ends_with_its_process(python: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    holder = python(HOLDER, f"{tmp_path}/a", "alone")
+    assert answer(holder) == "None"
+    assert locked(f"{tmp_path}/a")
     holder.kill()
     holder.wait()
-    assert not locked(path)
+    assert not locked(f"{tmp_path}/a")
+
+
+def test_fork_inherits_attempt_and_cleans_it(python: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    """A forked child that releases the hold it inherited does not take it from its parent."""
+    holder = python(HOLDER, f"{tmp_path}/a", "releasing child")
+    assert answer(holder).isdigit()
+    assert locked(f"{tmp_path}/a")
+    assert holder.stdin
+    holder.stdin.write("\n")
+    holder.stdin.flush()
+    assert answer(holder) == "released"
+    assert not locked(f"{tmp_path}/a")
+
+
+def test_a_forked_child_does_not_keep_the_hold_of_a_dead_parent(
+    python: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    holder = python(HOLDER, f"{tmp_path}/a", "living child")
+    said = {answer(holder), answer(holder)} - {"running"}  # in whichever order the two come to it
+    child = int(said.pop())
+    try:
+        assert locked(f"{tmp_path}/a")
+        holder.kill()
+        holder.wait()
+        os.kill(child, 0)
+        assert not locked(f"{tmp_path}/a")
+    finally:
+        os.kill(child, 9)
 
 
 async def test_an_open_directory_is_synced_by_its_descriptor_whatever_becomes_of_its_name(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from atomicpath.guarantees import Guarantee
+from atomicpath_local.file_systems import BY_KIND, Refusal
 from atomicpath_local.mounts import Mount, by_prefix, declaration_of, mount_id, parse_mountinfo
 from atomicpath_local.storage import LocalStorage
 
@@ -103,7 +104,7 @@ def test_nfs_stale_listing_on_another_host(kind: str) -> None:
         "virtiofs",
         "cifs",
         "smb3",
-        "lustre",
+        "wekafs",
         "nfsd",
         "vfat",
     ],
@@ -116,7 +117,30 @@ def test_a_local_path_is_not_a_promise(kind: str) -> None:
     words = found.evidence[Guarantee.ATOMIC_RENAME]
     assert kind in words
     assert "guarantees=" in words
-    assert ("not taken for a disk" in words) == kind.startswith("fuse")
+
+
+CLUSTER = ("lustre", "ceph", "fuse.ceph-fuse", "beegfs", "gpfs", "fuse.glusterfs")
+
+
+@pytest.mark.parametrize("kind", CLUSTER)
+def test_the_file_systems_of_clusters_need_no_argument(kind: str) -> None:
+    found = declaration_of(mount(kind))
+    assert (RENAME | Guarantee.SYNC | Guarantee.DIRECTORIES) & ~found.declared == Guarantee(0)
+    assert Guarantee.RENAME_EXCHANGE not in found.declared
+    assert found.renames_between_directories is (False if kind == "beegfs" else None)
+
+
+def test_whatever_is_declared_names_its_sources() -> None:
+    for row in BY_KIND.values():
+        assert row.sources or not row.declared, row
+        assert (row.refusal is Refusal.UNKNOWN) == (Guarantee.RENAME_NOREPLACE not in row.declared), row
+        assert not row.is_disk or row.renames_between_directories
+
+
+def test_an_unknown_mount_is_tried_before_anything_is_renamed_out_of_a_directory() -> None:
+    assert declaration_of(mount("ext4")).renames_between_directories is True
+    assert declaration_of(mount("fuse.something")).renames_between_directories is None
+    assert declaration_of(None).renames_between_directories is None
 
 
 def test_a_mount_that_cannot_be_found_out_promises_nothing() -> None:
