@@ -78,9 +78,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Density:
-    """Which points are tried every day: each so-many-th, and more of those around the one at which readers see a change.
+    """Which points are tried every day: some of all, and more of those around the one at which readers see a change.
 
-    `everywhere` and `at_the_change` are strides, `beyond` is where the latter ends.
+    `everywhere` and `at_the_change` are strides, `beyond` is how far after the change the second one is in use.
     """
 
     everywhere: int
