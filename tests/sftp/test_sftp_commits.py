@@ -266,6 +266,9 @@ def test_what_a_commit_costs(sftp_place: SftpRoot) -> None:
         assert seam.names == ["read"]
     with environment.use(Seam()) as seam:
         atomicpath.latest(sftp_place.url, storage_options=options)
+        assert seam.names == ["scan", "read", "scan"], "the house-keeping directory, once for each root and process"
+    with environment.use(Seam()) as seam:
+        atomicpath.latest(sftp_place.url, storage_options=options)
         assert seam.names == ["scan", "read"]
 
 
