@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import shutil
@@ -65,7 +66,8 @@ def _polars_writes(path: Path) -> None:
 
 
 def _polars_reads(path: Path) -> Rows:
-    frame = library("polars").read_parquet(path)
+    """By the pattern of its own files: read_parquet(directory) refuses every file beside them, see the test below."""
+    frame = library("polars").read_parquet(path / "**" / "*.parquet")
     return sorted(frame.select("number", "letter").rows())
 
 
@@ -113,6 +115,26 @@ def test_a_data_set_staged_to_a_store_is_read_as_one_after_get(
     with atomicpath.commit(f"{memory}/ds", **marker) as path:
         write(Path(path))
     assert read(Path(atomicpath.get(f"{memory}/ds", tmp_path / "ds"))) == ROWS
+
+
+def test_polars_skips_the_record_where_it_is_told_what_is_hidden(tmp_path: Path) -> None:
+    polars = library("polars")
+    if "hidden_file_prefix" not in inspect.signature(polars.scan_parquet).parameters:
+        pytest.skip("this polars has no hidden_file_prefix")
+    with atomicpath.commit(tmp_path / "ds", marker="_SUCCESS") as path:
+        _polars_writes(Path(path))
+    frame = polars.scan_parquet(tmp_path / "ds", hidden_file_prefix="_").select("number", "letter").collect()
+    assert sorted(frame.rows()) == ROWS
+
+
+@pytest.mark.parametrize("name", ["_SUCCESS", "_record.json", ".record.json"])
+def test_polars_by_default_refuses_a_directory_with_any_other_file_whoever_wrote_it(name: str, tmp_path: Path) -> None:
+    """Without atomicpath: no name of the record would help. When this fails, polars has learned to skip such names."""
+    polars = library("polars")
+    _polars_writes(tmp_path / "ds")
+    (tmp_path / "ds" / name).write_text("{}")
+    with pytest.raises(polars.exceptions.InvalidOperationError, match="different file extensions"):
+        polars.read_parquet(tmp_path / "ds")
 
 
 def _save(root: Path, name: str) -> None:
@@ -214,3 +236,19 @@ def test_the_pattern_of_hugging_face_lists_only_what_is_committed(tmp_path: Path
         assert glob.glob("checkpoint-*", root_dir=tmp_path) == ["checkpoint-1"]
         assert [found.name for found in tmp_path.glob("checkpoint-*")] == ["checkpoint-1"]
     assert sorted(found.name for found in tmp_path.glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-2"]
+
+
+def test_accelerate_finds_what_is_committed_and_stops_beside_a_live_attempt(tmp_path: Path) -> None:
+    """Its scan takes the digits of every name in `checkpoints`: it fails on `.atomicpath`, but opens nothing of it."""
+    accelerate, utils = library("accelerate"), library("accelerate.utils")
+    project = utils.ProjectConfiguration(project_dir=str(tmp_path), automatic_checkpoint_naming=True)
+    with atomicpath.commit(tmp_path / "checkpoints" / "checkpoint_0") as path:
+        accelerate.Accelerator(cpu=True).save_state(str(path))
+    scanner = accelerate.Accelerator(cpu=True, project_config=project)
+    scanner.load_state()
+    with atomicpath.commit(tmp_path / "checkpoints" / "checkpoint_1") as path:
+        _fill(Path(path))
+        with pytest.raises(IndexError):
+            scanner.load_state()
+        assert (Path(path) / "model.safetensors").exists()
+    assert sorted(os.listdir(tmp_path / "checkpoints")) == ["checkpoint_0", "checkpoint_1"]
