@@ -9,7 +9,6 @@ from __future__ import annotations
 import glob
 import importlib
 import importlib.util
-import inspect
 import os
 import re
 import shutil
@@ -119,8 +118,6 @@ def test_a_data_set_staged_to_a_store_is_read_as_one_after_get(
 
 def test_polars_skips_the_record_where_it_is_told_what_is_hidden(tmp_path: Path) -> None:
     polars = library("polars")
-    if "hidden_file_prefix" not in inspect.signature(polars.scan_parquet).parameters:
-        pytest.skip("this polars has no hidden_file_prefix")
     with atomicpath.commit(tmp_path / "ds", marker="_SUCCESS") as path:
         _polars_writes(Path(path))
     frame = polars.scan_parquet(tmp_path / "ds", hidden_file_prefix="_").select("number", "letter").collect()
@@ -147,40 +144,16 @@ def _fill(path: Path) -> None:
     (path / ".metadata").write_bytes(b"what torch.distributed.checkpoint writes last")
 
 
-def _checkpoints_of_transformers(root: Path) -> list[str]:
-    utils = library("transformers.trainer_utils")
-    if hasattr(utils, "sort_checkpoints"):
-        return [str(found) for found in utils.sort_checkpoints(output_dir=str(root))]
-    return [str(found) for found in _old_trainer(root)._sorted_checkpoints(output_dir=str(root))]
-
-
-def _rotate_by_transformers(root: Path, keep: int) -> None:
-    utils = library("transformers.trainer_utils")
-    if hasattr(utils, "rotate_checkpoints"):
-        utils.rotate_checkpoints(output_dir=str(root), save_total_limit=keep)
-    else:
-        _old_trainer(root, keep)._rotate_checkpoints(output_dir=str(root))
-
-
-def _old_trainer(root: Path, keep: int | None = None) -> Any:
-    """A Trainer of before the functions were taken out of it, with no more than the two methods ask for."""
-    transformers = library("transformers")
-    trainer = object.__new__(transformers.Trainer)
-    trainer.args = transformers.TrainingArguments(output_dir=str(root), save_total_limit=keep, report_to=[])
-    trainer.state = transformers.TrainerState()
-    return trainer
-
-
 def test_transformers_rotates_beside_a_live_attempt_and_meets_nothing_of_it(tmp_path: Path) -> None:
     utils = library("transformers.trainer_utils")
     for step in (100, 200):
         _save(tmp_path, f"checkpoint-{step}")
     with atomicpath.commit(tmp_path / "checkpoint-300") as path:
         _fill(Path(path))
-        listed = [Path(found).name for found in _checkpoints_of_transformers(tmp_path)]
+        listed = [Path(found).name for found in utils.sort_checkpoints(output_dir=str(tmp_path))]
         assert listed == ["checkpoint-100", "checkpoint-200"]
         assert utils.get_last_checkpoint(str(tmp_path)) == str(tmp_path / "checkpoint-200")
-        _rotate_by_transformers(tmp_path, 1)
+        utils.rotate_checkpoints(output_dir=str(tmp_path), save_total_limit=1)
         assert sorted(glob.glob("checkpoint-*", root_dir=tmp_path)) == ["checkpoint-200"]
         assert (Path(path) / "model.safetensors").exists()
     assert utils.get_last_checkpoint(str(tmp_path)) == str(tmp_path / "checkpoint-300")
