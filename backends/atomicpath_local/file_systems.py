@@ -115,9 +115,9 @@ _ROWS = (
     FileSystem(
         kinds=("beegfs", "beegfs_nodev"),
         declared=_CLUSTER,
-        reason="BeeGFS: a rename in one directory is made under that directory's lock on the server, and refuses"
-        " every existing directory; one from another directory is two steps; fsync of a file reaches the servers, names are as"
-        " durable as the metadata servers make them",
+        reason="BeeGFS: a rename in one directory is made under that directory's lock on the server, and refuses every"
+        " existing directory; one from another directory is two steps; fsync of a file reaches the servers, names are"
+        " as durable as the metadata servers make them",
         refusal=Refusal.PLAIN,
         locks=Locks.OPTION,
         renames_between_directories=False,
