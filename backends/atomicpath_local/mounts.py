@@ -83,13 +83,13 @@ def gluster_volume(pathinfo: bytes) -> str:
 
 def refusal_at(mount: Mount | None) -> Refusal:
     """How a rename comes to refuse an existing target there, as far as that is declared."""
-    row = mount and mount.row
+    row = mount.row if mount is not None else None
     return Refusal.UNKNOWN if row is None else row.refusal
 
 
 def has_the_kernels_clock(mount: Mount | None) -> bool:
     """Tell whether times on it are this host's own: a server or another client gives them elsewhere, or may."""
-    row = mount and mount.row
+    row = mount.row if mount is not None else None
     return row is not None and row.is_disk
 
 
