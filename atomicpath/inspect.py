@@ -368,17 +368,19 @@ def _directories(listing: Iterable[Entry]) -> list[Entry]:
 
 
 async def _report_leftovers(storage: Storage, root: Location, listing: list[Entry]) -> None:
-    """Say once for each root and process how many attempts lie there that are not seen to be at work."""
+    """Say once for each root and process how many attempts lie there that are not seen to be at work.
+
+    On a store their records are not read, and it is looked at once: `latest` has a budget of requests.
+    """
     place = root.place
     if place in _reported:
         return
-    count = 0
-    for left in await _leftovers(storage, root, listing):
-        try:
-            record = await record_in(storage, left)
-        except (OSError, AtomicPathError):
-            record = None
-        count += record is None or proof_of_life(storage.environment, record) is not True
+    left = await _leftovers(storage, root, listing)
+    count = len(left)
+    if storage.is_local:
+        count = sum([await _is_left_behind(storage, attempt) for attempt in left])
+    if not storage.is_local and HOUSEKEEPING in (entry.name for entry in listing):
+        _reported.add(place)
     if count:
         _reported.add(place)
         _LOG.warning(
@@ -388,6 +390,17 @@ async def _report_leftovers(storage: Storage, root: Location, listing: list[Entr
             count,
             HOUSEKEEPING,
         )
+
+
+async def _is_left_behind(storage: Storage, attempt: Leftover) -> bool:
+    """Tell whether an attempt is not seen to be at work; a lock of one in place is found under its final name."""
+    try:
+        record = await record_in(storage, attempt)
+    except (OSError, AtomicPathError):
+        return True
+    if record is None:
+        return attempt.has_directory
+    return proof_of_life(storage.environment, record) is not True
 
 
 async def _leftovers(storage: Storage, root: Location, listing: list[Entry]) -> list[Leftover]:

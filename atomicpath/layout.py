@@ -58,7 +58,7 @@ DISCARDED_SUFFIX = ".discarded"
 RECORD_FILE = "_commit_record.json"
 """The record: the attempt's whole life in one file, and the truth.
 
-The name begins with "_" because readers of data sets (Arrow, Spark, Hive, polars) skip such names.
+The name begins with "_" because readers of data sets (Arrow, Spark, Hive) skip such names.
 """
 
 LEGACY_RECORD_FILE = "commit_record.json"

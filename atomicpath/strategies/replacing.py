@@ -33,6 +33,7 @@ from .borders import foreign_below
 from .held import Standing, standing_at
 from .holding import FinalHold, KeptSnapshotError, changed, hold_committed
 from .publishing import Publication
+from .settling import after_commit_point
 
 __all__ = ["Way", "publish"]
 
@@ -116,14 +117,15 @@ async def publish(publication: Publication, way: Way) -> None:
         displaced = await replace(publication)
     else:
         await publication.rename()
-    try:
-        if way.durable:
-            await publication.sync()
-        if displaced is not None:
-            await displaced.remove()
-    finally:
-        if displaced is not None:
-            await displaced.release()
+    with after_commit_point(publication.final):
+        try:
+            if way.durable:
+                await publication.sync()
+            if displaced is not None:
+                await displaced.remove()
+        finally:
+            if displaced is not None:
+                await displaced.release()
 
 
 async def add(publication: Publication, outer: Location, only: Base) -> None:
