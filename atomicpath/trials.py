@@ -85,7 +85,7 @@ async def _list_after_write(storage: Storage, path: str) -> None:
     if has_directories(storage, await storage.declare(path)):
         await _make(storage, path)
     for name in ("a", "b"):
-        await storage.create(f"{path}/{name}", b"x")
+        await storage.write(f"{path}/{name}", b"x")
         if name not in [entry.name for entry in await storage.list(path, recursive=True)]:
             raise Refuted("a listing did not show what had just been written")
 

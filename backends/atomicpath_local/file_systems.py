@@ -10,13 +10,16 @@ from dataclasses import dataclass
 
 from atomicpath.guarantees import NONE, Guarantee
 
-__all__ = ["BY_KIND", "FileSystem", "Locks", "Refusal"]
+__all__ = ["BY_KIND", "GLUSTER_DISTRIBUTED", "FileSystem", "Locks", "Refusal"]
 
 _RENAME = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE
 _FILES = Guarantee.ATOMIC_WRITE | Guarantee.EXCLUSIVE_CREATE | Guarantee.DIRECTORIES | Guarantee.SYNC
 _DISK = _FILES | _RENAME | Guarantee.LIST_AFTER_WRITE
 _LINUX_DISK = _DISK | Guarantee.RENAME_EXCHANGE
 _CLUSTER = _RENAME | Guarantee.ATOMIC_WRITE | Guarantee.DIRECTORIES | Guarantee.SYNC
+
+GLUSTER_DISTRIBUTED = "(distributed)"
+"""Follows the kind of a GlusterFS mount whose volume spreads directories over several bricks."""
 
 
 class Refusal(enum.Enum):
@@ -145,7 +148,7 @@ _ROWS = (
     FileSystem(
         kinds=("fuse.glusterfs",),
         declared=_CLUSTER,
-        reason="GlusterFS: a rename is made under locks on both names, on the brick that holds the name first, and"
+        reason="GlusterFS, a volume of one brick or of its replicas: a rename is made under locks on both names, and"
         " takes the place of an empty directory; a refusal of any other target is an exclusive mkdir before it",
         refusal=Refusal.PLACEHOLDER,
         locks=Locks.CLUSTER,
@@ -156,6 +159,13 @@ _ROWS = (
             " (posix_fsyncdir)",
             "tests/cluster, which measure it on two mounts of one volume",
         ),
+    ),
+    FileSystem(
+        kinds=(f"fuse.glusterfs {GLUSTER_DISTRIBUTED}",),
+        reason="GlusterFS, a volume that spreads directories over several bricks, or does not tell: it renames a"
+        " directory brick by brick, and another host sees a part of the files meanwhile",
+        locks=Locks.CLUSTER,
+        sources=("gluster/glusterfs 595745f8e4: xlators/cluster/dht/src/dht-rename.c (dht_rename_hashed_dir_cbk)",),
     ),
     FileSystem(
         kinds=("fuse.juicefs",),

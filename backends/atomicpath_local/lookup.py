@@ -6,8 +6,9 @@ import ctypes
 import os
 import sys
 from contextlib import suppress
+from dataclasses import replace
 
-from .mounts import Mount, by_number, by_prefix, mount_id, parse_mountinfo, points_within
+from .mounts import Mount, by_number, by_prefix, gluster_volume, mount_id, parse_mountinfo, points_within
 from .system import DIRECTORY, System
 
 __all__ = ["mount_number", "mount_of", "mounts_within", "read_proc"]
@@ -65,7 +66,16 @@ if sys.platform == "linux":
             mounts = system.call(read_proc, "/proc/self/mountinfo")
             number = mount_id(system.call(read_proc, f"/proc/self/fdinfo/{fd}"))
         found = None if number is None else by_number(mounts, number)
-        return found or by_prefix(parse_mountinfo(mounts), system.call(os.path.realpath, path))
+        found = found or by_prefix(parse_mountinfo(mounts), system.call(os.path.realpath, path))
+        if found is not None and found.kind == "fuse.glusterfs":
+            found = replace(found, volume=gluster_volume(_attribute(system, found.point, "glusterfs.pathinfo")))
+        return found
+
+    def _attribute(system: System, path: str, name: str) -> bytes:
+        try:
+            return system.call(os.getxattr, path, name)
+        except OSError:
+            return b""  # it does not tell, and nothing is concluded from that
 
 elif sys.platform == "darwin":
 

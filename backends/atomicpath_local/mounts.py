@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from atomicpath.abc import Declaration
 from atomicpath.guarantees import Guarantee
 
-from .file_systems import BY_KIND, Refusal
+from .file_systems import BY_KIND, GLUSTER_DISTRIBUTED, FileSystem, Refusal
 
 __all__ = [
     "Mount",
     "by_number",
     "by_prefix",
     "declaration_of",
+    "gluster_volume",
     "has_the_kernels_clock",
     "mount_id",
     "parse_mountinfo",
@@ -31,12 +32,21 @@ _MEMBERS = {row.declared: tuple(row.declared) for row in BY_KIND.values()}  # ta
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """One mounted file system: its number (None where the system gives none), where, of what kind, from what."""
+    """One mounted file system: its number (None where the system gives none), where, of what kind, from what.
+
+    `volume` is what the file system tells of itself where kinds of volumes differ in what they promise.
+    """
 
     number: int | None
     point: str
     kind: str
     device: str
+    volume: str = ""
+
+    @property
+    def row(self) -> FileSystem | None:
+        """What is known of its kind."""
+        return BY_KIND.get(f"{self.kind} {self.volume}".strip())
 
 
 def parse_mountinfo(text: str) -> list[Mount]:
@@ -66,15 +76,20 @@ def by_prefix(mounts: Iterable[Mount], path: str) -> Mount | None:
     return best
 
 
+def gluster_volume(pathinfo: bytes) -> str:
+    """Which kind of GlusterFS volume a mount is, out of the attribute in which it describes itself."""
+    return GLUSTER_DISTRIBUTED if not pathinfo or b"<DISTRIBUTE:" in pathinfo else ""
+
+
 def refusal_at(mount: Mount | None) -> Refusal:
     """How a rename comes to refuse an existing target there, as far as that is declared."""
-    row = None if mount is None else BY_KIND.get(mount.kind)
+    row = mount.row if mount is not None else None
     return Refusal.UNKNOWN if row is None else row.refusal
 
 
 def has_the_kernels_clock(mount: Mount | None) -> bool:
     """Tell whether times on it are this host's own: a server or another client gives them elsewhere, or may."""
-    row = None if mount is None else BY_KIND.get(mount.kind)
+    row = mount.row if mount is not None else None
     return row is not None and row.is_disk
 
 
@@ -91,7 +106,7 @@ def declaration_of(mount: Mount | None) -> Declaration:
     if mount is None:
         return _unknown("the mount this path is on could not be found out")
     where = f"{mount.kind} at {mount.point} (device {mount.device})"
-    row = BY_KIND.get(mount.kind)
+    row = mount.row
     if row is not None and row.declared:
         return Declaration(
             declared=row.declared,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -38,7 +39,7 @@ class LocalStorage(Storage):
         return await self._step(files.read, path)
 
     async def create(self, path: str, data: bytes, *, owner: str = "") -> None:  # noqa: ARG002  no file keeps one
-        await self._step(files.create, path, data)
+        await self._making_step(files.create, path, data)
 
     async def write(self, path: str, data: bytes, *, private: bool = False) -> None:
         await self._step(files.write_private if private else files.write, path, data)
@@ -74,16 +75,17 @@ class LocalStorage(Storage):
         return await self._step(identity, path)
 
     async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> None:
-        await self._step(directories.make_directory, path, mode, durable)
+        await self._making_step(directories.make_directory, path, mode, durable)
 
     async def make_parents(self, path: str, *, durable: bool) -> None:
         await self._step(directories.make_parents, path, durable)
 
     async def make_shared_directory(self, path: str) -> None:
-        await self._step(shared.make_shared_directory, path)
+        await self._making_step(shared.make_shared_directory, path)
 
     async def remove_empty(self, path: str) -> None:
-        await self._step(shared.remove_empty, path)
+        with suppress(FileNotFoundError):
+            await self._making_step(shared.remove_empty, path)
 
     async def rename_directory(self, source: str, target: str) -> None:
         await self._step(rename.rename_directory, source, target)
@@ -92,7 +94,7 @@ class LocalStorage(Storage):
         await self._step(rename.exchange_directories, first, second)
 
     async def lock_file(self, path: str) -> Hold | None:
-        return await self._step(locks.lock_file, path)
+        return await self._making_step(locks.lock_file, path)
 
     async def open_directory(self, path: str) -> OpenDirectory | None:
         return await self._step(directories.open_directory, path)
@@ -108,6 +110,21 @@ class LocalStorage(Storage):
 
     async def remove_interrupted(self, path: str, *, older_than: float, dry_run: bool) -> float | None:
         return await self._step(rename.remove_interrupted, path, older_than, dry_run)
+
+    async def _making_step(
+        self, function: Callable[Concatenate[System, str, P], T], path: str, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """A step that changes one name in a directory which another host may have removed at that moment.
+
+        A network file system then answers ESTALE where a disk answers ENOENT; either way nothing was done. Of a step
+        that reads, ESTALE says nothing about what is there: it may be that of the whole mount.
+        """
+        try:
+            return await self._step(function, path, *args, **kwargs)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            raise FileNotFoundError(errno.ENOENT, "its directory was removed on another host", path) from error
 
     async def _step(
         self, function: Callable[Concatenate[System, str, P], T], path: str, *args: P.args, **kwargs: P.kwargs

@@ -120,3 +120,20 @@ async def test_a_directory_that_cannot_get_its_mode_is_taken_away_again(
         await storage.make_directory(f"{tmp_path}/a", mode=0o700, durable=True)
     assert caught.value.errno == errno.EMFILE
     assert os.listdir(tmp_path) == []
+
+
+async def test_a_directory_that_another_host_removes_is_missing_and_not_an_unknown_outcome(
+    storage: LocalStorage, world, tmp_path: Path
+) -> None:
+    for function, make in (
+        (os.mkdir, lambda: storage.make_directory(f"{tmp_path}/gone/a", mode=None, durable=False)),
+        (os.open, lambda: storage.lock_file(f"{tmp_path}/gone/a")),
+        (os.open, lambda: storage.create(f"{tmp_path}/gone/a", b"x")),
+    ):
+        world.faults.clear()
+        world.refuse(function, errno.ESTALE)
+        with pytest.raises(FileNotFoundError, match="removed on another host"):
+            await make()
+    with pytest.raises(OSError, match="Stale") as caught:
+        await storage.read(f"{tmp_path}/gone/a")
+    assert not isinstance(caught.value, FileNotFoundError), "it may be that of the whole mount"

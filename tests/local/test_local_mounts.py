@@ -1,13 +1,21 @@
 """What is promised where, by the mount a path is really on."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from atomicpath.guarantees import Guarantee
 from atomicpath_local.file_systems import BY_KIND, Refusal
-from atomicpath_local.mounts import Mount, by_prefix, declaration_of, mount_id, parse_mountinfo
+from atomicpath_local.mounts import (
+    Mount,
+    by_prefix,
+    declaration_of,
+    gluster_volume,
+    mount_id,
+    parse_mountinfo,
+)
 from atomicpath_local.storage import LocalStorage
 
 COMMIT_FILE = Guarantee.EXCLUSIVE_CREATE | Guarantee.ATOMIC_WRITE | Guarantee.LIST_AFTER_WRITE
@@ -128,6 +136,16 @@ def test_the_file_systems_of_clusters_need_no_argument(kind: str) -> None:
     assert (RENAME | Guarantee.SYNC | Guarantee.DIRECTORIES) & ~found.declared == Guarantee(0)
     assert Guarantee.RENAME_EXCHANGE not in found.declared
     assert found.renames_between_directories is (False if kind == "beegfs" else None)
+
+
+def test_a_volume_that_renames_brick_by_brick_promises_no_rename() -> None:
+    several = b"((<DISTRIBUTE:v-dht> <POSIX(/b2):h:/b2/> <POSIX(/b1):h:/b1/>) (v-dht-layout (v-client-0 0 1)))"
+    replicas = b"(<REPLICATE:v-replicate-0> <POSIX(/b2):h:/b2/> <POSIX(/b1):h:/b1/>)"
+    for told, whole in ((several, False), (b"", False), (replicas, True), (b"<POSIX(/b1):h:/b1/>", True)):
+        found = declaration_of(replace(mount("fuse.glusterfs"), volume=gluster_volume(told)))
+        assert (Guarantee.ATOMIC_RENAME in found.declared) == whole, told
+        assert (Guarantee.ATOMIC_RENAME in found.refutable) != whole, told
+        assert ("brick by brick" in found.evidence[Guarantee.ATOMIC_RENAME]) != whole, told
 
 
 def test_whatever_is_declared_names_its_sources() -> None:
