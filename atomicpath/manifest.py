@@ -89,8 +89,9 @@ def entries_of(
         if is_unfinished(entry.name):
             continue
         if entry.kind != "file":
+            shown = entry.name if len(entry.name) <= 80 else f"{entry.name[:77]}..."
             raise ValidationError(
-                f"{entry.name!r} in {where} is {entry.kind}, which cannot be committed: what it points to or carries"
+                f"{shown!r} in {where} is {entry.kind}, which cannot be committed: what it points to or carries"
                 " is not part of the directory. Put a file in its place"
             )
         if entry.name in reserved and entry.name != own:

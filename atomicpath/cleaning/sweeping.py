@@ -48,7 +48,10 @@ async def sweep(root: Location, *, older_than: timedelta, dry_run: bool) -> list
             return None
         return finding.swept if dry_run else await _acted(finding)
 
-    return [swept for swept in await for_each(await _found(storage, root), one, at_once=_AT_ONCE) if swept]
+    result = [swept for swept in await for_each(await _found(storage, root), one, at_once=_AT_ONCE) if swept]
+    if not dry_run:
+        await storage.remove_empty(root.child(HOUSEKEEPING).path)  # which a process that was killed may have left
+    return result
 
 
 async def _found(storage: Storage, root: Location) -> list[tuple[Location, Entry | Leftover]]:

@@ -21,6 +21,8 @@ from . import cells
 from .report import failures, table
 from .runner import run_once
 
+_DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
+_BEGIN, _END = "<!-- printed by the battery -->\n", "\n<!-- end -->"
 _SERVER = Path(__file__).parents[2] / "examples" / "s3_server.py"
 
 
@@ -49,12 +51,13 @@ def main() -> int:
     parser.add_argument("--place", action="append")
     parser.add_argument("--fault", action="append")
     parser.add_argument("--jobs", type=int, default=2, help="so many cells at once")
-    parser.add_argument("--s3", action="store_true", help="on moto's S3, too; always with ATOMICPATH_FAULTS=all")
+    parser.add_argument("--s3", action="store_true", help="on moto's S3, too, where a run takes seconds")
     parser.add_argument("--one", nargs=4, metavar=("OPERATION", "PLACE", "FAULT", "POINT"))
     parser.add_argument("--same", action="store_true", help="with --one: what follows is tried in the same process")
     parser.add_argument("--fresh", action="store_true", help="with --one: in another one, which is the default")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/reliability.md, too")
     chosen = parser.parse_args()
-    with _s3(chosen.s3 or cells.WHOLE or bool(chosen.one and "S3" in chosen.one[1])) as endpoint:
+    with _s3(chosen.s3 or bool(chosen.one and "S3" in chosen.one[1])) as endpoint:
         if chosen.one:
             return _one(chosen.one, endpoint, same=chosen.same)
         keys = [
@@ -72,6 +75,8 @@ def main() -> int:
                 if cell.failures:
                     print(failures(cell), end="\n\n", file=sys.stderr, flush=True)
     print(table(found))
+    if chosen.write:
+        _write(table(found))
     return int(any(cell.failures for cell in found))
 
 
@@ -80,6 +85,12 @@ def _one(names: list[str], endpoint: str | None, *, same: bool) -> int:
     run = run_once(*cells.Key(operation, setting, fault, endpoint).found(), int(at), same=same)
     print(run)
     return bool(run.complaints)
+
+
+def _write(text: str) -> None:
+    before, begin, rest = _DOCUMENT.read_text(encoding="utf-8").partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    _DOCUMENT.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,14 +12,18 @@ from typing import Any
 
 from upath import UPath
 
-from atomicpath import AtomicRenameTemporaryPath, CommitError, CommitFileTemporaryPath
+from atomicpath import AtomicRenameTemporaryPath, CommitError, CommitFileTemporaryPath, TemporaryPath
 from atomicpath.environment import current
 from atomicpath.layout import TMP_DIR_SUFFIX
 
 from .cells import Key
+from .operations import OPERATIONS, Face
 from .runner import Cell, Density, run_cell
+from .scenes import Scene
 
 __all__ = ["BUGS", "run"]
+
+_COMMIT = next(operation for operation in OPERATIONS if operation.name == "commit")
 
 
 class _SyncsTooLate(AtomicRenameTemporaryPath):
@@ -105,29 +109,23 @@ class _KeepsTheDirectory(AtomicRenameTemporaryPath):
         await super().discard()
 
 
-class _TranslatesEverything(AtomicRenameTemporaryPath):
-    """Reports the caller's own exception as an error of the commit."""
-
-    async def finalize(self) -> None:
-        try:
-            await super().finalize()
-        except BaseException as error:
-            raise CommitError("it was not committed") from error
-        current().call(os.getpid)
-        try:
-            await current().step(os.getpid)
-        except BaseException as error:
-            raise CommitError("it was not committed") from error
+async def _translated(scene: Scene, face: Face) -> None:
+    """Report the caller's own exception as an error of the commit, as a face could."""
+    try:
+        await _COMMIT.act(scene, face)
+    except BaseException as error:
+        raise CommitError("it was not committed") from error
 
 
 @dataclass(frozen=True)
 class Bug:
     """A mistake, the fault that shows it, and a part of what the battery then says."""
 
-    strategy: type[Any]
+    strategy: type[TemporaryPath]
     fault: str
     complaint: str
     setting: str = "rename, disk"
+    act: Callable[[Scene, Face], Awaitable[Any]] = _COMMIT.act
 
 
 BUGS: Mapping[str, Bug] = {
@@ -139,7 +137,9 @@ BUGS: Mapping[str, Bug] = {
     "writes afterwards": Bug(_WritesAfterwards, "kill", "step_5 is committed, and not whole"),
     "keeps a descriptor": Bug(_KeepsADescriptor, "EIO", "a descriptor of root is open"),
     "keeps a directory": Bug(_KeepsTheDirectory, "EIO", "a sweep leaves ['partial']"),
-    "translates everything": Bug(_TranslatesEverything, "SystemExit, asyncio", "not the caller's own exception"),
+    "translates everything": Bug(
+        AtomicRenameTemporaryPath, "SystemExit", "not the caller's own exception", act=_translated
+    ),
 }
 
 
@@ -148,4 +148,4 @@ def run(name: str) -> Cell:
     bug = BUGS[name]
     operation, setting, fault = Key("commit", bug.setting, bug.fault).found()
     wrong = replace(setting, options={"temporary_path_class": bug.strategy})
-    return run_cell(operation, wrong, fault, Density(6, 1))
+    return run_cell(replace(operation, act=bug.act), wrong, fault, Density(12, 1, beyond=20))

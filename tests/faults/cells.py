@@ -14,10 +14,10 @@ __all__ = ["WHOLE", "Key", "keys", "run", "run_whole"]
 
 WHOLE = os.environ.get("ATOMICPATH_FAULTS") == "all"
 _DENSITIES = {
-    "EIO": Density(15, 1),
-    "kill": Density(15, 1, first=4),
-    "KeyboardInterrupt": Density(15, 3, first=8),
-    "cancel": Density(15, 3, first=12),
+    "EIO": Density(32, 1),
+    "kill": Density(32, 1, first=8),
+    "KeyboardInterrupt": Density(48, 4, first=16),
+    "cancel": Density(48, 4, first=24),
 }
 
 
@@ -25,7 +25,7 @@ def _density(fault: str) -> Density | None:
     if WHOLE:
         return None
     number = [one.name for one in FAULTS].index(fault)  # faults that differ in little take turns
-    return _DENSITIES.get(fault, Density(60, 6, first=4 * number))
+    return _DENSITIES.get(fault, Density(200, 9, first=8 * number))
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,15 @@ def judge_now(scene: Scene, told: Told, fault: Fault, fired: Point | None, verdi
     """Right after the operation, or after its process was killed, by a reader who knows nothing."""
     _judge_class(told, fault, fired, verdict)
     told.kept_some = fired is not None and fault.kind == "storage"
-    if told.returned and fault.kind == "storage" and not fault.after and fired is not None and fired.is_a_sync:
+    writes = any(target.changes and target.new is not None for target in scene.targets)  # a removal promises no sync
+    if (
+        writes
+        and told.returned
+        and fault.kind == "storage"
+        and not fault.after
+        and fired is not None
+        and fired.is_a_sync
+    ):
         verdict.expect(False, "it returned, though a sync had failed: what it promises may be lost by a power cut")
     if isinstance(told.value, list):
         there = scene.place.read_all()
