@@ -10,14 +10,14 @@ import contextvars
 import errno
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import Generic, ParamSpec, TypeVar
 
 import anyio
-import anyio.from_thread
 import anyio.lowlevel
 
+from .concurrency import start_thread, wake
 from .environment import Environment, EventLoopNeeded, need_event_loop
 
 __all__ = ["BoundedEnvironment", "NoAnswerError"]
@@ -115,10 +115,7 @@ class _Step(Generic[T]):
         self._wake: Callable[[], object] | None = None
         self._lock = threading.Lock()
         context = contextvars.copy_context()
-        thread = threading.Thread(target=context.run, args=(self._run,), name="atomicpath-probe", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # at the end of the interpreter no thread can be started any more
+        if not start_thread(lambda: context.run(self._run), "atomicpath-probe"):
             self._run()
 
     def wait_for(self, seconds: float) -> bool:
@@ -128,14 +125,9 @@ class _Step(Generic[T]):
     async def wait(self, seconds: float) -> bool:
         """Wait the same way in an event loop. A cancelled caller waits a little longer."""
         token, over = anyio.lowlevel.current_token(), anyio.Event()
-
-        def wake() -> None:
-            with suppress(RuntimeError):  # that event loop has ended, and nobody waits in it
-                anyio.from_thread.run_sync(over.set, token=token)
-
         with self._lock:
             if not self._ended.is_set():
-                self._wake = wake
+                self._wake = partial(wake, token, over.set)
         if self._wake is None:
             await anyio.lowlevel.checkpoint()
             return True
@@ -160,6 +152,6 @@ class _Step(Generic[T]):
             self._error = error
         with self._lock:
             self._ended.set()
-            wake = self._wake
-        if wake is not None:
-            wake()
+            tell = self._wake
+        if tell is not None:
+            tell()

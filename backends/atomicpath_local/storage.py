@@ -22,6 +22,8 @@ __all__ = ["LocalStorage"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_STALE_PAUSES = (0.0, 0.1, 0.3, 0.8, 1.6)  # seconds; clients remember names for one second unless told otherwise
+
 
 class LocalStorage(Storage):
     """Local disks and mounts. Nothing has a version here: file systems have no conditional writes."""
@@ -33,10 +35,10 @@ class LocalStorage(Storage):
         self._system = System(environment)
 
     async def declare(self, path: str) -> Declaration:
-        return mounts.declaration_of(await self._step(lookup.mount_of, path))
+        return mounts.declaration_of(await self._looking_step(lookup.mount_of, path))
 
     async def read(self, path: str) -> Content:
-        return await self._step(files.read, path)
+        return await self._looking_step(files.read, path)
 
     async def create(self, path: str, data: bytes, *, owner: str = "") -> None:  # noqa: ARG002  no file keeps one
         await self._making_step(files.create, path, data)
@@ -62,17 +64,17 @@ class LocalStorage(Storage):
         await self._step(files.delete, path)
 
     async def list(self, path: str, *, recursive: bool) -> list[Entry]:
-        return await self._step(trees.entries, path, recursive)
+        return await self._looking_step(trees.entries, path, recursive)
 
     async def stat(self, path: str) -> Entry | None:
-        return await self._step(files.look, path)
+        return await self._looking_step(files.look, path)
 
     async def kind(self, path: str) -> str | None:
-        found = await self._step(files.entry, path)
+        found = await self._looking_step(files.entry, path)
         return found.kind if found else None
 
     async def identity(self, path: str) -> str:
-        return await self._step(identity, path)
+        return await self._looking_step(identity, path)
 
     async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> None:
         await self._making_step(directories.make_directory, path, mode, durable)
@@ -111,13 +113,29 @@ class LocalStorage(Storage):
     async def remove_interrupted(self, path: str, *, older_than: float, dry_run: bool) -> float | None:
         return await self._step(rename.remove_interrupted, path, older_than, dry_run)
 
+    async def _looking_step(
+        self, function: Callable[Concatenate[System, str, P], T], path: str, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """A step that changes nothing, made again where another host has just put something else in that place.
+
+        A network file system then answers ESTALE until what this host remembers of the name has run out.
+        """
+        for pause in _STALE_PAUSES:
+            try:
+                return await self._step(function, path, *args, **kwargs)
+            except OSError as error:
+                if error.errno != errno.ESTALE:
+                    raise
+            await self.environment.sleep(pause)
+        return await self._step(function, path, *args, **kwargs)
+
     async def _making_step(
         self, function: Callable[Concatenate[System, str, P], T], path: str, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """A step that changes one name in a directory which another host may have removed at that moment.
 
         A network file system then answers ESTALE where a disk answers ENOENT; either way nothing was done. Of a step
-        that reads, ESTALE says nothing about what is there: it may be that of the whole mount.
+        that looks, ESTALE says nothing about what is there: it may be that of the whole mount.
         """
         try:
             return await self._step(function, path, *args, **kwargs)

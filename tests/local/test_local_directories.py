@@ -134,6 +134,24 @@ async def test_a_directory_that_another_host_removes_is_missing_and_not_an_unkno
         world.refuse(function, errno.ESTALE)
         with pytest.raises(FileNotFoundError, match="removed on another host"):
             await make()
+
+
+async def test_a_look_at_what_another_host_has_just_replaced_is_made_again(
+    world, storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"new")
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            world.faults.clear()
+
+    monkeypatch.setattr(world, "sleep", sleep)
+    world.refuse(os.open, errno.ESTALE)
+    assert (await storage.read(f"{tmp_path}/file")).data == b"new"
+    assert len(slept) == 3
+    world.refuse(os.open, errno.ESTALE)
     with pytest.raises(OSError, match="Stale") as caught:
-        await storage.read(f"{tmp_path}/gone/a")
+        await storage.read(f"{tmp_path}/file")
     assert not isinstance(caught.value, FileNotFoundError), "it may be that of the whole mount"
