@@ -26,6 +26,7 @@ import atomicpath
 from atomicpath import aio
 from atomicpath.abc import Coordinator
 from atomicpath.coordinators import KeyValueCoordinator, KeyValues
+from atomicpath.layout import HOUSEKEEPING
 from tests.coordination.threads import DictValues
 from tests.waiting import PATIENCE
 
@@ -176,7 +177,9 @@ def sweep(root: str) -> list[str]:
 
 
 def listed(root: str) -> list[str]:
-    return sorted(os.listdir(root))
+    """What is directly in a directory, and below its house-keeping directory."""
+    kept = [str(path.relative_to(root)) for path in (Path(root) / HOUSEKEEPING).rglob("*")]
+    return sorted({*os.listdir(root), *kept})
 
 
 _begun: list[Any] = []
