@@ -138,7 +138,7 @@ def test_killed_at_any_request_a_commit_to_s3_is_whole_or_absent(s3: Root, objec
         return count
 
     count = kill_at_every("request", after=after, run=run)
-    assert count == 6, "two to begin, one for each file, two to commit"
+    assert count == 8, "two to look above the place, two to begin, one for each file, two to commit"
     assert {*outcomes} == {False, True}
     written = {*FILES, "_commit_record.json"}
     for step in range(count + 2):
