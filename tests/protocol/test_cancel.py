@@ -107,7 +107,7 @@ async def at_every_hook(
         really = RECORD in files and decoded(files[RECORD]).state == "committed"
         assert really or not finished
         if really:
-            assert set(files) == {RECORD, MARKER, "data", "more"}, f"at {at}"
+            assert set(files) == {RECORD, "data", "more"}, f"at {at}"
             committed += 1
         else:
             assert set(files) <= {RECORD}, f"at {at}"
@@ -270,7 +270,7 @@ def test_keyboardinterrupt_between_commit_and_return_on_disk(tmp_path: Path) -> 
         directory = tmp_path / f"step_{at}"
         assert really or said == "interrupted"
         if really:
-            assert {path.name for path in directory.iterdir()} == {RECORD, MARKER, "data", "more"}
+            assert {path.name for path in directory.iterdir()} == {RECORD, "data", "more"}
             assert atomicpath.verify(directory).ok
         else:
             assert not directory.exists()
@@ -292,7 +292,7 @@ def test_keyboardinterrupt_between_commit_and_return_on_s3(
         there = {name.removeprefix(prefix) for name in objects if name.startswith(prefix)}
         assert really or said == "interrupted"
         if really:
-            assert there == {RECORD, MARKER, "data", "more"}
+            assert there == {RECORD, "data", "more"}
         elif there:
             # The claim was cancelled under way: nobody knows whether it was done. It is a dead process's now.
             assert there == {RECORD}
