@@ -65,7 +65,7 @@ for number in range(arguments["forks"]):
     child = os.fork()
     if not child:
         try:
-            faulthandler.dump_traceback_later(120, exit=True)
+            signal.alarm(120)  # not faulthandler, whose thread the parent has: in a child it waits for it for ever
             save(f"child_{number}")
             os._exit(0)
         except BaseException as error:
