@@ -69,11 +69,8 @@ class AttemptFiles:
     async def _create(self, record: CommitRecord) -> None:
         try:
             self._version = await self._storage.create(self._record.path, record.encode(), owner=self._token)
-        except FileExistsError:
-            seen = await self._storage.read(self._record.path)
-            if seen.data != record.encode():
-                raise  # else it is the answer to our own retry
-            self._version = seen.version
+        except FileExistsError as error:
+            await self._expect_own_retry(record, error)
 
     async def adopt(self) -> CommitRecord | None:
         """Read the record of an attempt that another object or process began; None if there is none."""
@@ -95,11 +92,15 @@ class AttemptFiles:
             return
         try:
             self._version = await self._storage.swap(self._record.path, record.encode(), version=self._version)
-        except OSError:
-            seen = await self._storage.read(self._record.path)
-            if seen.data != record.encode():
-                raise  # else it is the answer to our own retry
-            self._version = seen.version
+        except OSError as error:
+            await self._expect_own_retry(record, error)
+
+    async def _expect_own_retry(self, record: CommitRecord, error: OSError) -> None:
+        """Raise the error of a write of `record`, unless that is there: then it was the answer to our own retry."""
+        seen = await self._storage.read(self._record.path)
+        if seen.data != record.encode():
+            raise error
+        self._version = seen.version
 
     async def end(self, *, keep_record: bool = False) -> None:
         """Delete the record and let go of it. What cannot be done is logged: it changes nothing of the outcome."""

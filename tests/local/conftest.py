@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -142,3 +143,23 @@ def python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         with suppress(ProcessLookupError):  # nobody of it is left
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+def put_no_file(path: Path, what: str) -> bool:
+    """Put a directory, a FIFO, a socket or a link at a path; False for anything else, which is the caller's to make.
+
+    The current directory must be that of the path: the name of a socket has at most 107 bytes.
+    """
+    if what == "a directory":
+        path.mkdir()
+    elif what == "a FIFO":
+        os.mkfifo(path)
+    elif what == "a socket":
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path.name)
+    elif what == "a symbolic link":
+        path.with_name("theirs").write_bytes(b"theirs")
+        path.symlink_to("theirs")
+    else:
+        return False
+    return True

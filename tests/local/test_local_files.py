@@ -4,7 +4,6 @@ import errno
 import fcntl
 import filecmp
 import os
-import socket
 import stat
 import subprocess
 from collections.abc import Callable
@@ -17,6 +16,8 @@ from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath_local import files
 from atomicpath_local.rename import no_replace
 from atomicpath_local.storage import LocalStorage
+
+from .conftest import put_no_file
 
 UMASK = os.umask(0)
 os.umask(UMASK)
@@ -384,19 +385,9 @@ async def test_what_grows_without_end_is_not_read_into_memory(
 async def test_what_is_no_file_is_not_read_and_does_not_wait(
     storage: LocalStorage, tmp_path: Path, there: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # the name of a socket has at most 107 bytes
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "record"
-    if there == "a directory":
-        path.mkdir()
-    elif there == "a FIFO":
-        os.mkfifo(path)
-    elif there == "a socket":
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind("record")
-    elif there == "a symbolic link":
-        (tmp_path / "theirs").write_bytes(b"theirs")
-        path.symlink_to("theirs")
-    else:
+    if not put_no_file(path, there):
         if os.geteuid():
             pytest.skip("needs root, to make a device")
         os.mknod(path, 0o20600, os.makedev(1, 5))  # /dev/zero: without an end

@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import os
-import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from atomicpath.errors import AccessError, ValidationError
 from atomicpath_local.locks import LockHold
 from atomicpath_local.storage import LocalStorage
 
-from .conftest import World
+from .conftest import World, put_no_file
 
 HOLDER = """
 import os, signal, sys, anyio
@@ -91,19 +90,9 @@ async def test_what_is_no_file_is_refused_at_once(
     monkeypatch: pytest.MonkeyPatch,
     no_descriptor_leaks: Callable[[], None],
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # the name of a socket has at most 107 bytes
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "lock"
-    if there == "a directory":
-        path.mkdir()
-    elif there == "a FIFO":
-        os.mkfifo(path)
-    elif there == "a socket":
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind("lock")
-    elif there == "a symbolic link":
-        (tmp_path / "theirs").write_bytes(b"")
-        path.symlink_to("theirs")
-    else:
+    if not put_no_file(path, there):
         path.symlink_to("nowhere")
     with pytest.raises(ValidationError, match=f"{path} is .*: move it away"):
         await storage.lock_file(str(path))
