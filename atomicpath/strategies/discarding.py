@@ -7,9 +7,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from atomicpath.abc import Content, StaleVersionError, Storage
+from atomicpath.abc import Content, Entry, StaleVersionError, Storage
 from atomicpath.environment import cleaning_up
-from atomicpath.errors import AbandonedError, AccessError, AtomicPathError, GuaranteeError, OutcomeUnknownError
+from atomicpath.errors import (
+    AbandonedError,
+    AccessError,
+    AtomicPathError,
+    GuaranteeError,
+    OutcomeUnknownError,
+    ValidationError,
+)
 from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, discarded_of
 from atomicpath.liveness import hold, release, this_process
 from atomicpath.location import Location
@@ -132,17 +139,45 @@ async def delete_own_tree(storage: Storage, directory: Location) -> str:
         What stays, and why; "" if nothing does.
     """
     ownership = Ownership(storage=storage, final=directory, tokens=())
-    if not await ownership.places(await storage.list(directory.path, recursive=True)):
+    if not await ownership.places(await _listed(storage, directory)):
         doomed = await move_away(storage, directory, directory)
         moved = replace(ownership, final=doomed)
-        if not await moved.places(await storage.list(doomed.path, recursive=True)):
+        if not await moved.places(await _listed(storage, doomed)):
             await delete_moved(storage, doomed, directory)
             return ""
         await storage.rename_directory(doomed.path, directory.path)  # another place came in
-    places = await ownership.places(await storage.list(directory.path, recursive=True))
+    places = await ownership.places(await _listed(storage, directory))
     await _delete_around(storage, directory, places)
     await storage.delete(directory.child(RECORD_FILE).path)
     return str(await inside_error(storage, directory, places)) if places else f"{directory}, which is empty"
+
+
+async def _listed(storage: Storage, directory: Location) -> list[Entry]:
+    """List a whole tree on a disk, also one that is too deep for a path.
+
+    What no path reaches is left out: no place can be there, since places are made by their path.
+    """
+    try:
+        return await storage.list(directory.path, recursive=True)
+    except ValidationError as error:
+        _LOG.debug("%s is listed step by step: %s", directory, error)
+    found: list[Entry] = []
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        try:
+            entries = await storage.list(f"{directory.path}/{prefix}".rstrip("/"), recursive=False)
+        except ValidationError:
+            if not prefix:
+                raise
+            continue  # too long for a path
+        for entry in entries:
+            name = prefix + entry.name
+            if entry.kind == "directory":
+                waiting.append(f"{name}/")
+            else:
+                found.append(replace(entry, name=name))
+    return found
 
 
 async def _delete_around(storage: Storage, directory: Location, places: tuple[str, ...]) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import stat
 
-__all__ = ["MOUNT_POINT", "TOO_DEEP", "inherited", "kind_of"]
+__all__ = ["MOUNT_POINT", "inherited", "kind_of"]
 
 MOUNT_POINT = "a mount point"
-TOO_DEEP = "a directory below a path that is longer than the system allows (nest less deeply)"
 
 _KINDS = {
     stat.S_IFREG: "file",

@@ -15,7 +15,7 @@ from atomicpath.abc import Entry
 from atomicpath.errors import ValidationError
 from atomicpath.storage import in_threads
 
-from .kinds import MOUNT_POINT, TOO_DEEP, kind_of
+from .kinds import MOUNT_POINT, kind_of
 from .lookup import mount_number, mounts_within
 from .names import UNFINISHED
 from .system import DIRECTORY, NOFOLLOW, System
@@ -33,30 +33,18 @@ def entries(system: System, path: str, recursive: bool) -> list[Entry]:
     mounted: set[str] | None = None if recursive else set()
     while waiting:
         prefix, directory = waiting.pop()
-        for item in _items(system, prefix, directory, found):
-            if mounted is None:  # asked for only now: in an empty directory nothing is mounted
-                mounted = set(mounts_within(system, path))
-            name, kind = prefix + item.name, _kind(system, item)
-            if item.path in mounted:
-                found.append(Entry(name=name, kind=MOUNT_POINT))
-            elif kind == "directory" and recursive:
-                waiting.append((f"{name}/", item.path))
-            elif kind is not None:
-                found.extend(_entry(system, item, name, kind))
+        with suppress(FileNotFoundError, NotADirectoryError):  # nothing there, or not any more
+            for item in system.call(_scan, directory):
+                if mounted is None:  # asked for only now: in an empty directory nothing is mounted
+                    mounted = set(mounts_within(system, path))
+                name, kind = prefix + item.name, _kind(system, item)
+                if item.path in mounted:
+                    found.append(Entry(name=name, kind=MOUNT_POINT))
+                elif kind == "directory" and recursive:
+                    waiting.append((f"{name}/", item.path))
+                elif kind is not None:
+                    found.extend(_entry(system, item, name, kind))
     return sorted(found, key=lambda entry: entry.name)
-
-
-def _items(system: System, prefix: str, directory: str, found: list[Entry]) -> list[os.DirEntry[str]]:
-    """Scan one directory; nothing if it is not there any more. One that no path reaches is `found` as what it is."""
-    try:
-        return system.call(_scan, directory)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG or not prefix:
-            raise
-        found.append(Entry(name=prefix.rstrip("/"), kind=TOO_DEEP))
-        return []
 
 
 def sync_tree(system: System, path: str) -> None:
