@@ -292,7 +292,7 @@ class Own(AtomicRenameTemporaryPath):
 def test_a_strategy_of_the_users_own_serves_all_ranks(local_place: Place, strategy: Any, outcome: Any) -> None:
     outcomes = together(local_place, temporary_path_class=strategy)
     assert all(isinstance(one, outcome) for one in outcomes), outcomes
-    assert len(local_place.read_all()) == {Own: SIZE + 2, Unsure: SIZE + 1, Broken: 0}[strategy]
+    assert len(local_place.read_all()) == {Own: SIZE + 1, Unsure: SIZE + 1, Broken: 0}[strategy]
 
 
 def test_a_rank_without_a_verdict_reads_the_record(local_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
