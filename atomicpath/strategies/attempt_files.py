@@ -45,7 +45,7 @@ class AttemptFiles:
 
     async def begin(self, record: CommitRecord, *, mode: int | None, known: Guarantee) -> None:
         """Make the two. `FileExistsError` if another attempt has their names; anything else leaves nothing to keep."""
-        hold(self._token)
+        hold(self._token, owner=self)
         if self._storage.is_local:
             await self._begin_locked(record, mode)
             return
