@@ -20,7 +20,7 @@ from atomicpath.errors import AccessError
 from atomicpath.guarantees import NONE
 from atomicpath.location import locate
 from tests.processes import FILES, Child, Killer, commit_files, content_of, known
-from tests.protocol.worlds import MARKER, RECORD, Quick, creates, swaps_to, trust
+from tests.protocol.worlds import MARKER, RECORD, Quick, creates, nothing_above, swaps_to, trust
 from tests.proxy import Proxy, Rule, answer_after, drop_reply, is_, truncate
 from tests.roots import SECRET, S3Root
 from tests.servers.s3 import client as s3_client
@@ -282,6 +282,7 @@ async def test_the_requests_of_each_face_are_as_many_as_promised(watched: S3Root
         async with aio.commit(url, storage_options=storage_options, direct=True):
             watched.write("step_2/data", b"x")  # past the proxy
 
+    nothing_above(watched / "step_1", options)
     assert await count(aio.put, source, watched / "step_1") == 2 + 4
     assert await count(direct, watched / "step_2") == 5
     assert await count(aio.is_committed, watched / "step_1") == 1
@@ -329,10 +330,10 @@ async def _winners(racers: int, attempt: Any, path: str) -> list[int]:
 
 
 def _killed(url: str, tmp_path: Path, **options: Any) -> None:
-    """All files are there when it is killed, the commit was not sent."""
+    """All files are there when it is killed, the commit was not sent; it looks above its place first, twice."""
     trust(url, options["storage_options"], HOLDS)
     child = Child(
-        commit_files, url, "killed", Killer(of="request", at=4), known(), staging_dir=str(tmp_path), **options
+        commit_files, url, "killed", Killer(of="request", at=6), known(), staging_dir=str(tmp_path), **options
     )
     assert child.result() is None
 
