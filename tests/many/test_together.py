@@ -299,7 +299,7 @@ def test_a_rank_without_a_verdict_reads_the_record(local_place: Place, monkeypat
     publish = KeyValueCoordinator.broadcast
 
     async def lost(self: Any, key: str, value: bytes | None = None, **options: Any) -> bytes:
-        if key.endswith("finish/verdict"):
+        if key.endswith("finish-then/verdict"):
             if value is None:
                 raise CoordinationError("the engine is gone")
             return value
@@ -321,7 +321,7 @@ def test_what_a_coordinator_of_the_users_own_raises_does_not_undo_a_commit(
     publish, collect = KeyValueCoordinator.broadcast, KeyValueCoordinator.gather
 
     async def broadcast(self: Any, key: str, value: bytes | None = None, **options: Any) -> bytes:
-        if key.endswith("finish/verdict"):
+        if key.endswith("finish-then/verdict"):
             raise RuntimeError("an engine of its own kind has gone")
         return await publish(self, key, value, **options)
 
@@ -401,8 +401,10 @@ def test_nobody_leaves_before_all_have_heard_where_the_engine_does_not_bear_it(
     order: list[str] = []
     listen = KeyValueCoordinator.broadcast
 
+    last = "finish-then/verdict" if fails is None else "finish/verdict"  # a failure ends it before the second look
+
     async def late(self: Any, key: str, value: bytes | None = None, **options: Any) -> bytes:
-        verdict = key.endswith("finish/verdict") and self.rank == 2
+        verdict = key.endswith(last) and self.rank == 2
         if verdict:
             await anyio.sleep(0.5)  # so that ranks that do not wait have left by then
         said = await listen(self, key, value, **options)
