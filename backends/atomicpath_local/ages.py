@@ -35,16 +35,20 @@ def changed(status: os.stat_result) -> int:
     return max(status.st_mtime_ns, status.st_ctime_ns)
 
 
-def age_of(system: System, path: str, status: os.stat_result, since: int) -> float | None:
-    """Seconds since `since`, a time of the file at `path`; None where the clock that gave it cannot be read."""
-    now = _now(system, path, status.st_dev)
+def age_of(system: System, path: str, status: os.stat_result, since: int, *, beside: bool = False) -> float | None:
+    """Return the seconds since `since`, a time of the file at `path`; None where the clock that gave it cannot be read.
+
+    A server's clock is read from a file that is made for it in a house-keeping directory. With `beside` it is made
+    beside `path` if there is no such directory: for those who change that directory anyway.
+    """
+    now = _now(system, path, status.st_dev, beside)
     return None if now is None else max(0.0, (now - since) / 1e9)
 
 
-def _now(system: System, path: str, device: int) -> int | None:
+def _now(system: System, path: str, device: int, beside: bool) -> int | None:
     clock = system.clocks.get(device)
     if clock is None or (clock.ahead is not None and system.environment.monotonic() - clock.at > _GOOD_FOR):
-        clock = _measure(system, path, device)
+        clock = _measure(system, path, device, beside)
         if clock is None:
             return None
         system.clocks[device] = clock
@@ -53,10 +57,10 @@ def _now(system: System, path: str, device: int) -> int | None:
     return int(system.environment.monotonic() * 1e9) + clock.ahead
 
 
-def _measure(system: System, path: str, device: int) -> Clock | None:
+def _measure(system: System, path: str, device: int, beside: bool) -> Clock | None:
     if has_the_kernels_clock(mount_of(system, path)):
         return Clock(ahead=None, at=0.0)
-    house = _house_of(system, path, device)
+    house = _house_of(system, path, device) or (os.path.dirname(path) if beside else None)
     there = None if house is None else _time_there(system, house)
     if there is None:
         return None

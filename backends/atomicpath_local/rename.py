@@ -163,7 +163,7 @@ def remove_interrupted(system: System, path: str, older_than: float, dry_run: bo
         mount = mount_of(system, path)
         if refusal_at(mount) is not Refusal.PLACEHOLDER:
             return None
-        age = age_of(system, path, status, changed(status))
+        age = age_of(system, path, status, changed(status), beside=True)
         if age is None:
             return 0.0  # all that is known; it stays
         if age >= older_than and not dry_run:
