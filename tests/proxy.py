@@ -11,10 +11,11 @@ The first rule that matches and has times left is applied; the others do not see
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
@@ -50,26 +51,43 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the upstream answered, or what the client is told instead; `short` bytes of the body are never sent."""
+    """What the upstream answered, or what the client is told instead.
+
+    `short` bytes of the body are never sent. With `is_announced` false nothing says how long the body is: it ends with
+    the connection.
+    """
 
     status: int
     headers: dict[str, str]
     body: bytes = b""
     short: int = 0
+    is_announced: bool = True
+
+    def with_headers(self, keep: Callable[[str], bool]) -> Reply:
+        """The same with those headers only whose name, in lower case, is kept."""
+        return replace(self, headers={name: value for name, value in self.headers.items() if keep(name.lower())})
+
+
+RESET = Reply(0, {})
+"""In place of a reply: the connection is reset, where None closes it."""
 
 
 Send = Callable[[Request], Reply]
 Action = Callable[[Request, Send], "Reply | None"]
-"""Given the request and how to have it carried out: the reply, or None to close the connection without one."""
+"""Given the request and how to have it carried out: the reply, RESET, or None to close the connection without one."""
 
 
 @dataclass(slots=True)
 class Rule:
-    """Apply `action` to the next `times` requests that match; None is all of them."""
+    """Apply `action` to the next `times` requests that match; None is all of them.
+
+    With `is_early` it sees the request before its body is read, which is then never read.
+    """
 
     match: Callable[[Request], bool]
     action: Action
     times: int | None = 1
+    is_early: bool = False
 
 
 def is_(method: str, path: str = "", **query: str) -> Callable[[Request], bool]:
@@ -90,6 +108,26 @@ def drop_reply(request: Request, send: Send) -> None:
 
 def drop_request(request: Request, send: Send) -> None:
     """Never carried out, and no answer."""
+
+
+def reset_before(request: Request, send: Send) -> Reply:
+    """Never carried out, and the connection is reset."""
+    return RESET
+
+
+def reset_after(request: Request, send: Send) -> Reply:
+    """Carried out, and the connection is reset."""
+    send(request)
+    return RESET
+
+
+def fall_silent(release: threading.Event) -> Action:
+    """Say nothing and read nothing until `release` is set."""
+
+    def act(request: Request, send: Send) -> None:
+        release.wait()
+
+    return act
 
 
 def refuse(status: int, code: str, text: str = "as the test asked") -> Action:
@@ -150,9 +188,14 @@ def truncate(missing: int) -> Action:
 
 
 class Proxy:
-    """The proxy: `url` to talk to, `requests` as they came, `rules` to go wrong by."""
+    """The proxy: `url` to talk to, `requests` as they came, `rules` to go wrong by.
 
-    def __init__(self, upstream: str) -> None:
+    With `continues` false it never says "100 Continue" to a client that asks for it, as Ceph's gateway with
+    `rgw print continue = false`.
+    """
+
+    def __init__(self, upstream: str, *, continues: bool = True) -> None:
+        self.continues = continues
         self.requests: list[Request] = []
         self.rules: list[Rule] = []
         self._lock = threading.Lock()
@@ -176,12 +219,19 @@ class Proxy:
         return sum(match(request) for request in tuple(self.requests))
 
     def handle(self, request: Request) -> Reply | None:
+        rule = self.choose(request)
+        return rule.action(request, self.send) if rule else self.send(request)
+
+    def choose(self, request: Request, *, early: bool = False) -> Rule | None:
+        """The rule for a request, which is one of its times; the request is noted once it is whole."""
         with self._lock:
-            self.requests.append(request)
-            rule = next((rule for rule in self.rules if rule.times != 0 and rule.match(request)), None)
+            rules = (rule for rule in self.rules if rule.times != 0 and rule.is_early == early and rule.match(request))
+            rule = next(rules, None)
+            if rule is not None or not early:
+                self.requests.append(request)
             if rule is not None and rule.times is not None:
                 rule.times -= 1
-        return rule.action(request, self.send) if rule else self.send(request)
+        return rule
 
     def send(self, request: Request) -> Reply:
         connection = HTTPConnection(*self._upstream, timeout=60)
@@ -194,6 +244,8 @@ class Proxy:
             kept = {
                 name: value for name, value in answer.getheaders() if name.lower() not in _PER_HOP - {"content-length"}
             }
+            if "Location" in kept:  # of an upload session: what is sent there comes this way, too
+                kept["Location"] = kept["Location"].replace("http://{}:{}".format(*self._upstream), self.url)
             return Reply(answer.status, kept, answer.read())
         finally:
             connection.close()
@@ -207,15 +259,24 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, proxy: Proxy) -> None:
         self.proxy = proxy
         self._open: set[socket.socket] = set()
+        self._reset: set[socket.socket] = set()
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
         self._open.add(request)
         super().process_request(request, client_address)  # type: ignore[arg-type]
 
+    def reset(self, connection: socket.socket) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._reset.add(connection)
+
     def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
         self._open.discard(request)
-        super().shutdown_request(request)
+        if request in self._reset:  # closed at once: an orderly end first would be another thing
+            self._reset.discard(request)
+            self.close_request(request)
+        else:
+            super().shutdown_request(request)
 
     def server_close(self) -> None:
         super().server_close()
@@ -240,12 +301,24 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
         pass
 
+    def handle_expect_100(self) -> bool:
+        return super().handle_expect_100() if self.server.proxy.continues else True
+
     def _do(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
-        request = Request(self.command, self.path, headers, b"".join(self._body()))
-        reply = self.server.proxy.handle(request)
-        if reply is None:
+        request = Request(self.command, self.path, headers, b"")
+        early = self.server.proxy.choose(request, early=True)
+        if early is None:
+            request = replace(request, body=b"".join(self._body()))
+            reply = self.server.proxy.handle(request)
+        else:
+            reply = early.action(request, self.server.proxy.send)
+        if reply is None or reply is RESET or early is not None:
             self.close_connection = True
+        if reply is None:
+            return
+        if reply is RESET:
+            self.server.reset(self.connection)
             return
         lengths = [value for name, value in reply.headers.items() if name.lower() == "content-length"]
         announced = lengths[0] if lengths and self.command == "HEAD" else None
@@ -253,7 +326,10 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in reply.headers.items():
             if name.lower() != "content-length":
                 self.send_header(name, value)
-        if reply.status != 204:
+        if not reply.is_announced:
+            self.close_connection = True
+            self.send_header("Connection", "close")
+        elif reply.status != 204:
             self.send_header("Content-Length", announced or str(len(reply.body)))
         self.end_headers()
         self.wfile.write(reply.body[: len(reply.body) - reply.short])
