@@ -51,11 +51,16 @@ class Quick(Environment):
     def monotonic(self) -> float:
         return self.now
 
+    def move(self, seconds: float) -> None:
+        """Let time pass, as while a request has no answer."""
+        with self._lock:
+            self.now += seconds
+
     async def sleep(self, seconds: float) -> None:
         await anyio.lowlevel.checkpoint()
         if seconds:
+            self.move(seconds)
             with self._lock:
-                self.now += seconds
                 self.slept.append(seconds)
             if self.on_sleep is not None:
                 await self.on_sleep(self.now)

@@ -1,0 +1,131 @@
+"""The servers behind the relay, each with a root of its own for every run, seen past the relay."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import atomicpath_azure.accounts
+from tests.roots import Root, S3Root
+from tests.servers import azurite as azurite_server
+from tests.servers import gcs as gcs_server
+from tests.servers import s3 as s3_server
+from tests.servers.azurite import AzureRoot, azurite, connection_string
+from tests.servers.gcs import GcsRoot, fake_gcs_server
+from tests.servers.seaweedfs import seaweedfs
+
+from .dialects import AZURE, GCS, S3, Dialect
+
+__all__ = ["SERVERS", "Server"]
+
+_MOTO = Path(__file__).parents[2] / "examples" / "s3_server.py"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server. `options` gives the storage options for an endpoint, and whether the client repeats requests."""
+
+    name: str
+    dialect: Dialect
+    endpoint: str
+    make: Callable[[], Root]
+    options: Callable[[str, bool], dict[str, Any]]
+
+
+def s3_options(endpoint: str, repeats: bool) -> dict[str, Any]:
+    """As `Server.options`, for what speaks S3."""
+    retries = {"total_max_attempts": 2 if repeats else 1, "mode": "legacy"}
+    config = {"retries": retries}
+    return {"endpoint_url": endpoint, "key": s3_server.KEY, "secret": _secret(), "config_kwargs": config}
+
+
+def _secret() -> str:
+    from tests.roots import SECRET
+
+    return SECRET
+
+
+@contextmanager
+def speaking_s3(name: str, endpoint: str) -> Iterator[Server]:
+    """A server that speaks S3 and is running already."""
+    with s3_server.client(endpoint) as client:
+        bucket = f"relay-{uuid.uuid4().hex[:12]}"
+        client.create_bucket(Bucket=bucket)
+        yield Server(name, S3, endpoint, lambda: S3Root(client, bucket, endpoint), s3_options)
+
+
+@contextmanager
+def moto(_: Path) -> Iterator[Server]:
+    with subprocess.Popen(
+        [sys.executable, str(_MOTO)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with speaking_s3("moto", process.stdout.readline().strip()) as server:
+            yield server
+        process.stdin.close()
+
+
+@contextmanager
+def _seaweedfs(directory: Path) -> Iterator[Server]:
+    with seaweedfs(directory) as endpoint, speaking_s3("SeaweedFS", endpoint) as server:
+        yield server
+
+
+@contextmanager
+def _fake_gcs(directory: Path) -> Iterator[Server]:
+    with fake_gcs_server(directory / "log") as endpoint, gcs_server.client_of(endpoint) as client:
+        bucket = f"relay-{uuid.uuid4().hex[:12]}"
+        client.create_bucket(bucket)
+
+        def options(where: str, repeats: bool) -> dict[str, Any]:
+            return {"endpoint_url": where, "token": "anon"}
+
+        yield Server("fake-gcs-server", GCS, endpoint, lambda: GcsRoot(client, bucket, endpoint), options)
+
+
+@contextmanager
+def _azurite(directory: Path) -> Iterator[Server]:
+    with azurite(directory / "log") as endpoint, azurite_server.raw(endpoint) as client:
+        container = azurite_server.new_container(client)
+
+        def options(where: str, repeats: bool) -> dict[str, Any]:
+            return {"connection_string": connection_string(where)}
+
+        # one repetition of the client's own, after hardly a pause
+        with (
+            patch.object(atomicpath_azure.accounts, "_RETRIES", 1),
+            patch.object(atomicpath_azure.accounts, "_BACKOFF", 0.01),
+        ):
+            yield Server("Azurite", AZURE, endpoint, lambda: AzureRoot(endpoint, container), options)
+
+
+SERVERS: Mapping[str, Callable[[Path], Any]] = {
+    "moto": moto,
+    "SeaweedFS": _seaweedfs,
+    "fake-gcs-server": _fake_gcs,
+    "Azurite": _azurite,
+}
+
+
+@contextmanager
+def started(names: list[str], directory: Path) -> Iterator[list[Server]]:
+    """The servers of these names."""
+    with ExitStack() as stack:
+        found = []
+        for name in names:
+            below = directory / name
+            below.mkdir()
+            found.append(stack.enter_context(SERVERS[name](below)))
+        yield found
