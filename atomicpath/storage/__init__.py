@@ -9,15 +9,22 @@ from .access import AsyncFilesystem, FsspecStorage, IOLoop, io_loop, is_known_to
 from .many import together
 from .names import UNFINISHED, flaw_of_key, unusable
 from .parts import send_parts
+from .replies import Answer, Paging
+from .silence import SILENCE, WatchedBytes, WatchedFile, watched_pieces
 from .source import Source, bodies
 from .target import age_of, check_length, receive
 
 __all__ = [
+    "SILENCE",
     "UNFINISHED",
+    "Answer",
     "AsyncFilesystem",
     "FsspecStorage",
     "IOLoop",
+    "Paging",
     "Source",
+    "WatchedBytes",
+    "WatchedFile",
     "age_of",
     "bodies",
     "check_length",
@@ -31,4 +38,5 @@ __all__ = [
     "send_parts",
     "together",
     "unusable",
+    "watched_pieces",
 ]

@@ -20,6 +20,8 @@ import fsspec.asyn
 from atomicpath.abc import Environment, Storage
 from atomicpath.concurrency import start_thread, wake
 
+from .silence import watched
+
 __all__ = ["AsyncFilesystem", "FsspecStorage", "IOLoop", "io_loop", "is_known_to_fsspec", "kept", "opener"]
 
 P = ParamSpec("P")
@@ -161,9 +163,14 @@ async def _run(loop: IOLoop, start: Callable[[], Coroutine[object, object, T]]) 
     tasks: list[_Task[T]] = []
     ended: list[_Task[T]] = []
 
+    async def bounded() -> T:
+        with watched():
+            return await start()
+        raise AssertionError("unreachable: a request that was ended is an error")
+
     def begin() -> None:
         _prepare(loop)
-        task = loop.create_task(start())
+        task = loop.create_task(bounded())
         tasks.append(task)
         task.add_done_callback(end)
 

@@ -40,7 +40,10 @@ def age_of(written: datetime | None, date: str | None) -> float | None:
     """The seconds from when an object was written to the `Date` of the reply that said so; None if one is missing."""
     if not date or written is None:
         return None
-    return max((parsedate_to_datetime(date) - written).total_seconds(), 0.0)
+    try:
+        return max((parsedate_to_datetime(date) - written).total_seconds(), 0.0)
+    except (TypeError, ValueError):  # no date, or one of the two without its zone
+        return None
 
 
 def _drop(file: BinaryIO, target: Path) -> None:

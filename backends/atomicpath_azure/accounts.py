@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import weakref
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from azure.storage.blob.aio import BlobServiceClient, LinearRetry
 from azure.storage.filedatalake.aio import DataLakeServiceClient
 
 from atomicpath.errors import AccessError, ValidationError
-from atomicpath.storage import AsyncFilesystem, IOLoop, opener
+from atomicpath.storage import AsyncFilesystem, IOLoop, WatchedBytes, opener
 
 from .errors import Watch
 from .names import Address
@@ -33,7 +32,6 @@ _RETRIES = 3
 _BACKOFF = 2.0  # seconds before a repetition; the SDK's own 15 would outlast any patience
 _LARGEST_PUT = 5000 * 2**20  # "Put Blob": never more than one request, which is what is conditional
 _WINDOW = 16 * 2**20  # bytes of a reply in memory
-_AT_ONCE = 2**20 - 1  # bytes of a body
 _DATA_TIMEOUT = 60.0  # seconds without a sign from the endpoint while much is moved
 _CLOSING = 5.0  # seconds
 
@@ -45,9 +43,9 @@ class _Filesystem(AsyncFilesystem, Protocol):
 
 
 class _Transport(AioHttpTransport):  # type: ignore[misc]  # azure.core hides its type
-    """Tells the `Watch` in force what is sent, and gives aiohttp a large body in pieces.
+    """Tells the `Watch` in force what is sent, and gives aiohttp a body in pieces that say how they are taken.
 
-    In one piece a body would hold up the event loop, as aiohttp warns.
+    In one piece a large body would hold up the event loop, as aiohttp warns.
     """
 
     async def send(self, request: Any, **options: Any) -> Any:
@@ -55,8 +53,8 @@ class _Transport(AioHttpTransport):  # type: ignore[misc]  # azure.core hides it
         watch.sent += 1
         if watch.patient:
             options["read_timeout"] = _DATA_TIMEOUT
-        if isinstance(body, bytes) and len(body) > _AT_ONCE:
-            request.data = io.BytesIO(body)
+        if isinstance(body, bytes):
+            request.data = WatchedBytes(body)
         try:
             response = await super().send(request, **options)
         finally:

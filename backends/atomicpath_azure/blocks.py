@@ -16,13 +16,23 @@ from azure.storage.blob import BlobBlock
 
 from atomicpath.abc import Entry, Environment
 from atomicpath.errors import BackendError
-from atomicpath.storage import Source, send_parts
+from atomicpath.storage import Answer, Source, send_parts
 
 from .accounts import Account
 from .errors import Watch
 from .names import Address, split
 
-__all__ = ["BLOCK", "MARK", "TOKEN", "Asks", "create_in_blocks", "properties", "upload_blocks", "version_of"]
+__all__ = [
+    "BLOCK",
+    "MARK",
+    "TOKEN",
+    "Asks",
+    "create_in_blocks",
+    "is_marked",
+    "properties",
+    "upload_blocks",
+    "version_of",
+]
 
 T = TypeVar("T")
 
@@ -60,12 +70,12 @@ async def upload_blocks(storage: Asks, source: Source, path: str, *, owner: str)
             found = await storage.ask(address, lambda account: properties(account, address), Watch())
         except (OSError, BackendError):
             raise error from None
-        if found.metadata.get(MARK) == mark and found.size == source.size:
-            return Entry(name="", size=source.size, version=version_of(found.etag))
+        if is_marked(found, mark) and found.number("size") == source.size:
+            return Entry(name="", size=source.size, version=version_of(found))
         if isinstance(error, FileExistsError):
             raise
         raise FileExistsError(f"something is at abfs://{path}") from error
-    return Entry(name="", size=source.size, version=version_of(reply["etag"]))
+    return Entry(name="", size=source.size, version=version_of(Answer(f"abfs://{path}", "commit_block_list", reply)))
 
 
 async def create_in_blocks(storage: Asks, path: str, data: bytes) -> None:
@@ -76,9 +86,14 @@ async def create_in_blocks(storage: Asks, path: str, data: bytes) -> None:
     await _commit(storage, address, [name], {})
 
 
-def version_of(etag: str) -> str:
+def version_of(reply: Answer) -> str:
     """The version in a reply or listing, of which only one has quotes."""
-    return etag.strip('"')
+    return reply.text("etag").strip('"')
+
+
+def is_marked(found: Answer, mark: str) -> bool:
+    """Whether a blob was written by the request of this mark."""
+    return found.part("metadata").text_or_none(MARK) == mark
 
 
 async def _stage_all(storage: Asks, source: Source, address: Address, mark: str) -> list[str]:
@@ -106,9 +121,10 @@ async def _commit(storage: Asks, address: Address, names: list[str], metadata: d
     return await storage.ask(address, send, Watch(writes=True, patient=True))
 
 
-async def properties(account: Account, address: Address) -> Any:
-    """What the SDK says of a blob, or of what stands for a directory."""
-    return await account.blob(address).get_blob_properties()
+async def properties(account: Account, address: Address) -> Answer:
+    """What the store says of a blob, or of what stands for a directory."""
+    found = await account.blob(address).get_blob_properties()
+    return Answer(f"abfs://{address.path}", "get_blob_properties", vars(found))
 
 
 def _name(mark: str, number: int) -> str:

@@ -8,8 +8,11 @@ from typing import Any
 
 from azure.core import MatchConditions
 
+from atomicpath.storage import Answer
+
+from .accounts import Account
 from .asking import AccountStorage
-from .blocks import MARK, properties
+from .blocks import MARK, is_marked
 from .errors import Watch
 from .names import Address, split
 
@@ -37,7 +40,8 @@ async def copy(storage: AccountStorage, source: str, target: str) -> None:
         return reply
 
     try:
-        status = (await storage.ask(new, begin, Watch(writes=True)))["copy_status"]
+        begun = Answer(f"abfs://{target}", "start_copy_from_url", await storage.ask(new, begin, Watch(writes=True)))
+        status: str | None = begun.text("copy_status")
     except FileExistsError:
         status = await _status(storage, new, mark)
         if status is None:
@@ -56,5 +60,11 @@ async def copy(storage: AccountStorage, source: str, target: str) -> None:
 
 async def _status(storage: AccountStorage, address: Address, mark: str) -> str | None:
     """How far our own copy is; None if what is there is not ours."""
-    found: Any = await storage.ask(address, lambda account: properties(account, address), Watch())
-    return str(found.copy.status) if found.metadata.get(MARK) == mark else None
+    found = await storage.ask(address, lambda account: _copy_of(account, address), Watch())
+    return found.text("status") if is_marked(found, mark) else None
+
+
+async def _copy_of(account: Account, address: Address) -> Answer:
+    found = await account.blob(address).get_blob_properties()
+    fields = {"metadata": found.metadata, "status": found.copy.status}
+    return Answer(f"abfs://{address.path}", "get_blob_properties", fields)

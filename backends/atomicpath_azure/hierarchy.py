@@ -10,6 +10,7 @@ from azure.core import MatchConditions
 
 from atomicpath.abc import Entry
 from atomicpath.errors import ValidationError
+from atomicpath.storage import Answer
 
 from .accounts import Account
 from .blocks import MARK, version_of
@@ -73,7 +74,8 @@ async def list_page(
 def _entry(item: Any, prefix: int) -> Entry:
     if item.is_directory:
         return Entry(name=item.name[prefix:], kind="directory")
-    return Entry(name=item.name[prefix:], size=item.content_length, version=version_of(item.etag))
+    found = Answer(f"abfs://{item.name}", "a listing", {"size": item.content_length, "etag": item.etag})
+    return Entry(name=item.name[prefix:], size=found.number("size"), version=version_of(found))
 
 
 def _directory(account: Account, address: Address) -> Any:

@@ -11,12 +11,12 @@ from azure.core import MatchConditions
 from atomicpath.abc import Content, Declaration, Entry, Environment, StaleVersionError
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import Guarantee
-from atomicpath.storage import Source, age_of, bodies, check_length, receive, together
+from atomicpath.storage import Answer, Paging, Source, age_of, bodies, check_length, receive, together
 
 from . import copies, hierarchy
 from .accounts import Account, Accounts
 from .asking import AccountStorage
-from .blocks import BLOCK, MARK, TOKEN, create_in_blocks, properties, upload_blocks, version_of
+from .blocks import BLOCK, TOKEN, create_in_blocks, is_marked, properties, upload_blocks, version_of
 from .declaring import declaration
 from .errors import NoContainerError, Watch
 from .names import Address, split
@@ -57,15 +57,15 @@ class AzureStorage(AccountStorage):
     async def read(self, path: str) -> Content:
         address, watch = split(path), Watch()
 
-        async def get(account: Account) -> tuple[Any, bytes]:
+        async def get(account: Account) -> tuple[Answer, bytes]:
             reply = await account.blob(address).download_blob()
             data: bytes = await reply.readall()
-            return reply.properties, data
+            return _answer(address, "download_blob", reply.properties), data
 
         found, data = await self.ask(address, get, watch)
-        check_length(len(data), found.size)
-        age = age_of(found.last_modified, watch.headers.get("date"))
-        return Content(data=data, version=version_of(found.etag), age=age)
+        check_length(len(data), found.number("size"))
+        age = age_of(found.time("last_modified"), watch.headers.get("date"))
+        return Content(data=data, version=version_of(found), age=age)
 
     async def create(self, path: str, data: bytes, *, owner: str = "") -> str:
         return await self._put(path, data, overwrite=False, metadata={TOKEN: owner} if owner else {})
@@ -96,20 +96,21 @@ class AzureStorage(AccountStorage):
     async def download(self, path: str, target: Path) -> Entry:
         address = split(path)
 
-        async def fetch(file: BinaryIO) -> Any:
-            async def get(account: Account) -> Any:
+        async def fetch(file: BinaryIO) -> Answer:
+            async def get(account: Account) -> Answer:
                 reply = await account.blob(address).download_blob()  # its later windows name the first's version
                 size = 0
                 async for chunk in reply.chunks():
                     await self.filesystem.loop.run_in_executor(None, file.write, chunk)
                     size += len(chunk)
-                check_length(size, reply.size)
-                return reply.properties
+                found = _answer(address, "download_blob", reply.properties)
+                check_length(size, found.number("size"))
+                return found
 
             return await self.ask(address, get, Watch(patient=True))
 
         found = await receive(self.environment, target, fetch)
-        return Entry(name="", size=found.size, version=version_of(found.etag))
+        return Entry(name="", size=found.number("size"), version=version_of(found))
 
     async def stat(self, path: str) -> Entry | None:
         address, watch = split(path), Watch()
@@ -117,11 +118,11 @@ class AzureStorage(AccountStorage):
             found = await self.ask(address, lambda account: properties(account, address), watch)
         except FileNotFoundError:
             return None
-        age = age_of(found.last_modified, watch.headers.get("date"))
+        age = age_of(found.time("last_modified"), watch.headers.get("date"))
         if _is_folder(found):
             return Entry(name="", kind="directory", age=age)
-        owner = found.metadata.get(TOKEN)
-        return Entry(name="", size=found.size, version=version_of(found.etag), owner=owner, age=age)
+        owner = found.part("metadata").text_or_none(TOKEN)
+        return Entry(name="", size=found.number("size"), version=version_of(found), owner=owner, age=age)
 
     async def copy_files(self, source: str, target: str, names: Sequence[str]) -> None:
         await together(names, lambda name: copies.copy(self, f"{source}/{name}", f"{target}/{name}"))
@@ -144,6 +145,7 @@ class AzureStorage(AccountStorage):
         address = split(path)
         page = self._lake_page if await self.has_directories(address) else self._blob_page
         found: dict[str, Entry] = {}
+        paging = Paging(f"abfs://{path}")
         token: str | None = None
         while True:
             entries, token = await page(address, recursive=recursive, size=_PAGE, token=token)
@@ -152,7 +154,7 @@ class AzureStorage(AccountStorage):
                     found.setdefault(entry.name, entry)
                 elif not recursive:
                     found[entry.name] = entry
-            if not token:
+            if not paging.goes_on(token, len(found)):
                 return [found[name] for name in sorted(found)]
 
     async def kind(self, path: str) -> str | None:
@@ -183,7 +185,7 @@ class AzureStorage(AccountStorage):
 
     async def _was_made_by(self, address: Address, mark: str) -> bool:
         found = await self.ask(address, lambda account: properties(account, address), Watch())
-        return bool(found.metadata.get(MARK) == mark)
+        return is_marked(found, mark)
 
     async def rename_directory(self, source: str, target: str) -> None:
         old, new = split(source), split(target)
@@ -215,7 +217,7 @@ class AzureStorage(AccountStorage):
             return await account.blob(address).upload_blob(data, **options, **_condition(version))
 
         watch = Watch(writes=True, versioned=version is not None, patient=patient)
-        return version_of((await self.ask(address, put, watch))["etag"])
+        return version_of(_answer(address, "upload_blob", await self.ask(address, put, watch)))
 
     async def _blob_page(self, address: Address, *, recursive: bool, size: int, token: str | None) -> Page:
         top = f"{address.key}/" if address.key else ""
@@ -225,7 +227,7 @@ class AzureStorage(AccountStorage):
             search = container.list_blobs if recursive else container.walk_blobs
             found = search(name_starts_with=top, include=["metadata"], results_per_page=size)
             pages = found.by_page(token)
-            return [_entry(item, len(top)) async for item in await anext(pages)], pages.continuation_token
+            return [_entry(address, item, len(top)) async for item in await anext(pages)], pages.continuation_token
 
         entries, after = await self.ask(address, get, Watch())
         return [entry for entry in entries if entry.name], after
@@ -242,12 +244,14 @@ class AzureStorage(AccountStorage):
             return [], None
 
     async def _has_files(self, address: Address) -> bool:
+        paging, seen = Paging(f"abfs://{address.path}"), set[str]()
         token: str | None = None
         while True:
             entries, token = await self._blob_page(address, recursive=True, size=1, token=token)
             if any(entry.kind == "file" for entry in entries):
                 return True
-            if not token:
+            seen |= {entry.name for entry in entries}
+            if not paging.goes_on(token, len(seen)):
                 return False
 
 
@@ -257,14 +261,19 @@ def _condition(version: str | None) -> dict[str, object]:
     return {"etag": f'"{version}"', "match_condition": MatchConditions.IfNotModified}
 
 
-def _is_folder(found: Any) -> bool:
-    return str((found.metadata or {}).get(_FOLDER, "")).lower() == "true"
+def _answer(address: Address, what: str, found: Any) -> Answer:
+    return Answer(f"abfs://{address.path}", what, found if isinstance(found, Mapping) else vars(found))
 
 
-def _entry(item: Any, cut: int) -> Entry:
+def _is_folder(found: Answer) -> bool:
+    return (found.part("metadata").text_or_none(_FOLDER) or "").lower() == "true"
+
+
+def _entry(address: Address, item: Any, cut: int) -> Entry:
     name = item.name[cut:]
     if name.endswith("/") or not hasattr(item, "etag"):  # a prefix, or what tools put for an empty folder
         return Entry(name=name.rstrip("/"), kind="directory")
-    if _is_folder(item):
+    found = _answer(address, "a listing", item)
+    if _is_folder(found):
         return Entry(name=name, kind="directory")
-    return Entry(name=name, size=item.size, version=version_of(item.etag))
+    return Entry(name=name, size=found.number("size"), version=version_of(found))

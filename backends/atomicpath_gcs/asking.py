@@ -6,15 +6,16 @@ import errno
 import os
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import BinaryIO
 
 import anyio
 
 from atomicpath.errors import AccessError
-from atomicpath.storage import FsspecStorage
+from atomicpath.storage import Answer, FsspecStorage
 
 from .errors import AGAIN, CHECK, answers, refused
-from .exchange import GcsFilesystem, Reply, Request, Resource, exchange, location, receive_into, url_of
+from .exchange import GcsFilesystem, Reply, Request, exchange, location, receive_into, url_of
 
 __all__ = ["Asking"]
 
@@ -50,7 +51,7 @@ class Asking(FsspecStorage[GcsFilesystem]):
 
     async def look(
         self, path: str, what: str, *parts: str, query: Mapping[str, str], of_object: bool = False
-    ) -> Resource:
+    ) -> Answer:
         """Get a resource."""
         await self.ready(path)
         request = Request(what=what, method="GET", url=self.url(*parts), query=query, of_object=of_object)
@@ -79,7 +80,7 @@ class Asking(FsspecStorage[GcsFilesystem]):
                     raise
             else:
                 if 200 <= reply.status < 300 or reply.status in request.accept:
-                    return reply
+                    return replace(reply, where=f"gs://{path}", what=request.what)
                 if not left or reply.status not in AGAIN:
                     raise refused(reply, request, path, doubtful=doubtful)
             doubtful = request.method != "GET"

@@ -27,13 +27,13 @@ async def copy(storage: Asking, source: str, target: str) -> None:
             if await _content(storage, source) != await _content(storage, target):
                 raise
             return
-        if reply["done"]:
+        if reply.is_set("done"):
             return
-        query = {**query, "rewriteToken": str(reply["rewriteToken"])}
+        query = {**query, "rewriteToken": reply.text("rewriteToken")}
 
 
 async def _content(storage: Asking, path: str) -> tuple[str, str]:
     bucket, key = split(path)
     query = {"fields": "size,crc32c"}
     found = await storage.look(path, "a look", bucket, "o", key, query=query, of_object=True)
-    return str(found["size"]), str(found["crc32c"])
+    return found.text("size"), found.text("crc32c")

@@ -14,14 +14,13 @@ import aiohttp
 import google_crc32c
 from yarl import URL
 
-from atomicpath.storage import AsyncFilesystem, IOLoop, check_length
+from atomicpath.storage import Answer, AsyncFilesystem, IOLoop, check_length, watched_pieces
 
 __all__ = [
     "Body",
     "GcsFilesystem",
     "Reply",
     "Request",
-    "Resource",
     "encoded",
     "exchange",
     "location",
@@ -51,31 +50,31 @@ class GcsFilesystem(AsyncFilesystem, Protocol):
     def _get_params(self, kwargs: Mapping[str, str]) -> dict[str, str]: ...
 
 
-class Resource(dict[str, Any]):
-    """A resource of the JSON API, whose fields should be there."""
-
-    def __missing__(self, name: str) -> Any:
-        raise OSError(errno.EIO, f"the reply has no {name!r}")
-
-
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole reply; header names are in lower case."""
+    """A whole reply; header names are in lower case. `where` and `what` say in words what it answers."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes = field(default=b"", repr=False)
+    where: str = ""
+    what: str = "a request"
 
     @property
-    def resource(self) -> Resource:
+    def head(self) -> Answer:
+        """The headers."""
+        return Answer(self.where, self.what, self.headers)
+
+    @property
+    def resource(self) -> Answer:
         """The body, which on success is a resource of the JSON API; `OSError` if it is something else."""
         try:
-            found = json.loads(self.body, object_hook=Resource)
+            found = json.loads(self.body)
         except ValueError as error:
-            raise OSError(errno.EIO, "the reply is not JSON") from error
-        if not isinstance(found, Resource):
-            raise OSError(errno.EIO, "the reply is no resource")
-        return found
+            raise OSError(errno.EIO, f"{self.where}: the reply to {self.what} is not JSON") from error
+        if not isinstance(found, dict):
+            raise OSError(errno.EIO, f"{self.where}: the reply to {self.what} is no resource")
+        return Answer(self.where, self.what, found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +152,7 @@ async def _send(filesystem: GcsFilesystem, request: Request) -> Any:
         headers["Accept-Encoding"] = "gzip"  # else what is stored compressed is sent decompressed ("Transcoding")
     data: Any = None
     if request.body is not None:
-        data = request.body(filesystem.loop)
+        data = watched_pieces(request.body(filesystem.loop))
         headers["Content-Length"] = str(request.length)
     chosen = filesystem.requests_timeout
     waits = aiohttp.ClientTimeout(total=chosen) if isinstance(chosen, int | float) else chosen or _WAITS
@@ -181,7 +180,7 @@ def _begin_again(file: BinaryIO) -> None:
 def _check(response: Any, size: int, crc: int) -> None:
     """Raise an `OSError` unless what came is what the head announced."""
     announced = response.headers.get("Content-Length")
-    if announced is not None:
+    if announced is not None and announced.isascii() and announced.isdecimal():
         check_length(size, int(announced))
     for one in ",".join(response.headers.getall("X-Goog-Hash", ())).split(","):
         name, _, value = one.strip().partition("=")

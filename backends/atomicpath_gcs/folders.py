@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from atomicpath.errors import AccessError, GuaranteeError
-from atomicpath.storage import IOLoop, together
+from atomicpath.storage import Answer, IOLoop, Paging, together
 
 from .asking import Asking
 from .errors import CHECK, TemporaryError
-from .exchange import Reply, Request, Resource
+from .exchange import Reply, Request
 from .names import split
 
 __all__ = ["Layout", "kind", "layout", "make", "remove", "rename"]
@@ -121,13 +121,13 @@ async def rename(storage: Asking, source: str, target: str) -> None:
         raise OSError(
             errno.EIO, f"the rename of gs://{source} was begun, and could not be followed: {error}"
         ) from error
-    if failure := operation.get("error"):
-        code = failure.get("code")
+    if operation.is_set("error"):
+        code = operation.part("error").text_or_none("code")
         if doubtful:
             raise OSError(errno.EIO, f"the rename of gs://{source} ended with code {code} when it was sent again")
-        if code == _PERMISSION_DENIED:
+        if code == str(_PERMISSION_DENIED):
             raise AccessError(f"gs://{source}: the rename was refused: {CHECK}")
-        raise await _refusal(storage, source, target, missing=code == _NOT_FOUND, said=f"ended with code {code}")
+        raise await _refusal(storage, source, target, missing=code == str(_NOT_FOUND), said=f"ended with code {code}")
 
 
 async def remove(storage: Asking, path: str) -> None:
@@ -135,12 +135,14 @@ async def remove(storage: Asking, path: str) -> None:
     bucket, key = split(path)
     names = {f"{key}/"}
     query = {"prefix": f"{key}/", "fields": "items(name),nextPageToken"}
+    paging = Paging(f"gs://{path}")
     while True:
         page = await storage.look(path, "a listing of folders", bucket, "folders", query=query)
-        names |= {str(item["name"]) for item in page.get("items", ())}
-        if not page.get("nextPageToken"):
+        names |= {item.text("name") for item in page.parts("items")}
+        token = page.text_or_none("nextPageToken")
+        if not paging.goes_on(token, len(names)):
             break
-        query["pageToken"] = page["nextPageToken"]
+        query["pageToken"] = str(token)
 
     async def delete(name: str) -> None:
         url = storage.url(bucket, "folders", name)
@@ -167,16 +169,16 @@ async def _insist(storage: Asking, path: str, request: Request) -> tuple[Reply, 
     raise AssertionError("unreachable")
 
 
-async def _ended(storage: Asking, path: str, bucket: str, operation: Resource) -> Resource:
+async def _ended(storage: Asking, path: str, bucket: str, operation: Answer) -> Answer:
     """The operation once it is done; TimeoutError if that takes too long."""
     environment = storage.environment
     end, pause = environment.monotonic() + _PATIENCE, _FIRST_LOOK
-    while not operation.get("done"):
+    while not operation.is_set("done"):
         if environment.monotonic() > end:
             raise TimeoutError(errno.ETIMEDOUT, f"it is not done after {_PATIENCE:.0f} s")
         await environment.sleep(pause)
         pause = min(2 * pause, _LAST_LOOK)
-        name = str(operation["name"]).rpartition("/")[2]
+        name = operation.text("name").rpartition("/")[2]
         operation = await storage.look(path, "the state of a rename", bucket, "operations", name, query={})
     return operation
 
@@ -205,10 +207,11 @@ def _layout_of(reply: Reply) -> Layout:
         return Layout(None, f"the bucket's storage layout is not known (the endpoint answered {reply.status})")
     try:
         resource = reply.resource
+        if resource.text_or_none("kind") != "storage#storageLayout":
+            return Layout(None, "the bucket's storage layout is not known (the endpoint answered something else)")
+        has_folders = resource.part("hierarchicalNamespace").is_set("enabled")
     except OSError as error:
         return Layout(None, f"the bucket's storage layout is not known ({error.strerror})")
-    if resource.get("kind") != "storage#storageLayout":
-        return Layout(None, "the bucket's storage layout is not known (the endpoint answered something else)")
-    if (resource.get("hierarchicalNamespace") or {}).get("enabled") is True:
+    if has_folders:
         return Layout(True, "the bucket has a hierarchical namespace")
     return Layout(False, "the bucket's storage layout is flat, without folders to rename")

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from atomicpath.abc import Content, Declaration, Entry, Environment, StaleVersionError
 from atomicpath.guarantees import NONE, Guarantee
-from atomicpath.storage import Source, age_of, bodies, opener, receive, together
+from atomicpath.storage import Paging, Source, age_of, bodies, opener, receive, together
 
 from . import copies, folders
 from .asking import Asking
@@ -90,7 +90,7 @@ class GcsStorage(Asking):
             data = await self.environment.step(seen.read, 0, seen.size)
             request = one_request(self, path, data, condition={"ifGenerationMatch": "0"}, owner=owner, small=False)
             reply = await self.ask(path, request)
-        return Entry(name="", size=seen.size, version=str(reply.resource["generation"]))
+        return Entry(name="", size=seen.size, version=reply.resource.text("generation"))
 
     async def create_in_parts(self, path: str, data: bytes) -> None:
         await self.ready(path)
@@ -122,13 +122,12 @@ class GcsStorage(Asking):
         except FileNotFoundError:
             return None
         found = reply.resource
-        updated = found.get("updated")
         return Entry(
             name="",
-            size=int(found["size"]),
-            version=str(found["generation"]),
-            owner=(found.get("metadata") or {}).get(TOKEN),
-            age=age_of(datetime.fromisoformat(updated) if updated else None, reply.headers.get("date")),
+            size=found.number("size"),
+            version=found.text("generation"),
+            owner=found.part("metadata").text_or_none(TOKEN),
+            age=age_of(_moment(found.text_or_none("updated"), datetime.fromisoformat), reply.headers.get("date")),
         )
 
     async def copy_files(self, source: str, target: str, names: Sequence[str]) -> None:
@@ -156,20 +155,21 @@ class GcsStorage(Asking):
         query = {"prefix": prefix, "fields": "items(name,size,generation),prefixes,nextPageToken"}
         if not recursive:
             query |= {"delimiter": "/", "includeFoldersAsPrefixes": "true"}  # the empty ones, too
+        paging = Paging(f"gs://{path}")
         while True:
             page = await self.look(path, "a listing", bucket, "o", query=query)
-            for below in page.get("prefixes", ()):
-                name = str(below)[len(prefix) : -1]
+            for below in page.texts("prefixes"):
+                name = below[len(prefix) : -1]
                 found[name] = Entry(name=name, kind="directory")
-            for item in page.get("items", ()):
-                name = str(item["name"])[len(prefix) :]
-                if item["name"].endswith("/") and not int(item["size"]):
+            for item in page.parts("items"):
+                name, size = item.text("name")[len(prefix) :], item.number("size")
+                if (name.endswith("/") or not name) and not size:
                     continue  # what consoles put for an empty folder
-                version = str(item["generation"])
-                found.setdefault(name, Entry(name=name, size=int(item["size"]), version=version))
-            if not page.get("nextPageToken"):
+                found.setdefault(name, Entry(name=name, size=size, version=item.text("generation")))
+            token = page.text_or_none("nextPageToken")
+            if not paging.goes_on(token, len(found)):
                 return [found[name] for name in sorted(found) if name]
-            query["pageToken"] = page["nextPageToken"]
+            query["pageToken"] = str(token)
 
     async def kind(self, path: str) -> str | None:
         bucket, key = split(path)
@@ -179,7 +179,7 @@ class GcsStorage(Asking):
         for prefix in (key, f"{key}/") if key else ("",):
             query = {"prefix": prefix, "maxResults": "1", "fields": "items(name)"}
             page = await self.look(path, "a listing", bucket, "o", query=query)
-            first = next((str(item["name"]) for item in page.get("items", ())), None)
+            first = next((item.text("name") for item in page.parts("items")), None)
             if first is None:
                 return None
             if first == key:
@@ -211,7 +211,7 @@ class GcsStorage(Asking):
     async def _put(self, path: str, data: bytes, condition: Mapping[str, str], *, owner: str = "") -> str:
         await self.ready(path)
         request = one_request(self, path, data, condition=condition, owner=owner)
-        return str((await self.ask(path, request)).resource["generation"])
+        return (await self.ask(path, request)).resource.text("generation")
 
 
 def _media(url: str, *, patient: bool = False) -> Request:
@@ -225,10 +225,17 @@ def _generation(path: str, version: str) -> str:
     return version
 
 
-def _version(reply: Reply) -> str | None:
-    return reply.headers.get("x-goog-generation")
+def _version(reply: Reply) -> str:
+    return reply.head.text("x-goog-generation")
 
 
 def _age(reply: Reply) -> float | None:
-    written = reply.headers.get("last-modified")
-    return age_of(parsedate_to_datetime(written) if written else None, reply.headers.get("date"))
+    return age_of(_moment(reply.headers.get("last-modified"), parsedate_to_datetime), reply.headers.get("date"))
+
+
+def _moment(text: str | None, read: Callable[[str], datetime]) -> datetime | None:
+    """The moment that a reply tells; None if it tells none that can be read."""
+    try:
+        return read(text) if text else None
+    except ValueError:
+        return None

@@ -6,14 +6,13 @@ import errno
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
 
 import anyio
 import google_crc32c
 
 from atomicpath.abc import Entry
 from atomicpath.errors import BackendError
-from atomicpath.storage import IOLoop, Source, bodies
+from atomicpath.storage import Answer, IOLoop, Source, bodies
 
 from .asking import Asking
 from .errors import TemporaryError
@@ -28,7 +27,7 @@ PART = 16 * 2**20
 TOKEN = "atomicpath-token"  # noqa: S105 - names an attempt, opens nothing
 """The key of the owner in an object's metadata."""
 
-_SLICE = 2**20
+_SLICE = 2**18  # small enough that each is taken within `SILENCE` on any line
 _TRIES = 5
 _PAUSE = 0.5
 _INCOMPLETE = 308
@@ -240,11 +239,11 @@ def _persisted(reply: Reply, path: str) -> int:
     return int(found[1]) + 1 if found else 0
 
 
-def _entry(path: str, source: Source, resource: Mapping[str, Any], crc: int) -> Entry:
-    stored = resource.get("crc32c")
-    if int(resource["size"]) != source.size or (stored is not None and stored != encoded(crc)):
+def _entry(path: str, source: Source, resource: Answer, crc: int) -> Entry:
+    stored = resource.text_or_none("crc32c")
+    if resource.number("size") != source.size or (stored is not None and stored != encoded(crc)):
         raise OSError(errno.EIO, f"what was stored at gs://{path} is not what {source.path} is")
-    return Entry(name="", size=source.size, version=str(resource["generation"]))
+    return Entry(name="", size=source.size, version=resource.text("generation"))
 
 
 _TYPE = "application/octet-stream"

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol
 
 import anyio
 
 from atomicpath.abc import Entry, Environment
 from atomicpath.errors import BackendError
-from atomicpath.storage import Source, send_parts
+from atomicpath.storage import Answer, Source, send_parts
 
 from .names import split
 
-__all__ = ["PART", "TOKEN", "Asks", "Reply", "create_in_parts", "upload_parts", "version_of"]
-
-Reply: TypeAlias = Mapping[str, Any]
+__all__ = ["PART", "TOKEN", "Asks", "create_in_parts", "upload_parts", "version_of"]
 
 PART = 16 * 2**20
 """Bytes of a part, at least."""
@@ -34,7 +32,7 @@ class Asks(Protocol):
 
     def ask(
         self, path: str, operation: str, parameters: Mapping[str, object], *, patient: bool = False
-    ) -> Awaitable[Reply]:
+    ) -> Awaitable[Answer]:
         """Make one request about an object."""
 
 
@@ -45,7 +43,7 @@ async def upload_parts(storage: Asks, source: Source, path: str, *, owner: str) 
     mark = storage.environment.token()
     with anyio.CancelScope(shield=True):  # cancelled here, the upload would exist and nobody know its id
         begun = await storage.ask(path, "create_multipart_upload", {**place, "Metadata": {TOKEN: owner, _UPLOAD: mark}})
-    upload = {**place, "UploadId": begun["UploadId"]}
+    upload = {**place, "UploadId": begun.text("UploadId")}
     try:
         parts = await _send(storage, source, path, upload)
         return await _complete(storage, source, path, upload, parts, mark)
@@ -62,10 +60,11 @@ async def create_in_parts(storage: Asks, path: str, data: bytes) -> None:
     """An object from bytes by an upload of one part; the contract is that of `Storage.create_in_parts`."""
     bucket, key = split(path)
     place = {"Bucket": bucket, "Key": key}
-    upload = {**place, "UploadId": (await storage.ask(path, "create_multipart_upload", place))["UploadId"]}
+    begun = await storage.ask(path, "create_multipart_upload", place)
+    upload = {**place, "UploadId": begun.text("UploadId")}
     part = {"PartNumber": 1}
     sent = await storage.ask(path, "upload_part", {**upload, **part, "Body": data})
-    whole = {**upload, "MultipartUpload": {"Parts": [{**part, "ETag": sent["ETag"]}]}, "IfNoneMatch": "*"}
+    whole = {**upload, "MultipartUpload": {"Parts": [{**part, "ETag": sent.text("ETag")}]}, "IfNoneMatch": "*"}
     try:
         await storage.ask(path, "complete_multipart_upload", whole)
     except OSError:
@@ -77,7 +76,7 @@ async def _send(storage: Asks, source: Source, path: str, upload: Mapping[str, o
     async def send(number: int, data: bytes) -> dict[str, object]:
         part = {**upload, "PartNumber": number + 1, "Body": data}
         reply = await storage.ask(path, "upload_part", part, patient=True)
-        return {"PartNumber": number + 1, "ETag": reply["ETag"]}
+        return {"PartNumber": number + 1, "ETag": reply.text("ETag")}
 
     return await send_parts(storage.environment, source, send, least=PART, most=_PARTS)
 
@@ -95,7 +94,7 @@ async def _complete(
             found = await storage.ask(path, "head_object", {name: upload[name] for name in ("Bucket", "Key")})
         except (OSError, BackendError):
             raise error from error.__cause__
-        if found["Metadata"].get(_UPLOAD) == mark and found["ContentLength"] == source.size:
+        if found.part("Metadata").text_or_none(_UPLOAD) == mark and found.number("ContentLength") == source.size:
             return Entry(name="", size=source.size, version=version_of(found))
         if isinstance(error, FileExistsError):
             raise
@@ -103,6 +102,6 @@ async def _complete(
     return Entry(name="", size=source.size, version=version_of(reply))
 
 
-def version_of(reply: Reply) -> str:
+def version_of(reply: Answer) -> str:
     """The version in a reply or listing: the ETag without its quotes, which RGW 16 does not take back."""
-    return str(reply["ETag"]).strip('"')
+    return reply.text("ETag").strip('"')

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import io
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import anyio
@@ -13,17 +15,32 @@ import anyio
 from atomicpath.abc import Content, Declaration, Entry, Environment, StaleVersionError
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import Guarantee
-from atomicpath.storage import AsyncFilesystem, FsspecStorage, Source, age_of, bodies, check_length, opener, receive
+from atomicpath.storage import (
+    Answer,
+    AsyncFilesystem,
+    FsspecStorage,
+    Paging,
+    Source,
+    WatchedFile,
+    age_of,
+    bodies,
+    check_length,
+    opener,
+    receive,
+)
 
 from .errors import answers
-from .multipart import PART, TOKEN, Reply, create_in_parts, upload_parts, version_of
-from .names import is_directory_bucket, split
+from .multipart import PART, TOKEN, create_in_parts, upload_parts, version_of
+from .names import is_directory_bucket, join, split
+from .wire import on_the_wire
 
 __all__ = ["S3Storage", "open_s3"]
 
 # Sooner than half of a lease of 60 s: a cleaner must not delete after the lease it waited for was renewed.
 _CLIENT = {"connect_timeout": 5, "read_timeout": 20, "max_pool_connections": 64}
 _PATIENCE = 20.0  # seconds for a request about one small object, the client's own retries included
+
+Reply: TypeAlias = Mapping[str, Any]
 
 _LARGEST_PUT = 5 * 2**30  # S3 User Guide, "Uploading objects"
 _CHUNK = 4 * 2**20
@@ -79,9 +96,8 @@ class S3Storage(FsspecStorage[S3Filesystem]):
         return Declaration(declared=Guarantee.ATOMIC_WRITE | _CONDITIONS | _PARTS, evidence={**whole, **documented})
 
     async def read(self, path: str) -> Content:
-        bucket, key = split(path)
         with answers(path), anyio.fail_after(_PATIENCE):
-            reply, data = await self.request(self._read, bucket, key)
+            reply, data = await self.request(self._read, path)
         return Content(data=data, version=version_of(reply), age=_age(reply))
 
     async def create(self, path: str, data: bytes, *, owner: str = "") -> str:
@@ -108,14 +124,12 @@ class S3Storage(FsspecStorage[S3Filesystem]):
         await create_in_parts(self, path, data)
 
     async def download(self, path: str, target: Path) -> Entry:
-        bucket, key = split(path)
-
-        async def fetch(file: BinaryIO) -> Reply:
+        async def fetch(file: BinaryIO) -> Answer:
             with answers(path):
-                return await self.request(self._fetch, bucket, key, file)
+                return await self.request(self._fetch, path, file)
 
         reply = await receive(self.environment, target, fetch)
-        return Entry(name="", size=reply["ContentLength"], version=version_of(reply))
+        return Entry(name="", size=reply.number("ContentLength"), version=version_of(reply))
 
     async def stat(self, path: str) -> Entry | None:
         bucket, key = split(path)
@@ -125,9 +139,9 @@ class S3Storage(FsspecStorage[S3Filesystem]):
             return None
         return Entry(
             name="",
-            size=reply["ContentLength"],
+            size=reply.number("ContentLength"),
             version=version_of(reply),
-            owner=reply["Metadata"].get(TOKEN),
+            owner=reply.part("Metadata").text_or_none(TOKEN),
             age=_age(reply),
         )
 
@@ -145,20 +159,22 @@ class S3Storage(FsspecStorage[S3Filesystem]):
         bucket, key = split(path)
         prefix = f"{key}/" if key else ""
         found: dict[str, Entry] = {}
+        paging = Paging(f"s3://{path}")
         page: dict[str, object] = {"Bucket": bucket, "Prefix": prefix, **({} if recursive else {"Delimiter": "/"})}
         while True:
             reply = await self.ask(path, "list_objects_v2", page)
-            for item in reply.get("CommonPrefixes", ()):
-                name = item["Prefix"][len(prefix) : -1]
+            for item in reply.parts("CommonPrefixes"):
+                name = item.text("Prefix")[len(prefix) : -1]
                 found[name] = Entry(name=name, kind="directory")
-            for item in reply.get("Contents", ()):
-                name = item["Key"][len(prefix) :]
-                if item["Key"].endswith("/") and not item["Size"]:
+            for item in reply.parts("Contents"):
+                name, size = item.text("Key")[len(prefix) :], item.number("Size")
+                if (name.endswith("/") or not name) and not size:
                     continue  # what consoles put for an empty folder
-                found.setdefault(name, Entry(name=name, size=item["Size"], version=version_of(item)))
-            if not reply.get("IsTruncated"):
+                found.setdefault(name, Entry(name=name, size=size, version=version_of(item)))
+            token = reply.text("NextContinuationToken") if reply.is_set("IsTruncated") else None
+            if not paging.goes_on(token, len(found)):
                 return [found[name] for name in sorted(found)]
-            page["ContinuationToken"] = reply["NextContinuationToken"]
+            page["ContinuationToken"] = token
 
     async def kind(self, path: str) -> str | None:
         bucket, key = split(path)
@@ -171,7 +187,7 @@ class S3Storage(FsspecStorage[S3Filesystem]):
         # One request tells, unless a sibling such as "key-1" comes before "key/".
         for prefix in prefixes:
             reply = await self.ask(path, "list_objects_v2", {"Bucket": bucket, "Prefix": prefix, "MaxKeys": 1})
-            first = next((str(item["Key"]) for item in reply.get("Contents", ())), None)
+            first = next((item.text("Key") for item in reply.parts("Contents")), None)
             if first is None:
                 return None
             if first == key:
@@ -180,11 +196,13 @@ class S3Storage(FsspecStorage[S3Filesystem]):
                 return "directory"
         return None
 
-    async def ask(self, path: str, operation: str, parameters: Mapping[str, object], *, patient: bool = False) -> Reply:
+    async def ask(
+        self, path: str, operation: str, parameters: Mapping[str, object], *, patient: bool = False
+    ) -> Answer:
         """Make one request about an object; `patient` if it moves data and so may take long."""
         bound = nullcontext() if patient else anyio.fail_after(_PATIENCE)
         with answers(path, versioned="IfMatch" in parameters), bound:
-            return await self.request(self._call, operation, parameters)
+            return Answer(f"s3://{path}", operation, await self.request(self._call, operation, parameters))
 
     async def _put(self, path: str, *, patient: bool = False, **parameters: object) -> str:
         bucket, key = split(path)
@@ -213,37 +231,49 @@ class S3Storage(FsspecStorage[S3Filesystem]):
 
     async def _call(self, operation: str, parameters: Mapping[str, object]) -> Reply:
         filesystem = self.filesystem
-        method = getattr(await _client(filesystem, parameters["Bucket"]), operation)
+        client = await _client(filesystem, parameters["Bucket"])
+        method = getattr(client, operation)
+        if isinstance(parameters.get("Body"), io.IOBase):
+            parameters = {**parameters, "Body": WatchedFile(cast("BinaryIO", parameters["Body"]))}
         # Not through s3fs's `_call_s3`: it drops parameters that an older botocore does not know, conditions
         # included, and repeats an upload from wherever its file stands. The user's own parameters
         # (encryption, requester pays) come from where it takes them.
         defaults = filesystem._get_s3_method_kwargs(method)  # noqa: SLF001 - has no public name
-        reply: Reply = await method(**{**defaults, **parameters})
+        try:
+            reply: Reply = await method(**{**defaults, **parameters})
+        except (AttributeError, LookupError, TypeError, ValueError) as error:  # botocore over what is no reply of S3's
+            where = f"s3://{join(str(parameters['Bucket']), str(parameters.get('Key', '')))}"
+            raise OSError(
+                errno.EIO, f"{where}: the reply to {operation} cannot be read ({type(error).__name__})"
+            ) from error
         return reply
 
-    async def _read(self, bucket: str, key: str) -> tuple[Reply, bytes]:
+    async def _get(self, path: str) -> tuple[Answer, Any]:
+        bucket, key = split(path)
         reply = await self._call("get_object", {"Bucket": bucket, "Key": key})
-        body = reply["Body"]
+        return Answer(f"s3://{path}", "get_object", reply), reply["Body"]
+
+    async def _read(self, path: str) -> tuple[Answer, bytes]:
+        reply, body = await self._get(path)
         async with body:
             data: bytes = await body.read()
-        check_length(len(data), reply["ContentLength"])
+        check_length(len(data), reply.number("ContentLength"))
         return reply, data
 
-    async def _fetch(self, bucket: str, key: str, file: BinaryIO) -> Reply:
-        reply = await self._call("get_object", {"Bucket": bucket, "Key": key})
+    async def _fetch(self, path: str, file: BinaryIO) -> Answer:
+        reply, body = await self._get(path)  # not what `async with` gives, which older aiobotocores can only read whole
         size = 0
-        body = reply["Body"]  # not what `async with` gives, which in older aiobotocores can only be read whole
         async with body:
             while pieces := await _pieces(body):
                 await self.filesystem.loop.run_in_executor(None, file.writelines, pieces)
                 size += sum(map(len, pieces))
-        check_length(size, reply["ContentLength"])
+        check_length(size, reply.number("ContentLength"))
         return reply
 
 
 async def _client(filesystem: S3Filesystem, bucket: object) -> Any:
     await filesystem.set_session()
-    return await filesystem.get_s3(bucket)
+    return on_the_wire(await filesystem.get_s3(bucket))
 
 
 async def _pieces(body: Any) -> list[bytes]:
@@ -259,5 +289,6 @@ async def _pieces(body: Any) -> list[bytes]:
     return pieces
 
 
-def _age(reply: Reply) -> float | None:
-    return age_of(reply.get("LastModified"), reply["ResponseMetadata"]["HTTPHeaders"].get("date"))
+def _age(reply: Answer) -> float | None:
+    date = reply.part("ResponseMetadata").part("HTTPHeaders").text_or_none("date")
+    return age_of(reply.time("LastModified"), date)

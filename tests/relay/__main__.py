@@ -40,7 +40,9 @@ def main() -> int:
     ):
         for server in servers:
             for behaviour in BEHAVIOURS:
-                if (chosen.behaviour and behaviour.name not in chosen.behaviour) or not behaviour.speaks(server.dialect):
+                if (chosen.behaviour and behaviour.name not in chosen.behaviour) or not behaviour.speaks(
+                    server.dialect
+                ):
                     continue
                 for operation in OPERATIONS:
                     if chosen.operation and operation.name not in chosen.operation:

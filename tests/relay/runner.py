@@ -92,9 +92,7 @@ async def _untold(scene: Scene, left: Sequence[str], said: str) -> list[str]:
     if not unsaid:
         return []
     with use(scene.environment):
-        found = await aio.sweep(
-            scene.root.url, older_than=timedelta(0), dry_run=True, storage_options=scene.direct
-        )
+        found = await aio.sweep(scene.root.url, older_than=timedelta(0), dry_run=True, storage_options=scene.direct)
     told = {swept.path.name for swept in found}
     return [f"{name} is left, and nobody is told" for name in unsaid if name.partition("/")[0] not in told]
 

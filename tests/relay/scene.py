@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-
 from atomicpath import aio
 from atomicpath.environment import use
 from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE
@@ -105,5 +104,3 @@ def _ended() -> int:
     with subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.DEVNULL) as process:
         pid: int = process.pid
     return pid
-
-
