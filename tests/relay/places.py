@@ -30,7 +30,7 @@ _MOTO = Path(__file__).parents[2] / "examples" / "s3_server.py"
 
 @dataclass(frozen=True)
 class Server:
-    """A running server. `options` gives the storage options for an endpoint, and whether the client repeats requests."""
+    """A running server. `options` gives the storage options for an endpoint; the client repeats requests, or not."""
 
     name: str
     dialect: Dialect

@@ -52,7 +52,7 @@ class Scene:
             await aio.put(self.source, self.url(name), storage_options=self.direct)
 
     async def abandoned(self, name: str, *, here: bool) -> None:
-        """Leave an attempt with one object, whose process is gone: on this host, where that is proved, or on another."""
+        """Leave an attempt with one object, whose process is gone: on this host, where that shows, or on another."""
         old = attempt(self.url(name), self.direct, environment=self.environment)
         stale = self.directory / f"stale-{name}"
         stale.write_bytes(b"of the dead")
