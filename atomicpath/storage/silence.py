@@ -53,15 +53,15 @@ def watched() -> Iterator[None]:
         raise TimeoutError(errno.ETIMEDOUT, "nothing more of the body was taken")
 
 
-def _signal(seconds: float) -> Callable[[], None] | None:
+def _signal(seconds: float | None) -> Callable[[], None] | None:
     sign = _sign.get()
-    return partial(sign, seconds) if sign is not None else None
+    return partial(sign, SILENCE if seconds is None else seconds) if sign is not None else None
 
 
 class WatchedBytes(io.BytesIO):
     """A body in memory, read by the event loop."""
 
-    def __init__(self, data: bytes, seconds: float = SILENCE) -> None:
+    def __init__(self, data: bytes, seconds: float | None = None) -> None:
         super().__init__(data)
         self._signal = _signal(seconds) if len(data) > _UNBLOCKED else None
 
@@ -74,7 +74,7 @@ class WatchedBytes(io.BytesIO):
 class WatchedFile(io.RawIOBase):
     """An open file as a body, read by whatever thread; made in the event loop, and closed by who opened the file."""
 
-    def __init__(self, file: BinaryIO, seconds: float = SILENCE) -> None:
+    def __init__(self, file: BinaryIO, seconds: float | None = None) -> None:
         self._file = file
         signal, token = _signal(seconds), anyio.lowlevel.current_token()
         self._tell: Callable[[], None] | None = partial(wake, token, signal) if signal is not None else None
@@ -97,7 +97,7 @@ class WatchedFile(io.RawIOBase):
         return self._file.tell()
 
 
-async def watched_pieces(pieces: AsyncIterator[Any], seconds: float = SILENCE) -> AsyncIterator[Any]:
+async def watched_pieces(pieces: AsyncIterator[Any], seconds: float | None = None) -> AsyncIterator[Any]:
     """A body in pieces, each small enough to be taken well within the time."""
     signal = _signal(seconds)
     async for piece in pieces:

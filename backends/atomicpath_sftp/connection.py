@@ -28,6 +28,7 @@ _OF_FSSPEC = frozenset(
     }
 )
 _SESSIONS = 10  # sshd_config(5), MaxSessions
+_OPENING = 20.0  # seconds for a channel
 _SPARE = 2  # as many as sshfs leaves
 _PIECES = 16  # in flight to one server: 4 MiB, so that a small request does not wait for long behind them
 
@@ -71,7 +72,8 @@ class _Connection:
             if found is not None:
                 return found
             try:
-                sftp = await self.link.start_sftp_client(path_errors="surrogateescape", sftp_version=3)
+                with anyio.fail_after(_OPENING):
+                    sftp = await self.link.start_sftp_client(path_errors="surrogateescape", sftp_version=3)
             except ChannelOpenError:
                 if not self._channels:
                     raise

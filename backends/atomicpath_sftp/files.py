@@ -17,7 +17,8 @@ from .connection import Channel
 
 __all__ = ["fetch", "kind_of", "overwrite", "read", "send", "write"]
 
-_STALL = 60.0  # seconds for one piece
+_STALL = 60.0  # seconds for one piece, or to open or close a file
+_FLUSH = 3600.0  # seconds for the server to make a file of any size durable, of which it says nothing meanwhile
 _CLEANING = 4.0  # seconds to remove a file that was not finished
 _AT_ONCE = 4  # pieces of one file
 _SMALLEST, _LARGEST = 16 * 2**10, 255 * 2**10  # bytes of a piece; OpenSSH ends a connection at a packet of 256 KiB
@@ -101,10 +102,12 @@ async def _fill(channel: Channel, remote: str, fill: Callable[[SFTPClientFile], 
     opening = channel.sftp.open(remote, FXF_WRITE | FXF_CREAT | FXF_EXCL, encoding=None, block_size=0)
     file: SFTPClientFile | None = None
     try:
-        file = await opening
+        with anyio.fail_after(_STALL):
+            file = await opening
         await fill(file)
         await _sync(channel, file)
-        await file.close()
+        with anyio.fail_after(_STALL):
+            await file.close()
     except BaseException as error:
         if file is not None or not isinstance(
             error, SFTPError
@@ -122,12 +125,14 @@ async def _drop(channel: Channel, remote: str, file: SFTPClientFile | None) -> N
 
 async def _open(channel: Channel, remote: str) -> tuple[SFTPClientFile, int]:
     """A file to read, and its size. Asked first what it is: opening a FIFO would stop the server's process."""
-    kind = kind_of(await channel.sftp.stat(remote))
-    if kind != "file":
-        raise ValidationError(f"{remote} is {kind}, not a file: move it away")
-    file = await channel.sftp.open(remote, FXF_READ, encoding=None, block_size=0)
+    with anyio.fail_after(_STALL):
+        kind = kind_of(await channel.sftp.stat(remote))
+        if kind != "file":
+            raise ValidationError(f"{remote} is {kind}, not a file: move it away")
+        file = await channel.sftp.open(remote, FXF_READ, encoding=None, block_size=0)
     try:
-        return file, (await file.stat()).size or 0
+        with anyio.fail_after(_STALL):
+            return file, (await file.stat()).size or 0
     except BaseException:
         with anyio.CancelScope(shield=True):
             await _end(file)
@@ -178,12 +183,13 @@ async def _write_all(channel: Channel, file: SFTPClientFile, data: bytes) -> Non
 
 async def _sync(channel: Channel, file: SFTPClientFile) -> None:
     if channel.server.fsync:
-        await file.fsync()
+        with anyio.fail_after(_FLUSH):
+            await file.fsync()
 
 
 async def _end(file: SFTPClientFile) -> None:
     """Close after reading, or after an error: nothing can be lost by its failure."""
-    with suppress(SFTPError, OSError):
+    with suppress(SFTPError, OSError), anyio.move_on_after(_STALL):
         await file.close()
 
 
