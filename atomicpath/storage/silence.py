@@ -39,10 +39,11 @@ def watched() -> Iterator[None]:
     Raises:
         TimeoutError: It was ended. The store may have carried it out, or may yet do so.
     """
+    loop: Any = anyio.lowlevel.current_token().native_token  # fsspec's, which is asyncio's
     with anyio.CancelScope() as scope:
 
         def sign(seconds: float) -> None:
-            scope.deadline = anyio.current_time() + seconds
+            scope.deadline = loop.time() + seconds
 
         before = _sign.set(sign)
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -21,7 +20,6 @@ from atomicpath.storage import (
     FsspecStorage,
     Paging,
     Source,
-    WatchedFile,
     age_of,
     bodies,
     check_length,
@@ -32,7 +30,7 @@ from atomicpath.storage import (
 from .errors import answers
 from .multipart import PART, TOKEN, create_in_parts, upload_parts, version_of
 from .names import is_directory_bucket, join, split
-from .wire import on_the_wire
+from .wire import no_waiting, watched
 
 __all__ = ["S3Storage", "open_s3"]
 
@@ -233,8 +231,8 @@ class S3Storage(FsspecStorage[S3Filesystem]):
         filesystem = self.filesystem
         client = await _client(filesystem, parameters["Bucket"])
         method = getattr(client, operation)
-        if isinstance(parameters.get("Body"), io.IOBase):
-            parameters = {**parameters, "Body": WatchedFile(cast("BinaryIO", parameters["Body"]))}
+        if "Body" in parameters:
+            parameters = {**parameters, "Body": watched(parameters["Body"], client)}
         # Not through s3fs's `_call_s3`: it drops parameters that an older botocore does not know, conditions
         # included, and repeats an upload from wherever its file stands. The user's own parameters
         # (encryption, requester pays) come from where it takes them.
@@ -273,7 +271,7 @@ class S3Storage(FsspecStorage[S3Filesystem]):
 
 async def _client(filesystem: S3Filesystem, bucket: object) -> Any:
     await filesystem.set_session()
-    return on_the_wire(await filesystem.get_s3(bucket))
+    return no_waiting(await filesystem.get_s3(bucket))
 
 
 async def _pieces(body: Any) -> list[bytes]:

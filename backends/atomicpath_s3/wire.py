@@ -1,33 +1,36 @@
-"""What is changed of each request right before it is sent: bodies that say how they are taken, and nothing to wait for.
+"""How a body is sent: told of as it is taken, and not held back until the store says "100 Continue".
 
-botocore asks for "100 Continue" before a body that is a file. Its own connections go on after a second without it;
-aiohttp waits for ever, and not every store says it (Ceph's gateway with `rgw print continue = false`, which its
-documentation asks for behind some proxies). So it is not asked for. The header is not signed (botocore.auth).
+botocore makes a file of every body, and asks for "100 Continue" before a body that is a file. Its own connections go on
+after a second without it; aiohttp waits for ever, and not every store says it (Ceph's gateway with `rgw print continue`
+off, which its documentation asks for behind some proxies). So it is not asked for: the header is not signed
+(botocore.auth), and is taken away right before a request is sent.
 """
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+from typing import Any, BinaryIO, cast
 
-from atomicpath.storage import SILENCE, WatchedBytes
+from atomicpath.storage import SILENCE, WatchedBytes, WatchedFile
 
-__all__ = ["on_the_wire"]
+__all__ = ["no_waiting", "watched"]
 
 _NAME = "atomicpath"
 _READS = 3  # silences that the client itself bounds, which a request may meet without a piece of its body being taken
 
 
-def on_the_wire(client: Any) -> Any:
-    """Have a client of botocore's send its requests so. A second call for the same client changes nothing."""
-    reads = client.meta.config.read_timeout
-    seconds = max(SILENCE, _READS * reads) if isinstance(reads, int | float) else SILENCE
-    client.meta.events.register("before-send.s3", partial(_prepare, seconds=seconds), unique_id=_NAME)
+def no_waiting(client: Any) -> Any:
+    """Have a client of botocore's never wait before a body. A second call for the same client changes nothing."""
+    client.meta.events.register("before-send.s3", _send_at_once, unique_id=_NAME)
     return client
 
 
-def _prepare(request: Any, *, seconds: float, **_: object) -> None:
+def watched(body: object, client: Any) -> object:
+    """The same body for a request of this client, which ends when nothing more of it is taken."""
+    reads = client.meta.config.read_timeout
+    seconds = max(SILENCE, _READS * reads) if isinstance(reads, int | float) else SILENCE
+    return WatchedBytes(body, seconds) if isinstance(body, bytes) else WatchedFile(cast("BinaryIO", body), seconds)
+
+
+def _send_at_once(request: Any, **_: object) -> None:
     if "Expect" in request.headers:
         del request.headers["Expect"]
-    if isinstance(request.body, bytes | bytearray):
-        request.body = WatchedBytes(bytes(request.body), seconds)

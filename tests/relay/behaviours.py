@@ -20,10 +20,14 @@ _WRITES = ("PUT", "POST", "DELETE")
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What a server does differently. `rules` gets the protocol, and how to let time pass."""
+    """What a server does differently. `rules` gets the protocol, and how to let time pass.
+
+    `is_known`: what holds there was found out before, so that no probe meets it.
+    """
 
     name: str
     rules: Callable[[Dialect, Sleep], list[Rule]]
+    is_known: bool = False
 
     def speaks(self, dialect: Dialect) -> bool:
         """Whether this can be said in a protocol at all."""
@@ -177,5 +181,5 @@ BEHAVIOURS = (
     Behaviour("endless pages", _endless_pages),
     Behaviour("no metadata", _no_metadata),
     Behaviour("replies lost", _lost_replies),
-    Behaviour("replies delayed past a lease", _delayed_replies),
+    Behaviour("replies delayed past a lease", _delayed_replies, is_known=True),
 )

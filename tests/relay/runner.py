@@ -14,18 +14,23 @@ from unittest.mock import patch
 
 import anyio
 
-from atomicpath import AtomicPathError, aio
+from atomicpath import AtomicPathError, GuaranteeError, ValidationError, aio
 from atomicpath.environment import use
+from atomicpath.errors import AccessError
 from atomicpath.storage import replies
-from tests.proxy import Proxy, Rule
+from tests.protocol.worlds import ALL, trust
+from tests.proxy import Proxy, Request, Rule
 from tests.roots import SECRET
 
 from .behaviours import Behaviour
 from .operations import Operation
 from .places import Server
-from .scene import Scene
+from .scene import CONTENT, Scene
 
-__all__ = ["Cell", "run"]
+__all__ = ["REFUSALS", "Cell", "run"]
+
+REFUSALS = (GuaranteeError, ValidationError, AccessError)
+"""Words that come before the first byte of data is sent."""
 
 _HANGS = 120.0  # seconds, on a machine that does much else
 _FRUITLESS = 20  # pages: the thousand of the real bound take long on a busy machine
@@ -51,17 +56,28 @@ async def run(
     with tempfile.TemporaryDirectory() as directory:
         scene = Scene(server, Path(directory))
         await operation.prepare(scene)
+        before = set(scene.leftovers())
         with Proxy(server.endpoint) as relay, patch.object(replies, "_FRUITLESS", _FRUITLESS):
             relay.rules += [*extra, *behaviour.rules(server.dialect, scene.environment.move)]
-            outcome, said = await _act(scene, operation, server.options(relay.url, repeats))
-            requests = len(relay.requests)
+            options = server.options(relay.url, repeats)
+            if behaviour.is_known:
+                trust(scene.url("any"), options, ALL)
+            outcome, said = await _act(scene, operation, options)
+            requests = tuple(relay.requests)
         wrong = [found for found in (operation.judge(scene, outcome, said), *_never(outcome, said)) if found]
         wrong += [f"the user's own {name} is not as it was" for name in scene.lost()]
+        if isinstance(outcome, REFUSALS) and any(_sends_data(request) for request in requests):
+            wrong.append("data was sent before it was refused")
         left = scene.leftovers()
         wrong += await _untold(scene, left, said)
         words = type(outcome).__name__ if isinstance(outcome, Exception) else operation.words(outcome)
-        words += "; something is left, and said so" if left and operation.name in ("commit", "take-over") else ""
-        return Cell(words, said, tuple(wrong), requests)
+        if isinstance(outcome, Exception) and set(left) - before:
+            words += ", and what is left"
+        return Cell(words, said, tuple(wrong), len(requests))
+
+
+def _sends_data(request: Request) -> bool:
+    return request.method in ("PUT", "POST") and CONTENT["model.bin"] in request.body
 
 
 async def _act(scene: Scene, operation: Operation, options: dict[str, Any]) -> tuple[Any, str]:

@@ -65,9 +65,7 @@ def test_a_listing_that_gives_one_token_twice_is_an_error() -> None:
     paging = Paging("s3://bucket/run")
     assert paging.goes_on("a", 1)
     assert paging.goes_on("b", 2)
-    with pytest.raises(
-        OSError, match="s3://bucket/run: the listing does not end: .* token twice"
-    ):
+    with pytest.raises(OSError, match="s3://bucket/run: the listing does not end: .* token twice"):
         paging.goes_on("a", 3)
 
 
@@ -166,13 +164,14 @@ def _azure(url: str) -> tuple[Storage, str]:
     return AzureBackend().open({"connection_string": connection_string(url)}, Environment()), "container"
 
 
-@pytest.mark.parametrize("make", [_s3, _gcs, _azure], ids=["s3", "gcs", "azure"])
-@pytest.mark.parametrize("streamed", [False, True], ids=["one-piece", "streamed"])
+@pytest.mark.parametrize(
+    ("make", "streamed"),
+    [(_s3, False), (_s3, True), (_gcs, False), (_azure, False)],
+    ids=["s3", "s3, a file", "gcs", "azure"],
+)
 async def test_a_data_request_whose_body_nobody_takes_ends(
     make: Any, streamed: bool, silent: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if streamed and make is not _s3:
-        pytest.skip("the same body in pieces")
     if streamed:
         monkeypatch.setattr(atomicpath_s3.storage, "PART", 100)
     storage, top = make(silent.url)
