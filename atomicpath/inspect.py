@@ -290,7 +290,8 @@ class _Neighbours:
     """The children of a root, each looked at on its own: what is wrong with one never hides the others.
 
     It is logged, and the child is left out. But if nothing at all could be looked at, a name that is nobody's tells
-    whether the storage answers: if it does not, that is the error of the root.
+    whether the storage answers: if it does not, that is the error of the root, as it is where a store gave an answer
+    of no use to each of them.
     """
 
     def __init__(self, storage: Storage, root: Location) -> None:
@@ -339,9 +340,14 @@ class _Neighbours:
         return [commit for commit in found if commit is not None]
 
     async def expect_answers(self) -> None:
-        """Raise the first failure if there were only failures, and the storage does not answer elsewhere either."""
+        """Raise the first failure if there were only failures, and the storage does not answer elsewhere either.
+
+        On a disk one directory may be damaged. From a store the same failure of all of them is no answer to any.
+        """
         if self._answered or not self._failed:
             return
+        if not self.storage.is_local and not any(isinstance(one, AtomicPathError) for one in self._failed.values()):
+            raise next(iter(self._failed.values()))
         nobody = self.root.child(f"{PROBE_PREFIX}{self.storage.environment.token()}").child(RECORD_FILE)
         try:
             await self.storage.read(nobody.path)

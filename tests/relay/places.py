@@ -15,6 +15,7 @@ from unittest.mock import patch
 from botocore import retryhandler
 
 import atomicpath_azure.accounts
+from tests.proxy import Proxy
 from tests.roots import SECRET, Root, S3Root
 from tests.servers import azurite as azurite_server
 from tests.servers import gcs as gcs_server
@@ -32,11 +33,16 @@ _MOTO = Path(__file__).parents[2] / "examples" / "s3_server.py"
 
 @dataclass(frozen=True)
 class Server:
-    """A running server. `options` gives the storage options for an endpoint; the client repeats requests, or not."""
+    """A running server, with a relay before it.
+
+    `options` gives the storage options for an endpoint; the client repeats requests, or not. One relay serves all runs,
+    since making a client for another endpoint takes longer than a commit.
+    """
 
     name: str
     dialect: Dialect
     endpoint: str
+    relay: Proxy
     make: Callable[[], Root]
     options: Callable[[str, bool], dict[str, Any]]
 
@@ -52,10 +58,14 @@ def s3_options(endpoint: str, repeats: bool) -> dict[str, Any]:
 def speaking_s3(name: str, endpoint: str) -> Iterator[Server]:
     """A server that speaks S3 and is running already."""
     # the client's own pauses before it repeats a request, hardly any
-    with s3_server.client(endpoint) as client, patch.object(retryhandler, "delay_exponential", lambda **_: 0.01):
+    with (
+        s3_server.client(endpoint) as client,
+        Proxy(endpoint) as relay,
+        patch.object(retryhandler, "delay_exponential", lambda **_: 0.01),
+    ):
         bucket = f"relay-{uuid.uuid4().hex[:12]}"
         client.create_bucket(Bucket=bucket)
-        yield Server(name, S3, endpoint, lambda: S3Root(client, bucket, endpoint), s3_options)
+        yield Server(name, S3, endpoint, relay, lambda: S3Root(client, bucket, endpoint), s3_options)
 
 
 @contextmanager
@@ -82,19 +92,27 @@ def _seaweedfs(directory: Path) -> Iterator[Server]:
 
 @contextmanager
 def _fake_gcs(directory: Path) -> Iterator[Server]:
-    with fake_gcs_server(directory / "log") as endpoint, gcs_server.client_of(endpoint) as client:
+    with (
+        fake_gcs_server(directory / "log") as endpoint,
+        gcs_server.client_of(endpoint) as client,
+        Proxy(endpoint) as relay,
+    ):
         bucket = f"relay-{uuid.uuid4().hex[:12]}"
         client.create_bucket(bucket)
 
         def options(where: str, repeats: bool) -> dict[str, Any]:
             return {"endpoint_url": where, "token": "anon"}
 
-        yield Server("fake-gcs-server", GCS, endpoint, lambda: GcsRoot(client, bucket, endpoint), options)
+        yield Server("fake-gcs-server", GCS, endpoint, relay, lambda: GcsRoot(client, bucket, endpoint), options)
 
 
 @contextmanager
 def _azurite(directory: Path) -> Iterator[Server]:
-    with azurite(directory / "log") as endpoint, azurite_server.raw(endpoint) as client:
+    with (
+        azurite(directory / "log") as endpoint,
+        azurite_server.raw(endpoint) as client,
+        Proxy(endpoint) as relay,
+    ):
         container = azurite_server.new_container(client)
 
         def options(where: str, repeats: bool) -> dict[str, Any]:
@@ -104,7 +122,7 @@ def _azurite(directory: Path) -> Iterator[Server]:
             patch.object(atomicpath_azure.accounts, "_RETRIES", 2),
             patch.object(atomicpath_azure.accounts, "_BACKOFF", 0.01),
         ):
-            yield Server("Azurite", AZURE, endpoint, lambda: AzureRoot(endpoint, container), options)
+            yield Server("Azurite", AZURE, endpoint, relay, lambda: AzureRoot(endpoint, container), options)
 
 
 SERVERS: Mapping[str, Callable[[Path], Any]] = {

@@ -19,7 +19,7 @@ from atomicpath.environment import use
 from atomicpath.errors import AccessError
 from atomicpath.storage import replies
 from tests.protocol.worlds import ALL, trust
-from tests.proxy import Proxy, Request, Rule
+from tests.proxy import Request
 from tests.roots import SECRET
 
 from .behaviours import Behaviour
@@ -49,21 +49,22 @@ class Cell:
         return "\n".join([self.outcome, self.said, *(f"WRONG: {one}" for one in self.wrong)])
 
 
-async def run(
-    server: Server, behaviour: Behaviour, operation: Operation, *, repeats: bool = True, extra: Sequence[Rule] = ()
-) -> Cell:
+async def run(server: Server, behaviour: Behaviour, operation: Operation, *, repeats: bool = True) -> Cell:
     """Prepare past the relay, act through it, and judge past atomicpath."""
     with tempfile.TemporaryDirectory() as directory:
         scene = Scene(server, Path(directory))
         await operation.prepare(scene)
         before = set(scene.leftovers())
-        with Proxy(server.endpoint) as relay, patch.object(replies, "_FRUITLESS", _FRUITLESS):
-            relay.rules += [*extra, *behaviour.rules(server.dialect, scene.environment.move)]
+        relay = server.relay
+        with patch.object(replies, "_FRUITLESS", _FRUITLESS):
+            relay.requests.clear()
+            relay.rules[:] = behaviour.rules(server.dialect, scene.environment.move)
             options = server.options(relay.url, repeats)
             if behaviour.is_known:
                 trust(scene.url("any"), options, ALL)
             outcome, said = await _act(scene, operation, options)
             requests = tuple(relay.requests)
+            relay.rules.clear()
         wrong = [found for found in (operation.judge(scene, outcome, said), *_never(outcome, said)) if found]
         wrong += [f"the user's own {name} is not as it was" for name in scene.lost()]
         if isinstance(outcome, REFUSALS) and any(_sends_data(request) for request in requests):
