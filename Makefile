@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test faults check bench clean
+.PHONY: demo test faults relay check bench clean
 
 demo: $(VENV)/.examples
 	$(BIN)/python examples/demo.py
@@ -14,6 +14,11 @@ test: $(VENV)/.dev
 # Every fault at every call through the seam, for every operation on every kind of place: docs/reliability.md.
 faults: $(VENV)/.dev
 	ATOMICPATH_FAULTS=all $(BIN)/python -m tests.faults
+
+# Each behaviour of other stores with each operation, on every server: docs/stores.md.
+relay: $(VENV)/.dev
+	$(BIN)/python -m tests.relay --write
+	ATOMICPATH_RELAY=all $(BIN)/python -m pytest tests/relay
 
 # What .ci/run checks beside the tests.
 check: $(VENV)/.dev
