@@ -332,7 +332,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif reply.status != 204:
             self.send_header("Content-Length", announced or str(len(reply.body)))
         self.end_headers()
-        self.wfile.write(reply.body[: len(reply.body) - reply.short])
+        if self.command != "HEAD":
+            self.wfile.write(reply.body[: len(reply.body) - reply.short])
         self.wfile.flush()
         self.close_connection = self.close_connection or bool(reply.short)
 

@@ -7,9 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
 from tests.proxy import CONDITIONS, Reply, Request
+from tests.roots import SECRET
+from tests.servers.s3 import KEY
 
 __all__ = ["AZURE", "DIALECTS", "GCS", "S3", "Dialect", "edited"]
+
+
+_OF_THE_SIGNATURE = ("authorization", "x-amz-date", "x-amz-content-sha256")
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,23 @@ def edited(reply: Reply, body: bytes) -> Reply:
 def _without_headers(match: Callable[[str], bool]) -> Callable[[Request], Request]:
     def change(request: Request) -> Request:
         return replace(request, headers={name: value for name, value in request.headers.items() if not match(name)})
+
+    return change
+
+
+def _signed_without_headers(match: Callable[[str], bool]) -> Callable[[Request], Request]:
+    """The same for S3, which has headers under the signature: some servers check it."""
+
+    def change(request: Request) -> Request:
+        if not any(match(name) for name in request.headers):
+            return request
+        kept = {
+            name: value for name, value in request.headers.items() if not match(name) and name not in _OF_THE_SIGNATURE
+        }
+        url = f"http://{request.headers['host']}{request.target}"
+        signed = AWSRequest(method=request.method, url=url, headers=kept, data=request.body)
+        S3SigV4Auth(Credentials(KEY, SECRET), "s3", "us-east-1").add_auth(signed)
+        return replace(request, headers={name.lower(): value for name, value in signed.headers.items()})
 
     return change
 
@@ -84,13 +110,13 @@ S3 = Dialect(
     name="S3",
     is_listing=lambda request: request.method == "GET" and "list-type" in request.query,
     has_condition=lambda request: bool(request.conditions),
-    without_conditions=_without_headers(CONDITIONS.__contains__),
+    without_conditions=_signed_without_headers(CONDITIONS.__contains__),
     error=_xml_error,
     version_headers=frozenset({"etag"}),
     version_in_body=re.compile(rb"<ETag>[^<]*</ETag>"),
     version_in_listing=re.compile(rb"(?<=<ETag>)[^<]*(?=</ETag>)"),
     page_end=_s3_page,
-    without_metadata=_without_headers(lambda name: name.startswith("x-amz-meta-")),
+    without_metadata=_signed_without_headers(lambda name: name.startswith("x-amz-meta-")),
     quotes_versions=True,
 )
 GCS = Dialect(

@@ -32,7 +32,29 @@ _DELETES = "what holds without conditional deletes is refused (K16)"
 _ABSENT = "what is no answer of the store's counts as absence (K4)"
 _FORM = "the form of versions is not learnt (K10)"
 
-_TO_MEND: dict[tuple[str, str, str], str] = {}
+_CLEARED = "what readers do not see any more is said to be kept (K16)"
+
+_TO_MEND: dict[tuple[str, str], str] = {
+    **{("DELETE conditions ignored", name): _DELETES for name in ("take-over", "remove", "keep_last")},
+    **{("If-Match quoted only", name): _FORM for name in ("take-over", "remove", "keep_last")},
+    ("403 on delete", "commit"): _PROBES,
+    **{("404 page of a load balancer", name): _ABSENT for name in (*_READS, *_REMOVES)},
+    ("other version in listings", "keep_last"): _CLEARED,
+    **{("429 bursts", name): _PROBES for name in ("commit", "take-over", "remove", "keep_last")},
+    **{("replies lost", name): _PROBES for name in ("commit", "take-over", "remove", "keep_last")},
+}
+"""On S3, as moto speaks it."""
+
+_ELSEWHERE: dict[str, dict[tuple[str, str], str]] = {
+    "fake-gcs-server": {  # it ignores conditions on deletes as it is
+        (name, operation): _DELETES
+        for name, working in _WORKS.items()
+        for operation in ("take-over", "remove", "keep_last")
+        if operation in working
+    }
+    | {("replies delayed past a lease", name): "" for name in _ALL},
+}
+"""What is otherwise on other servers; "" where nothing is to be mended there."""
 
 
 def must_work(behaviour: Behaviour, operation: Operation) -> bool:
@@ -43,4 +65,5 @@ def must_work(behaviour: Behaviour, operation: Operation) -> bool:
 def to_mend(server: Server | str, behaviour: Behaviour, operation: Operation) -> str | None:
     """Return why a cell is not yet as it has to be; None if it is."""
     name = server if isinstance(server, str) else server.name
-    return _TO_MEND.get((name, behaviour.name, operation.name))
+    found = _ELSEWHERE.get(name, {}).get((behaviour.name, operation.name))
+    return _TO_MEND.get((behaviour.name, operation.name)) if found is None else found or None

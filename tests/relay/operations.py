@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from atomicpath import OutcomeUnknownError, aio
+from atomicpath import NotCommittedError, OutcomeUnknownError, aio
 from atomicpath.cleaning.findings import Action
 
 from .scene import CONTENT, Scene
@@ -84,12 +84,21 @@ def _judge_commit(scene: Scene, outcome: Any, said: str) -> str | None:
     return None if scene.is_whole("step_5") else "success, but it is not there whole"
 
 
+def _is_denied(outcome: Any) -> str | None:
+    """What is committed is there in each of these; only the store's own word may say that it is not."""
+    return "what is committed is said not to be" if isinstance(outcome, NotCommittedError) else None
+
+
 def _judge_latest(scene: Scene, outcome: Any, said: str) -> str | None:
+    if denied := _is_denied(outcome):
+        return denied
     return None if isinstance(outcome, Exception) or outcome == "step_2" else f"{outcome} is said to be the newest"
 
 
 def _judge_get(scene: Scene, outcome: Any, said: str) -> str | None:
     copy = scene.directory / "copy"
+    if denied := _is_denied(outcome):
+        return denied
     if isinstance(outcome, Exception):
         return "an error, but something is there" if copy.exists() else None
     whole = all((copy / name).read_bytes() == data for name, data in CONTENT.items())
@@ -97,11 +106,15 @@ def _judge_get(scene: Scene, outcome: Any, said: str) -> str | None:
 
 
 def _judge_verify(scene: Scene, outcome: Any, said: str) -> str | None:
+    if denied := _is_denied(outcome):
+        return denied
     return None if isinstance(outcome, Exception) or outcome.ok else f"a whole directory is said to be: {outcome}"
 
 
 def _judge_remove(scene: Scene, outcome: Any, said: str) -> str | None:
     is_there = scene.is_committed("step_5")
+    if is_there and (denied := _is_denied(outcome)):
+        return denied
     if isinstance(outcome, OutcomeUnknownError):
         return None
     if not isinstance(outcome, Exception):
@@ -115,6 +128,8 @@ def _judge_keep_last(scene: Scene, outcome: Any, said: str) -> str | None:
     if not scene.is_whole("step_2"):
         return "the newest is not whole any more"
     is_there = scene.is_committed("step_1")
+    if denied := _is_denied(outcome):
+        return denied
     if is_there and not scene.is_whole("step_1"):
         return "the other is committed, but not whole"
     if isinstance(outcome, OutcomeUnknownError):
@@ -129,6 +144,8 @@ def _judge_keep_last(scene: Scene, outcome: Any, said: str) -> str | None:
 def _judge_sweep(scene: Scene, outcome: Any, said: str) -> str | None:
     if not scene.is_whole("step_1"):
         return "a committed directory is not whole any more"
+    if denied := _is_denied(outcome):
+        return denied
     if isinstance(outcome, Exception):
         return None
     ours = [swept for swept in outcome if swept.path.name == "step_5"]

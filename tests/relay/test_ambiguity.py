@@ -91,7 +91,7 @@ def server(
         yield running
 
 
-@pytest.mark.parametrize(("fault", "repeats"), product(FAULTS, [True, False]) if _EVERYTHING else _DAILY)
+@pytest.mark.parametrize(("fault", "repeats"), list(product(FAULTS, [True, False])) if _EVERYTHING else _DAILY)
 async def test_no_fault_at_any_request_of_a_commit_leads_to_a_false_outcome(
     fault: str, repeats: bool, server: Server
 ) -> None:

@@ -79,7 +79,7 @@ def _cells() -> Iterator[Any]:
                 )
 
 
-@pytest.mark.parametrize(("server", "behaviour", "operation"), _cells(), indirect=["server"])
+@pytest.mark.parametrize(("server", "behaviour", "operation"), list(_cells()), indirect=["server"])
 async def test_no_outcome_is_wrong_a_hang_a_raw_exception_or_a_leftover_that_nobody_is_told_of(
     server: Server, behaviour: Behaviour, operation: Operation
 ) -> None:
