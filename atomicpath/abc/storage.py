@@ -110,6 +110,9 @@ class Storage(abc.ABC):
     is_local: ClassVar[bool] = False
     """Whether a process on this host can open the files by their path."""
 
+    may_retain: ClassVar[bool] = False
+    """Whether a policy of the place may forbid to overwrite what was created, whoever asks (retention, object lock)."""
+
     largest_single: ClassVar[int] = 1 << 62
     """The size in bytes above which `upload` would rather use several parts."""
 

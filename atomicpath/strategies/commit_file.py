@@ -57,6 +57,7 @@ from .claiming import claim
 from .clearing import clear
 from .discarding import delete_own_tree
 from .held import foreign, is_committed, read_marker, read_record, taken
+from .overwriting import expect_overwriting
 from .ownership import Ownership
 from .register import MarkerRegister, RecordRegister, Register
 from .settling import after_commit_point
@@ -147,6 +148,7 @@ class CommitFileTemporaryPath(TemporaryPath):
                 unsafe=self.options.unsafe_takeover,
             )
             self._alone = True
+            await expect_overwriting(self._storage, self._final, register)
             register.keep_alive()
             await self._step_metadata.begin(self, staged=not self.options.direct)
         except BaseException as error:

@@ -41,6 +41,7 @@ class AzureStorage(AccountStorage):
     """Azure Blob Storage, and Azure Data Lake Storage Gen2, which is the same with a hierarchical namespace."""
 
     largest_single = BLOCK
+    may_retain = True
 
     async def declare(self, path: str) -> Declaration:
         address = split(path)

@@ -45,6 +45,7 @@ class GcsStorage(Asking):
     """Google Cloud Storage and servers that speak its JSON API, on flat and on hierarchical buckets."""
 
     largest_single = PART
+    may_retain = True
 
     async def declare(self, path: str) -> Declaration:
         bucket, _ = split(path)

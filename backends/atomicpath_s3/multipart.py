@@ -22,6 +22,7 @@ TOKEN = "atomicpath-token"  # noqa: S105 - names an attempt, opens nothing
 """The key of the owner in an object's metadata."""
 
 _UPLOAD = "atomicpath-upload"  # the same for this very upload, by which a completion of unknown outcome is recognised
+_CHECKSUMS = ("ChecksumCRC32", "ChecksumCRC32C", "ChecksumCRC64NVME", "ChecksumSHA1", "ChecksumSHA256")
 _PARTS = 10_000  # S3 User Guide, "Amazon S3 multipart upload limits"
 
 
@@ -64,7 +65,7 @@ async def create_in_parts(storage: Asks, path: str, data: bytes) -> None:
     upload = {**place, "UploadId": begun.text("UploadId")}
     part = {"PartNumber": 1}
     sent = await storage.ask(path, "upload_part", {**upload, **part, "Body": data})
-    whole = {**upload, "MultipartUpload": {"Parts": [{**part, "ETag": sent.text("ETag")}]}, "IfNoneMatch": "*"}
+    whole = {**upload, "MultipartUpload": {"Parts": [_part(1, sent)]}, "IfNoneMatch": "*"}
     try:
         await storage.ask(path, "complete_multipart_upload", whole)
     except OSError:
@@ -76,9 +77,17 @@ async def _send(storage: Asks, source: Source, path: str, upload: Mapping[str, o
     async def send(number: int, data: bytes) -> dict[str, object]:
         part = {**upload, "PartNumber": number + 1, "Body": data}
         reply = await storage.ask(path, "upload_part", part, patient=True)
-        return {"PartNumber": number + 1, "ETag": reply.text("ETag")}
+        return _part(number + 1, reply)
 
     return await send_parts(storage.environment, source, send, least=PART, most=_PARTS)
+
+
+def _part(number: int, reply: Answer) -> dict[str, object]:
+    """A part as the completion names it: where a checksum was asked for, S3 wants that of each part ("Checking object
+    integrity"), and refuses the completion without.
+    """
+    given = {name: reply.text_or_none(name) for name in _CHECKSUMS}
+    return {"PartNumber": number, "ETag": reply.text("ETag"), **{name: value for name, value in given.items() if value}}
 
 
 async def _complete(

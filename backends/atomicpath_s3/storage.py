@@ -71,6 +71,7 @@ class S3Storage(FsspecStorage[S3Filesystem]):
     """S3 and stores that speak its protocol."""
 
     largest_single = PART
+    may_retain = True
 
     def __init__(self, open: Callable[[], S3Filesystem], environment: Environment) -> None:  # noqa: A002 - as its base
         super().__init__(open, environment)
