@@ -57,8 +57,10 @@ _ELSEWHERE: dict[str, dict[tuple[str, str], str]] = {
 """What is otherwise on other servers; "" where nothing is to be mended there."""
 
 
-def must_work(behaviour: Behaviour, operation: Operation) -> bool:
+def must_work(server: Server, behaviour: Behaviour, operation: Operation) -> bool:
     """Whether anything but success would be a shortcoming."""
+    if server.dialect.name == "Azure" and behaviour.name == "429 bursts":
+        return False  # it says 503 itself when it is busy, and Azure's client repeats that only
     return operation.name in _WORKS.get(behaviour.name, frozenset())
 
 

@@ -73,7 +73,8 @@ def _cells() -> Iterator[Any]:
                 if not _EVERYTHING and (behaviour.name, operation.name) not in _DAILY:
                     continue
                 reason = to_mend(server, behaviour, operation)
-                marks = pytest.mark.xfail(strict=True, reason=reason) if reason else ()
+                # elsewhere some depend on who of several is served first
+                marks = pytest.mark.xfail(strict=server == "moto", reason=reason) if reason else ()
                 yield pytest.param(
                     server, behaviour, operation, marks=marks, id=f"{server}-{behaviour.name}-{operation.name}"
                 )
@@ -85,7 +86,7 @@ async def test_no_outcome_is_wrong_a_hang_a_raw_exception_or_a_leftover_that_nob
 ) -> None:
     cell = await run(server, behaviour, operation)
     assert cell.wrong == (), cell.said
-    if must_work(behaviour, operation):
+    if must_work(server, behaviour, operation):
         assert cell.outcome == "done", cell.said
 
 
