@@ -134,7 +134,9 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         return attempt
 
     def get(self) -> UPath:
-        return self._temporary.upath
+        if self._path is None:
+            self._path = self._temporary.upath
+        return self._path
 
     def get_final(self) -> UPath:
         return self._final.upath
@@ -305,6 +307,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
 
     def _lie_at(self, temporary: Location) -> None:
         self._temporary = temporary
+        self._path: UPath | None = None
         final, snapshot = self._final, self._snapshot
         target = final.at(pending_of(final.path, self.token)) if snapshot is SnapshotType.EMPTY else final
         self._publication = Publication(self._storage, target, temporary, self.token)

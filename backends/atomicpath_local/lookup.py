@@ -8,10 +8,12 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 
-from .mounts import Mount, by_number, by_prefix, gluster_volume, mount_id, parse_mountinfo, points_within
+from .mounts import Mount, by_number, by_prefix, gluster_volume, may_name, mount_id, parse_mountinfo, points_within
 from .system import DIRECTORY, System
 
 __all__ = ["mount_number", "mount_of", "mounts_within", "read_proc"]
+
+_PIECE = 1 << 16  # the kernel gives at most as much as a page of these files at a time, whatever is asked for
 
 
 def mount_of(system: System, path: str) -> Mount | None:
@@ -38,6 +40,8 @@ def mounts_within(system: System, path: str) -> list[str]:
     except (FileNotFoundError, PermissionError):
         return []
     above, name = os.path.split(path)
+    if not may_name(mountinfo, name):
+        return []
     real = os.path.join(system.call(os.path.realpath, above), name)
     return [path + point.removeprefix(real) for point in points_within(mountinfo, real)]
 
@@ -54,8 +58,14 @@ def mount_number(system: System, fd: int) -> int | None:
 
 def read_proc(path: str) -> str:
     """One of the kernel's own text files; names in it need not be UTF-8."""
-    with open(path, "rb", buffering=0) as file:
-        return os.fsdecode(file.read())
+    fd = os.open(path, os.O_RDONLY)  # not open(): that asks for the size, the position and the kind of file first
+    try:
+        data = os.read(fd, _PIECE)
+        while piece := os.read(fd, _PIECE):
+            data += piece
+    finally:
+        os.close(fd)
+    return os.fsdecode(data)
 
 
 if sys.platform == "linux":

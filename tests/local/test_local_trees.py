@@ -326,3 +326,19 @@ async def test_any_failing_call_is_an_error_and_leaves_no_descriptor_open(
     else:
         pytest.fail("it never succeeded")
     assert number
+
+
+async def test_the_mount_table_is_read_only_where_something_may_be_mounted(
+    storage: LocalStorage, world: World, tmp_path: Path, mount: Callable[..., Path]
+) -> None:
+    """A busy host has thousands of mounts, and a commit lists its directory three times."""
+    point = mount("-t", "tmpfs", "tmpfs")
+    tree = tmp_path / "tree"
+    (tree / "a/b").mkdir(parents=True)
+    (tree / "a/file").write_bytes(b"data")
+    await storage.list(str(tree), recursive=True)
+    await storage.sync_tree(str(tree))
+    assert "read_proc" not in world.calls
+    found = await storage.list(str(tmp_path), recursive=True)
+    assert Entry(name=point.name, kind="a mount point") in found
+    assert world.calls.count("read_proc") == 1
