@@ -3,7 +3,8 @@
     python benchmarks/commit_overhead.py [--rounds 200] [--on DIRECTORY]
 
 Each round makes and finishes one empty directory in each way, in turn, so that all see the same machine;
-the medians are compared. Every way is called as a training script calls it, from blocking code.
+the medians are compared. Every way is called as a training script calls it, from blocking code. Before each the
+directory above is synced, outside of the measured time: else its syncs would write what the way before it left behind.
 
 - raw: the system calls that the storage layout (docs/design/0015) asks for, by hand, with the syncs that its promise
   needs and no other: the parent opened; the house-keeping directory made; the record beside the attempt created, locked
@@ -61,6 +62,13 @@ def raw(path: str, *, sync: bool = True) -> None:
     os.close(lock)
 
 
+def settle(root: str) -> None:
+    """Sync what the way before has left to be written."""
+    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    os.fsync(directory)
+    os.close(directory)
+
+
 def ours(path: str, *, durable: bool = True) -> None:
     """The library, through its blocking face."""
     with atomicpath.commit(path, durable=durable, allow_empty=True):
@@ -107,6 +115,7 @@ def main() -> None:
     try:
         for number in range(options.rounds + 5):
             for index, (name, way) in enumerate(ways.items()):
+                settle(root)
                 begin = time.perf_counter()
                 way(f"{root}/{index}-{number}")
                 if number >= 5:  # the first few load modules

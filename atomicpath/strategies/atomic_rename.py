@@ -182,7 +182,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         storage, environment = self._storage, self._storage.environment
         await storage.make_parents(self._publication.final.path, durable=self.options.durable)
         if self.options.durable:
-            await self._publication.open()
+            await self._publication.parent.open()
         record = CommitRecord(
             state=State.WRITING,
             token=self.token,
@@ -293,7 +293,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             )
         check_snapshot(self._temporary, record.based_on, self._snapshot)
         if self.options.durable:
-            await self._publication.open()
+            await self._publication.parent.open()
         return record
 
     async def _prepare(self) -> None:
@@ -383,7 +383,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
     async def _end(self, *, keep_record: bool = False) -> None:
         self._over = True
         self._record = None
-        self._publication.close()
+        self._publication.parent.close()
         with shielded():
             await self._files.end(keep_record=keep_record)
 

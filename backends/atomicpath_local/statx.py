@@ -1,4 +1,4 @@
-"""By which a directory is known again: device, number, and the moment it was made, which os.stat does not tell on Linux."""
+"""What tells a directory from any other: device, number, and when it was made, which os.stat does not tell on Linux."""
 
 from __future__ import annotations
 
@@ -13,15 +13,22 @@ _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 _STATX_CTIME, _STATX_INO, _STATX_BTIME = 0x80, 0x100, 0x800
 _NEEDED = _STATX_CTIME | _STATX_INO
+_STATX_MNT_ID_UNIQUE = 0x4000
+_WANTED = _NEEDED | _STATX_BTIME | _STATX_MNT_ID_UNIQUE
 
 
 class Seen(NamedTuple):
-    """A file or directory. Times are in nanoseconds; that of birth is None where it is not told, or was never set."""
+    """A file or directory. Times are in nanoseconds; that of birth is None where it is not told, or was never set.
+
+    `mount` is the number of the mount it is on, which no other mount gets as long as the host runs; None on Linux
+    before 6.8, which gives the numbers of mounts again (STATX_MNT_ID_UNIQUE in statx(2)).
+    """
 
     device: int
     number: int
     changed: int
     birth: int | None
+    mount: int | None
 
 
 class _Time(ctypes.Structure):
@@ -57,7 +64,8 @@ class _Statx(ctypes.Structure):
         ("special_minor", ctypes.c_uint32),
         ("major", ctypes.c_uint32),
         ("minor", ctypes.c_uint32),
-        ("rest", ctypes.c_uint8 * 112),
+        ("mount", ctypes.c_uint64),
+        ("rest", ctypes.c_uint8 * 104),
     )
 
 
@@ -67,18 +75,19 @@ def see(place: str | int) -> Seen:
     if statx is not None:
         answer = _Statx()
         if isinstance(place, int):
-            failed = statx(place, b"", _AT_EMPTY_PATH, _NEEDED | _STATX_BTIME, ctypes.byref(answer))
+            failed = statx(place, b"", _AT_EMPTY_PATH, _WANTED, ctypes.byref(answer))
         else:
-            failed = statx(_AT_FDCWD, os.fsencode(place), 0, _NEEDED | _STATX_BTIME, ctypes.byref(answer))
+            failed = statx(_AT_FDCWD, os.fsencode(place), 0, _WANTED, ctypes.byref(answer))
         if not failed and answer.mask & _NEEDED == _NEEDED:
             return Seen(
                 device=os.makedev(answer.major, answer.minor),
                 number=answer.number,
                 changed=answer.changed.in_nanoseconds(),
                 birth=answer.born.in_nanoseconds() or None if answer.mask & _STATX_BTIME else None,
+                mount=answer.mount if answer.mask & _STATX_MNT_ID_UNIQUE else None,
             )
     status = os.stat(place)  # of a kernel without the call; and any error comes from here
-    return Seen(device=status.st_dev, number=status.st_ino, changed=status.st_ctime_ns, birth=None)
+    return Seen(device=status.st_dev, number=status.st_ino, changed=status.st_ctime_ns, birth=None, mount=None)
 
 
 @lru_cache(maxsize=1)

@@ -11,11 +11,11 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from atomicpath.abc import Entry
+from atomicpath.abc import MOUNT_POINT, Entry
 from atomicpath.errors import ValidationError
 from atomicpath.storage import in_threads
 
-from .kinds import MOUNT_POINT, kind_of
+from .kinds import kind_of
 from .lookup import mount_number, mounts_within
 from .names import UNFINISHED
 from .system import DIRECTORY, NOFOLLOW, System
