@@ -88,6 +88,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._step_metadata = StepMetadataWriter(None, self._storage.environment)
         self._kept = False
         self._stamps: Stamps = {}
+        self._path: UPath | None = None  # made once: that takes longer than a system call
         self._lie_at(temporary)
 
     @classmethod
@@ -307,7 +308,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
 
     def _lie_at(self, temporary: Location) -> None:
         self._temporary = temporary
-        self._path: UPath | None = None
+        self._path = None
         final, snapshot = self._final, self._snapshot
         target = final.at(pending_of(final.path, self.token)) if snapshot is SnapshotType.EMPTY else final
         self._publication = Publication(self._storage, target, temporary, self.token)
