@@ -24,7 +24,7 @@ from typing import Self
 from upath import UPath
 
 from atomicpath.abc import FileOptions, MetadataStore, SnapshotType, StaleVersionError, TemporaryPath
-from atomicpath.environment import cleaning_up, shielded
+from atomicpath.environment import cleaning_up, current, shielded
 from atomicpath.errors import AbandonedError, AtomicPathError, CommitError, ValidationError
 from atomicpath.guarantees import NONE, RENAMING, Guarantee
 from atomicpath.layout import (
@@ -127,11 +127,25 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         snapshot_type: SnapshotType | None = None,
     ) -> Self:
         expect_absolute(final_path, snapshot_type)
-        final = locate(final_path)
-        environment = final.open().environment
+        return cls.new(
+            locate(final_path), store=checkpoint_metadata_store, file_options=file_options, snapshot_type=snapshot_type
+        )
+
+    @classmethod
+    def new(
+        cls,
+        final: Location,
+        *,
+        store: MetadataStore | None = None,
+        file_options: FileOptions | None = None,
+        snapshot_type: SnapshotType | None = None,
+    ) -> Self:
+        """Return a new attempt at `final`, with its metadata in `store` if there is one. No I/O."""
+        environment = current()
         temporary = final.at(temporary_of(final.path, environment.token(), hidden=are_beside(final)))
         attempt = cls(final, temporary, file_options=file_options, snapshot_type=snapshot_type)
-        attempt._step_metadata = StepMetadataWriter(checkpoint_metadata_store, environment)
+        if store is not None:
+            attempt._step_metadata = StepMetadataWriter(store, environment)
         return attempt
 
     def get(self) -> UPath:
@@ -168,7 +182,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             await self._give_up(error, f"cannot begin to write {self._final}")
             raise
         try:
-            if self._storage.is_local:
+            if self._storage.is_local and not self._files.came_first:
                 await clear_dead(self._storage, self._final, self._temporary)
             if origin is not None:
                 await origin.copy(self._storage, self._temporary)
