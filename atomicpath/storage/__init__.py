@@ -10,12 +10,11 @@ from .many import together
 from .names import UNFINISHED, flaw_of_key, unusable
 from .parts import send_parts
 from .replies import Answer, Paging
-from .silence import SILENCE, WatchedBytes, WatchedFile, watched_pieces
+from .silence import WatchedBytes, WatchedFile, silence_for, watched_pieces
 from .source import Source, bodies
 from .target import age_of, check_length, receive
 
 __all__ = [
-    "SILENCE",
     "UNFINISHED",
     "Answer",
     "AsyncFilesystem",
@@ -36,6 +35,7 @@ __all__ = [
     "opener",
     "receive",
     "send_parts",
+    "silence_for",
     "together",
     "unusable",
     "watched_pieces",

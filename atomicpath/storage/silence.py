@@ -21,15 +21,20 @@ import anyio.lowlevel
 
 from atomicpath.concurrency import wake
 
-__all__ = ["SILENCE", "WatchedBytes", "WatchedFile", "watched", "watched_pieces"]
+__all__ = ["WatchedBytes", "WatchedFile", "silence_for", "watched", "watched_pieces"]
 
-SILENCE = 60.0
-"""Seconds without a sign after which a request ends; three times what the clients wait for a reply."""
+_SILENCE = 60.0  # seconds without a sign after which a request ends, at least
+_READS = 3  # silences that the client itself bounds, which a request may meet without a piece of its body being taken
 
 _UNBLOCKED = 2**16
 """Bytes of a body that a connection takes at once, whatever its peer does (asyncio's high-water mark)."""
 
 _sign: ContextVar[Callable[[float], None] | None] = ContextVar("atomicpath_sign", default=None)
+
+
+def silence_for(read_timeout: object) -> float:
+    """The seconds without a sign after which a request ends whose client waits so long for each piece of a reply."""
+    return max(_SILENCE, _READS * read_timeout) if isinstance(read_timeout, int | float) else _SILENCE
 
 
 @contextmanager
@@ -54,15 +59,15 @@ def watched() -> Iterator[None]:
         raise TimeoutError(errno.ETIMEDOUT, "nothing more of the body was taken")
 
 
-def _signal(seconds: float | None) -> Callable[[], None] | None:
+def _signal(seconds: float) -> Callable[[], None] | None:
     sign = _sign.get()
-    return partial(sign, SILENCE if seconds is None else seconds) if sign is not None else None
+    return partial(sign, seconds) if sign is not None else None
 
 
 class WatchedBytes(io.BytesIO):
     """A body in memory, read by the event loop."""
 
-    def __init__(self, data: bytes, seconds: float | None = None) -> None:
+    def __init__(self, data: bytes, seconds: float) -> None:
         super().__init__(data)
         self._signal = _signal(seconds) if len(data) > _UNBLOCKED else None
 
@@ -75,7 +80,7 @@ class WatchedBytes(io.BytesIO):
 class WatchedFile(io.RawIOBase):
     """An open file as a body, read by whatever thread; made in the event loop, and closed by who opened the file."""
 
-    def __init__(self, file: BinaryIO, seconds: float | None = None) -> None:
+    def __init__(self, file: BinaryIO, seconds: float) -> None:
         self._file = file
         signal, token = _signal(seconds), anyio.lowlevel.current_token()
         self._tell: Callable[[], None] | None = partial(wake, token, signal) if signal is not None else None
@@ -98,7 +103,7 @@ class WatchedFile(io.RawIOBase):
         return self._file.tell()
 
 
-async def watched_pieces(pieces: AsyncIterator[Any], seconds: float | None = None) -> AsyncIterator[Any]:
+async def watched_pieces(pieces: AsyncIterator[Any], seconds: float) -> AsyncIterator[Any]:
     """A body in pieces, each small enough to be taken well within the time."""
     signal = _signal(seconds)
     async for piece in pieces:

@@ -16,7 +16,7 @@ from azure.storage.blob.aio import BlobServiceClient, LinearRetry
 from azure.storage.filedatalake.aio import DataLakeServiceClient
 
 from atomicpath.errors import AccessError, ValidationError
-from atomicpath.storage import AsyncFilesystem, IOLoop, WatchedBytes, opener
+from atomicpath.storage import AsyncFilesystem, IOLoop, WatchedBytes, opener, silence_for
 
 from .errors import Watch
 from .names import Address
@@ -48,13 +48,17 @@ class _Transport(AioHttpTransport):  # type: ignore[misc]  # azure.core hides it
     In one piece a large body would hold up the event loop, as aiohttp warns.
     """
 
+    def __init__(self, **timeouts: Any) -> None:
+        super().__init__(**timeouts)
+        self._read_timeout = timeouts.get("read_timeout")
+
     async def send(self, request: Any, **options: Any) -> Any:
         watch, body = WATCH.get(), request.data
         watch.sent += 1
         if watch.patient:
             options["read_timeout"] = _DATA_TIMEOUT
         if isinstance(body, bytes):
-            request.data = WatchedBytes(body)
+            request.data = WatchedBytes(body, silence_for(options.get("read_timeout", self._read_timeout)))
         try:
             response = await super().send(request, **options)
         finally:

@@ -14,7 +14,7 @@ import aiohttp
 import google_crc32c
 from yarl import URL
 
-from atomicpath.storage import Answer, AsyncFilesystem, IOLoop, check_length, watched_pieces
+from atomicpath.storage import Answer, AsyncFilesystem, IOLoop, check_length, silence_for, watched_pieces
 
 __all__ = [
     "Body",
@@ -150,12 +150,12 @@ async def _send(filesystem: GcsFilesystem, request: Request) -> Any:
         query = filesystem._get_params(query)  # noqa: SLF001 - as above; it adds who pays
     if request.query.get("alt") == "media":
         headers["Accept-Encoding"] = "gzip"  # else what is stored compressed is sent decompressed ("Transcoding")
-    data: Any = None
-    if request.body is not None:
-        data = watched_pieces(request.body(filesystem.loop))
-        headers["Content-Length"] = str(request.length)
     chosen = filesystem.requests_timeout
     waits = aiohttp.ClientTimeout(total=chosen) if isinstance(chosen, int | float) else chosen or _WAITS
+    data: Any = None
+    if request.body is not None:
+        data = watched_pieces(request.body(filesystem.loop), silence_for(waits.sock_read))
+        headers["Content-Length"] = str(request.length)
     return session.request(
         request.method,
         URL(request.url + (f"?{urlencode(query, quote_via=quote)}" if query else ""), encoded=True),

@@ -27,7 +27,7 @@ PART = 16 * 2**20
 TOKEN = "atomicpath-token"  # noqa: S105 - names an attempt, opens nothing
 """The key of the owner in an object's metadata."""
 
-_SLICE = 2**18  # small enough that each is taken within `SILENCE` on any line
+_SLICE = 2**18  # small enough that each is taken within a minute on any line
 _TRIES = 5
 _PAUSE = 0.5
 _INCOMPLETE = 308

@@ -44,7 +44,11 @@ async def upload_parts(storage: Asks, source: Source, path: str, *, owner: str) 
     mark = storage.environment.token()
     with anyio.CancelScope(shield=True):  # cancelled here, the upload would exist and nobody know its id
         begun = await storage.ask(path, "create_multipart_upload", {**place, "Metadata": {TOKEN: owner, _UPLOAD: mark}})
-    upload = {**place, "UploadId": begun.text("UploadId")}
+    try:
+        upload = {**place, "UploadId": begun.text("UploadId")}
+    except OSError as error:
+        error.add_note(f"An upload to s3://{path} may have been begun, which nobody can end: a lifecycle rule can")
+        raise
     try:
         parts = await _send(storage, source, path, upload)
         return await _complete(storage, source, path, upload, parts, mark)

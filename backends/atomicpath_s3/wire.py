@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from typing import Any, BinaryIO, cast
 
-from atomicpath.storage import SILENCE, WatchedBytes, WatchedFile
+from atomicpath.storage import WatchedBytes, WatchedFile, silence_for
 
 __all__ = ["no_waiting", "watched"]
 
 _NAME = "atomicpath"
-_READS = 3  # silences that the client itself bounds, which a request may meet without a piece of its body being taken
 
 
 def no_waiting(client: Any) -> Any:
@@ -26,8 +25,7 @@ def no_waiting(client: Any) -> Any:
 
 def watched(body: object, client: Any) -> object:
     """The same body for a request of this client, which ends when nothing more of it is taken."""
-    reads = client.meta.config.read_timeout
-    seconds = max(SILENCE, _READS * reads) if isinstance(reads, int | float) else SILENCE
+    seconds = silence_for(client.meta.config.read_timeout)
     return WatchedBytes(body, seconds) if isinstance(body, bytes) else WatchedFile(cast("BinaryIO", body), seconds)
 
 

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import aiohttp
 import anyio
 import pytest
 
 import atomicpath_s3.storage
 from atomicpath.abc import Environment, Storage
 from atomicpath.storage import Answer, Paging, replies, silence
-from atomicpath_azure import AzureBackend
-from atomicpath_gcs import GcsBackend
-from atomicpath_s3 import S3Backend, wire
+from atomicpath_azure import AzureBackend, accounts
+from atomicpath_gcs import GcsBackend, exchange
+from atomicpath_s3 import S3Backend
 from atomicpath_sftp import files
 from tests.proxy import Proxy, Rule, fall_silent
 from tests.roots import SECRET
@@ -141,8 +142,9 @@ LARGE = 12 * 2**20  # more than the buffers of a connection hold
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """A peer that accepts connections and then reads and says nothing."""
-    monkeypatch.setattr(silence, "SILENCE", SILENT)
-    monkeypatch.setattr(wire, "SILENCE", SILENT)
+    monkeypatch.setattr(silence, "_SILENCE", SILENT)
+    monkeypatch.setattr(accounts, "_DATA_TIMEOUT", SILENT / 3)
+    monkeypatch.setattr(exchange, "_WAITS", aiohttp.ClientTimeout(total=None, sock_read=SILENT / 3))
     release = threading.Event()
     with Proxy("http://127.0.0.1:9") as proxy:
         body = Rule(match=lambda request: request.method in ("PUT", "POST"), action=fall_silent(release), times=None)
