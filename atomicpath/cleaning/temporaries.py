@@ -6,27 +6,34 @@ from dataclasses import replace
 
 from atomicpath.abc import Content, Entry, StaleVersionError, Storage
 from atomicpath.errors import IntegrityError
-from atomicpath.layout import is_discarded, token_of
+from atomicpath.layout import is_attempt_at, is_discarded, token_of
 from atomicpath.liveness import proof_of_life
 from atomicpath.location import Location
 from atomicpath.record import CommitRecord, State
-from atomicpath.strategies.attempt_files import delete_record, tidy
+from atomicpath.strategies.attempt_files import tidy
 from atomicpath.strategies.discarding import delete_moved, move_away
+from atomicpath.strategies.held import is_committed
 from atomicpath.strategies.leftovers import Leftover, seen_in
 from atomicpath.trials import has_directories
 
 from .ages import age_of_attempt, youngest
 from .findings import Action, Finding, Found, Kept, Swept, Verdict, judge
-from .looking import is_held, lock_to_delete
+from .looking import is_held, lock_to_delete, seen_record
 
 __all__ = ["examine_attempt", "examine_lock", "examine_probe"]
 
 
 async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -> Finding | None:
-    """Judge an attempt of the rename strategy; None for the lock of a writer in place, which is found elsewhere."""
+    """Judge an attempt of the rename strategy, or a lock that has no attempt any more.
+
+    None for the lock of an attempt in place that has not committed: it is judged, and deleted, with that.
+    """
     path, discarded = left.path, is_discarded(left.path.name)
     seen = await seen_in(storage, left)
-    found = Found.DISCARDED if discarded else Found.ATTEMPT
+    is_lock = not left.has_directory and not (seen and seen.data)  # made before all else, and empty until then
+    if is_lock and await _is_of_an_attempt_in_place(storage, left):
+        return None
+    found = Found.DISCARDED if discarded else Found.LOCK if is_lock else Found.ATTEMPT
     swept = Swept(path=(path if left.has_directory else left.record).upath, found=found, action=Action.REMOVE)
     record = None
     if seen is not None and seen.data and not discarded:  # of an empty one nothing was written before a kill
@@ -48,8 +55,6 @@ async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -
     if left.has_directory and not has_directories(storage, await storage.declare(path.path)):
         return Finding(swept=swept).kept("there are no directories to rename here: it is a copy from elsewhere")
     verdict = await _judged(storage, left, swept, record, older_than)
-    if verdict is None:
-        return None
     if not verdict.clean:
         return Finding(swept=swept).kept(verdict.why)
 
@@ -74,7 +79,30 @@ async def _delete(storage: Storage, left: Leftover, seen: Content | None, record
             doomed = await move_away(storage, left.path, final)
         await delete_moved(storage, doomed, final)
     if left.has_record:
-        await delete_record(storage, left.path)
+        await storage.delete(left.record.path)
+        await tidy(storage, left.path)
+
+
+async def _is_of_an_attempt_in_place(storage: Storage, left: Leftover) -> bool:
+    """Tell whether a lock is of an attempt that stands at its final path and has not committed, or that may be there.
+
+    The lock is named after both, its final name being shortened if it is long: then every name beside it is compared.
+    """
+    token, root = token_of(left.path.name), left.final(None).parent
+    for entry in await storage.list(root.path, recursive=False):
+        final = root.child(entry.name)
+        if entry.kind != "directory" or not is_attempt_at(left.path.path, entry.name):
+            continue
+        seen = await seen_record(storage, final)
+        if seen is None:
+            continue
+        try:
+            record = CommitRecord.decode(seen.data, where=str(final))
+        except IntegrityError:
+            return True  # a damaged record may be that attempt's
+        if record.token == token and not await is_committed(storage, final, record):
+            return True
+    return False
 
 
 async def _fence(storage: Storage, left: Leftover, seen: Content, record: CommitRecord) -> None:
@@ -87,7 +115,7 @@ async def _fence(storage: Storage, left: Leftover, seen: Content, record: Commit
 
 async def _judged(
     storage: Storage, left: Leftover, swept: Swept, record: CommitRecord | None, older_than: float
-) -> Verdict | None:
+) -> Verdict:
     lease = record.lease.seconds if record else storage.environment.lease
     if swept.found is Found.DISCARDED:
         verdict = judge(alive=False, age=swept.age, older_than=older_than, lease=lease)
@@ -97,8 +125,6 @@ async def _judged(
         # the writer of what was replaced is not who holds it: only a lock tells that somebody is at work there
         alive = proof_of_life(storage.environment, record) if record and swept.found is Found.ATTEMPT else None
         verdict = judge(alive=alive, age=swept.age, older_than=older_than, lease=lease)
-    if record is None and not left.has_directory and await storage.kind(left.final(None).path) is not None:
-        return None  # the lock of an attempt in place, which is found under its final name
     if verdict.clean and await is_held(storage, left.record):
         return Verdict(clean=False, why="another process holds it")
     return verdict
