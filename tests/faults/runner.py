@@ -80,12 +80,14 @@ class Cell:
 class Density:
     """Which points are tried every day: some of all, and more of those around the one at which readers see a change.
 
-    `everywhere` and `at_the_change` are strides, `beyond` is how far after the change the second one is in use.
+    `everywhere` and `at_the_change` are strides; None is no point, and only the first one. The second stride is in use
+    from so many points `before` the change to so many `beyond`.
     """
 
-    everywhere: int
-    at_the_change: int
+    everywhere: int | None
+    at_the_change: int | None
     first: int = 0
+    before: int = 2
     beyond: int = 8
 
 
@@ -131,8 +133,11 @@ def _plan(
     counting = _without_a_fault(operation, setting, fault, cell)
     last = counting.points
     change = last if counting.turned is None else counting.turned
-    at_the_change = range(max(change - 2, 0), min(change + density.beyond, last), density.at_the_change)
-    for number, at in enumerate(sorted({*range(density.first, last, density.everywhere), *at_the_change})):
+    # short of the end, which other runs reach at another number: the protocols do some things at once
+    begin = min(max(change - density.before, 0), last - max(last // 10, 1))
+    at_the_change = range(begin, max(min(change + density.beyond, last), begin + 1), density.at_the_change or last)
+    everywhere = range(density.first, last, density.everywhere) if density.everywhere else ()
+    for number, at in enumerate(sorted({*everywhere, *at_the_change})):
         yield at, both[number % len(both)]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import groupby
@@ -26,10 +25,6 @@ def battery() -> Iterator[ProcessPoolExecutor]:
         yield pool
 
 
-@pytest.mark.skipif(
-    "ATOMICPATH_FAULTS" not in os.environ,
-    reason="with ATOMICPATH_FAULTS=some or all: what docs/reliability.md lists as still wrong would fail it",
-)
 @pytest.mark.parametrize("names", CELLS, ids=[f"{setting}-{operation}" for operation, setting in CELLS])
 def test_whatever_happens_at_the_seam_the_outcome_is_true_and_whole_and_nothing_is_left(
     names: tuple[str, str], battery: ProcessPoolExecutor
