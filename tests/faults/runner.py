@@ -28,13 +28,14 @@ from typing import Any
 
 import atomicpath
 from atomicpath.environment import Environment, use
+from tests.trees import write_tree
 
 from .faults import Fault, Happening
 from .leaks import Snapshot, locks_below
 from .operations import Asynchronous, Blocking, Operation, drive
 from .oracle import Told, Verdict, judge_after, judge_now
 from .places import Setting
-from .scenes import EMERGENCY, LIVE, Scene, content_of, write_tree
+from .scenes import EMERGENCY, LIVE, Scene, content_of
 from .seam import Point, Seam
 
 __all__ = ["Cell", "Density", "Run", "run_cell", "run_once"]
@@ -100,7 +101,7 @@ def run_cell(operation: Operation, setting: Setting, fault: Fault, density: Dens
     for at, same in _plan(operation, setting, fault, density, cell):
         run = run_once(operation, setting, fault, at, same=same)
         _count(cell, run, f"{operation.name!r} {setting.name!r} {fault.name!r} {at} --{'same' if same else 'fresh'}")
-        if density is None and run.fired is None and not run.told.killed:
+        if density is None and run.fired is None and run.points <= at and not run.told.killed:
             cell.whole = True
             break
         hangs += any("hangs" in complaint for complaint in run.complaints)

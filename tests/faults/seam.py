@@ -46,7 +46,7 @@ class Point:
 class Seam(Environment):
     """The real world, except that sleeping takes no time and that `fire` is called at the point `at`.
 
-    The fault happens before the call is made, or, with `after`, once it was made: then its result is lost.
+    The fault happens before the call is made, or, with `after`, once it was: then its result, or its error, is lost.
     `watch` is called after each point, with the point.
     """
 
@@ -86,7 +86,12 @@ class Seam(Environment):
         closes = function.startswith("close(")  # Linux frees a descriptor even if closing it fails
         if point.number == self.at and not (self.after or closes):
             self._happen(point)
-        result = make()
+        try:
+            result = make()
+        except Exception:
+            if point.number == self.at and self.after:
+                self._happen(point)
+            raise
         if point.number == self.at and (self.after or closes):
             self._happen(point, result)
         if self.watch is not None:
@@ -97,7 +102,12 @@ class Seam(Environment):
         point = self._arrive(method, function)
         if point.number == self.at and not self.after:
             self._happen(point)
-        result = await make()
+        try:
+            result = await make()
+        except Exception:
+            if point.number == self.at and self.after and self.fired is None:
+                self._happen(point)
+            raise
         if point.number == self.at and self.after:
             self._happen(point, result)
         if self.watch is not None:

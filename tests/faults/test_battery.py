@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -46,6 +47,23 @@ def test_the_battery_goes_on_until_a_run_meets_no_fault(battery: ProcessPoolExec
     cell = battery.submit(cells.run_whole, Key("remove", "commit file, memory", "handler commits")).result()
     assert cell.whole
     assert cell.outcomes.total() == cell.points == cell.runs - 1
+
+
+@pytest.mark.parametrize("method", ["call", "step"])
+async def test_a_fault_once_a_call_was_made_happens_too_if_the_call_itself_fails(method: str) -> None:
+    """Else a cell would end at the first look at what is not there, and count as tried at every point."""
+
+    def fire() -> None:
+        raise OSError(errno.EIO, "says the test")
+
+    def missing() -> None:
+        raise FileNotFoundError
+
+    seam = Seam(0, fire, after=True)
+    with pytest.raises(OSError, match="says the test"):
+        made = getattr(seam, method)(missing)
+        await made
+    assert seam.fired is not None
 
 
 def test_every_method_of_the_environment_is_a_point() -> None:
