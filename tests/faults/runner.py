@@ -92,8 +92,13 @@ class Density:
     beyond: int = 8
 
 
-def run_cell(operation: Operation, setting: Setting, fault: Fault, density: Density | None = None) -> Cell:
-    """Let the fault happen at each point in turn until a run meets none, or with a `density` at some."""
+def run_cell(
+    operation: Operation, setting: Setting, fault: Fault, density: Density | None = None, *, wanted: str | None = None
+) -> Cell:
+    """Let the fault happen at each point in turn until a run meets none, or with a `density` at some.
+
+    `wanted`: the complaint that is looked for, which ends it.
+    """
     cell = Cell(operation.name, setting.name, fault.name)
     setting.rehearse()
     gc.freeze()  # else a collection in each child would copy all that they share
@@ -105,7 +110,7 @@ def run_cell(operation: Operation, setting: Setting, fault: Fault, density: Dens
             cell.whole = True
             break
         hangs += any("hangs" in complaint for complaint in run.complaints)
-        if hangs == _HANGS:
+        if hangs == _HANGS or (wanted is not None and any(wanted in complaint for complaint in run.complaints)):
             break
     return cell
 
