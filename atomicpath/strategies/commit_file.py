@@ -135,8 +135,9 @@ class CommitFileTemporaryPath(TemporaryPath):
             raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
         self.options = await ready(type(self), self._final, self.options)
         await self._make_directory()
+        register = self._new_register()
         await self._lock()
-        register = self._register = self._new_register()
+        self._register = register
         let_go = self._hold.release if self._hold else None
         # before anybody can read the record: a thread of ours would take it for left behind
         hold(self.token, let_go, owner=self)
