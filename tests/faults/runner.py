@@ -223,7 +223,7 @@ def _first(
         run.complaints += locks_below(scene.base / "root", except_for=LIVE)
     if fault.kind == "nested" and seam.fired is not None:
         verdict.expect(happening.nested_outcome == "committed", f"the handler's commit: {happening.nested_outcome!r}")
-    judge_now(scene, run.told, fault, seam.fired, verdict)
+    judge_now(scene, run.told, fault, seam.fired, verdict, synced_again=seam.synced_again)
     if same or not scene.setting.survives:
         judge_after(scene, finish_live, verdict)
     return run
