@@ -204,8 +204,9 @@ def _first(
 
     def watch(point: Point) -> None:
         run.seen.append(point)
-        if run.turned is None and [scene.is_marked(target) for target in scene.targets] != before:
-            run.turned = point.number
+        with suppress(FileNotFoundError):  # of a file that another thread has just given its name
+            if run.turned is None and [scene.is_marked(target) for target in scene.targets] != before:
+                run.turned = point.number
 
     def fire() -> None:
         if fault.kind == "kill":
