@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from atomicpath.abc import Content, Entry, StaleVersionError, Storage
-from atomicpath.errors import IntegrityError
+from atomicpath.errors import ConflictError, IntegrityError
 from atomicpath.layout import is_attempt_at, is_discarded, token_of
 from atomicpath.liveness import proof_of_life
 from atomicpath.location import Location
-from atomicpath.record import CommitRecord, State
+from atomicpath.record import CommitRecord, State, is_torn
 from atomicpath.strategies.attempt_files import tidy
-from atomicpath.strategies.discarding import delete_moved, move_away
+from atomicpath.strategies.borders import foreign_below, refuse_mounts
+from atomicpath.strategies.discarding import delete_moved, nested_in, take_away
 from atomicpath.strategies.held import is_committed
 from atomicpath.strategies.leftovers import Leftover, seen_in
 from atomicpath.trials import has_directories
@@ -22,6 +24,8 @@ from .looking import is_held, lock_to_delete, seen_record
 
 __all__ = ["examine_attempt", "examine_lock", "examine_probe"]
 
+_SHOWN = 3
+
 
 async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -> Finding | None:
     """Judge an attempt of the rename strategy, or a lock that has no attempt any more.
@@ -30,17 +34,18 @@ async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -
     """
     path, discarded = left.path, is_discarded(left.path.name)
     seen = await seen_in(storage, left)
-    is_lock = not left.has_directory and not (seen and seen.data)  # made before all else, and empty until then
-    if is_lock and await _is_of_an_attempt_in_place(storage, left):
-        return None
-    found = Found.DISCARDED if discarded else Found.LOCK if is_lock else Found.ATTEMPT
+    found = Found.DISCARDED if discarded else Found.ATTEMPT
     swept = Swept(path=(path if left.has_directory else left.record).upath, found=found, action=Action.REMOVE)
     record = None
     if seen is not None and seen.data and not discarded:  # of an empty one nothing was written before a kill
         try:
-            record = CommitRecord.decode(seen.data, where=str(path))
+            record = await _decoded(storage, left, seen)
         except IntegrityError as error:
             return Finding(swept=replace(swept, found=Found.DAMAGED, age=seen.age)).kept(str(error))
+    if record is None and not left.has_directory and not discarded:  # made before all else, and empty until then
+        if await _is_of_an_attempt_in_place(storage, left):
+            return None
+        swept = replace(swept, found=Found.LOCK)
     if record is not None:
         swept = replace(swept, writer=record.writer)
         if record.token != token_of(path.name):
@@ -66,6 +71,21 @@ async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -
     return Finding(swept=replace(swept, why=verdict.why), act=act)
 
 
+async def _decoded(storage: Storage, left: Leftover, seen: Content) -> CommitRecord | None:
+    """The record of an attempt. On a disk one that a power cut has torn counts as none, as an empty one does.
+
+    What lies beside an attempt's directory is never synced, and never was the record of something committed: that is
+    inside, and decides if it is there. That nobody holds the lock on the torn one, and its age, are looked at as ever.
+    """
+    try:
+        return CommitRecord.decode(seen.data, where=str(left.path))
+    except IntegrityError:
+        if not (storage.is_local and left.has_record and is_torn(seen.data)):
+            raise
+    inside = await seen_in(storage, replace(left, has_record=False))
+    return CommitRecord.decode(inside.data, where=str(left.path)) if inside is not None and inside.data else None
+
+
 async def _delete(storage: Storage, left: Leftover, seen: Content | None, record: CommitRecord | None) -> None:
     """Move the directory away, then delete it and the record; `Kept` if it is not as it was judged."""
     now = await seen_in(storage, left)
@@ -75,8 +95,21 @@ async def _delete(storage: Storage, left: Leftover, seen: Content | None, record
     if record is not None and seen is not None and seen.version is not None and left.has_record:
         await _fence(storage, left, seen, record)
     if left.has_directory:
-        if not is_discarded(left.path.name):
-            doomed = await move_away(storage, left.path, final)
+        within = await seen_record(storage, left.path)
+        manifest = _readable(within, str(left.path))
+        if is_discarded(left.path.name):
+            await refuse_mounts(storage, left.path)
+            if places := await nested_in(storage, left.path, manifest):
+                raise Kept(_not_its_own(f"{place}/" for place in places))
+        else:
+            if manifest is not None and manifest.token != token_of(left.path.name):  # what was replaced
+                names = await foreign_below(storage, left.path, manifest)
+                if names:
+                    raise Kept(_not_its_own(names))
+            try:
+                doomed = await take_away(storage, left.path, final, manifest)
+            except ConflictError as error:
+                raise Kept(str(error)) from error
         await delete_moved(storage, doomed, final)
     if left.has_record:
         await storage.delete(left.record.path)
@@ -103,6 +136,25 @@ async def _is_of_an_attempt_in_place(storage: Storage, left: Leftover) -> bool:
         if record.token == token and not await is_committed(storage, final, record):
             return True
     return False
+
+
+def _readable(seen: Content | None, where: str) -> CommitRecord | None:
+    """The record inside of a directory, for what its manifest names; None if there is none that can be read."""
+    if seen is None or not seen.data:
+        return None
+    try:
+        return CommitRecord.decode(seen.data, where=where)
+    except IntegrityError:
+        return None
+
+
+def _not_its_own(names: Iterable[str]) -> str:
+    shown = list(names)
+    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    return (
+        f"what is in it is not all its own ({', '.join(shown[:_SHOWN])}{more}). A name that ends in '/' is another"
+        " place, committed or under way: move these away, and sweep again"
+    )
 
 
 async def _fence(storage: Storage, left: Leftover, seen: Content, record: CommitRecord) -> None:
