@@ -27,12 +27,12 @@ _WORKS = {
     "replies delayed past a lease": _READS,
 }
 
-_PROBES = "a probe takes silence, throttling or a refused delete for a refutation, or ends with it (K10)"
-_DELETES = "what holds without conditional deletes is refused (K16)"
-_ABSENT = "what is no answer of the store's counts as absence (K4)"
-_FORM = "the form of versions is not learnt (K10)"
+_PROBES = "a probe takes silence, throttling or a refused delete for a refutation, or ends with it"
+_DELETES = "what holds without conditional deletes is refused"
+_ABSENT = "what is no answer of the store's counts as absence"
+_FORM = "the form of versions is not learnt"
 
-_CLEARED = "what readers do not see any more is said to be kept (K16)"
+_CLEARED = "what readers do not see any more is said to be kept"
 
 _TO_MEND: dict[tuple[str, str], str] = {
     **{("DELETE conditions ignored", name): _DELETES for name in ("take-over", "remove", "keep_last")},

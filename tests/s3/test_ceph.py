@@ -88,7 +88,7 @@ async def test_a_large_file_is_committed(place: S3Root, tmp_path: Path) -> None:
     assert place.read_all("step_1")["model"] == data
 
 
-_KEPT = "refused for want of conditional deletes, which this gateway does not have (K16)"
+_KEPT = "refused for want of conditional deletes, which this gateway does not have"
 
 
 def _marks(operation: Operation) -> Any:
