@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from .abc import Storage
 from .bounded import BoundedEnvironment, NoAnswerError
-from .contests import NotShown, Refuted, is_lasting, is_unsupported
+from .contests import NotShown, Refuted, asked, is_lasting, is_unsupported
 from .environment import cleaning_up, current, use
 from .errors import AccessError, AtomicPathError, GuaranteeError
 from .guarantees import Guarantee
@@ -81,7 +81,7 @@ class Probe:
         has_written = True
         try:
             with self._environment.limit():
-                has_written = await self.storage.learn(place.path)
+                has_written = await asked(self._environment, lambda: self.storage.learn(place.path))
         except (FileNotFoundError, AccessError):
             has_written = False  # the trials will meet the same, and tell more
         except OSError as error:
