@@ -114,6 +114,8 @@ class Probe:
         except Exception as error:  # noqa: BLE001 - judged, and raised
             failed = error
             judged = self._judged(error)
+            if guarantee is Guarantee.EXCLUSIVE_MULTIPART and isinstance(error.__cause__, AccessError):
+                self.left.add(place, error)  # uploads that were begun and not completed
             raise judged from (error if judged is not error else error.__cause__)
         finally:
             if failed is None or not self._means_nothing_was_written(failed):
@@ -167,7 +169,7 @@ class Probe:
             return
         except (OSError, AtomicPathError) as error:
             try:
-                if await self.storage.kind(place.path) is None:
+                if await self.storage.stat(place.path) is None:
                     return
             except (OSError, AtomicPathError):
                 pass  # then it may be there

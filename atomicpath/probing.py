@@ -69,7 +69,7 @@ async def profile_of(
         observed=findings.observed & declaration.observable,
         refuted=findings.refuted,
         asserted=asserted,
-        evidence=dict.fromkeys(asserted, "asserted by the caller") | dict(declaration.evidence) | findings.evidence,
+        evidence=dict.fromkeys(asserted, "asserted by the caller") | _told(declaration, findings),
     )
 
 
@@ -143,6 +143,15 @@ async def _probe(location: Location, due: Guarantee, declaration: Declaration, f
     except NoAnswerError as error:
         for guarantee in pending:
             _leave_open(findings, guarantee, declaration, error)
+
+
+def _told(declaration: Declaration, findings: _Findings) -> dict[Guarantee, str]:
+    """The evidence: what was found, and with what was refuted what is known of the storage, which may say why."""
+    told = dict(declaration.evidence) | findings.evidence
+    for guarantee in findings.refuted:
+        if guarantee in declaration.evidence and guarantee in findings.evidence:
+            told[guarantee] = f"{findings.evidence[guarantee]}; {declaration.evidence[guarantee]}"
+    return told
 
 
 def _leave_open(findings: _Findings, guarantee: Guarantee, declaration: Declaration, reason: Exception) -> None:

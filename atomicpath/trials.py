@@ -78,7 +78,7 @@ async def _conditional_delete(storage: Storage, path: str) -> None:
     new = (await asked(environment, lambda: storage.read(path))).version
     if old is None or new is None or old == new:
         raise Refuted("the store gives no versions that tell two contents apart")
-    if {told, await _listed_version(storage, path)} - {new, None}:
+    if told not in (new, None) or not await _is_listed(storage, path, new):
         raise Refuted("a write, a read and a listing gave different versions: what is listed could not be deleted")
     try:
         await asked(environment, lambda: storage.delete(path, version=old))
@@ -94,14 +94,14 @@ async def _conditional_delete(storage: Storage, path: str) -> None:
         raise Refuted("a delete that named the present version did nothing")
 
 
-async def _listed_version(storage: Storage, path: str) -> str | None:
-    """The version by which a cleaner would delete; None where this writer may not list, or nothing was listed."""
+async def _is_listed(storage: Storage, path: str, version: str) -> bool:
+    """Whether a cleaner, who deletes what it has listed, would name the version that a read gave."""
     parent, _, name = path.rpartition("/")
     try:
         listing = await asked(storage.environment, lambda: storage.list(parent, recursive=True))
     except AccessError:
-        return None  # that is a finding of another trial
-    return next((entry.version for entry in listing if entry.name == name), None)
+        return True  # whether this writer may list, and sees what it wrote, are findings of another trial
+    return all(entry.version == version for entry in listing if entry.name == name)
 
 
 async def _list_after_write(storage: Storage, path: str) -> None:
@@ -117,7 +117,8 @@ async def _list_after_write(storage: Storage, path: str) -> None:
 
 async def _exclusive_multipart(storage: Storage, path: str) -> None:
     for again in range(_ROUNDS):
-        ended = await contest(storage.environment, partial(storage.create_in_parts, f"{path}/{again}"))
+        async with _permitted(storage, f"{path}/{again}", "an upload in parts"):
+            ended = await contest(storage.environment, partial(storage.create_in_parts, f"{path}/{again}"))
         if await only_winner(storage, f"{path}/{again}", ended, "multi-part completions of one name") is None:
             raise NotShown(_nobody(ended, "multi-part completions of one name"))
 

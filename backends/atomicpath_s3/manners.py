@@ -96,11 +96,11 @@ async def learn(storage: Asks, path: str, manner: Manner) -> None:
     Raises:
         OSError: There was no answer, or not all that is needed was permitted; nothing is known then.
     """
-    told = await _place(storage, path)
+    told, has_owner = await _place(storage, path)
     found, there = await storage.read(path), await storage.stat(path)
     versions = {told, found.version, there.version if there else None, await _listed(storage, path)} - {None}
     manner.versions_agree = len(versions) == 1
-    manner.keeps_metadata = there is not None and there.owner == _OWNER
+    manner.keeps_metadata = not has_owner or (there is not None and there.owner == _OWNER)
     manner.quoted = await _form(storage, path, str(found.version))
     manner.is_learnt = True
     if not manner.keeps_metadata:
@@ -111,15 +111,16 @@ async def learn(storage: Asks, path: str, manner: Manner) -> None:
         )
 
 
-async def _place(storage: Asks, path: str) -> str:
+async def _place(storage: Asks, path: str) -> tuple[str, bool]:
+    """Write an object; its version, and whether it was given metadata."""
     try:
-        return await storage.create(path, b"learn 0", owner=_OWNER)
-    except FileExistsError:  # by an earlier try
-        return str((await storage.read(path)).version)
+        return await storage.create(path, b"learn 0", owner=_OWNER), True
+    except FileExistsError:  # by an earlier try, or by a later one that overwrote it
+        return str((await storage.read(path)).version), False
     except OSError as error:
         if error.errno not in _REFUSED:
             raise
-    return await storage.write(path, b"learn 0")  # conditions are not known there
+    return await storage.write(path, b"learn 0"), False  # conditions are not known there
 
 
 async def _listed(storage: Asks, path: str) -> str | None:
