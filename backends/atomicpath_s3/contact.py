@@ -7,13 +7,23 @@ the client's own repetitions stand.
 
 from __future__ import annotations
 
-import socket
+from collections.abc import Mapping
 from typing import Any
 
-import aiohttp
-from botocore.exceptions import BotoCoreError, EndpointConnectionError, ProxyConnectionError, SSLError
+from botocore.exceptions import BotoCoreError
+
+from atomicpath.storage import Link, missing_link
 
 __all__ = ["advice_on", "watch"]
+
+_ADVICE: Mapping[Link, str] = {
+    "certificate": (
+        "the endpoint's certificate is not trusted: name its authority's file in AWS_CA_BUNDLE or"
+        ' client_kwargs={"verify": ...}, or correct the host in endpoint_url'
+    ),
+    "proxy": "the proxy cannot be reached: check HTTPS_PROXY, HTTP_PROXY, NO_PROXY and config_kwargs",
+    "endpoint": "the endpoint cannot be reached: check endpoint_url and the network",
+}
 
 
 def watch(client: Any) -> None:
@@ -23,19 +33,9 @@ def watch(client: Any) -> None:
 
 def advice_on(error: BotoCoreError) -> str | None:
     """Say what to look at if no connection could be made, so that nothing was sent; None for any other failure."""
-    if isinstance(error, SSLError):
-        return (
-            "the endpoint's certificate is not trusted: name the authority's file in AWS_CA_BUNDLE or"
-            ' client_kwargs={"verify": ...}, or correct the host in endpoint_url'
-        )
-    if isinstance(error, ProxyConnectionError):
-        return "the proxy cannot be reached: check HTTPS_PROXY, HTTP_PROXY, NO_PROXY and config_kwargs"
-    if isinstance(error, EndpointConnectionError):
-        cause = error.kwargs.get("error")
-        # the client says the same of a connection that broke while a request was sent
-        if isinstance(cause, aiohttp.ClientConnectorError | socket.gaierror):
-            return "the endpoint cannot be reached: check endpoint_url and the network"
-    return None
+    # botocore has one class for a host that cannot be reached and for a connection that broke while a request was sent
+    link = missing_link(error.kwargs.get("error"))
+    return _ADVICE[link] if link is not None else None
 
 
 class _FirstContact:
