@@ -47,11 +47,12 @@ class _Left:
 
     def tell(self) -> None:
         """Log one line, if there is anything."""
-        if self.urls:
+        tops = [url for url in self.urls if not any(url.startswith(f"{other}/") for other in self.urls)]
+        if tops:
             _LOG.warning(
                 "a probe could not delete what it wrote, and left behind what nobody needs: %s (%s). Delete it, or let"
                 " sweep(...) do so once it is old",
-                ", ".join(self.urls),
+                ", ".join(tops),
                 self.reason,
             )
 

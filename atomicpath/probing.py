@@ -158,5 +158,5 @@ def _leave_open(findings: _Findings, guarantee: Guarantee, declaration: Declarat
     """Note why a guarantee was neither shown nor refuted; what is declared stands meanwhile."""
     _LOG.debug("the probe of %s could not be carried out: %s", guarantee, reason)
     known = declaration.evidence.get(guarantee) if guarantee & declaration.declared else None
-    said = f"the probe could not be carried out, and is tried again next time: {reason}"
+    said = f"the probe could not be carried out: {reason}"
     findings.evidence[guarantee] = f"{known}; {said}" if known else said
