@@ -85,6 +85,9 @@ STORES: tuple[Store, ...] = (
             Guarantee.CONDITIONAL_DELETE: "DeleteObject is not among the operations that take conditions:"
             " developers.cloudflare.com/r2/api/s3/conditional-operations, read November 2026"
         },
+        quoted=True,
+        form_source='"each ETag must be surrounded by double quotes": github.com/apache/opendal, pull request 2226,'
+        " May 2023",
     ),
     Store(
         name="OVHcloud Object Storage",
@@ -118,6 +121,12 @@ STORES: tuple[Store, ...] = (
         " 2026",
     ),
     Store(
+        name="DigitalOcean Spaces",
+        hosts=("digitaloceanspaces.com",),
+        quoted=False,
+        form_source="with quotes a swap is answered 412: github.com/slatedb/slatedb, issue 1818, June 2026",
+    ),
+    Store(
         name="Tigris",
         hosts=("storage.tigris.dev", "t3.storage.dev"),
         lacks={
@@ -146,6 +155,22 @@ STORES: tuple[Store, ...] = (
         },
     ),
     Store(
+        name="Alibaba Cloud OSS",
+        hosts=("aliyuncs.com",),
+        lacks={
+            _PUT: "a write with a condition is answered 501 NotImplemented (github.com/tobi/walgit, issue 67, September"
+            " 2026)"
+        },
+    ),
+    Store(
+        name="Ceph's gateway",
+        servers=("ceph object gateway",),
+        lacks={
+            Guarantee.CONDITIONAL_DELETE: "version 16 ignores If-Match on DELETE: measured, November 2026. The fix"
+            " came in 2025 (github.com/ceph/ceph, pull request 63348)"
+        },
+    ),
+    Store(
         name="MinIO",
         servers=("minio",),
         lacks={
@@ -154,23 +179,12 @@ STORES: tuple[Store, ...] = (
         },
     ),
     Store(
-        name="RustFS",
-        servers=("rustfs",),
-        quoted=True,
-        form_source="an ETag without quotes cannot be parsed: github.com/rustfs/rustfs, issue 1458, January 2026",
-    ),
-    Store(
         name="SeaweedFS",
         servers=("seaweedfs",),
         lacks={
             PARTS: "in 1 of 4 rounds several concurrent completions succeeded: measured on 4.48, November 2026"
             " (docs/design/0006-multipart-probes.md)"
         },
-    ),
-    Store(
-        name="rclone serve s3",
-        servers=("rclone",),
-        lacks={_PUT | PARTS | Guarantee.CONDITIONAL_DELETE: "every condition is ignored: measured, November 2026"},
     ),
 )
 
