@@ -46,7 +46,7 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml | $(VENV)/.node
 
 # Azurite, for the tests of Azure, and s3rver, an S3 that must be refused. Without npm, or the network, they say that
 # they were skipped.
-$(VENV)/.node: $(VENV)/.made
+$(VENV)/.node: $(VENV)/.made Makefile
 	@if command -v npm >/dev/null && npm install --prefix $(VENV)/node --no-audit --no-fund --silent azurite s3rver@3; \
 	then touch $@; \
 	else echo "*** Azurite and s3rver were NOT installed (they need Node.js and npm): nothing will be tested on them ***" >&2; fi
