@@ -74,7 +74,8 @@ class Probe:
         """Let the storage find out in which form it is to be asked for what is due.
 
         Raises:
-            OSError: No connection can be made.
+            ConnectionError: There was no answer, and so the trials would have none.
+            TimeoutError: The same.
         """
         if not due & _VERSIONED:
             return
@@ -85,10 +86,10 @@ class Probe:
                 has_written = await asked(self._environment, lambda: self.storage.learn(place.path))
         except (FileNotFoundError, AccessError):
             has_written = False  # the trials will meet the same, and tell more
+        except (ConnectionError, TimeoutError) as error:
+            has_written = not (isinstance(error, ConnectionError) and is_lasting(error))
+            raise
         except OSError as error:
-            if is_lasting(error):
-                has_written = False
-                raise
             self._unlearnt = f"it could not be learnt in which form a version is to be named: {error}"
         finally:
             if has_written:

@@ -62,7 +62,8 @@ async def profile_of(
                 await _probe(location, due, declaration, findings)
             except FileNotFoundError as error:
                 raise ValidationError(f"nothing can be written at {location}: {error}") from error
-            declaration = await _declare(location, findings)  # the answers may have told more of the storage
+            if not location.open().is_local:  # a store's replies may have told what it is
+                declaration = await _declare(location, findings)
     return Profile(
         location=str(location),
         declared=declaration.declared,

@@ -26,7 +26,7 @@ from atomicpath.location import locate
 from atomicpath.probing import profile_of
 from atomicpath_s3 import manners
 from atomicpath_s3.stores import CONDITIONS, PARTS, STORES, Store, known
-from tests.proxy import Proxy, Reply, Request, Rule, Send, drop_reply, is_, refuse
+from tests.proxy import Proxy, Reply, Request, Rule, Send, drop_reply, hold, is_, refuse
 from tests.servers.base import free_port
 
 Truth = Callable[[], dict[str, bytes]]
@@ -296,6 +296,24 @@ def test_what_could_not_be_learnt_refutes_nothing(url: str, options: dict[str, o
     assert "503 SlowDown" in found.evidence[Guarantee.COMPARE_AND_SWAP]
     proxy.rules.clear()
     assert look(url, options).observed == CONDITIONS
+
+
+def test_an_endpoint_that_falls_silent_is_not_asked_by_every_trial(
+    url: str, options: dict[str, object], proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomicpath_s3.storage, "_PATIENCE", 0.3)
+    seen, release = threading.Event(), threading.Event()
+    proxy.rules.append(Rule(lambda _: True, hold(seen, release), times=None))
+    try:
+        with pytest.raises(TimeoutError, match="did not answer in time"):
+            look(url, options)
+    finally:
+        release.set()
+    assert seen.is_set()
+    assert {request.path.rpartition("/")[2] for request in proxy.requests if request.method == "PUT"} == {"learn"}
+    proxy.rules.clear()
+    monkeypatch.undo()
+    assert look(url, options).observed == CONDITIONS, "silence is no finding"
 
 
 # what no repetition mends
