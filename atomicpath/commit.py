@@ -217,7 +217,10 @@ class Writing:
         if strategy is not AtomicRenameTemporaryPath or not self._storage.is_local:
             need_event_loop()  # any other may wait for what it likes
         self._begun = True
-        temporary = strategy.from_final(self.location.upath, file_options=self._options.file_options)
+        if strategy is AtomicRenameTemporaryPath:  # no need to make a path of the location, and to read that again
+            temporary: TemporaryPath = strategy.new(self.location, file_options=self._options.file_options)
+        else:
+            temporary = strategy.from_final(self.location.upath, file_options=self._options.file_options)
         temporary.configure(self._options.attempt(profile.effective, direct=direct, metadata=self._metadata))
         with telemetry.creating(temporary):
             await temporary.create()

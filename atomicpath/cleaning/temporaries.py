@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from atomicpath.abc import Content, Entry, StaleVersionError, Storage
-from atomicpath.errors import IntegrityError
+from atomicpath.errors import ConflictError, IntegrityError
 from atomicpath.layout import is_discarded, token_of
 from atomicpath.liveness import proof_of_life
 from atomicpath.location import Location
-from atomicpath.record import CommitRecord, State
+from atomicpath.record import CommitRecord, State, is_torn
 from atomicpath.strategies.attempt_files import delete_record, tidy
-from atomicpath.strategies.discarding import delete_moved, move_away
+from atomicpath.strategies.borders import foreign_below, refuse_mounts
+from atomicpath.strategies.discarding import delete_moved, nested_in, take_away
 from atomicpath.strategies.leftovers import Leftover, seen_in
 from atomicpath.trials import has_directories
 
 from .ages import age_of_attempt, youngest
 from .findings import Action, Finding, Found, Kept, Swept, Verdict, judge
-from .looking import is_held, lock_to_delete
+from .looking import is_held, lock_to_delete, seen_record
 
 __all__ = ["examine_attempt", "examine_lock", "examine_probe"]
+
+_SHOWN = 3
 
 
 async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -> Finding | None:
@@ -31,7 +35,7 @@ async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -
     record = None
     if seen is not None and seen.data and not discarded:  # of an empty one nothing was written before a kill
         try:
-            record = CommitRecord.decode(seen.data, where=str(path))
+            record = await _decoded(storage, left, seen)
         except IntegrityError as error:
             return Finding(swept=replace(swept, found=Found.DAMAGED, age=seen.age)).kept(str(error))
     if record is not None:
@@ -61,6 +65,21 @@ async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -
     return Finding(swept=replace(swept, why=verdict.why), act=act)
 
 
+async def _decoded(storage: Storage, left: Leftover, seen: Content) -> CommitRecord | None:
+    """The record of an attempt. On a disk one that a power cut has torn counts as none, as an empty one does.
+
+    What lies beside an attempt's directory is never synced, and never was the record of something committed: that is
+    inside, and decides if it is there. That nobody holds the lock on the torn one, and its age, are looked at as ever.
+    """
+    try:
+        return CommitRecord.decode(seen.data, where=str(left.path))
+    except IntegrityError:
+        if not (storage.is_local and left.has_record and is_torn(seen.data)):
+            raise
+    inside = await seen_in(storage, replace(left, has_record=False))
+    return CommitRecord.decode(inside.data, where=str(left.path)) if inside is not None and inside.data else None
+
+
 async def _delete(storage: Storage, left: Leftover, seen: Content | None, record: CommitRecord | None) -> None:
     """Move the directory away, then delete it and the record; `Kept` if it is not as it was judged."""
     now = await seen_in(storage, left)
@@ -70,11 +89,43 @@ async def _delete(storage: Storage, left: Leftover, seen: Content | None, record
     if record is not None and seen is not None and seen.version is not None and left.has_record:
         await _fence(storage, left, seen, record)
     if left.has_directory:
-        if not is_discarded(left.path.name):
-            doomed = await move_away(storage, left.path, final)
+        within = await seen_record(storage, left.path)
+        manifest = _readable(within, str(left.path))
+        if is_discarded(left.path.name):
+            await refuse_mounts(storage, left.path)
+            if places := await nested_in(storage, left.path, manifest):
+                raise Kept(_not_its_own(f"{place}/" for place in places))
+        else:
+            if manifest is not None and manifest.token != token_of(left.path.name):  # what was replaced
+                names = await foreign_below(storage, left.path, manifest)
+                if names:
+                    raise Kept(_not_its_own(names))
+            try:
+                doomed = await take_away(storage, left.path, final, manifest)
+            except ConflictError as error:
+                raise Kept(str(error)) from error
         await delete_moved(storage, doomed, final)
     if left.has_record:
         await delete_record(storage, left.path)
+
+
+def _readable(seen: Content | None, where: str) -> CommitRecord | None:
+    """The record inside of a directory, for what its manifest names; None if there is none that can be read."""
+    if seen is None or not seen.data:
+        return None
+    try:
+        return CommitRecord.decode(seen.data, where=where)
+    except IntegrityError:
+        return None
+
+
+def _not_its_own(names: Iterable[str]) -> str:
+    shown = list(names)
+    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    return (
+        f"what is in it is not all its own ({', '.join(shown[:_SHOWN])}{more}). A name that ends in '/' is another"
+        " place, committed or under way: move these away, and sweep again"
+    )
 
 
 async def _fence(storage: Storage, left: Leftover, seen: Content, record: CommitRecord) -> None:

@@ -24,7 +24,7 @@ from typing import Self
 from upath import UPath
 
 from atomicpath.abc import FileOptions, MetadataStore, SnapshotType, StaleVersionError, TemporaryPath
-from atomicpath.environment import cleaning_up, shielded
+from atomicpath.environment import cleaning_up, current, shielded
 from atomicpath.errors import AbandonedError, AtomicPathError, CommitError, ValidationError
 from atomicpath.guarantees import NONE, RENAMING, Guarantee
 from atomicpath.layout import (
@@ -88,6 +88,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._step_metadata = StepMetadataWriter(None, self._storage.environment)
         self._kept = False
         self._stamps: Stamps = {}
+        self._path: UPath | None = None  # made once: that takes longer than a system call
         self._lie_at(temporary)
 
     @classmethod
@@ -126,15 +127,31 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         snapshot_type: SnapshotType | None = None,
     ) -> Self:
         expect_absolute(final_path, snapshot_type)
-        final = locate(final_path)
-        environment = final.open().environment
+        return cls.new(
+            locate(final_path), store=checkpoint_metadata_store, file_options=file_options, snapshot_type=snapshot_type
+        )
+
+    @classmethod
+    def new(
+        cls,
+        final: Location,
+        *,
+        store: MetadataStore | None = None,
+        file_options: FileOptions | None = None,
+        snapshot_type: SnapshotType | None = None,
+    ) -> Self:
+        """Return a new attempt at `final`, with its metadata in `store` if there is one. No I/O."""
+        environment = current()
         temporary = final.at(temporary_of(final.path, environment.token(), hidden=are_beside(final)))
         attempt = cls(final, temporary, file_options=file_options, snapshot_type=snapshot_type)
-        attempt._step_metadata = StepMetadataWriter(checkpoint_metadata_store, environment)
+        if store is not None:
+            attempt._step_metadata = StepMetadataWriter(store, environment)
         return attempt
 
     def get(self) -> UPath:
-        return self._temporary.upath
+        if self._path is None:
+            self._path = self._temporary.upath
+        return self._path
 
     def get_final(self) -> UPath:
         return self._final.upath
@@ -165,7 +182,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             await self._give_up(error, f"cannot begin to write {self._final}")
             raise
         try:
-            if self._storage.is_local:
+            if self._storage.is_local and not self._files.came_first:
                 await clear_dead(self._storage, self._final, self._temporary)
             if origin is not None:
                 await origin.copy(self._storage, self._temporary)
@@ -180,7 +197,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         storage, environment = self._storage, self._storage.environment
         await storage.make_parents(self._publication.final.path, durable=self.options.durable)
         if self.options.durable:
-            await self._publication.open()
+            await self._publication.parent.open()
         record = CommitRecord(
             state=State.WRITING,
             token=self.token,
@@ -291,7 +308,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             )
         check_snapshot(self._temporary, record.based_on, self._snapshot)
         if self.options.durable:
-            await self._publication.open()
+            await self._publication.parent.open()
         return record
 
     async def _prepare(self) -> None:
@@ -305,6 +322,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
 
     def _lie_at(self, temporary: Location) -> None:
         self._temporary = temporary
+        self._path = None
         final, snapshot = self._final, self._snapshot
         target = final.at(pending_of(final.path, self.token)) if snapshot is SnapshotType.EMPTY else final
         self._publication = Publication(self._storage, target, temporary, self.token)
@@ -380,7 +398,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
     async def _end(self, *, keep_record: bool = False) -> None:
         self._over = True
         self._record = None
-        self._publication.close()
+        self._publication.parent.close()
         with shielded():
             await self._files.end(keep_record=keep_record)
 
