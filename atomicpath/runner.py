@@ -23,7 +23,7 @@ import anyio.lowlevel
 from . import telemetry
 from .concurrency import start_thread, unforked, wake
 from .environment import EventLoopNeeded, current, in_this_thread, is_in_this_thread, this_run, under, use
-from .errors import OutcomeUnknownError
+from .errors import OutcomeUnknownError, StorageError
 from .interruption import Interrupted, Run, Signals
 
 __all__ = ["protected", "run", "run_alone", "run_detached", "run_protected"]
@@ -177,7 +177,7 @@ class Worker(Generic[T]):
                 _make_ready(self._backend)
                 anyio.run(self._scoped, backend=self._backend)
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits
-            self.error = error
+            self.error = _no_event_loop(error) if isinstance(error, OSError) and self.run.loop is None else error
         finally:
             self.ended = True
             self._tell()
@@ -200,6 +200,16 @@ class Worker(Generic[T]):
         if not self._scope.cancel_called:
             self._scope.cancel()
             self._context.copy().run(self.run.bound)
+
+
+def _no_event_loop(error: OSError) -> StorageError:
+    """Return the error for a call that has not even begun: nothing of the caller's was asked for anything."""
+    told = StorageError(
+        f"no event loop can be started for this call: {error}. Nothing was done: close some files, or raise the limit"
+        " (ulimit -n), then call again"
+    )
+    told.__cause__ = error
+    return told
 
 
 _ready: set[str] = set()  # the kinds of event loops that have run in this process

@@ -7,13 +7,14 @@ from dataclasses import replace
 
 from atomicpath.abc import Content, Entry, StaleVersionError, Storage
 from atomicpath.errors import ConflictError, IntegrityError
-from atomicpath.layout import is_discarded, token_of
+from atomicpath.layout import is_attempt_at, is_discarded, token_of
 from atomicpath.liveness import proof_of_life
 from atomicpath.location import Location
 from atomicpath.record import CommitRecord, State, is_torn
-from atomicpath.strategies.attempt_files import delete_record, tidy
+from atomicpath.strategies.attempt_files import tidy
 from atomicpath.strategies.borders import foreign_below, refuse_mounts
 from atomicpath.strategies.discarding import delete_moved, nested_in, take_away
+from atomicpath.strategies.held import is_committed
 from atomicpath.strategies.leftovers import Leftover, seen_in
 from atomicpath.trials import has_directories
 
@@ -27,7 +28,10 @@ _SHOWN = 3
 
 
 async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -> Finding | None:
-    """Judge an attempt of the rename strategy; None for the lock of a writer in place, which is found elsewhere."""
+    """Judge an attempt of the rename strategy, or a lock that has no attempt any more.
+
+    None for the lock of an attempt in place that has not committed: it is judged, and deleted, with that.
+    """
     path, discarded = left.path, is_discarded(left.path.name)
     seen = await seen_in(storage, left)
     found = Found.DISCARDED if discarded else Found.ATTEMPT
@@ -38,6 +42,10 @@ async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -
             record = await _decoded(storage, left, seen)
         except IntegrityError as error:
             return Finding(swept=replace(swept, found=Found.DAMAGED, age=seen.age)).kept(str(error))
+    if record is None and not left.has_directory and not discarded:  # made before all else, and empty until then
+        if await _is_of_an_attempt_in_place(storage, left):
+            return None
+        swept = replace(swept, found=Found.LOCK)
     if record is not None:
         swept = replace(swept, writer=record.writer)
         if record.token != token_of(path.name):
@@ -52,8 +60,6 @@ async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -
     if left.has_directory and not has_directories(storage, await storage.declare(path.path)):
         return Finding(swept=swept).kept("there are no directories to rename here: it is a copy from elsewhere")
     verdict = await _judged(storage, left, swept, record, older_than)
-    if verdict is None:
-        return None
     if not verdict.clean:
         return Finding(swept=swept).kept(verdict.why)
 
@@ -106,7 +112,30 @@ async def _delete(storage: Storage, left: Leftover, seen: Content | None, record
                 raise Kept(str(error)) from error
         await delete_moved(storage, doomed, final)
     if left.has_record:
-        await delete_record(storage, left.path)
+        await storage.delete(left.record.path)
+        await tidy(storage, left.path)
+
+
+async def _is_of_an_attempt_in_place(storage: Storage, left: Leftover) -> bool:
+    """Tell whether a lock is of an attempt that stands at its final path and has not committed, or that may be there.
+
+    The lock is named after both, its final name being shortened if it is long: then every name beside it is compared.
+    """
+    token, root = token_of(left.path.name), left.final(None).parent
+    for entry in await storage.list(root.path, recursive=False):
+        final = root.child(entry.name)
+        if entry.kind != "directory" or not is_attempt_at(left.path.path, entry.name):
+            continue
+        seen = await seen_record(storage, final)
+        if seen is None:
+            continue
+        try:
+            record = CommitRecord.decode(seen.data, where=str(final))
+        except IntegrityError:
+            return True  # a damaged record may be that attempt's
+        if record.token == token and not await is_committed(storage, final, record):
+            return True
+    return False
 
 
 def _readable(seen: Content | None, where: str) -> CommitRecord | None:
@@ -138,7 +167,7 @@ async def _fence(storage: Storage, left: Leftover, seen: Content, record: Commit
 
 async def _judged(
     storage: Storage, left: Leftover, swept: Swept, record: CommitRecord | None, older_than: float
-) -> Verdict | None:
+) -> Verdict:
     lease = record.lease.seconds if record else storage.environment.lease
     if swept.found is Found.DISCARDED:
         verdict = judge(alive=False, age=swept.age, older_than=older_than, lease=lease)
@@ -148,8 +177,6 @@ async def _judged(
         # the writer of what was replaced is not who holds it: only a lock tells that somebody is at work there
         alive = proof_of_life(storage.environment, record) if record and swept.found is Found.ATTEMPT else None
         verdict = judge(alive=alive, age=swept.age, older_than=older_than, lease=lease)
-    if record is None and not left.has_directory and await storage.kind(left.final(None).path) is not None:
-        return None  # the lock of an attempt in place, which is found under its final name
     if verdict.clean and await is_held(storage, left.record):
         return Verdict(clean=False, why="another process holds it")
     return verdict

@@ -42,6 +42,7 @@ from atomicpath.manifest import Stamps, digest, expect_content, expect_settled, 
 from atomicpath.originals import place_of
 from atomicpath.probing import are_beside, attempts_beside
 from atomicpath.record import CommitRecord, FileEntry, State, marker_of
+from atomicpath.reporting import at_final, reported
 from atomicpath.telemetry import creating, finalizing, observed
 
 from .attempt_files import AttemptFiles
@@ -161,6 +162,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         """Return the attempt at `final` that another process began at `temporary`. No I/O."""
         return cls(final, temporary, file_options=file_options)
 
+    @reported("cannot begin to write {}", at_final)
     @observed(creating)
     async def create(self) -> UPath:
         if self._record is not None or self._over:
@@ -234,6 +236,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         sha256 = await environment.step(digest, environment, source) if self.options.checksums else None
         self._added[name] = FileEntry(name=name, size=entry.size, sha256=sha256)  # a rename may change the version
 
+    @reported("cannot take part in writing {}", at_final)
     async def join(self, rank: int, token: str) -> None:  # noqa: ARG002 - the name has the token in it
         self._record = await self._adopt()
         self._owner = owner_of(self.token, rank)
@@ -244,6 +247,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
     def include(self, files: Sequence[FileEntry]) -> None:
         include(self._added, files)
 
+    @reported("{} was not committed", at_final)
     @observed(finalizing)
     async def finalize(self) -> None:
         if self._kept:
@@ -282,9 +286,11 @@ class AtomicRenameTemporaryPath(TemporaryPath):
                 raise
             await self._end()
 
+    @reported("cannot say whether {} is committed", at_final)
     async def is_published(self) -> bool:
         return await self._publication.arrived()
 
+    @reported("the attempt at {} could not be given up", at_final)
     async def discard(self) -> None:
         if self._over:
             return

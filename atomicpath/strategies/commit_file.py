@@ -47,6 +47,7 @@ from atomicpath.manifest import Stamps, expect_content, expect_settled, manifest
 from atomicpath.originals import place_of
 from atomicpath.probing import profile_of
 from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, marker_of, token_in_marker
+from atomicpath.reporting import at_final, reported
 from atomicpath.telemetry import creating, finalizing, observed
 
 from .adding import Additions
@@ -129,18 +130,20 @@ class CommitFileTemporaryPath(TemporaryPath):
     def get_final(self) -> UPath:
         return self._final.upath
 
+    @reported("cannot begin to write {}", at_final)
     @observed(creating)
     async def create(self) -> UPath:
         if self._register is not None or self._over:
             raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
         self.options = await ready(type(self), self._final, self.options)
+        register = self._new_register()
         try:
             await self._make_directory()
             await self._lock()
         except BaseException:
             self._parent.close()
             raise
-        register = self._register = self._new_register()
+        self._register = register
         let_go = self._hold.release if self._hold else None
         # before anybody can read the record: a thread of ours would take it for left behind
         hold(self.token, let_go, owner=self)
@@ -170,6 +173,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         conditional = self._has(_DELETE)
         await self._added.add(register, name, source, multipart=multipart, conditional=conditional, checksums=checksums)
 
+    @reported("cannot take part in writing {}", at_final)
     async def join(self, rank: int, token: str) -> None:
         await self._adopt(token)
         self._added.join(rank)
@@ -180,12 +184,14 @@ class CommitFileTemporaryPath(TemporaryPath):
     def include(self, files: Sequence[FileEntry]) -> None:
         self._added.include(files)
 
+    @reported("cannot say whether {} is committed", at_final)
     async def is_published(self) -> bool:
         record = await read_record(self._storage, self._final)
         return (
             record is not None and record.token == self.token and await is_committed(self._storage, self._final, record)
         )
 
+    @reported("{} was not committed", at_final)
     @observed(finalizing)
     async def finalize(self) -> None:
         register = self._register or await self._adopt()
@@ -213,6 +219,7 @@ class CommitFileTemporaryPath(TemporaryPath):
     async def retire(self) -> None:
         await self._withdraw(free=False)  # under the record whatever comes late is found, and cleared with it
 
+    @reported("the attempt at {} could not be given up", at_final)
     async def discard(self) -> None:
         await self._withdraw(free=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,7 +17,7 @@ import pytest
 import atomicpath
 from atomicpath import environment
 from atomicpath.guarantees import Guarantee
-from atomicpath.layout import PROBE_PREFIX, TMP_DIR_SUFFIX
+from atomicpath.layout import PROBE_PREFIX, TMP_DIR_SUFFIX, record_of, temporary_of
 from atomicpath.record import DecidedBy, State
 from atomicpath_local import ages
 from atomicpath_local.lookup import read_proc
@@ -34,7 +35,7 @@ from tests.cleaning.leftovers import (
     sweep,
     told,
 )
-from tests.protocol.worlds import ALL, trust
+from tests.protocol.worlds import ALL, decoded, trust
 from tests.roots import LocalRoot, Root, S3Root
 from tests.waiting import PATIENCE
 
@@ -430,6 +431,70 @@ def test_a_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(atomicpath.ValidationError, match="is a file"):
         atomicpath.sweep(tmp_path / "file")
     assert atomicpath.sweep(tmp_path / "nothing") == []
+
+
+# locks without an attempt
+
+
+LONG = "step_" + "é" * 120
+
+
+def lock_left(place: LocalRoot, name: str, token: str = TOKEN) -> Path:
+    """What a process that was killed right after it had made its lock has left; two days old."""
+    lock = Path(record_of(temporary_of(str(place.path / name), token)))
+    lock.parent.mkdir(exist_ok=True)
+    lock.write_bytes(b"")
+    before = time.time() - 2 * 24 * 3600
+    os.utime(lock, (before, before))
+    return lock
+
+
+@pytest.mark.parametrize("name", ["step_1", LONG], ids=["short", "long"])
+@pytest.mark.parametrize("there", ["nothing", "committed", "committed in place", "a directory of the user"])
+def test_an_empty_lock_that_nobody_holds_goes_whatever_is_at_the_final_path(
+    name: str, there: str, local_place: LocalRoot
+) -> None:
+    if there.startswith("committed"):
+        commit(local_place, name, **(IN_PLACE if there.endswith("in place") else {}))
+    elif there != "nothing":
+        local_place.write(f"{name}/mine", b"1")
+    before = local_place.read_all()
+    lock = lock_left(local_place, name)
+    assert told(sweep(local_place, timedelta(days=3))) == [(lock.name, "lock", "keep", False)]
+    assert lock.exists()
+    assert told(sweep(local_place, timedelta(days=1))) == [(lock.name, "lock", "remove", True)]
+    assert local_place.read_all() == before
+    assert not lock.exists()
+
+
+@pytest.mark.parametrize("name", ["step_1", LONG], ids=["short", "long"])
+@pytest.mark.parametrize("damaged", [False, True], ids=["not committed", "damaged"])
+def test_the_lock_of_an_attempt_in_place_stays_until_that_is_judged(
+    name: str, damaged: bool, local_place: LocalRoot
+) -> None:
+    with atomicpath.commit(local_place / name, **IN_PLACE) as path:
+        (path / "data").write_bytes(b"1")
+        record = local_place.path / name / RECORD
+        token = decoded(record.read_bytes()).token
+        lock = lock_left(local_place, name, token)
+        there = record.read_bytes()
+        if damaged:
+            record.write_bytes(there[:20])
+        found = sweep(local_place, timedelta(days=1))
+        assert lock.exists()
+        assert [one.action.value for one in found] == ["keep"]
+        assert [one.path.name for one in found] == [name]
+        record.write_bytes(there)
+    assert atomicpath.verify(local_place / name).ok
+
+
+def test_a_lock_that_is_held_stays(local_place: LocalRoot) -> None:
+    lock = lock_left(local_place, "step_1")
+    commit(local_place, "step_1")
+    with lock.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert told(sweep(local_place)) == [(lock.name, "lock", "keep", False)]
+    assert told(sweep(local_place)) == [(lock.name, "lock", "remove", True)]
 
 
 # what is not all its own
