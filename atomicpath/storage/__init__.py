@@ -6,6 +6,7 @@ Part of the plug-in surface, with `atomicpath.abc`, `guarantees` and `errors`.
 from atomicpath.concurrency import in_threads
 
 from .access import AsyncFilesystem, FsspecStorage, IOLoop, io_loop, is_known_to_fsspec, kept, opener
+from .contact import Link, missing_link
 from .many import together
 from .names import UNFINISHED, flaw_of_key, unusable
 from .parts import send_parts
@@ -20,6 +21,7 @@ __all__ = [
     "AsyncFilesystem",
     "FsspecStorage",
     "IOLoop",
+    "Link",
     "Paging",
     "Source",
     "WatchedBytes",
@@ -32,6 +34,7 @@ __all__ = [
     "io_loop",
     "is_known_to_fsspec",
     "kept",
+    "missing_link",
     "opener",
     "receive",
     "send_parts",

@@ -11,14 +11,15 @@ from urllib.parse import urlsplit
 
 import adlfs
 import fsspec.asyn
+from azure.core.exceptions import ServiceRequestError
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.storage.blob.aio import BlobServiceClient, LinearRetry
 from azure.storage.filedatalake.aio import DataLakeServiceClient
 
 from atomicpath.errors import AccessError, ValidationError
-from atomicpath.storage import AsyncFilesystem, IOLoop, WatchedBytes, opener, silence_for
+from atomicpath.storage import AsyncFilesystem, IOLoop, WatchedBytes, missing_link, opener, silence_for
 
-from .errors import Watch
+from .errors import NoContactError, Watch
 from .names import Address
 
 __all__ = ["WATCH", "Account", "Accounts"]
@@ -48,6 +49,8 @@ class _Transport(AioHttpTransport):  # type: ignore[misc]  # azure.core hides it
     In one piece a large body would hold up the event loop, as aiohttp warns.
     """
 
+    has_answered = False
+
     def __init__(self, **timeouts: Any) -> None:
         super().__init__(**timeouts)
         self._read_timeout = timeouts.get("read_timeout")
@@ -61,8 +64,13 @@ class _Transport(AioHttpTransport):  # type: ignore[misc]  # azure.core hides it
             request.data = WatchedBytes(body, silence_for(options.get("read_timeout", self._read_timeout)))
         try:
             response = await super().send(request, **options)
+        except ServiceRequestError as error:
+            if not self.has_answered and missing_link(error.__cause__) is not None:
+                raise NoContactError from error.__cause__
+            raise
         finally:
             request.data = body  # for a repetition
+        self.has_answered = True
         watch.headers = {name.lower(): value for name, value in response.headers.items()}
         return response
 

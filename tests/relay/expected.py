@@ -27,21 +27,15 @@ _WORKS = {
     "replies delayed past a lease": _READS,
 }
 
-_PROBES = "a probe takes silence, throttling or a refused delete for a refutation, or ends with it"
 _DELETES = "what holds without conditional deletes is refused"
 _ABSENT = "what is no answer of the store's counts as absence"
 _FORM = "the form of versions is not learnt"
 
-_CLEARED = "what readers do not see any more is said to be kept"
 
 _TO_MEND: dict[tuple[str, str], str] = {
     **{("DELETE conditions ignored", name): _DELETES for name in ("take-over", "remove", "keep_last")},
     **{("If-Match quoted only", name): _FORM for name in ("take-over", "remove", "keep_last")},
-    ("403 on delete", "commit"): _PROBES,
     **{("404 page of a load balancer", name): _ABSENT for name in (*_READS, *_REMOVES)},
-    ("other version in listings", "keep_last"): _CLEARED,
-    **{("429 bursts", name): _PROBES for name in ("commit", "take-over", "remove", "keep_last")},
-    **{("replies lost", name): _PROBES for name in ("commit", "take-over", "remove", "keep_last")},
 }
 """On S3, as moto speaks it."""
 

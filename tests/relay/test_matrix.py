@@ -73,9 +73,7 @@ def _cells() -> Iterator[Any]:
                 if not _EVERYTHING and (behaviour.name, operation.name) not in _DAILY:
                     continue
                 reason = to_mend(server, behaviour, operation)
-                # some depend on who of several racers is served first
-                strict = server == "moto" and behaviour.name not in ("429 bursts", "replies lost")
-                marks = pytest.mark.xfail(strict=strict, reason=reason) if reason else ()
+                marks = pytest.mark.xfail(strict=server == "moto", reason=reason) if reason else ()
                 yield pytest.param(
                     server, behaviour, operation, marks=marks, id=f"{server}-{behaviour.name}-{operation.name}"
                 )
