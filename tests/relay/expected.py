@@ -29,12 +29,10 @@ _WORKS = {
 
 _DELETES = "what holds without conditional deletes is refused"
 _ABSENT = "what is no answer of the store's counts as absence"
-_FORM = "the form of versions is not learnt"
 
 
 _TO_MEND: dict[tuple[str, str], str] = {
     **{("DELETE conditions ignored", name): _DELETES for name in ("take-over", "remove", "keep_last")},
-    **{("If-Match quoted only", name): _FORM for name in ("take-over", "remove", "keep_last")},
     **{("404 page of a load balancer", name): _ABSENT for name in (*_READS, *_REMOVES)},
 }
 """On S3, as moto speaks it."""

@@ -18,6 +18,7 @@ from atomicpath import AtomicPathError, GuaranteeError, ValidationError, aio
 from atomicpath.environment import use
 from atomicpath.errors import AccessError
 from atomicpath.storage import replies
+from atomicpath_s3 import manners
 from tests.protocol.worlds import ALL, trust
 from tests.proxy import Request
 from tests.roots import SECRET
@@ -58,6 +59,7 @@ async def run(server: Server, behaviour: Behaviour, operation: Operation, *, rep
         relay = server.relay
         with patch.object(replies, "_FRUITLESS", _FRUITLESS):
             relay.requests.clear()
+            manners._manners.clear()  # learnt of the same bucket when it behaved otherwise
             relay.rules[:] = behaviour.rules(server.dialect, scene.environment.move)
             options = server.options(relay.url, repeats)
             if behaviour.is_known:
