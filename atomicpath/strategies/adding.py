@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio
 
-from atomicpath.abc import Entry, StaleVersionError, Storage
+from atomicpath.abc import Entry, Storage
 from atomicpath.errors import CommitError, ConflictError, OutcomeUnknownError
 from atomicpath.location import Location
 from atomicpath.manifest import digest
@@ -56,9 +56,7 @@ class Additions:
         """Add what other processes have added."""
         include(self._files, files)
 
-    async def add(
-        self, register: Register, name: str, source: Path, *, multipart: bool, conditional: bool, checksums: bool
-    ) -> None:
+    async def add(self, register: Register, name: str, source: Path, *, multipart: bool, checksums: bool) -> None:
         """Create one object from a local file; a late writer's object in its place is deleted."""
         self._files[name] = None  # from here on it may be there
         target = self._final.child(name)
@@ -75,7 +73,7 @@ class Additions:
                     if is_of(self._token, there.owner):
                         raise twice(name) from None
                     await register.confirm()  # rule *confirm*: after the look, before acting on it
-                    await self._remove_late(register, name, there, conditional)
+                    await self._remove_late(register, name, there)
                     continue
                 entry = there  # the answer to our own retry
             environment = self._storage.environment
@@ -84,17 +82,14 @@ class Additions:
             return
         raise ConflictError(f"{target} cannot be written: somebody else keeps writing it. Stop it, or use another name")
 
-    async def _remove_late(self, register: Register, name: str, there: Entry, conditional: bool) -> None:
+    async def _remove_late(self, register: Register, name: str, there: Entry) -> None:
         """Delete what an attempt whose place this one took has written late; ConflictError if it is not of one."""
         target, ownership = self._final.child(name), Ownership.of(self._storage, self._final, register.record)
         if places := await self._places_around(name, ownership):
             raise await inside_error(self._storage, self._final, places)
         if not ownership.owns(there.owner):  # rule *owner*
             raise not_its_own(self._final, (name,))
-        try:
-            # rule *conditional*: the very version seen
-            await self._storage.delete(target.path, version=there.version if conditional else None)
-        except StaleVersionError:
+        if not await register.delete(target.path, version=there.version):  # rule *conditional*: the very version seen
             _LOG.debug("%s changed again before it was deleted", target)
 
     async def _expect_lease(self, register: Register) -> None:

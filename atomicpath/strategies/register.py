@@ -8,16 +8,18 @@ comments are those of docs/model: register, swap, exclusive, conditional, confir
 from __future__ import annotations
 
 import abc
+import errno
 import logging
 import math
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 
 import anyio
 import anyio.lowlevel
 
-from atomicpath.abc import Content, Storage
+from atomicpath.abc import Content, StaleVersionError, Storage
 from atomicpath.concurrency import wake
 from atomicpath.environment import cleaning_up
 from atomicpath.errors import AbandonedError, AccessError, AtomicPathError, CommitError, OutcomeUnknownError
@@ -26,6 +28,7 @@ from atomicpath.liveness import hold, this_process
 from atomicpath.location import Location
 from atomicpath.record import CommitRecord, DecidedBy, State, marker_of, token_in_marker
 
+from .fences import DELETING
 from .held import already_committed
 
 __all__ = ["MarkerRegister", "RecordRegister", "Register"]
@@ -41,9 +44,12 @@ class Register(abc.ABC):
 
     decided_by: DecidedBy
 
-    def __init__(self, storage: Storage, final: Location, record: CommitRecord) -> None:
+    def __init__(self, storage: Storage, final: Location, record: CommitRecord, *, conditional_delete: bool) -> None:
         self._storage = storage
         self._final = final
+        self.is_conditional = conditional_delete
+        """Whether a delete names a version; where it cannot, `fences` says what keeps it from hitting another's."""
+        self._unanswered: BaseException | None = None  # what became of an unconditional delete
         self.path = final.child(RECORD_FILE).path
         self.record = replace(record, decided_by=self.decided_by)
         self.version: str | None = None
@@ -60,6 +66,46 @@ class Register(abc.ABC):
         A host that was suspended, or a process that was stopped, finds here that its lease may have run out.
         """
         return self._storage.environment.monotonic() - self.seen_at <= self.record.lease.patience * _MARGIN
+
+    async def delete(self, path: str, *, version: str | None) -> bool:
+        """Delete an object at the final path for which the register was confirmed: rules *conditional*, *timed*.
+
+        On plain S3 equal bytes have equal versions, so that a delete that sleeps could hit the next attempt's object
+        even where it names one.
+
+        Returns:
+            False if too much of the lease has passed, or the object has changed: look again before acting on it.
+
+        Raises:
+            OSError: Nobody knows whether it was deleted, or may yet be. Where deletes are not conditional this register
+                sends no other after that: rule *tombstone*.
+        """
+        left = self._time_to_delete()
+        if left <= 0:
+            return False
+        if self._unanswered is not None:
+            raise OSError(
+                errno.EBUSY,
+                f"nothing more is deleted at {self._final}: an earlier delete had no answer ({self._unanswered}), and"
+                " may yet be carried out. The record stays, as discarded: sweep(...) ends it later",
+            ) from self._unanswered
+        try:
+            with nullcontext() if self._storage.is_local else anyio.fail_after(left):
+                await self._storage.delete(path, version=version if self.is_conditional else None)
+        except StaleVersionError:
+            return False  # written again since it was seen
+        except AccessError:
+            raise  # refused, and not done
+        except BaseException as error:
+            if not self.is_conditional:
+                self._unanswered = error
+            raise
+        return True
+
+    def _time_to_delete(self) -> float:
+        """Seconds that are left of the part of the lease in which deletes are sent and answered."""
+        ends = self.seen_at + self.record.lease.patience * DELETING
+        return ends - self._storage.environment.monotonic()
 
     async def claim(self) -> Content | None:
         """Create the record. None: it is ours; else what is in the way."""
@@ -147,6 +193,19 @@ class Register(abc.ABC):
     async def free(self) -> None:
         """Delete the record, last."""
 
+    async def _delete_record(self) -> None:
+        """Delete the record, wherever no version can be named, in the time that there is for deletes."""
+        for _ in range(_TRIES):
+            if self._time_to_delete() <= 0:
+                await self.renew()
+            if await self.delete(self.path, version=None):
+                return
+        raise TimeoutError(
+            errno.ETIMEDOUT,
+            f"the record of {self._final} stays: this process is too slow to delete it in time. sweep(...) does that"
+            " later",
+        )
+
     def keep_alive(self) -> None:  # noqa: B027 - without leases there is nothing to do
         """Begin to renew, if this register has leases."""
 
@@ -188,8 +247,7 @@ class RecordRegister(Register):
     decided_by = DecidedBy.RECORD
 
     def __init__(self, storage: Storage, final: Location, record: CommitRecord, *, conditional_delete: bool) -> None:
-        super().__init__(storage, final, record)
-        self._conditional_delete = conditional_delete
+        super().__init__(storage, final, record, conditional_delete=conditional_delete)
         self._stop: SimpleQueue[None] = SimpleQueue()  # the one that a handler, or a garbage collector, may put into
         self._renewing: threading.Thread | None = None
         self._renewal: tuple[anyio.lowlevel.EventLoopToken, anyio.CancelScope] | None = None
@@ -213,8 +271,12 @@ class RecordRegister(Register):
         await self._move(self._discarded())  # rule *register*: nothing of ours is deleted before
 
     async def free(self) -> None:
-        # rule *conditional*, for the record itself
-        await self._storage.delete(self.path, version=self.version if self._conditional_delete else None)
+        if self.is_conditional:
+            await self._storage.delete(self.path, version=self.version)  # rule *conditional*, for the record itself
+        else:
+            if self.record.state is State.WRITING:
+                await self.discard()  # rule *tombstone*: while the delete is under way nobody takes its place
+            await self._delete_record()
         self.held = False
 
     async def renew(self) -> None:
@@ -351,8 +413,10 @@ class MarkerRegister(Register):
     decided_by = DecidedBy.MARKER
 
     async def _take(self, seen: Content) -> bool:  # noqa: ARG002 - nothing here can be conditional on it
+        began = self._storage.environment.monotonic()
         self.version = await self._storage.write(self.path, self.record.encode())  # only ever for unsafe_takeover
         self.held = self.inherits = True
+        self.seen_at = began
         return True
 
     async def commit(self, committed: CommitRecord) -> None:
@@ -393,7 +457,7 @@ class MarkerRegister(Register):
         await self.confirm()
 
     async def free(self) -> None:
-        await self._storage.delete(self.path)
+        await self._delete_record()
         self.held = False
 
 

@@ -104,7 +104,7 @@ async def test_one_who_removes_too_late_does_not_let_go_of_what_another_in_this_
     async def clear() -> None:
         register = CleaningRegister(storage, location, seen, record, conditional_delete=True)
         ownership = TooLate.of(storage, location, record)
-        await delete_below(storage, location, register, ownership=ownership, conditional=True, was_committed=True)
+        await delete_below(storage, location, register, ownership=ownership, was_committed=True)
 
     class TooLate(Ownership):
         async def judge(self, entry: Entry) -> Whose:
