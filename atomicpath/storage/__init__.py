@@ -9,6 +9,7 @@ from .access import AsyncFilesystem, FsspecStorage, IOLoop, io_loop, is_known_to
 from .many import together
 from .names import UNFINISHED, flaw_of_key, unusable
 from .parts import send_parts
+from .sessions import repeats_nothing
 from .source import Source, bodies
 from .target import age_of, check_length, receive
 
@@ -28,6 +29,7 @@ __all__ = [
     "kept",
     "opener",
     "receive",
+    "repeats_nothing",
     "send_parts",
     "together",
     "unusable",

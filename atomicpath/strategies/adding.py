@@ -72,7 +72,7 @@ class Additions:
                 if there.owner != self._owner:
                     if is_of(self._token, there.owner):
                         raise twice(name) from None
-                    await register.confirm()  # rule *confirm*: after the look, before acting on it
+                    await register.confirm_to_delete()  # rule *confirm*: after the look, before acting on it
                     await self._remove_late(register, name, there)
                     continue
                 entry = there  # the answer to our own retry

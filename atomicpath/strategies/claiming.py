@@ -82,7 +82,7 @@ async def _cleared_of_late_marker(
     marker = await read_marker(storage, final)
     if marker is not None and token_in_marker(marker) is None:
         return False
-    await register.confirm()  # rule *confirm*: after the look, before acting on it
+    await register.confirm_to_delete()  # rule *confirm*: after the look, before acting on it
     version = next(entry.version for entry in there if entry.name == COMMIT_SUCCESS_FILE)
     # if it was written again meanwhile the next attempt sees whose it is now
     return await register.delete(final.child(COMMIT_SUCCESS_FILE).path, version=version)

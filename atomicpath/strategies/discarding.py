@@ -121,7 +121,7 @@ async def _unmark(storage: Storage, final: Location, register: Register, ownersh
     marker = await read_marker(storage, final) if found else None
     if found is None or marker is None or token_in_marker(marker) not in ownership.tokens:
         return
-    await register.confirm()  # rule *confirm*: after the look, before acting on it
+    await register.confirm_to_delete()  # rule *confirm*: after the look, before acting on it
     await register.delete(path, version=found.version)  # if it was written again what clears looks at it afresh
 
 

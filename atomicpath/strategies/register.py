@@ -59,6 +59,8 @@ class Register(abc.ABC):
         """Whether it was another attempt's, whose files may be there still."""
         self.seen_at = -math.inf
         """When the last request began that showed the record to be ours, on the boot-time clock."""
+        self.moved_at = -math.inf
+        """When the last request began that was answered to have moved the record."""
 
     def is_well_within_lease(self) -> bool:
         """Whether nobody can have taken the record over yet, so that a request that begins now is safe to send.
@@ -102,10 +104,22 @@ class Register(abc.ABC):
             raise
         return True
 
+    async def confirm_to_delete(self) -> None:
+        """Rule *confirm*, before a delete; AbandonedError if the register is not ours any more.
+
+        Rule *timed*: where deletes are not conditional a look is not enough. Who watches the record for a lease has
+        counted since it last moved, so the time for deletes begins with a move that was answered, and not with a look
+        that shows it to be there still (READ_ANCHOR in docs/model).
+        """
+        if self.is_conditional or self._time_to_delete() > 0:
+            await self.confirm()
+        else:
+            await self.renew()
+
     def _time_to_delete(self) -> float:
         """Seconds that are left of the part of the lease in which deletes are sent and answered."""
-        ends = self.seen_at + self.record.lease.patience * DELETING
-        return ends - self._storage.environment.monotonic()
+        begins = self.seen_at if self.is_conditional else self.moved_at
+        return begins + self.record.lease.patience * DELETING - self._storage.environment.monotonic()
 
     async def claim(self) -> Content | None:
         """Create the record. None: it is ours; else what is in the way."""
@@ -115,7 +129,7 @@ class Register(abc.ABC):
             began = self._storage.environment.monotonic()
             try:
                 self.version = await self._storage.create(self.path, self.record.encode(), owner=self.record.token)
-                self.held, self.seen_at = True, began
+                self.held, self.seen_at, self.moved_at = True, began, began
                 return None
             except (AccessError, FileNotFoundError):
                 raise
@@ -347,7 +361,7 @@ class RecordRegister(Register):
             began = self._storage.environment.monotonic()
             try:
                 self.version = await self._storage.swap(self.path, target.encode(), version=self.version or "")
-                self.record, self.seen_at = target, began
+                self.record, self.seen_at, self.moved_at = target, began, began
                 return
             except AccessError as error:
                 if failure is None:
@@ -416,8 +430,12 @@ class MarkerRegister(Register):
         began = self._storage.environment.monotonic()
         self.version = await self._storage.write(self.path, self.record.encode())  # only ever for unsafe_takeover
         self.held = self.inherits = True
-        self.seen_at = began
+        self.seen_at = self.moved_at = began
         return True
+
+    async def confirm(self) -> None:
+        await super().confirm()
+        self.moved_at = self.seen_at  # nobody takes a record over by watching it here
 
     async def commit(self, committed: CommitRecord) -> None:
         await self.confirm()

@@ -17,7 +17,7 @@ from azure.storage.blob.aio import BlobServiceClient, LinearRetry
 from azure.storage.filedatalake.aio import DataLakeServiceClient
 
 from atomicpath.errors import AccessError, ValidationError
-from atomicpath.storage import AsyncFilesystem, IOLoop, opener
+from atomicpath.storage import AsyncFilesystem, IOLoop, opener, repeats_nothing
 
 from .errors import Watch
 from .names import Address
@@ -49,6 +49,10 @@ class _Transport(AioHttpTransport):  # type: ignore[misc]  # azure.core hides it
 
     In one piece a body would hold up the event loop, as aiohttp warns.
     """
+
+    async def open(self) -> None:
+        await super().open()
+        repeats_nothing(self.session)
 
     async def send(self, request: Any, **options: Any) -> Any:
         watch, body = WATCH.get(), request.data

@@ -18,6 +18,7 @@ from atomicpath.storage import AsyncFilesystem, FsspecStorage, Source, age_of, b
 from .errors import answers
 from .multipart import PART, TOKEN, Reply, create_in_parts, upload_parts, version_of
 from .names import is_directory_bucket, split
+from .sending import PlainSession, send_deletes_once
 
 __all__ = ["S3Storage", "open_s3"]
 
@@ -47,7 +48,7 @@ class S3Filesystem(AsyncFilesystem, Protocol):
 def open_s3(options: Mapping[str, object], environment: Environment) -> S3Storage:
     """Access under s3fs's options."""
     chosen = options.get("config_kwargs")
-    config = {**_CLIENT, **(chosen if isinstance(chosen, Mapping) else {})}
+    config = {**_CLIENT, "http_session_cls": PlainSession, **(chosen if isinstance(chosen, Mapping) else {})}
     settings = {**options, "config_kwargs": config, "asynchronous": False, "loop": None}
     return S3Storage(cast("Callable[[], S3Filesystem]", opener("s3", settings)), environment)
 
@@ -243,7 +244,9 @@ class S3Storage(FsspecStorage[S3Filesystem]):
 
 async def _client(filesystem: S3Filesystem, bucket: object) -> Any:
     await filesystem.set_session()
-    return await filesystem.get_s3(bucket)
+    client = await filesystem.get_s3(bucket)
+    send_deletes_once(client)
+    return client
 
 
 async def _pieces(body: Any) -> list[bytes]:
