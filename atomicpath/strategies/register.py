@@ -231,7 +231,9 @@ class Register(abc.ABC):
         await self.confirm()
 
     def _is_ours(self, there: CommitRecord) -> bool:
-        return (there.token, there.state) == (self.record.token, self.record.state)
+        # One that is discarded is its last cleaner's: of two that delete at a time one might free the name too early.
+        mine = self.record
+        return (there.token, there.state, there.cleaner) == (mine.token, mine.state, mine.cleaner)
 
     def _is_still_ours(self, seen: Content, renewals: int, version: str | None) -> bool:  # noqa: ARG002 - only what is swapped has a history
         """Whether the record that we knew by this version, renewed so often, is still ours as it is seen now."""
@@ -439,14 +441,17 @@ class MarkerRegister(Register):
 
     async def commit(self, committed: CommitRecord) -> None:
         await self.confirm()
+        await self._expect_awake()
         await self._storage.write(self.path, committed.encode())
         self.record = committed
         marker = self._final.child(committed.marker or COMMIT_SUCCESS_FILE).path
         failure: OSError | None = None
         for pause in _pauses():
             await self._storage.environment.sleep(pause)
+            await self._expect_awake()
             try:
                 await self._storage.create(marker, marker_of(committed.token), owner=committed.token)
+                await self._expect_not_swept(marker)
                 return
             except OSError as error:
                 failure = error
@@ -464,12 +469,43 @@ class MarkerRegister(Register):
                         " may still undo the commit. Nothing was removed. Check the disk, then"
                         f" is_committed({str(self._final)!r})"
                     ) from failure
+                await self._expect_not_swept(marker)
                 return
             raise AbandonedError(f"{self._final} was not committed: another attempt's marker is there") from failure
         raise OutcomeUnknownError(
             f"the store does not say whether the marker of {self._final} was written ({failure}). Nothing was cleaned"
             " up: look again later with is_committed(...)"
         ) from failure
+
+    def _slept(self) -> bool:
+        """Whether so much time has passed since the record was last seen that a sweep may have come and gone.
+
+        A create-if-absent is no fence once the name is gone. On a disk the lock is one.
+        """
+        return not self._storage.is_local and self._time_to_delete() <= 0
+
+    async def _expect_awake(self) -> None:
+        """Before each request of the commit: a writer that slept looks again; AbandonedError if it was swept."""
+        if self._slept():
+            await self.confirm()
+
+    async def _expect_not_swept(self, marker: str) -> None:
+        """After the commit: a writer that slept with the request under way may have marked a place that was swept bare.
+
+        That marker counts for nothing without the record, and is taken away.
+        """
+        if not self._slept():
+            return
+        try:
+            await self.confirm()
+        except CommitError:
+            await self._storage.delete(marker)
+            raise
+        except OSError as error:
+            raise OutcomeUnknownError(
+                f"this process slept for longer than its lease as it committed {self._final}, and cannot see whether it"
+                f" was swept meanwhile ({error}). Nothing was cleaned up: look again later with is_committed(...)"
+            ) from error
 
     async def discard(self) -> None:
         await self.confirm()

@@ -22,7 +22,7 @@ from pathlib import Path
 MODEL = Path(__file__).with_name("commit_file.pml")
 SAFE, UNSAFE, REACHED = "safe", "unsafe", "reached"
 MEGABYTES, SECONDS = 2500, 600
-NAMES = ("data 0", "data 1", "marker", "record")
+NAMES = ("data 0", "data 1", "marker", "record", "inner record")
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ CASES = [
     Case("timed deletes without tombstone", "-DTIMED -DLOSSES=1 -DNO_TOMBSTONE", UNSAFE),
     Case("timed deletes without settled", "-DTIMED -DLOSSES=1 -DNO_SETTLED", UNSAFE),
     Case("timed deletes: the time counts from a look", "-DTIMED -DLOSSES=1 -DREAD_ANCHOR", UNSAFE),
+    Case("timed deletes: two clean at a time", "-DTIMED -DSWEEPERS=1 -DNO_CLEANER", UNSAFE),
     Case("timed deletes: one is sent twice", "-DTIMED -DLOSSES=1 -DTWICE", UNSAFE),
     Case("a take-over, then its commit", "-DWITNESS=1", REACHED),
     Case("timed deletes: a take-over, then its commit", "-DTIMED -DWITNESS=1", REACHED),
@@ -195,7 +196,7 @@ def trail(case: Case) -> str:
 
 
 def changes(said: str) -> list[str]:
-    who, store, found = "", [0, 0, 0, 0], []
+    who, store, found = "", [0] * len(NAMES), []
     for line in said.splitlines():
         step = re.search(r"proc\s+(\d+) \((\w+):", line)
         if step:

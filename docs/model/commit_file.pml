@@ -233,11 +233,16 @@ endless:
   od
 }
 
-/* Is `there` still the record that this party holds? (Register._is_ours) */
-#ifdef NO_VERSION
-#define OURS(there)  (TOKEN(there) == token && STATE(there) == STATE(mine))
+/* Is `there` still the record that this party holds? (Register._is_ours) One that is discarded is its last cleaner's. */
+#ifdef NO_CLEANER
+#define SAME_CLEANER(there)  true
 #else
-#define OURS(there)  (TOKEN(there) == token && STATE(there) == STATE(mine) \
+#define SAME_CLEANER(there)  (STATE(there) != DISCARDED || ((there) >> 8 & 3) == (mine >> 8 & 3))
+#endif
+#ifdef NO_VERSION
+#define OURS(there)  (TOKEN(there) == token && STATE(there) == STATE(mine) && SAME_CLEANER(there))
+#else
+#define OURS(there)  (TOKEN(there) == token && STATE(there) == STATE(mine) && SAME_CLEANER(there) \
                       && (RENEWALS(there) > RENEWALS(mine) || VERSION(there) == VERSION(version)))
 #endif
 

@@ -517,13 +517,6 @@ async def test_without_compare_and_swap_nothing_is_taken_over_unless_asked(place
     assert_new(place, new.token)
 
 
-async def test_without_conditional_delete_nothing_is_taken_over_unless_asked(place: Place, tmp_path: Path) -> None:
-    old = await left_behind(place, tmp_path)
-    with pytest.raises(ConflictError, match="unsafe_takeover=True"):
-        await place.attempt(guarantees=ALL & ~Guarantee.CONDITIONAL_DELETE).create()
-    await old.discard()
-
-
 async def test_a_store_that_ignores_versions_is_found_out_and_its_commits_are_decided_by_the_marker(
     bucket: str, options: dict[str, Any], proxy: Proxy, source: Path
 ) -> None:
