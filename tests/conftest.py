@@ -43,6 +43,13 @@ _SERVER = Path(__file__).parents[1] / "examples" / "s3_server.py"
 _FULL = os.environ.get("ATOMICPATH_FULL") == "1"
 _NETWORK = {"azure", "gcs", "s3", "sftp"}  # folders of tests whose code leaves the event loop to fsspec's
 _BOTH_LOOPS = {"local", "memory", "moto"}  # places of the conformance kit
+_WHOLE_COMMITS = {
+    "a_lost_reply_is_settled",
+    "a_cancelled_commit_is_whole_or_absent",
+    "a_failed_request_commits_nothing_by_halves",
+}
+_COMMITS_DAILY = {*_BOTH_LOOPS, "gcs_flat", "gcs_hns"}
+"""Places where those checks of the kit, which repeat a commit for each of its requests, run every day."""
 _SLOW = {"seaweedfs"}  # a second for every contended write; tests/s3 and tests/test_race.py are on it in any case
 _ON_A_SERVER = "server"  # a fixture: what tests/protocol has of trio is shown by its tests of the memory
 
@@ -63,7 +70,9 @@ def _is_left_out(item: pytest.Item) -> bool:
         return True
     params = getattr(getattr(item, "callspec", None), "params", {})
     if "make_place" in params:
-        return params["make_place"] in _SLOW or (params["loop"] == "trio" and params["make_place"] not in _BOTH_LOOPS)
+        place = params["make_place"]
+        long = params["check"].name in _WHOLE_COMMITS and place not in _COMMITS_DAILY
+        return long or place in _SLOW or (params["loop"] == "trio" and place not in _BOTH_LOOPS)
     on_trio = params.get("anyio_backend") == "trio" or params.get("world") == "trio-moto_server"
     folder = item.path.parent.name
     return on_trio and (folder in _NETWORK or (folder == "protocol" and _ON_A_SERVER in _fixtures_of(item)))

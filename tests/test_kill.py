@@ -122,7 +122,7 @@ def test_killed_at_any_call_a_local_commit_is_whole_or_absent(local: Root, after
         outcomes.append(local.check_and_restart(step))
         return count
 
-    assert kill_at_every("call", after=after, run=run, stride=4) > 20
+    assert kill_at_every("call", after=after, run=run, stride=9) > 20
     assert sorted(outcomes) == outcomes, "once committed, no later kill undoes it"
     assert {*outcomes} == {False, True}
 
@@ -163,7 +163,7 @@ def test_killed_at_any_local_call_a_commit_to_s3_leaves_no_staging_directory_for
             assert [(file.name, file.stat().st_size) for file in staging.rglob("*/*")] in ([], [(RECORD_FILE, 0)])
         return count
 
-    assert kill_at_every("call", after=after, run=run, stride=4) > 5
+    assert kill_at_every("call", after=after, run=run, stride=7) > 5
     assert {*left} == {0, 1}
 
 
@@ -199,7 +199,7 @@ def test_a_killed_direct_attempt_is_taken_over_only_where_the_user_says_so(
         s3.check_complete(url, "restarted")
         return count
 
-    count = kill_at_every("request", after=after, run=run)
+    count = kill_at_every("request", after=after, run=run, stride=2)
     assert count == 7, "two looks at the places above, and five for the attempt"
 
 
@@ -214,7 +214,7 @@ def test_killed_at_any_call_a_local_commit_in_place_is_whole_or_absent(local: Ro
         local.check_and_restart(step, unsafe_takeover=True)
         return count
 
-    assert kill_at_every("call", after=after, run=run, stride=4) > 20
+    assert kill_at_every("call", after=after, run=run, stride=9) > 20
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -229,7 +229,7 @@ def test_crash_during_recovery(s3: Root, after: bool) -> None:
         s3.check_and_restart(step)
         return count
 
-    assert kill_at_every("request", after=after, run=run, stride=3) > 10
+    assert kill_at_every("request", after=after, run=run, stride=5) > 10
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -242,7 +242,7 @@ def test_crash_during_recovery_on_a_local_disk(local: Root, after: bool) -> None
         local.check_and_restart(step)
         return count
 
-    assert kill_at_every("call", after=after, run=run, stride=4) > 20
+    assert kill_at_every("call", after=after, run=run, stride=9) > 20
 
 
 def test_killed_while_probing_nothing_counts_as_committed(s3: Root) -> None:

@@ -73,6 +73,16 @@ def test_every_lie_has_its_line() -> None:
 @pytest.mark.parametrize("lie", LIES, ids=_name)
 def test_a_lie_is_caught_by_the_checks(lie: type[Lie], factory: Factory) -> None:
     make, honest = _ground(lie, factory)
+    expected = CAUGHT_BY[lie.__name__]
+    with serving(Lying(honest, lie)):
+        findings = [check(make) for check in CHECKS if check.name in expected]
+    assert {finding.check for finding in findings if finding.verdict is Verdict.FAILED} == expected, findings
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("lie", LIES, ids=_name)
+def test_the_report_on_a_liar_is_not_ok(lie: type[Lie], factory: Factory) -> None:
+    make, honest = _ground(lie, factory)
     with serving(Lying(honest, lie)):
         report = conform(make)
     failed = {finding.check for finding in report.findings if finding.verdict is Verdict.FAILED}

@@ -10,7 +10,7 @@ import pytest
 from tests.interruption.processes import FULL, run
 from tests.roots import LocalRoot, Root
 
-_SIGNALS = 400 if FULL else 100
+_SIGNALS = 400 if FULL else 40
 
 _TERMINATED = """
 class Terminated(Exception):
