@@ -19,8 +19,9 @@ from atomicpath.strategies.clearing import NotClearedError
 from atomicpath.strategies.discarding import CleaningRegister, delete_below, delete_own_tree
 from atomicpath.strategies.fences import WANTED, Fence
 from atomicpath.strategies.held import is_committed, read_marker
+from atomicpath.strategies.marker_register import MarkerRegister
 from atomicpath.strategies.ownership import Ownership
-from atomicpath.strategies.register import MarkerRegister, Register
+from atomicpath.strategies.register import Register
 
 from .ages import age_of_attempt, older
 from .findings import Action, Finding, Found, Kept, Swept, Verdict, judge

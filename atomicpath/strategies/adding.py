@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import anyio
 
 from atomicpath.abc import Entry, Storage
+from atomicpath.environment import looking_ahead
 from atomicpath.errors import CommitError, ConflictError, OutcomeUnknownError
 from atomicpath.location import Location
 from atomicpath.manifest import digest
@@ -64,7 +66,8 @@ class Additions:
             await self._expect_lease(register)
             try:
                 # rule *exclusive*: data is created, never overwritten
-                entry = await self._storage.upload(source, target.path, owner=self._owner, multipart=multipart)
+                with looking_ahead(partial(self._expect_lease, register)):  # before each part of a large one, too
+                    entry = await self._storage.upload(source, target.path, owner=self._owner, multipart=multipart)
             except FileExistsError:
                 there = await self._storage.stat(target.path)
                 if there is None:

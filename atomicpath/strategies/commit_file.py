@@ -58,8 +58,9 @@ from .clearing import clear
 from .discarding import delete_own_tree
 from .fences import Fence
 from .held import foreign, is_committed, read_marker, read_record, taken
+from .marker_register import MarkerRegister
 from .ownership import Ownership, chain_of
-from .register import MarkerRegister, RecordRegister, Register
+from .register import RecordRegister, Register
 from .settling import after_commit_point
 from .step_metadata import StepMetadataWriter
 

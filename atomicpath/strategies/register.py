@@ -23,15 +23,15 @@ from atomicpath.abc import Content, StaleVersionError, Storage
 from atomicpath.concurrency import wake
 from atomicpath.environment import cleaning_up
 from atomicpath.errors import AbandonedError, AccessError, AtomicPathError, CommitError, OutcomeUnknownError
-from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE
+from atomicpath.layout import RECORD_FILE
 from atomicpath.liveness import hold, this_process
 from atomicpath.location import Location
-from atomicpath.record import CommitRecord, DecidedBy, State, marker_of, token_in_marker
+from atomicpath.record import CommitRecord, DecidedBy, State
 
 from .fences import DELETING
 from .held import already_committed
 
-__all__ = ["MarkerRegister", "RecordRegister", "Register"]
+__all__ = ["RecordRegister", "Register", "pauses"]
 
 _LOG = logging.getLogger("atomicpath")
 _TRIES = 4
@@ -82,7 +82,7 @@ class Register(abc.ABC):
             OSError: Nobody knows whether it was deleted, or may yet be. Where deletes are not conditional this register
                 sends no other after that: rule *tombstone*.
         """
-        left = self._time_to_delete()
+        left = self.time_to_delete()
         if left <= 0:
             return False
         if self._unanswered is not None:
@@ -111,12 +111,12 @@ class Register(abc.ABC):
         counted since it last moved, so the time for deletes begins with a move that was answered, and not with a look
         that shows it to be there still (READ_ANCHOR in docs/model).
         """
-        if self.is_conditional or self._time_to_delete() > 0:
+        if self.is_conditional or self.time_to_delete() > 0:
             await self.confirm()
         else:
             await self.renew()
 
-    def _time_to_delete(self) -> float:
+    def time_to_delete(self) -> float:
         """Seconds that are left of the part of the lease in which deletes are sent and answered."""
         begins = self.seen_at if self.is_conditional else self.moved_at
         return begins + self.record.lease.patience * DELETING - self._storage.environment.monotonic()
@@ -124,7 +124,7 @@ class Register(abc.ABC):
     async def claim(self) -> Content | None:
         """Create the record. None: it is ours; else what is in the way."""
         failure: OSError | None = None
-        for pause in _pauses():
+        for pause in pauses():
             await self._storage.environment.sleep(pause)
             began = self._storage.environment.monotonic()
             try:
@@ -207,10 +207,10 @@ class Register(abc.ABC):
     async def free(self) -> None:
         """Delete the record, last."""
 
-    async def _delete_record(self) -> None:
+    async def delete_record(self) -> None:
         """Delete the record, wherever no version can be named, in the time that there is for deletes."""
         for _ in range(_TRIES):
-            if self._time_to_delete() <= 0:
+            if self.time_to_delete() <= 0:
                 await self.renew()
             if await self.delete(self.path, version=None):
                 return
@@ -292,7 +292,7 @@ class RecordRegister(Register):
         else:
             if self.record.state is State.WRITING:
                 await self.discard()  # rule *tombstone*: while the delete is under way nobody takes its place
-            await self._delete_record()
+            await self.delete_record()
         self.held = False
 
     async def renew(self) -> None:
@@ -358,7 +358,7 @@ class RecordRegister(Register):
         refused. OutcomeUnknownError: it answered nothing that settles it; the move may yet happen.
         """
         failure: Exception | None = None
-        for pause in _pauses():
+        for pause in pauses():
             await self._storage.environment.sleep(pause)
             began = self._storage.environment.monotonic()
             try:
@@ -402,7 +402,7 @@ class RecordRegister(Register):
     async def _look_again(self, lost: AbandonedError) -> Content | None:
         """What the record is, once it is known that it moved: it may be by the very commit that had no answer."""
         failure: OSError | None = None
-        for pause in _pauses():
+        for pause in pauses():
             await self._storage.environment.sleep(pause)
             try:
                 return await self.look()
@@ -423,97 +423,6 @@ class RecordRegister(Register):
         return self.record.moved_to(State.DISCARDED, writer=this_process(self._storage.environment))
 
 
-class MarkerRegister(Register):
-    """Where it does not: the exclusive creation of the marker is the commit, and nobody takes anything over."""
-
-    decided_by = DecidedBy.MARKER
-
-    async def _take(self, seen: Content) -> bool:  # noqa: ARG002 - nothing here can be conditional on it
-        began = self._storage.environment.monotonic()
-        self.version = await self._storage.write(self.path, self.record.encode())  # only ever for unsafe_takeover
-        self.held = self.inherits = True
-        self.seen_at = self.moved_at = began
-        return True
-
-    async def confirm(self) -> None:
-        await super().confirm()
-        self.moved_at = self.seen_at  # nobody takes a record over by watching it here
-
-    async def commit(self, committed: CommitRecord) -> None:
-        await self.confirm()
-        await self._expect_awake()
-        await self._storage.write(self.path, committed.encode())
-        self.record = committed
-        marker = self._final.child(committed.marker or COMMIT_SUCCESS_FILE).path
-        failure: OSError | None = None
-        for pause in _pauses():
-            await self._storage.environment.sleep(pause)
-            await self._expect_awake()
-            try:
-                await self._storage.create(marker, marker_of(committed.token), owner=committed.token)
-                await self._expect_not_swept(marker)
-                return
-            except OSError as error:
-                failure = error
-            try:
-                there = (await self._storage.read(marker)).data
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                failure = error
-                continue
-            if token_in_marker(there) == committed.token:
-                if self._storage.is_local:  # no reply was lost: the marker is there, and syncing it failed
-                    raise OutcomeUnknownError(
-                        f"{self._final} is visible, but its marker could not be made durable ({failure}): a power cut"
-                        " may still undo the commit. Nothing was removed. Check the disk, then"
-                        f" is_committed({str(self._final)!r})"
-                    ) from failure
-                await self._expect_not_swept(marker)
-                return
-            raise AbandonedError(f"{self._final} was not committed: another attempt's marker is there") from failure
-        raise OutcomeUnknownError(
-            f"the store does not say whether the marker of {self._final} was written ({failure}). Nothing was cleaned"
-            " up: look again later with is_committed(...)"
-        ) from failure
-
-    def _slept(self) -> bool:
-        """Whether so much time has passed since the record was last seen that a sweep may have come and gone.
-
-        A create-if-absent is no fence once the name is gone. On a disk the lock is one.
-        """
-        return not self._storage.is_local and self._time_to_delete() <= 0
-
-    async def _expect_awake(self) -> None:
-        """Before each request of the commit: a writer that slept looks again; AbandonedError if it was swept."""
-        if self._slept():
-            await self.confirm()
-
-    async def _expect_not_swept(self, marker: str) -> None:
-        """After the commit: a writer that slept with the request under way may have marked a place that was swept bare.
-
-        That marker counts for nothing without the record, and is taken away.
-        """
-        if not self._slept():
-            return
-        try:
-            await self.confirm()
-        except CommitError:
-            await self._storage.delete(marker)
-            raise
-        except OSError as error:
-            raise OutcomeUnknownError(
-                f"this process slept for longer than its lease as it committed {self._final}, and cannot see whether it"
-                f" was swept meanwhile ({error}). Nothing was cleaned up: look again later with is_committed(...)"
-            ) from error
-
-    async def discard(self) -> None:
-        await self.confirm()
-
-    async def free(self) -> None:
-        await self._delete_record()
-        self.held = False
-
-
-def _pauses() -> list[float]:
+def pauses() -> list[float]:
+    """Seconds before each try of a request that is to be settled."""
     return [0.0] + [_PAUSE * 2**again for again in range(_TRIES - 1)]
