@@ -8,6 +8,7 @@ from atomicpath.abc import Content, Storage
 from atomicpath.environment import shielded
 from atomicpath.errors import (
     AbandonedError,
+    AccessError,
     AtomicPathError,
     ConflictError,
     NotCommittedError,
@@ -16,7 +17,7 @@ from atomicpath.errors import (
 )
 from atomicpath.guarantees import NONE, RENAMING, Guarantee, check
 from atomicpath.inspect import load
-from atomicpath.layout import RECORD_FILE
+from atomicpath.layout import PROBE_PREFIX, RECORD_FILE
 from atomicpath.location import Location
 from atomicpath.probing import profile_of
 from atomicpath.record import CommitRecord
@@ -159,7 +160,23 @@ async def _by_record(storage: Storage, location: Location, record: CommitRecord,
     if there.token != record.token or there.state is not record.state:
         raise await _moved_meanwhile(location)
     await _expect_own(storage, location, there)
+    if not fence.conditional:
+        await _expect_permission(storage, location)
     await _end(storage, location, seen, there, fence)
+
+
+async def _expect_permission(storage: Storage, location: Location) -> None:
+    """AccessError if these credentials may not delete, which is also what a probe of conditional deletes fails with.
+
+    Asked by the deletion of what is not there, before readers are told that the directory has gone.
+    """
+    try:
+        await storage.delete(location.child(f"{PROBE_PREFIX}{storage.environment.token()}").path)
+    except AccessError as error:
+        raise AccessError(f"{location} was not removed, and nothing was changed: {error}") from error
+    except OSError as error:
+        error.add_note(f"{location} was not removed, and nothing was changed")
+        raise
 
 
 async def _end(storage: Storage, location: Location, seen: Content, record: CommitRecord, fence: Fence) -> None:

@@ -76,7 +76,8 @@ class Fence:
         if not self.swaps:
             return (
                 f"Where {Guarantee.COMPARE_AND_SWAP} is not known to hold the marker decides: no attempt is taken over"
-                " unless unsafe_takeover=True, remove and keep_last are refused, and sweep goes by age alone."
+                " unless unsafe_takeover=True, remove and keep_last are refused, and sweep has nothing but the age of"
+                " an attempt to go by where it cannot see its process."
             )
         if self.conditional:
             return ""

@@ -13,8 +13,9 @@ import pytest
 
 from atomicpath import aio
 from atomicpath.environment import use
-from atomicpath.errors import AbandonedError, ConflictError
+from atomicpath.errors import AbandonedError, AccessError, ConflictError
 from atomicpath.guarantees import Guarantee
+from atomicpath.layout import is_probe
 from atomicpath.liveness import release
 from atomicpath.record import CommitRecord, State
 from atomicpath.strategies.commit_file import CommitFileTemporaryPath
@@ -35,6 +36,7 @@ class Deletes:
     quick: Quick
     silent: Callable[[str], bool] = lambda name: False
     asleep: float = 0.0
+    refused: bool = False
     sent: list[tuple[str, int]] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
 
@@ -51,6 +53,11 @@ class Deletes:
     async def delete(self, storage: MemoryStorage, path: str, *, version: str | None = None) -> None:
         assert version is None, "a delete names no version where nobody looks at it"
         name = path.removeprefix(f"{PLACE}/")
+        if self.refused or is_probe(name):  # which asks whether deleting is allowed at all
+            assert path not in self.memory
+            if self.refused:
+                raise AccessError(f"{path}: 403, as the test asked")
+            return
         record = files(self.memory).get(RECORD)
         self.sent.append((name, decoded(record).lease.renewals if record else -1))
         self.quick.now += self.asleep
@@ -277,6 +284,20 @@ async def test_the_time_for_deletes_counts_from_a_move_that_was_answered(
     assert deletes.sent == []
     await register.renew()
     assert await register.delete(f"{PLACE}/data", version=None)
+
+
+async def test_who_may_not_delete_removes_nothing(
+    deletes: Deletes, memory: Memory, quick: Quick, tmp_path: Path
+) -> None:
+    first = new_attempt(quick)
+    await first.create()
+    await commit(first, tmp_path)
+    before = files(memory)
+    deletes.refused = True
+    with pytest.raises(AccessError, match="nothing was changed.*403"):
+        await aio.remove(URL)
+    assert files(memory) == before
+    assert await aio.is_committed(URL)
 
 
 async def test_what_is_assumed_is_explained(deletes: Deletes) -> None:
