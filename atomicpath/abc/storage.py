@@ -123,6 +123,15 @@ class Storage(abc.ABC):
     async def declare(self, path: str) -> Declaration:
         """What is known of the location of `path` without trying it. Cheap; `path` need not exist."""
 
+    async def learn(self, path: str) -> bool:
+        """Find out how this place is to be asked, where places differ, and keep that for the life of the process.
+
+        Called before a probe of COMPARE_AND_SWAP or CONDITIONAL_DELETE. `path` is a free name in the place; True says
+        that something may be there now, which the caller deletes. After an error nothing is known, and it is called
+        again before the next probe.
+        """
+        return False
+
     # files and objects
 
     @abc.abstractmethod

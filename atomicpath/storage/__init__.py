@@ -6,6 +6,7 @@ Part of the plug-in surface, with `atomicpath.abc`, `guarantees` and `errors`.
 from atomicpath.concurrency import in_threads
 
 from .access import AsyncFilesystem, FsspecStorage, IOLoop, io_loop, is_known_to_fsspec, kept, opener
+from .contact import Link, missing_link
 from .many import together
 from .names import UNFINISHED, flaw_of_key, unusable
 from .parts import send_parts
@@ -18,6 +19,7 @@ __all__ = [
     "AsyncFilesystem",
     "FsspecStorage",
     "IOLoop",
+    "Link",
     "Source",
     "age_of",
     "bodies",
@@ -27,6 +29,7 @@ __all__ = [
     "io_loop",
     "is_known_to_fsspec",
     "kept",
+    "missing_link",
     "opener",
     "receive",
     "repeats_nothing",

@@ -316,9 +316,13 @@ class CommitFileTemporaryPath(TemporaryPath):
         """Whether a large file may be uploaded in parts; asked of the location only once such a file comes."""
         if (await self._storage.environment.step(os.stat, source)).st_size <= self._storage.largest_single:
             return False
-        if not self._has(_MULTIPART) and _MULTIPART in (await self._storage.declare(self._final.path)).observable:
+        declaration = await self._storage.declare(self._final.path)
+        # what its documentation says of a store is put to the test once, before it is relied on
+        unsure = declaration.observable & ~self._guarantees | declaration.declared & declaration.refutable
+        if _MULTIPART in unsure:
             profile = await profile_of(self._final, wanted=_MULTIPART)
-            self.options = replace(self.options, guarantees=self._guarantees | profile.effective)
+            known = self._guarantees & ~_MULTIPART | profile.effective & _MULTIPART
+            self.options = replace(self.options, guarantees=known)
         return self._has(_MULTIPART)
 
     async def _manifest(self) -> tuple[FileEntry, ...]:

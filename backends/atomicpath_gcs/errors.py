@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import aiohttp
@@ -14,6 +14,7 @@ from google.auth.exceptions import GoogleAuthError
 
 from atomicpath.abc import StaleVersionError
 from atomicpath.errors import AccessError, AtomicPathError, ValidationError
+from atomicpath.storage import Link, missing_link
 
 from .exchange import Reply, Request
 
@@ -24,6 +25,12 @@ AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 
 CHECK = "check the credentials and what they may do there"
 
+_ADVICE: Mapping[Link, str] = {
+    "certificate": "the endpoint's certificate is not trusted: name its authority's file in SSL_CERT_FILE, or correct"
+    " the host in endpoint_url",
+    "proxy": "the proxy cannot be reached: check HTTPS_PROXY, HTTP_PROXY and NO_PROXY",
+    "endpoint": "the endpoint cannot be reached: check endpoint_url and the network",
+}
 _REASON = re.compile(r"[A-Za-z_]{1,40}")
 
 
@@ -45,9 +52,8 @@ def answers(path: str) -> Iterator[None]:
     except aiohttp.ServerTimeoutError as error:
         raise TimeoutError(errno.ETIMEDOUT, f"{url}: the endpoint did not answer in time") from error
     except aiohttp.ClientConnectorError as error:
-        raise ConnectionRefusedError(
-            errno.ECONNREFUSED, f"{url}: the endpoint cannot be reached: check endpoint_url and the network"
-        ) from error
+        advice = _ADVICE[missing_link(error) or "endpoint"]
+        raise ConnectionRefusedError(errno.ECONNREFUSED, f"{url}: {advice}") from error
     except aiohttp.ClientError as error:
         # not chained: the address of an upload session, with which anybody could write, may be in its text
         raise ConnectionError(errno.ECONNABORTED, f"{url}: the connection failed ({type(error).__name__})") from None

@@ -17,16 +17,31 @@ from botocore.exceptions import (
     NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
+    ProxyConnectionError,
     ReadTimeoutError,
+    SSLError,
 )
 
 from atomicpath.abc import StaleVersionError
 from atomicpath.errors import AccessError, AtomicPathError, BackendError, ValidationError
 
+from .contact import advice_on
+
 __all__ = ["answers"]
 
 _ACCESS_CODES = frozenset(  # those that come with status 400
     {"AuthorizationHeaderMalformed", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
+)
+_PASSING_CODES = frozenset(  # those with status 400 after which a request may be sent again
+    {
+        "RequestTimeout",
+        "IncompleteBody",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "RequestThrottled",
+        "BadDigest",
+    }
 )
 _READS = ("Get", "Head", "List")
 _CHECK = "check the credentials, their region and what they may do there"
@@ -54,10 +69,10 @@ def answers(path: str, *, versioned: bool = False) -> Iterator[None]:
         raise BackendError(
             f"s3://{path}: the installed botocore does not take this request: pip install -U 'atomicpath[s3]'"
         ) from error
-    except EndpointConnectionError as error:
-        raise ConnectionRefusedError(
-            errno.ECONNREFUSED, f"s3://{path}: the endpoint cannot be reached: check endpoint_url and the network"
-        ) from error
+    except (EndpointConnectionError, ProxyConnectionError, SSLError) as error:
+        if advice := advice_on(error):
+            raise ConnectionRefusedError(errno.ECONNREFUSED, f"s3://{path}: {advice}") from error
+        raise ConnectionError(errno.ECONNABORTED, f"s3://{path}: the connection failed") from error
     except (HTTPClientError, aiohttp.ClientError) as error:
         raise ConnectionError(
             errno.ECONNABORTED, f"s3://{path}: the connection failed ({type(error).__name__})"
@@ -100,4 +115,8 @@ def _of_reply(error: ClientError, url: str, *, versioned: bool) -> Exception:
         return FileExistsError(errno.EEXIST, f"something is at {url}")
     if status == 409:  # ConditionalRequestConflict: another request was under way, and who won is not said
         return OSError(errno.EBUSY, said)
+    if status in (405, 501):  # the store does not know what was asked for
+        return OSError(errno.EOPNOTSUPP, said)
+    if status == 400 and code not in _PASSING_CODES:
+        return OSError(errno.EINVAL, said)
     return OSError(errno.EIO, said)
