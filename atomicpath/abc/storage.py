@@ -191,7 +191,11 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     async def delete(self, path: str, *, version: str | None = None) -> None:
-        """Delete a file; with `version` only if it still has it (CONDITIONAL_DELETE). Nothing there is fine."""
+        """Delete a file; with `version` only if it still has it (CONDITIONAL_DELETE). Nothing there is fine.
+
+        It is sent once: what a client repeats by itself after a lost reply could hit what somebody else has put there
+        since. Whoever asked decides whether to look, and ask, again.
+        """
 
     async def copy_files(self, source: str, target: str, names: Sequence[str]) -> None:
         """Copy files of one directory into another that exists, without their bytes passing through here.

@@ -11,6 +11,7 @@ from .many import together
 from .names import UNFINISHED, flaw_of_key, unusable
 from .parts import send_parts
 from .replies import Answer, Paging
+from .sessions import repeats_nothing
 from .silence import WatchedBytes, WatchedFile, silence_for, watched_pieces
 from .source import Source, bodies
 from .target import age_of, check_length, receive
@@ -37,6 +38,7 @@ __all__ = [
     "missing_link",
     "opener",
     "receive",
+    "repeats_nothing",
     "send_parts",
     "silence_for",
     "together",

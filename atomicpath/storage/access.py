@@ -19,6 +19,7 @@ import fsspec.asyn
 
 from atomicpath.abc import Environment, Storage
 from atomicpath.concurrency import start_thread, wake
+from atomicpath.environment import look_ahead
 
 from .silence import watched
 
@@ -149,6 +150,7 @@ class FsspecStorage(Storage, Generic[F]):
         async def there(*args: P.args, **kwargs: P.kwargs) -> T:
             return await self.there(function, *args, **kwargs)
 
+        await look_ahead()
         return await self.environment.request(there, *args, **kwargs)
 
     async def there(

@@ -17,7 +17,7 @@ from azure.storage.blob.aio import BlobServiceClient, LinearRetry
 from azure.storage.filedatalake.aio import DataLakeServiceClient
 
 from atomicpath.errors import AccessError, ValidationError
-from atomicpath.storage import AsyncFilesystem, IOLoop, WatchedBytes, missing_link, opener, silence_for
+from atomicpath.storage import AsyncFilesystem, IOLoop, WatchedBytes, missing_link, opener, repeats_nothing, silence_for
 
 from .errors import NoContactError, Watch
 from .names import Address
@@ -54,6 +54,10 @@ class _Transport(AioHttpTransport):  # type: ignore[misc]  # azure.core hides it
     def __init__(self, **timeouts: Any) -> None:
         super().__init__(**timeouts)
         self._read_timeout = timeouts.get("read_timeout")
+
+    async def open(self) -> None:
+        await super().open()
+        repeats_nothing(self.session)
 
     async def send(self, request: Any, **options: Any) -> Any:
         watch, body = WATCH.get(), request.data

@@ -14,7 +14,15 @@ import aiohttp
 import google_crc32c
 from yarl import URL
 
-from atomicpath.storage import Answer, AsyncFilesystem, IOLoop, check_length, silence_for, watched_pieces
+from atomicpath.storage import (
+    Answer,
+    AsyncFilesystem,
+    IOLoop,
+    check_length,
+    repeats_nothing,
+    silence_for,
+    watched_pieces,
+)
 
 __all__ = [
     "Body",
@@ -143,6 +151,7 @@ def encoded(crc: int) -> str:
 
 async def _send(filesystem: GcsFilesystem, request: Request) -> Any:
     session = await filesystem._set_session()  # noqa: SLF001 - has no public name
+    repeats_nothing(session)  # it is of an instance that nobody else has, see `opener`
     headers, query = dict(request.headers), dict(request.query)
     if request.signed:
         # in a worker thread: credentials that have to be refreshed make a blocking request

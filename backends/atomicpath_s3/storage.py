@@ -33,6 +33,7 @@ from .errors import answers
 from .manners import Manner, learn, manner_of, named
 from .multipart import PART, TOKEN, create_in_parts, upload_parts, version_of
 from .names import is_directory_bucket, join, split
+from .sending import PlainSession, send_deletes_once
 from .wire import no_waiting, watched
 
 __all__ = ["S3Storage", "open_s3"]
@@ -58,7 +59,7 @@ class S3Filesystem(AsyncFilesystem, Protocol):
 def open_s3(options: Mapping[str, object], environment: Environment) -> S3Storage:
     """Access under s3fs's options."""
     chosen = options.get("config_kwargs")
-    config = {**_CLIENT, **(chosen if isinstance(chosen, Mapping) else {})}
+    config = {**_CLIENT, "http_session_cls": PlainSession, **(chosen if isinstance(chosen, Mapping) else {})}
     settings = {**options, "config_kwargs": config, "asynchronous": False, "loop": None}
     return S3Storage(cast("Callable[[], S3Filesystem]", opener("s3", settings)), environment)
 
@@ -281,6 +282,7 @@ async def _client(filesystem: S3Filesystem, bucket: object) -> Any:
     await filesystem.set_session()
     client = no_waiting(await filesystem.get_s3(bucket))
     watch(client)
+    send_deletes_once(client)
     return client
 
 

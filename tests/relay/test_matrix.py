@@ -72,7 +72,7 @@ def _cells() -> Iterator[Any]:
             for operation in OPERATIONS:
                 if not _EVERYTHING and (behaviour.name, operation.name) not in _DAILY:
                     continue
-                reason = to_mend(server, behaviour, operation)
+                reason = to_mend(behaviour, operation)
                 marks = pytest.mark.xfail(strict=server == "moto", reason=reason) if reason else ()
                 yield pytest.param(
                     server, behaviour, operation, marks=marks, id=f"{server}-{behaviour.name}-{operation.name}"
