@@ -8,7 +8,7 @@ from atomicpath.environment import Environment
 from .backend import Backend
 from .coordinator import Coordinator, Watch
 from .metadata_store import MetadataStore
-from .storage import Content, Declaration, Entry, Hold, OpenDirectory, StaleVersionError, Storage
+from .storage import Content, Declaration, Entry, Hold, NoBucketError, OpenDirectory, StaleVersionError, Storage
 from .temporary_path import AttemptOptions, FileOptions, SnapshotType, TemporaryPath
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "FileOptions",
     "Hold",
     "MetadataStore",
+    "NoBucketError",
     "OpenDirectory",
     "SnapshotType",
     "StaleVersionError",
