@@ -7,8 +7,8 @@ Readers see all of it or none of it; of two writers one wins; after any crash th
 which. Everything here blocks; `atomicpath.aio` has the same names as coroutines.
 
 Every function takes a URL, a path or a UPath, and `storage_options=` for the file system behind it. The
-errors are those of `atomicpath.errors`; besides them an `OSError` means that the storage could not be
-reached, and that a reading function therefore cannot say.
+errors are those of `atomicpath.errors`, all of them `AtomicPathError`. A `StorageError` means that the storage failed
+or could not be reached, and that a reading function therefore cannot say.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from .errors import (
     NotCommittedError,
     OutcomeUnknownError,
     RankFailedError,
+    StorageError,
     ValidationError,
 )
 from .explain import Explanation
@@ -93,6 +94,7 @@ __all__ = [
     "SnapshotType",
     "StepMetadata",
     "Storage",
+    "StorageError",
     "Swept",
     "TemporaryPath",
     "ValidationError",

@@ -7,7 +7,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import EllipsisType, TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 from upath import UPath
 
@@ -26,6 +26,7 @@ from .location import PathLike, local_directory, locate
 from .order import Order, StepRule
 from .probing import profile_of
 from .record import CommitRecord, JSONValue
+from .reporting import at_root, at_url, reported, reporting
 from .runner import protected, run_detached, run_protected
 from .selection import select
 from .staging import Progress
@@ -53,6 +54,10 @@ __all__ = [
 ]
 
 Options = Mapping[str, object] | None
+
+
+def _at_second(_: PathLike, url: PathLike, **options: Any) -> object:
+    return at_url(url, **options)
 
 
 class Committing:
@@ -145,10 +150,13 @@ def commit(
     gone on this host. Otherwise it is watched for one lease (60 s; what its record states, between 10 s and 10 min),
     by this host's own clock and however old the record seems: renewed meanwhile, it is a ConflictError.
     """
-    return Committing(Writing(url, CommitOptions(**_but(locals(), "url"))))  # type: ignore[arg-type]  # same names
+    options = CommitOptions(**_but(locals(), "url"))  # type: ignore[arg-type]  # same names
+    with reporting("cannot begin to write {}", partial(locate, url, storage_options)):
+        return Committing(Writing(url, options))
 
 
 @protected
+@reported("cannot commit a copy at {}", _at_second)
 async def put(
     local_dir: PathLike,
     url: PathLike,
@@ -181,6 +189,7 @@ async def put(
 
 
 @protected
+@reported("cannot fetch {}", at_url)
 async def get(url: PathLike, local_dir: PathLike, *, verify: bool = True, storage_options: Options = None) -> Path:
     """Download a committed directory to `local_dir`, which must not exist and then is itself committed, or nothing.
 
@@ -191,11 +200,13 @@ async def get(url: PathLike, local_dir: PathLike, *, verify: bool = True, storag
     return await fetch.get(locate(url, storage_options), local_directory(local_dir, "local_dir"), verify=verify)
 
 
+@reported("cannot look at {}", at_url)
 async def resolve(url: PathLike, *, storage_options: Options = None) -> UPath:
     """The path of a committed directory, to read from; NotCommittedError if there is none."""
     return (await inspect.load(locate(url, storage_options))).path
 
 
+@reported("cannot say whether {} is committed", at_url)
 async def is_committed(url: PathLike, *, storage_options: Options = None) -> bool:
     """Whether a complete directory is at the URL. Raises, rather than guess, where the storage does not answer.
 
@@ -206,6 +217,7 @@ async def is_committed(url: PathLike, *, storage_options: Options = None) -> boo
     return await inspect.is_complete(locate(url, storage_options))
 
 
+@reported("cannot read the record of {}", at_url)
 async def read_record(url: PathLike, *, storage_options: Options = None) -> CommitRecord:
     """The record of a committed directory; NotCommittedError, or IntegrityError if it is damaged."""
     location = locate(url, storage_options)
@@ -215,6 +227,7 @@ async def read_record(url: PathLike, *, storage_options: Options = None) -> Comm
     return record
 
 
+@reported("cannot list what is committed below {}", at_root)
 async def committed(
     root: PathLike, *, step: StepRule | None = None, prefix: str | None = None, storage_options: Options = None
 ) -> list[Commit]:
@@ -246,6 +259,7 @@ async def committed(
     return await inspect.committed(locate(root, storage_options), Order.of(step, prefix))
 
 
+@reported("cannot find the latest below {}", at_root)
 async def latest(
     root: PathLike, *, step: StepRule | None = None, prefix: str | None = None, storage_options: Options = None
 ) -> Commit | None:
@@ -257,17 +271,20 @@ async def latest(
     return await inspect.latest(locate(root, storage_options), Order.of(step, prefix))
 
 
+@reported("cannot list the attempts below {}", at_root)
 async def attempts(root: PathLike, *, storage_options: Options = None) -> list[Attempt]:
     """What is right below a root, under way or left behind: temporary directories and unfinished final ones."""
     return await inspect.attempts(locate(root, storage_options))
 
 
+@reported("cannot compare {} with its manifest", at_url)
 async def verify(url: PathLike, *, checksums: bool = False, storage_options: Options = None) -> Verification:
     """Compare a committed directory with its manifest: names, sizes, versions; if asked, checksums of every file."""
     return await inspect.verify(locate(url, storage_options), checksums=checksums)
 
 
 @protected
+@reported("cannot sweep {}", at_root)
 async def sweep(
     root: PathLike,
     *,
@@ -288,6 +305,7 @@ async def sweep(
 
 
 @protected
+@reported("{} could not be removed, or not wholly", at_url)
 async def remove(url: PathLike, *, guarantees: Guarantee | None = None, storage_options: Options = None) -> None:
     """Remove a committed directory, with all that is in it. Readers see it whole, or not at all.
 
@@ -301,6 +319,7 @@ async def remove(url: PathLike, *, guarantees: Guarantee | None = None, storage_
 
 
 @protected
+@reported("cannot remove old directories below {}", at_root)
 async def keep_last(
     root: PathLike,
     n: int,
@@ -342,6 +361,7 @@ async def keep_last(
 
 
 @protected
+@reported("cannot find out what {} guarantees", at_url)
 async def profile(
     url: PathLike, *, storage_options: Options = None, guarantees: Guarantee | None = None, probe: bool = True
 ) -> Profile:
@@ -354,6 +374,7 @@ async def profile(
 
 
 @protected
+@reported("cannot find out what {} guarantees", at_url)
 async def explain(
     url: PathLike, *, storage_options: Options = None, guarantees: Guarantee | None = None, probe: bool = True
 ) -> Explanation:

@@ -24,6 +24,7 @@ from .location import Location, PathLike, local_directory, locate
 from .multiprocess import Team
 from .multiprocessing_options import MultiprocessingOptions
 from .record import JSONValue, check_metadata, file_document, file_entry
+from .reporting import is_the_callers, of_the_caller, reported
 from .room import describe, expect_room, is_full, is_used_up
 from .selection import STRATEGIES
 from .shared import expect_all, seen_by_this_rank
@@ -35,6 +36,10 @@ from .strategies.atomic_rename import AtomicRenameTemporaryPath
 __all__ = ["Writing", "expect_room_at", "put"]
 
 _LOG = logging.getLogger("atomicpath")
+
+
+def _place(writing: Writing, *_: object, **__: object) -> Location:
+    return writing.location
 
 
 class Writing:
@@ -75,6 +80,7 @@ class Writing:
         mine = os.getpid() == self._pid
         return mine and (self._temporary is not None or self._staging is not None)
 
+    @reported("cannot begin to write {}", _place)
     @telemetry.observed(telemetry.opening)
     async def begin(self, *, source: bool = False) -> Path | UPath:
         """Create or join the attempt; where to write. `source`: the files are already somewhere on this host."""
@@ -97,7 +103,8 @@ class Writing:
             raise
         if self._staged is not None:
             return self._staged
-        path = self._own().get()
+        with of_the_caller():
+            path = self._own().get()
         return Path(cast("os.PathLike[str]", path)) if self._storage.is_local else path
 
     def expect_new(self) -> None:
@@ -112,6 +119,7 @@ class Writing:
         else:
             await self.abandon(error)
 
+    @reported("{} was not committed", _place)
     @telemetry.observed(telemetry.closing)
     async def finish(self, source: Own | None = None) -> None:
         """Commit what was written, or the local directory `source`."""
@@ -123,7 +131,7 @@ class Writing:
             offer: Document = {"files": [file_document(file) for file in temporary.added()]}
         except BaseException as error:
             await self.abandon(error)
-            if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
+            if isinstance(error, OSError) and not (isinstance(error, AtomicPathError) or is_the_callers(error)):
                 raise self.failed(error) from error
             raise
         try:
@@ -163,6 +171,7 @@ class Writing:
             await self._storage.environment.step(say_what_is_dropped, files, origin.directory, str(self.location))
         await origin.expect_unchanged(files)
 
+    @reported("{} was not committed, and could not be given up", _place)
     @telemetry.observed(telemetry.abandoning)
     async def abandon(self, error: BaseException) -> None:
         """Give up after `error`, which is the caller's to raise again.
@@ -217,9 +226,12 @@ class Writing:
         if strategy is not AtomicRenameTemporaryPath or not self._storage.is_local:
             need_event_loop()  # any other may wait for what it likes
         self._begun = True
-        temporary = strategy.from_final(self.location.upath, file_options=self._options.file_options)
+        if strategy is AtomicRenameTemporaryPath:  # no need to make a path of the location, and to read that again
+            temporary: TemporaryPath = strategy.new(self.location, file_options=self._options.file_options)
+        else:
+            temporary = strategy.from_final(self.location.upath, file_options=self._options.file_options)
         temporary.configure(self._options.attempt(profile.effective, direct=direct, metadata=self._metadata))
-        with telemetry.creating(temporary):
+        with telemetry.creating(temporary), of_the_caller():
             await temporary.create()
         self._temporary = temporary
         if self._team.is_alone:
@@ -243,7 +255,8 @@ class Writing:
         else:
             temporary = strategy.from_temporary(path.upath, file_options=self._options.file_options)
         temporary.configure(self._options.attempt(guarantees, direct=direct, metadata=self._metadata))
-        await temporary.join(self._team.rank, str(begun["token"]))
+        with of_the_caller():
+            await temporary.join(self._team.rank, str(begun["token"]))
         self._temporary = temporary
 
     async def _finalize(self, offers: Sequence[Document]) -> Document:
@@ -253,7 +266,7 @@ class Writing:
             temporary.include([file_entry(file) for file in cast("list[Document]", offer["files"])])
         if "seen" in offers[0]:
             await expect_all(self._storage, locate(temporary.get()), offers)
-        with telemetry.finalizing(temporary):
+        with telemetry.finalizing(temporary), of_the_caller():
             await temporary.finalize()
         return {}
 
@@ -286,7 +299,7 @@ class Writing:
         staging, self._staging = self._staging, None
         if staging is not None:
             with shielded():
-                await staging.remove()
+                await staging.remove()  # which never raises: after the commit point nothing may
 
 
 async def put(local_dir: PathLike, url: PathLike, options: CommitOptions) -> None:

@@ -23,6 +23,7 @@ from .guarantees import Guarantee
 from .layout import check_file_name
 from .multiprocess import Team
 from .multiprocessing_options import MultiprocessingOptions
+from .reporting import at_final, of_the_caller, reported
 from .runner import protected
 from .tasks import for_each
 
@@ -30,6 +31,10 @@ __all__ = ["Signal", "create_all", "create_all_async", "on_commit_callback"]
 
 _LOG = logging.getLogger("atomicpath")
 _AT_ONCE = 16
+
+
+def _together(*_: object, **__: object) -> str:
+    return "all of the directories"
 
 
 class Signal(Protocol):
@@ -40,6 +45,7 @@ class Signal(Protocol):
 
 
 @protected
+@reported("cannot create {}", _together)
 async def create_all(
     paths: Iterable[TemporaryPath], *, multiprocessing_options: MultiprocessingOptions | None = None
 ) -> None:
@@ -120,13 +126,14 @@ def create_all_async(
 
 
 @protected
+@reported("{} was not committed", at_final)
 async def on_commit_callback(temporary_path: TemporaryPath, *, checkpoint_start_time: float) -> None:
     """Finalize an attempt, record how long the save took, and log who committed what, on logger "atomicpath".
 
     `checkpoint_start_time`: when the save began, in seconds since the epoch. The errors are those of `finalize`;
     after one nothing is recorded.
     """
-    with telemetry.finalizing(temporary_path):
+    with telemetry.finalizing(temporary_path), of_the_caller():
         await temporary_path.finalize()
     seconds = max(0.0, current().wall_ns() / 1e9 - checkpoint_start_time)  # a clock may have been put back
     telemetry.record_save(seconds, temporary_path)
@@ -154,6 +161,7 @@ def _attempts(paths: Iterable[TemporaryPath]) -> list[TemporaryPath]:
     return attempts
 
 
+@reported("cannot create {}", _together)
 async def _create_and_tell(
     attempts: list[TemporaryPath],
     subdirectories: tuple[str, ...],
@@ -170,7 +178,8 @@ async def _create_and_tell(
     with shielded():
         for one in tell:
             try:
-                await one(failure)
+                with of_the_caller():
+                    await one(failure)
             except Exception as error:  # noqa: BLE001 - as above; the others are told all the same
                 failure = failure or error
         if failure is not None:
@@ -182,7 +191,7 @@ async def _create(
     attempts: Iterable[TemporaryPath], created: list[TemporaryPath], subdirectories: tuple[str, ...]
 ) -> None:
     async def one(attempt: TemporaryPath) -> None:
-        with telemetry.creating(attempt):
+        with telemetry.creating(attempt), of_the_caller():
             await attempt.create()
         created.append(attempt)
         if subdirectories and _has_directories(attempt):

@@ -94,7 +94,9 @@ class Environment:
         run = _run.get()
         if run is not None:
             await run.checkpoint()
-        if _inline.get() or (run is not None and not run.has_event_loop):
+            if not run.has_event_loop:
+                return function(*args, **kwargs)
+        if _inline.get():
             return function(*args, **kwargs)
         return await anyio.to_thread.run_sync(partial(function, *args, **kwargs))
 

@@ -10,6 +10,7 @@ AtomicPathError
 │  └─ OutcomeUnknownError                       look again later; nothing was cleaned up
 ├─ IntegrityError                               storage disagrees with what was recorded
 ├─ GuaranteeError                               no strategy's needs are met here
+├─ StorageError (OSError)                       the storage failed or did not answer: look at it, then call again
 ├─ BackendError                                 nobody serves this URL, or its plug-in is broken
 │  └─ AccessError (PermissionError)             the storage refused the credentials or the path
 └─ CoordinationError                            the processes of a job could not agree: nobody committed, or look
@@ -42,6 +43,7 @@ __all__ = [
     "NotCommittedError",
     "OutcomeUnknownError",
     "RankFailedError",
+    "StorageError",
     "ValidationError",
 ]
 
@@ -96,6 +98,17 @@ class IntegrityError(AtomicPathError):
 
 class GuaranteeError(AtomicPathError):
     """The location does not give what any commit strategy needs; the message says which guarantee is missing."""
+
+
+class StorageError(AtomicPathError, OSError):
+    """The storage failed, or did not answer: what was asked for was not done, or cannot be said.
+
+    It is of the builtin class that says why, too, such as TimeoutError or ConnectionError, and has its `errno` and
+    `filename`. What the storage itself said is the cause (`__cause__`).
+    """
+
+    def __str__(self) -> str:  # that of `OSError` shows the number and the name in place of the text
+        return str(self.args[0]) if self.args else ""
 
 
 class BackendError(AtomicPathError):

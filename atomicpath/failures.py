@@ -12,6 +12,7 @@ from .errors import (
     ConflictError,
     CoordinationTimeoutError,
     RankFailedError,
+    StorageError,
 )
 from .record import CommitRecord, JSONValue
 
@@ -36,8 +37,9 @@ def described(error: BaseException) -> str:
 
 
 def encoded(error: BaseException, rank: int, undone: str) -> Document:
-    """An error of ours as it is; any other as the failure of `rank`."""
-    if not isinstance(error, AtomicPathError) or type(error).__name__ not in errors.__all__:
+    """An error of ours as it is; any other, and that of a storage which failed `rank`, as the failure of `rank`."""
+    ours = isinstance(error, AtomicPathError) and type(error).__name__ in errors.__all__
+    if not ours or isinstance(error, StorageError):
         error = failure_of({rank: described(error)}, undone)
     record = getattr(error, "record", None)
     return {

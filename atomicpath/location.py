@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +37,15 @@ class Location:
     @property
     def parent(self) -> Location:
         """The directory or prefix this is in."""
-        return replace(self, path=self.path.rpartition("/")[0] or "/")
+        return self.at(self.path.rpartition("/")[0] or "/")
 
     def child(self, name: str) -> Location:
         """A name below this one."""
-        return replace(self, path=f"{self.path.rstrip('/')}/{name}")
+        return self.at(f"{self.path.rstrip('/')}/{name}")
 
     def at(self, path: str) -> Location:
         """Another path with the same backend and options."""
-        return replace(self, path=path)
+        return Location(backend=self.backend, path=path, storage_options=self.storage_options)
 
     @property
     def upath(self) -> UPath:

@@ -29,6 +29,7 @@ __all__ = [
     "file_document",
     "file_entry",
     "fingerprint",
+    "is_torn",
     "marker_of",
     "record_in_marker",
     "token_in_marker",
@@ -272,7 +273,19 @@ class CommitRecord:
         )
 
 
+_BEGINNING = b'{"format": '  # of what `encode` writes, unless unknown fields come first
 _KNOWN = frozenset(CommitRecord.__slots__) - {"unknown"} | {"format"}
+
+
+def is_torn(data: bytes) -> bool:
+    """Whether this is what a power cut leaves of a record that was not synced: its beginning, or zeros in its place."""
+    text = data.rstrip(b"\0")
+    begins = text.startswith(_BEGINNING) or _BEGINNING.startswith(text)
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return begins
+    return False
 
 
 def fingerprint(token: str, url: str) -> str:

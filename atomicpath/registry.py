@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import cache
 
 from .abc import Backend
+from .concurrency import unforked
 from .errors import BackendError
 from .guarantees import RENAMING, WRITING
 from .storage import is_known_to_fsspec
@@ -21,6 +22,7 @@ LOCAL = "file"
 
 _LOG = logging.getLogger("atomicpath")
 _before: list[Backend] = []  # those of `serving`, the latest last
+_serving: dict[str, Backend] = {}  # by protocol, each only once it is there as a whole
 
 
 @contextmanager
@@ -42,6 +44,14 @@ def backend_for(protocol: str) -> Backend:
     for backend in reversed(_before):
         if protocol in backend.protocols:
             return backend
+    known = _serving.get(protocol)
+    if known is None:
+        with unforked:
+            known = _serving[protocol] = _found(protocol)
+    return known
+
+
+def _found(protocol: str) -> Backend:
     points = sorted(_entry_points(), key=lambda point: (point.name != protocol, point.name))
     failed: dict[str, Exception] = {}
     for point in points:

@@ -21,9 +21,9 @@ import anyio
 import anyio.lowlevel
 
 from . import telemetry
-from .concurrency import start_thread, wake
+from .concurrency import start_thread, unforked, wake
 from .environment import EventLoopNeeded, current, in_this_thread, is_in_this_thread, this_run, under, use
-from .errors import OutcomeUnknownError
+from .errors import OutcomeUnknownError, StorageError
 from .interruption import Interrupted, Run, Signals
 
 __all__ = ["protected", "run", "run_alone", "run_detached", "run_protected"]
@@ -52,13 +52,17 @@ def run_alone(main: Main[T]) -> T:
 
 
 def _in_event_loop() -> bool:
+    # asyncio itself is asked: in a callback no task runs, and anyio sees no loop. It is also much faster.
+    running = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+    if running is not None and running() is not None:
+        return True
+    if "trio" not in sys.modules:
+        return False
     try:
         anyio.lowlevel.current_token()
         return True
     except RuntimeError:
-        # In a callback no task runs and anyio sees no loop; asyncio itself, if anybody uses it, knows better.
-        running = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
-        return running is not None and running() is not None
+        return False
 
 
 def _drive(main: Main[T], run: Run) -> tuple[list[T], BaseException | None]:
@@ -170,9 +174,10 @@ class Worker(Generic[T]):
                 in_this_thread(self._inline),
                 under(self.run),
             ):
+                _make_ready(self._backend)
                 anyio.run(self._scoped, backend=self._backend)
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits
-            self.error = error
+            self.error = _no_event_loop(error) if isinstance(error, OSError) and self.run.loop is None else error
         finally:
             self.ended = True
             self._tell()
@@ -195,6 +200,31 @@ class Worker(Generic[T]):
         if not self._scope.cancel_called:
             self._scope.cancel()
             self._context.copy().run(self.run.bound)
+
+
+def _no_event_loop(error: OSError) -> StorageError:
+    """Return the error for a call that has not even begun: nothing of the caller's was asked for anything."""
+    told = StorageError(
+        f"no event loop can be started for this call: {error}. Nothing was done: close some files, or raise the limit"
+        " (ulimit -n), then call again"
+    )
+    told.__cause__ = error
+    return told
+
+
+_ready: set[str] = set()  # the kinds of event loops that have run in this process
+
+
+def _make_ready(backend: str) -> None:
+    """Have anyio import what it needs for a kind of event loop, which it does when the first one runs."""
+    if backend not in _ready:
+        with unforked:
+            anyio.run(_nothing, backend=backend)
+        _ready.add(backend)
+
+
+async def _nothing() -> None:
+    """For an event loop that only has to have run."""
 
 
 async def run_protected(main: Main[T]) -> T:

@@ -14,12 +14,13 @@ from typing import TypeAlias
 from . import telemetry
 from .abc import TemporaryPath
 from .environment import Environment
-from .errors import ValidationError
+from .errors import AtomicPathError, ValidationError
 from .layout import check_file_name, is_pending, is_reserved
 from .liveness import hold, release
 from .location import PathLike
 from .manifest import expect_finished
 from .removal import identity, opened
+from .reporting import of_the_caller
 from .room import describe, is_full, stored_size
 from .staging_leftovers import PREFIX, lock_new, remove_abandoned, remove_staged
 from .staging_place import VARIABLE, named_place, private_place
@@ -77,10 +78,28 @@ class Staging:
             ) from error
 
     async def remove(self) -> None:
-        """Delete it with all that is in it; nothing if `create` did not get as far as making it: it is another's."""
-        if self._made:
-            self._made = False
+        """Delete it with all that is in it; nothing if `create` did not get as far as making it: it is another's.
+
+        A failure is logged: it changes nothing of what became of the commit. What is left then is deleted by the next
+        one that stages in the same place, whichever process it is in, since nobody holds it any more.
+        """
+        if not self._made:
+            return
+        self._made = False
+        place = f"{self._place}/{self._name}"
+        try:
             await self._environment.step(self._remove)
+        except FileNotFoundError:
+            _LOG.debug("%s was deleted by somebody else", place)
+        except (OSError, AtomicPathError) as error:
+            _LOG.warning(
+                "the staging directory %s could not be deleted: %s. The next commit that stages there deletes it, or"
+                " delete it by hand",
+                place,
+                error,
+            )
+        finally:
+            release(self._token)  # with its lock
 
     def _create(self) -> Path:
         call = self._environment.call
@@ -97,16 +116,8 @@ class Staging:
         return place / self._name / _FILES
 
     def _remove(self) -> None:
-        place = self._place
-        try:
-            with opened(self._environment, str(place)) as parent:
-                remove_staged(self._environment, parent, self._name, self._identity)
-        except FileNotFoundError:
-            _LOG.debug("%s/%s was deleted by somebody else", place, self._name)
-        except OSError as error:
-            _LOG.warning("could not remove %s/%s: %s. Delete it by hand", place, self._name, error)
-        finally:
-            release(self._token)  # with its lock
+        with opened(self._environment, str(self._place)) as parent:
+            remove_staged(self._environment, parent, self._name, self._identity)
 
 
 async def files_of(environment: Environment, directory: Path, *, source: bool = False) -> list[LocalFile]:
@@ -128,10 +139,12 @@ async def upload(temporary: TemporaryPath, files: list[LocalFile], progress: Pro
         done += file.size
         telemetry.uploaded(file.size)
         if progress is not None:
-            progress(done, total)
+            with of_the_caller():
+                progress(done, total)
 
     if progress is not None:
-        progress(0, total)
+        with of_the_caller():
+            progress(0, total)
     with telemetry.uploading(total):
         await for_each(files, one, at_once=_FILES_AT_ONCE)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,7 +35,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _AMBIENT = ("AWS_", "AZURE_", "GCSFS_DEFAULT", "GOOGLE_", "STORAGE_EMULATOR_HOST")
-_SERVER = Path(__file__).parents[1] / "examples" / "s3_server.py"
 
 
 _FULL = os.environ.get("ATOMICPATH_FULL") == "1"
@@ -108,18 +105,9 @@ def server(moto_server: str) -> str:
 
 @pytest.fixture(scope="session")
 def moto_server(_no_ambient_configuration: None) -> Iterator[str]:
-    """The endpoint of moto's S3, in a process of its own: it changes botocore in the one it runs in."""
-    with subprocess.Popen(
-        [sys.executable, str(_SERVER)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-        assert process.stdin is not None
-        process.stdin.close()
+    """The endpoint of moto's S3."""
+    with s3_servers.moto() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import adlfs
@@ -24,7 +23,6 @@ import anyio._backends._asyncio
 import gcsfs
 import s3fs
 import upath.implementations.cloud
-from upath import UPath
 
 import atomicpath
 import atomicpath_azure.storage
@@ -32,6 +30,7 @@ import atomicpath_gcs.storage
 import atomicpath_s3.storage
 from atomicpath import environment, probing, registry
 from atomicpath.environment import Environment
+from tests.trees import write_tree
 from tests.waiting import PATIENCE
 
 __all__ = [
@@ -45,6 +44,7 @@ __all__ = [
     "known",
     "race",
     "replace_again_and_again",
+    "write_tree",
 ]
 
 P = ParamSpec("P")
@@ -73,15 +73,6 @@ FILES = ("model.bin", "optimizer/state.bin")
 def content_of(writer: object) -> dict[str, bytes]:
     """The small tree that a writer commits; other writers write other bytes, and other lengths."""
     return {name: f"{name} by {writer}\n".encode() * 50 for name in FILES}
-
-
-def write_tree(directory: Path | UPath, content: Mapping[str, bytes]) -> None:
-    """Write a tree as training code would, without a sync."""
-    for name, data in content.items():
-        file = directory / name
-        if isinstance(file, Path):
-            file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
 
 
 @dataclass(frozen=True)

@@ -151,6 +151,63 @@ def test_after_a_power_cut_at_any_call_a_commit_is_whole_or_absent(
     whole({file.relative_to(disk.final).as_posix(): file.read_bytes() for file in Path(disk.final).rglob("*.*")})
 
 
+def test_without_durability_a_power_cut_never_leaves_half_of_what_was_replaced(tmp_path: Path) -> None:
+    """What made room was durable: it is deleted only once a power cut cannot give it its name back."""
+    final = tmp_path / "step_1"
+    with atomicpath.commit(final) as path:
+        write_tree(path, CONTENT)
+    old = atomicpath.read_record(final).token
+
+    def old_is_whole(found: dict[str, bytes] | None) -> None:
+        if found is not None and f'"token": "{old}"'.encode() in found.get(RECORD, b""):
+            whole(found)
+
+    disk = Disk(tmp_path, final, old_is_whole)
+    try:
+        with environment.use(disk), atomicpath.commit(final, replace=True, durable=False) as path:
+            (path / "model.bin").write_bytes(b"new")
+    finally:
+        disk.close()
+    assert atomicpath.read_record(final).token != old
+    assert [path.name for path in tmp_path.iterdir()] == ["step_1"]
+
+
+class ParentOnce(Environment):
+    """The parent of the final path cannot be opened any more once `shut`, or never if that is so from the beginning."""
+
+    def __init__(self, parent: Path, *, shut: bool = False) -> None:
+        self.parent, self.shut = str(parent), shut
+        self.synced: list[str] = []
+
+    def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if function is os.open and args[0] == self.parent and self.shut and not args[1] & os.O_PATH:  # type: ignore[operator]
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), self.parent)
+        if function is os.fsync and isinstance(args[0], int):
+            self.synced.append(os.readlink(f"/proc/self/fd/{args[0]}"))
+        return function(*args, **kwargs)
+
+
+@pytest.mark.parametrize("strategy", [None, atomicpath.CommitFileTemporaryPath], ids=["rename", "commit-file"])
+def test_the_parent_is_opened_before_anything_is_written_and_synced_by_that_descriptor(
+    tmp_path: Path, strategy: type[atomicpath.TemporaryPath] | None
+) -> None:
+    world = ParentOnce(tmp_path)
+    with environment.use(world):
+        with atomicpath.commit(tmp_path / "step_1", temporary_path_class=strategy) as path:
+            write_tree(path, CONTENT)
+            world.shut = True
+            world.synced.clear()
+        assert str(tmp_path) in world.synced
+        with (
+            pytest.raises(atomicpath.AtomicPathError, match="needs permission to read it"),
+            atomicpath.commit(tmp_path / "step_2", temporary_path_class=strategy),
+        ):
+            pytest.fail("it has begun")
+    assert [path.name for path in tmp_path.iterdir()] == ["step_1"]
+    open_files = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+    assert str(tmp_path) not in open_files
+
+
 def test_the_users_own_files_are_synced_and_directories_after_what_is_in_them(tmp_path: Path) -> None:
     disk = commit_with_cuts(Disk, tmp_path)
     temporary = next(path for path in disk.synced if path.endswith("/optimizer")).removesuffix("/optimizer")

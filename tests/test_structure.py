@@ -32,6 +32,7 @@ ERRORS = {  # DESIGN.md, "Errors"
     "OutcomeUnknownError": {"CommitError"},
     "IntegrityError": {"AtomicPathError"},
     "GuaranteeError": {"AtomicPathError"},
+    "StorageError": {"AtomicPathError", "OSError"},
     "BackendError": {"AtomicPathError"},
     "AccessError": {"BackendError", "PermissionError"},
     "CoordinationError": {"AtomicPathError"},

@@ -8,10 +8,21 @@ from atomicpath.environment import Environment
 from .backend import Backend
 from .coordinator import Coordinator, Watch
 from .metadata_store import MetadataStore
-from .storage import Content, Declaration, Entry, Hold, NoBucketError, OpenDirectory, StaleVersionError, Storage
+from .storage import (
+    MOUNT_POINT,
+    Content,
+    Declaration,
+    Entry,
+    Hold,
+    NoBucketError,
+    OpenDirectory,
+    StaleVersionError,
+    Storage,
+)
 from .temporary_path import AttemptOptions, FileOptions, SnapshotType, TemporaryPath
 
 __all__ = [
+    "MOUNT_POINT",
     "AttemptOptions",
     "Backend",
     "Content",

@@ -12,7 +12,20 @@ from atomicpath.environment import Environment
 from atomicpath.errors import AccessError, GuaranteeError, ValidationError
 from atomicpath.guarantees import NONE, Guarantee
 
-__all__ = ["Content", "Declaration", "Entry", "Hold", "NoBucketError", "OpenDirectory", "StaleVersionError", "Storage"]
+__all__ = [
+    "MOUNT_POINT",
+    "Content",
+    "Declaration",
+    "Entry",
+    "Hold",
+    "NoBucketError",
+    "OpenDirectory",
+    "StaleVersionError",
+    "Storage",
+]
+
+MOUNT_POINT = "a mount point"
+"""The `Entry.kind` of what something is mounted at."""
 
 
 class NoBucketError(AccessError):

@@ -29,7 +29,7 @@ class Found(enum.StrEnum):
     PROBE = "probe"
     """What a probe has left."""
     LOCK = "lock"
-    """A file that was locked while a directory was replaced or removed."""
+    """A file that was locked while a directory was written, replaced or removed."""
     DAMAGED = "damaged"
     """A record that cannot be used."""
     UNKNOWN = "unknown"

@@ -72,9 +72,13 @@ async def _by_rename(storage: Storage, location: Location, record: CommitRecord)
             await _expect_own(storage, location, record)
             with shielded():
                 doomed = await _moved(storage, location)
-                if not hold.excludes_others:  # nothing kept others from exchanging what is there since the look
-                    await _put_back_unless_same(storage, location, doomed, record)
-                await _put_back_unless_own(storage, location, doomed, record)
+                try:  # the look that decides: it has no name any more by which anybody could still put something there
+                    if not hold.excludes_others:  # nothing kept others from exchanging what is there since the look
+                        await _expect_same_moved(storage, location, doomed, record)
+                    await _expect_own(storage, location, record, doomed)
+                except BaseException as error:
+                    await _put_back(storage, location, doomed, error)
+                    raise
             await _delete(storage, location, doomed)
     except BlockingIOError as error:
         raise ConflictError(f"{location} is being removed or replaced by another process", record) from error
@@ -106,40 +110,35 @@ async def _expect_same(storage: Storage, location: Location, record: CommitRecor
         raise ConflictError(f"{location} was replaced meanwhile: remove it again if you mean the new one", there)
 
 
-async def _put_back_unless_same(storage: Storage, location: Location, doomed: Location, record: CommitRecord) -> None:
+async def _expect_same_moved(storage: Storage, location: Location, doomed: Location, record: CommitRecord) -> None:
     moved = await read_record(storage, doomed)
-    if moved is not None and moved.token == record.token:
-        return
-    await storage.rename_directory(doomed.path, location.path)
-    raise ConflictError(f"{location} was replaced meanwhile: remove it again if you mean the new one", moved)
+    if moved is None or moved.token != record.token:
+        raise ConflictError(f"{location} was replaced meanwhile: remove it again if you mean the new one", moved)
 
 
-async def _expect_own(storage: Storage, location: Location, record: CommitRecord) -> None:
-    """ConflictError if anything is there that does not belong to the directory."""
-    if names := await foreign_below(storage, location, record):
-        raise _not_its_own(location, names, record)
+async def _expect_own(
+    storage: Storage, location: Location, record: CommitRecord, moved: Location | None = None
+) -> None:
+    """ConflictError if anything is there that does not belong to the directory, which may have been `moved`."""
+    if names := await foreign_below(storage, moved or location, record):
+        shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        raise ConflictError(
+            f"{location} was not removed: what is in it is not all its own ({shown}). A name that ends in '/' is"
+            " another place, committed or under way. Nothing was changed: move or delete these yourself, then remove it"
+            " again",
+            record,
+        )
 
 
-def _not_its_own(location: Location, names: list[str], record: CommitRecord) -> ConflictError:
-    shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-    return ConflictError(
-        f"{location} was not removed: what is in it is not all its own ({shown}). A name that ends in '/' is another"
-        " place, committed or under way. Nothing was changed: move or delete these yourself, then remove it again",
-        record,
-    )
-
-
-async def _put_back_unless_own(storage: Storage, location: Location, doomed: Location, record: CommitRecord) -> None:
-    """The look that decides: the directory has no name any more by which anybody could still put something there."""
-    names = await foreign_below(storage, doomed, record)
-    if not names:
-        return
-    error = _not_its_own(location, names, record)
+async def _put_back(storage: Storage, location: Location, doomed: Location, error: BaseException) -> None:
+    """Undo the move of what turned out, or could not be seen, to be the directory that is to be removed."""
     try:
         await storage.rename_directory(doomed.path, location.path)
-    except OSError as failure:
-        error.add_note(f"it came in at the last moment, and {location} cannot be put back ({failure}): {doomed} has it")
-    raise error
+    except (OSError, AtomicPathError) as failure:
+        error.add_note(
+            f"{location} is removed for readers, and cannot be put back ({failure}): {doomed} has all of it, which"
+            " sweep(...) deletes in time. Take from there what is not its own"
+        )
 
 
 async def _delete(storage: Storage, location: Location, doomed: Location) -> None:

@@ -154,7 +154,7 @@ class _Cleaner:
         except (GuaranteeError, OutcomeUnknownError):
             raise  # the first is the same for all of them, the second has to be looked at
         except (OSError, AtomicPathError) as error:
-            error.add_note(f"keep_last could not remove {path}, which is kept")
+            error.add_note(f"keep_last could not remove {path}, or not wholly")
             _LOG.warning("%s is not removed: %s", path, error)
             self.failures.append(error)
         else:

@@ -24,7 +24,7 @@ from typing import Self
 from upath import UPath
 
 from atomicpath.abc import FileOptions, MetadataStore, SnapshotType, StaleVersionError, TemporaryPath
-from atomicpath.environment import cleaning_up, shielded
+from atomicpath.environment import cleaning_up, current, shielded
 from atomicpath.errors import AbandonedError, AtomicPathError, CommitError, ValidationError
 from atomicpath.guarantees import NONE, RENAMING, Guarantee
 from atomicpath.layout import (
@@ -42,6 +42,7 @@ from atomicpath.manifest import Stamps, digest, expect_content, expect_settled, 
 from atomicpath.originals import place_of
 from atomicpath.probing import are_beside, attempts_beside
 from atomicpath.record import CommitRecord, FileEntry, State, marker_of
+from atomicpath.reporting import at_final, reported
 from atomicpath.telemetry import creating, finalizing, observed
 
 from .attempt_files import AttemptFiles
@@ -88,6 +89,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._step_metadata = StepMetadataWriter(None, self._storage.environment)
         self._kept = False
         self._stamps: Stamps = {}
+        self._path: UPath | None = None  # made once: that takes longer than a system call
         self._lie_at(temporary)
 
     @classmethod
@@ -126,15 +128,31 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         snapshot_type: SnapshotType | None = None,
     ) -> Self:
         expect_absolute(final_path, snapshot_type)
-        final = locate(final_path)
-        environment = final.open().environment
+        return cls.new(
+            locate(final_path), store=checkpoint_metadata_store, file_options=file_options, snapshot_type=snapshot_type
+        )
+
+    @classmethod
+    def new(
+        cls,
+        final: Location,
+        *,
+        store: MetadataStore | None = None,
+        file_options: FileOptions | None = None,
+        snapshot_type: SnapshotType | None = None,
+    ) -> Self:
+        """Return a new attempt at `final`, with its metadata in `store` if there is one. No I/O."""
+        environment = current()
         temporary = final.at(temporary_of(final.path, environment.token(), hidden=are_beside(final)))
         attempt = cls(final, temporary, file_options=file_options, snapshot_type=snapshot_type)
-        attempt._step_metadata = StepMetadataWriter(checkpoint_metadata_store, environment)
+        if store is not None:
+            attempt._step_metadata = StepMetadataWriter(store, environment)
         return attempt
 
     def get(self) -> UPath:
-        return self._temporary.upath
+        if self._path is None:
+            self._path = self._temporary.upath
+        return self._path
 
     def get_final(self) -> UPath:
         return self._final.upath
@@ -144,6 +162,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         """Return the attempt at `final` that another process began at `temporary`. No I/O."""
         return cls(final, temporary, file_options=file_options)
 
+    @reported("cannot begin to write {}", at_final)
     @observed(creating)
     async def create(self) -> UPath:
         if self._record is not None or self._over:
@@ -165,7 +184,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             await self._give_up(error, f"cannot begin to write {self._final}")
             raise
         try:
-            if self._storage.is_local:
+            if self._storage.is_local and not self._files.came_first:
                 await clear_dead(self._storage, self._final, self._temporary)
             if origin is not None:
                 await origin.copy(self._storage, self._temporary)
@@ -180,7 +199,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         storage, environment = self._storage, self._storage.environment
         await storage.make_parents(self._publication.final.path, durable=self.options.durable)
         if self.options.durable:
-            await self._publication.open()
+            await self._publication.parent.open()
         record = CommitRecord(
             state=State.WRITING,
             token=self.token,
@@ -217,6 +236,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         sha256 = await environment.step(digest, environment, source) if self.options.checksums else None
         self._added[name] = FileEntry(name=name, size=entry.size, sha256=sha256)  # a rename may change the version
 
+    @reported("cannot take part in writing {}", at_final)
     async def join(self, rank: int, token: str) -> None:  # noqa: ARG002 - the name has the token in it
         self._record = await self._adopt()
         self._owner = owner_of(self.token, rank)
@@ -227,6 +247,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
     def include(self, files: Sequence[FileEntry]) -> None:
         include(self._added, files)
 
+    @reported("{} was not committed", at_final)
     @observed(finalizing)
     async def finalize(self) -> None:
         if self._kept:
@@ -265,9 +286,11 @@ class AtomicRenameTemporaryPath(TemporaryPath):
                 raise
             await self._end()
 
+    @reported("cannot say whether {} is committed", at_final)
     async def is_published(self) -> bool:
         return await self._publication.arrived()
 
+    @reported("the attempt at {} could not be given up", at_final)
     async def discard(self) -> None:
         if self._over:
             return
@@ -291,7 +314,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             )
         check_snapshot(self._temporary, record.based_on, self._snapshot)
         if self.options.durable:
-            await self._publication.open()
+            await self._publication.parent.open()
         return record
 
     async def _prepare(self) -> None:
@@ -305,6 +328,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
 
     def _lie_at(self, temporary: Location) -> None:
         self._temporary = temporary
+        self._path = None
         final, snapshot = self._final, self._snapshot
         target = final.at(pending_of(final.path, self.token)) if snapshot is SnapshotType.EMPTY else final
         self._publication = Publication(self._storage, target, temporary, self.token)
@@ -380,7 +404,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
     async def _end(self, *, keep_record: bool = False) -> None:
         self._over = True
         self._record = None
-        self._publication.close()
+        self._publication.parent.close()
         with shielded():
             await self._files.end(keep_record=keep_record)
 

@@ -42,6 +42,8 @@ class AttemptFiles:
         self._token = token
         self._hold: Hold | None = None
         self._version: str | None = None
+        self.came_first = False
+        """Whether no house-keeping directory was there, and so nothing that earlier attempts had left in it."""
 
     async def begin(self, record: CommitRecord, *, mode: int | None, known: Guarantee) -> None:
         """Make the two. `FileExistsError` if another attempt has their names; anything else leaves nothing to keep."""
@@ -60,7 +62,14 @@ class AttemptFiles:
         storage = self._storage
         if await storage.kind(self._directory.path) is not None:
             raise FileExistsError(errno.EEXIST, "another attempt has this name", self._directory.path)
-        self._hold = await in_housekeeping(storage, self._directory, lambda: storage.lock_file(self._record.path))
+        tries: list[None] = []
+
+        async def lock() -> Hold | None:
+            tries.append(None)
+            return await storage.lock_file(self._record.path)
+
+        self._hold = await in_housekeeping(storage, self._directory, lock)
+        self.came_first = len(tries) > 1
         if self._hold is not None:
             hold(self._token, self._hold.release)
         await storage.make_directory(self._directory.path, mode=mode, durable=False)

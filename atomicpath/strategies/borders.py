@@ -7,11 +7,13 @@ another place's directory, whatever was seen when the attempt began.
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
-from atomicpath.abc import Entry, Storage
-from atomicpath.errors import AccessError, ConflictError, IntegrityError
+from atomicpath.abc import MOUNT_POINT, Entry, Storage
+from atomicpath.errors import AccessError, ConflictError, IntegrityError, ValidationError
 from atomicpath.layout import HOUSEKEEPING, TMP_DIR_SUFFIX, is_pending, is_unfinished
 from atomicpath.location import Location
 from atomicpath.record import CommitRecord, State
@@ -20,7 +22,7 @@ from atomicpath.tasks import for_each
 from .held import when
 from .ownership import RECORDS, Ownership, Whose, outside, record_at
 
-__all__ = ["foreign_below", "inside_error", "refuse_nested"]
+__all__ = ["foreign_below", "inside_error", "listed", "refuse_mounts", "refuse_nested"]
 
 _LOG = logging.getLogger("atomicpath")
 _AT_ONCE = 16
@@ -155,3 +157,46 @@ async def _judged(storage: Storage, entries: Sequence[Entry], ownership: Ownersh
     if storage.is_local or not entries:
         return [await ownership.judge(entry) for entry in entries]
     return await for_each(entries, ownership.judge, at_once=_AT_ONCE)
+
+
+async def listed(storage: Storage, directory: Location) -> list[Entry]:
+    """List a whole tree on a disk, also one that is too deep for a path.
+
+    What no path reaches is left out: no place can be there, since places are made by their path.
+    """
+    try:
+        return await storage.list(directory.path, recursive=True)
+    except ValidationError as error:
+        _LOG.debug("%s is listed step by step: %s", directory, error)
+    found: list[Entry] = []
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        try:
+            entries = await storage.list(f"{directory.path}/{prefix}".rstrip("/"), recursive=False)
+        except ValidationError:
+            if not prefix:
+                raise
+            continue  # too long for a path
+        for entry in entries:
+            name = prefix + entry.name
+            if entry.kind == "directory":
+                waiting.append(f"{name}/")
+            else:
+                found.append(replace(entry, name=name))
+    return found
+
+
+async def refuse_mounts(storage: Storage, directory: Location) -> None:
+    """Raise an `OSError` with EBUSY if something is mounted below a directory that is to be moved away and deleted.
+
+    Nothing is deleted across a mount. So that is seen before the directory loses the name by which its owner knows it.
+    """
+    if not storage.is_local:
+        return
+    for entry in await listed(storage, directory):
+        if entry.kind == MOUNT_POINT:
+            reason = (
+                "something is mounted there, and nothing is moved or deleted across a mount: umount it, and try again"
+            )
+            raise OSError(errno.EBUSY, reason, directory.child(entry.name).path)

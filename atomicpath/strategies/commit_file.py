@@ -47,6 +47,7 @@ from atomicpath.manifest import Stamps, expect_content, expect_settled, manifest
 from atomicpath.originals import place_of
 from atomicpath.probing import profile_of
 from atomicpath.record import CommitRecord, DecidedBy, FileEntry, Lease, State, marker_of, token_in_marker
+from atomicpath.reporting import at_final, reported
 from atomicpath.telemetry import creating, finalizing, observed
 
 from .adding import Additions
@@ -58,6 +59,7 @@ from .clearing import clear
 from .discarding import delete_own_tree
 from .held import foreign, is_committed, read_marker, read_record, taken
 from .ownership import Ownership
+from .parents import FinalParent
 from .register import MarkerRegister, RecordRegister, Register
 from .settling import after_commit_point
 from .step_metadata import StepMetadataWriter
@@ -83,6 +85,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         self._register: Register | None = None
         self._added = Additions(self._storage, final, self.token)
         self._hold: Hold | None = None
+        self._parent = FinalParent(self._storage, final)
         self._alone = False  # whether all that was at the final path is gone, and what is there now is of this attempt
         self._over = False
         self._stamps: Stamps | None = None
@@ -127,14 +130,20 @@ class CommitFileTemporaryPath(TemporaryPath):
     def get_final(self) -> UPath:
         return self._final.upath
 
+    @reported("cannot begin to write {}", at_final)
     @observed(creating)
     async def create(self) -> UPath:
         if self._register is not None or self._over:
             raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
         self.options = await ready(type(self), self._final, self.options)
-        await self._make_directory()
-        await self._lock()
-        register = self._register = self._new_register()
+        register = self._new_register()
+        try:
+            await self._make_directory()
+            await self._lock()
+        except BaseException:
+            self._parent.close()
+            raise
+        self._register = register
         let_go = self._hold.release if self._hold else None
         # before anybody can read the record: a thread of ours would take it for left behind
         hold(self.token, let_go, owner=self)
@@ -164,6 +173,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         conditional = self._has(_DELETE)
         await self._added.add(register, name, source, multipart=multipart, conditional=conditional, checksums=checksums)
 
+    @reported("cannot take part in writing {}", at_final)
     async def join(self, rank: int, token: str) -> None:
         await self._adopt(token)
         self._added.join(rank)
@@ -174,12 +184,14 @@ class CommitFileTemporaryPath(TemporaryPath):
     def include(self, files: Sequence[FileEntry]) -> None:
         self._added.include(files)
 
+    @reported("cannot say whether {} is committed", at_final)
     async def is_published(self) -> bool:
         record = await read_record(self._storage, self._final)
         return (
             record is not None and record.token == self.token and await is_committed(self._storage, self._final, record)
         )
 
+    @reported("{} was not committed", at_final)
     @observed(finalizing)
     async def finalize(self) -> None:
         register = self._register or await self._adopt()
@@ -207,6 +219,7 @@ class CommitFileTemporaryPath(TemporaryPath):
     async def retire(self) -> None:
         await self._withdraw(free=False)  # under the record whatever comes late is found, and cleared with it
 
+    @reported("the attempt at {} could not be given up", at_final)
     async def discard(self) -> None:
         await self._withdraw(free=True)
 
@@ -244,12 +257,19 @@ class CommitFileTemporaryPath(TemporaryPath):
                 )
             return
         await refuse_nested(self._storage, self._final)  # before anything is made in another's directory
+        await self._open_parent()
         try:
             await self._storage.make_directory(self._final.path, mode=self._mode, durable=self.options.durable)
         except FileExistsError:
             kind = await self._storage.kind(self._final.path)
             if kind not in ("directory", None):
                 raise foreign(self._final, kind) from None
+
+    async def _open_parent(self) -> None:
+        """Open the final path's parent, which is made durable and synced by that descriptor at the end."""
+        if self.options.durable and self._storage.is_local:
+            await self._storage.make_parents(self._final.path, durable=True)
+            await self._parent.open()
 
     async def _lock(self) -> None:
         """Lock a file in the house-keeping directory: the proof of life that reaches other hosts of a file system."""
@@ -343,7 +363,7 @@ class CommitFileTemporaryPath(TemporaryPath):
     async def _sync(self) -> None:
         try:
             await self._storage.sync_tree(self._final.path)
-            await self._storage.sync_directory(self._final.parent.path)
+            await self._parent.sync()
         except FileNotFoundError:
             await self._claimed().confirm()  # it may be gone because somebody has swept it
             raise
@@ -448,6 +468,7 @@ class CommitFileTemporaryPath(TemporaryPath):
     async def _end(self) -> None:
         self._over = True
         self._register = None
+        self._parent.close()
         if self._storage.is_local:
             with shielded():
                 await end_lock(self._storage, self._attempt, self._hold)

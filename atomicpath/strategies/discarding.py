@@ -5,17 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
-from atomicpath.abc import Content, Entry, StaleVersionError, Storage
+from atomicpath.abc import Content, StaleVersionError, Storage
 from atomicpath.environment import cleaning_up
 from atomicpath.errors import (
     AbandonedError,
     AccessError,
     AtomicPathError,
+    ConflictError,
     GuaranteeError,
     OutcomeUnknownError,
-    ValidationError,
 )
 from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, discarded_of
 from atomicpath.liveness import hold, release, this_process
@@ -24,14 +23,23 @@ from atomicpath.probing import are_beside
 from atomicpath.record import CommitRecord, Lease, State, token_in_marker
 
 from .attempt_files import tidy
-from .borders import inside_error
+from .borders import inside_error, listed, refuse_mounts
 from .clearing import clear
 from .held import read_marker
 from .holding import FinalHold, hold_final
 from .ownership import Ownership
 from .register import RecordRegister, Register
 
-__all__ = ["CleaningRegister", "delete_below", "delete_moved", "delete_own_tree", "hold_directory", "move_away"]
+__all__ = [
+    "CleaningRegister",
+    "delete_below",
+    "delete_moved",
+    "delete_own_tree",
+    "hold_directory",
+    "move_away",
+    "nested_in",
+    "take_away",
+]
 
 _LOG = logging.getLogger("atomicpath")
 
@@ -138,46 +146,17 @@ async def delete_own_tree(storage: Storage, directory: Location) -> str:
     Returns:
         What stays, and why; "" if nothing does.
     """
-    ownership = Ownership(storage=storage, final=directory, tokens=())
-    if not await ownership.places(await _listed(storage, directory)):
-        doomed = await move_away(storage, directory, directory)
-        moved = replace(ownership, final=doomed)
-        if not await moved.places(await _listed(storage, doomed)):
-            await delete_moved(storage, doomed, directory)
-            return ""
-        await storage.rename_directory(doomed.path, directory.path)  # another place came in
-    places = await ownership.places(await _listed(storage, directory))
+    try:
+        doomed = await take_away(storage, directory, directory)
+    except ConflictError as error:
+        _LOG.debug("%s", error)
+    else:
+        await delete_moved(storage, doomed, directory)
+        return ""
+    places = await nested_in(storage, directory)
     await _delete_around(storage, directory, places)
     await storage.delete(directory.child(RECORD_FILE).path)
     return str(await inside_error(storage, directory, places)) if places else f"{directory}, which is empty"
-
-
-async def _listed(storage: Storage, directory: Location) -> list[Entry]:
-    """List a whole tree on a disk, also one that is too deep for a path.
-
-    What no path reaches is left out: no place can be there, since places are made by their path.
-    """
-    try:
-        return await storage.list(directory.path, recursive=True)
-    except ValidationError as error:
-        _LOG.debug("%s is listed step by step: %s", directory, error)
-    found: list[Entry] = []
-    waiting = [""]
-    while waiting:
-        prefix = waiting.pop()
-        try:
-            entries = await storage.list(f"{directory.path}/{prefix}".rstrip("/"), recursive=False)
-        except ValidationError:
-            if not prefix:
-                raise
-            continue  # too long for a path
-        for entry in entries:
-            name = prefix + entry.name
-            if entry.kind == "directory":
-                waiting.append(f"{name}/")
-            else:
-                found.append(replace(entry, name=name))
-    return found
 
 
 async def _delete_around(storage: Storage, directory: Location, places: tuple[str, ...]) -> None:
@@ -197,6 +176,33 @@ async def _delete_around(storage: Storage, directory: Location, places: tuple[st
 def _within(place: str, name: str) -> str:
     """Return a place as it is named below the child `name`; "" if it is not there."""
     return place.removeprefix(f"{name}/") if place.startswith(f"{name}/") else ""
+
+
+async def nested_in(storage: Storage, directory: Location, record: CommitRecord | None = None) -> tuple[str, ...]:
+    """Return the other places below a directory on a disk, but for what the manifest of its own `record` names."""
+    own = Ownership.of(storage, directory, record) if record else Ownership(storage=storage, final=directory, tokens=())
+    return await own.places(await listed(storage, directory))
+
+
+async def take_away(
+    storage: Storage, directory: Location, final: Location, record: CommitRecord | None = None
+) -> Location:
+    """Move away a directory that is to be deleted, as `move_away` does, with nothing in it that stays.
+
+    It is looked at before, and again when nobody can reach it by its name any more; then it gets its name back.
+
+    Raises:
+        ConflictError: Another place is in it.
+        OSError: With EBUSY, something is mounted in it; or it cannot be moved.
+    """
+    await refuse_mounts(storage, directory)
+    if places := await nested_in(storage, directory, record):
+        raise await inside_error(storage, directory, places)
+    doomed = await move_away(storage, directory, final)
+    if places := await nested_in(storage, doomed, record):
+        await storage.rename_directory(doomed.path, directory.path)
+        raise await inside_error(storage, directory, places)
+    return doomed
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from atomicpath.location import Location
 from atomicpath.record import CommitRecord, State
 
 from .attempt_files import delete_record
-from .discarding import delete_moved, move_away
+from .discarding import delete_moved, take_away
 
 __all__ = ["clear_dead"]
 
@@ -45,7 +45,7 @@ async def _clear_if_dead(storage: Storage, final: Location, attempt: Location) -
         if await _read(storage, attempt) != record:
             return
         if await storage.kind(attempt.path) is not None:
-            await delete_moved(storage, await move_away(storage, attempt, final), final)
+            await delete_moved(storage, await take_away(storage, attempt, final), final)
         await delete_record(storage, attempt)
         _LOG.info("removed %s, which the attempt of %s had left", attempt, record.writer if record else "nobody")
     finally:

@@ -1,6 +1,6 @@
 """Giving an attempt's directory its final name by one rename that never replaces, and settling what became of it.
 
-    open      the final path's parent, links followed, so that it can be synced whatever happens to its name
+    parent    opened before, links followed, so that it can be synced whatever happens to its name
     rename    temporary → final; an error is believed only after a look at both names
     sync      of that parent, by its descriptor
     discard   rename to a discarded name · delete
@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import logging
 
-from atomicpath.abc import OpenDirectory, Storage
+from atomicpath.abc import Storage
 from atomicpath.errors import (
     AbandonedError,
     AtomicPathError,
@@ -25,7 +25,9 @@ from atomicpath.errors import (
 from atomicpath.layout import DISCARDED_SUFFIX
 from atomicpath.location import Location
 
+from .borders import refuse_mounts
 from .held import read_record, taken
+from .parents import FinalParent
 
 __all__ = ["Publication"]
 
@@ -44,21 +46,7 @@ class Publication:
         self.temporary = temporary
         self.token = token
         self.doomed = temporary.path + DISCARDED_SUFFIX
-        self._parent: OpenDirectory | None = None
-
-    async def open(self) -> None:
-        """Open the directory that the final name will be in; what hinders that is told before anything is written."""
-        if self._parent is None:
-            self._parent = await self.storage.open_directory(self.final.parent.path)
-
-    def close(self) -> None:
-        """Close it. Nothing was written through it, so a failure changes nothing and is logged."""
-        parent, self._parent = self._parent, None
-        try:
-            if parent is not None:
-                parent.close()
-        except OSError as error:
-            _LOG.warning("%s could not be closed: %s", self.final.parent, error)
+        self.parent = FinalParent(storage, final)
 
     async def rename(self, *, give_way: bool = False) -> bool:
         """True once our directory is the final one. An error of the rename is believed only after a look.
@@ -85,10 +73,7 @@ class Publication:
     async def sync(self) -> None:
         """Make the final name durable; OutcomeUnknownError if that fails, for it is visible already."""
         try:
-            if self._parent is not None:
-                await self._parent.sync()
-            else:
-                await self.storage.sync_directory(self.final.parent.path)
+            await self.parent.sync()
         except (OSError, AtomicPathError) as error:
             raise OutcomeUnknownError(
                 f"{self.final} is visible, but its directory could not be synced ({error}): a power cut may still"
@@ -101,6 +86,7 @@ class Publication:
         Return True once nothing is left of it. What cannot be done is logged, and left for `sweep`.
         """
         try:
+            await refuse_mounts(self.storage, self.temporary)
             await self.storage.rename_directory(self.temporary.path, self.doomed)
             await self.storage.remove_tree(self.doomed)
         except FileNotFoundError:

@@ -29,7 +29,8 @@ from atomicpath.errors import (
 from atomicpath.location import Location
 from atomicpath.record import Base, CommitRecord
 
-from .borders import foreign_below
+from .borders import foreign_below, refuse_mounts
+from .discarding import delete_moved
 from .held import Standing, standing_at
 from .holding import FinalHold, KeptSnapshotError, changed, hold_committed
 from .publishing import Publication
@@ -72,8 +73,10 @@ class Displaced:
                     ", ".join(names[:_SHOWN]),
                 )
                 return
+            await refuse_mounts(storage, place)
             await storage.rename_directory(place.path, self.publication.doomed)
-            await storage.remove_tree(self.publication.doomed)
+            # Also with durable=False: what made room was durable, and may be half deleted under a discarded name only.
+            await delete_moved(storage, place.at(self.publication.doomed), self.publication.final)
         except FileNotFoundError:
             _LOG.debug("%s had gone before it was deleted", place)
         except (OSError, AtomicPathError) as error:

@@ -12,6 +12,7 @@ from atomicpath.errors import CommitError, OutcomeUnknownError, ValidationError
 from atomicpath.layout import temporary_of
 from atomicpath.location import Location, PathLike, locate
 from atomicpath.probing import are_beside
+from atomicpath.reporting import reported
 from atomicpath.runner import protected
 
 from .atomic_rename import AtomicRenameTemporaryPath
@@ -72,6 +73,7 @@ class Snapshot:
         return self._attempt.get()
 
     @protected
+    @reported("cannot make a snapshot of {}", lambda self: self._source)
     async def create_snapshot(self) -> UPath:
         """Copy the source; its path, to be written to.
 
@@ -91,6 +93,7 @@ class Snapshot:
         return path
 
     @protected
+    @reported("{} was not replaced", lambda self: self._source)
     async def replace_source(self) -> None:
         """Put the copy in the place of the source, in one step.
 
@@ -102,6 +105,7 @@ class Snapshot:
         await self._finalize()
 
     @protected
+    @reported("{} was not committed", lambda self: self._final)
     async def publish(self) -> None:
         """Commit the copy at the destination; the errors are those of `TemporaryPath.finalize`."""
         if self._final == self._source:
@@ -109,6 +113,7 @@ class Snapshot:
         await self._finalize()
 
     @protected
+    @reported("the copy of {} could not be given up", lambda self: self._source)
     async def release_snapshot(self) -> None:
         """Delete the copy; the source is as it was. CommitError if it could not be deleted, and was left behind."""
         if self._phase is not _Phase.KEPT:

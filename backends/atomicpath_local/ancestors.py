@@ -7,6 +7,7 @@ import time
 
 from atomicpath.errors import ValidationError
 
+from .statx import see
 from .system import DIRECTORY, System
 
 __all__ = ["make_ancestors", "open_to_sync", "settle", "sync_directory"]
@@ -14,11 +15,14 @@ __all__ = ["make_ancestors", "open_to_sync", "settle", "sync_directory"]
 _COARSE = 1_000_000_000  # nanoseconds; more than the steps in which any file system counts
 _MOST = 4096
 
-_settled: dict[tuple[int, int], int] = {}
-"""The directories whose names this process has synced, by device and inode, and the time of their last change then.
+_settled: dict[tuple[int, int, str], tuple[int, int]] = {}
+"""The names that this process has made durable, by the device and inode of the directory they are in, and what they
+led to then: its inode, and the moment it was made, since an inode is soon given again.
 
-Every name that is made, renamed or deleted changes that time, so one that has not changed holds no name that is not
-durable. It belongs to the process, not to a storage: a storage is opened for every commit.
+Only that one name matters: the directory that it is in may be as busy as /tmp, and is not synced again for the names of
+others. Where no moment of birth is known, the last change of that directory takes its place, for every name that is
+made, renamed or deleted in it changes that. Who moves a directory away and back meanwhile has to sync both moves
+himself. All this belongs to the process, not to a storage: a storage is opened for every commit.
 """
 
 
@@ -48,21 +52,26 @@ def make_ancestors(system: System, path: str, *, durable: bool) -> None:
 def settle(system: System, path: str) -> None:
     """Make the names of a directory and of those above it durable, whoever made them, up to the mount they are on.
 
-    A directory above which this process may not write ends it: no name in there is ours. One that has not changed
-    since this process synced it is not synced again, so that in a series of commits this costs a stat for each level.
+    A directory above which this process may not write ends it: no name in there is ours. A name that this process has
+    synced, and that leads where it led then, is not synced again, so that in a series of commits this costs a look at
+    each level.
     """
     here = system.call(os.path.realpath, path)
-    device = system.call(os.stat, here).st_dev
+    below = system.call(see, here)
     while (above := os.path.dirname(here)) != here:
-        status = system.call(os.stat, above)
-        if status.st_dev != device:
+        seen = system.call(see, above)
+        if seen.device != below.device:
             return
-        if _settled.get((status.st_dev, status.st_ino)) != status.st_ctime_ns:
+        name = (seen.device, seen.number, os.path.basename(here))
+        led_to = (below.number, below.birth or -seen.changed)
+        if _settled.get(name) != led_to:
             if not system.call(os.access, above, os.W_OK):
                 return
             sync_directory(system, above)
-            _remember(system, status)
-        here = above
+            # A change that follows one of just now could bear the same time.
+            if below.birth or system.call(time.time_ns) - seen.changed > _COARSE:
+                _remember(name, led_to)
+        here, below = above, seen
 
 
 def sync_directory(system: System, path: str) -> None:
@@ -85,12 +94,10 @@ def open_to_sync(system: System, path: str) -> int:
         raise PermissionError(error.errno, reason, path) from error
 
 
-def _remember(system: System, before: os.stat_result) -> None:
-    """Unless it changed just now: a change that follows could bear the same time."""
-    if system.call(time.time_ns) - before.st_ctime_ns > _COARSE:
-        if len(_settled) >= _MOST:
-            _settled.clear()
-        _settled[before.st_dev, before.st_ino] = before.st_ctime_ns
+def _remember(name: tuple[int, int, str], led_to: tuple[int, int]) -> None:
+    if len(_settled) >= _MOST:
+        _settled.clear()
+    _settled[name] = led_to
 
 
 def _exists(system: System, path: str) -> bool:

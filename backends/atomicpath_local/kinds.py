@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-__all__ = ["MOUNT_POINT", "inherited", "kind_of"]
-
-MOUNT_POINT = "a mount point"
+__all__ = ["inherited", "kind_of"]
 
 _KINDS = {
     stat.S_IFREG: "file",

@@ -8,10 +8,20 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 
-from .mounts import Mount, by_number, by_prefix, gluster_volume, mount_id, parse_mountinfo, points_within
+from .mounts import Mount, by_number, by_prefix, gluster_volume, may_name, mount_id, parse_mountinfo, points_within
+from .statx import see
 from .system import DIRECTORY, System
 
 __all__ = ["mount_number", "mount_of", "mounts_within", "read_proc"]
+
+_MOST = 64
+_known: dict[tuple[int, int], Mount] = {}
+"""Mounts that were looked up, by both of their numbers, of which the unique one never stands for another mount.
+
+The kind of a mount never changes, but for a GlusterFS volume, which may be extended. On Linux before 6.8 none is here.
+"""
+
+_PIECE = 1 << 16  # the kernel gives at most as much as a page of these files at a time, whatever is asked for
 
 
 def mount_of(system: System, path: str) -> Mount | None:
@@ -38,6 +48,8 @@ def mounts_within(system: System, path: str) -> list[str]:
     except (FileNotFoundError, PermissionError):
         return []
     above, name = os.path.split(path)
+    if not may_name(mountinfo, name):
+        return []
     real = os.path.join(system.call(os.path.realpath, above), name)
     return [path + point.removeprefix(real) for point in points_within(mountinfo, real)]
 
@@ -54,18 +66,31 @@ def mount_number(system: System, fd: int) -> int | None:
 
 def read_proc(path: str) -> str:
     """One of the kernel's own text files; names in it need not be UTF-8."""
-    with open(path, "rb", buffering=0) as file:
-        return os.fsdecode(file.read())
+    fd = os.open(path, os.O_RDONLY)  # not open(): that asks for the size, the position and the kind of file first
+    try:
+        data = os.read(fd, _PIECE)
+        while piece := os.read(fd, _PIECE):
+            data += piece
+    finally:
+        os.close(fd)
+    return os.fsdecode(data)
 
 
 if sys.platform == "linux":
 
     def _mount_of_directory(system: System, path: str) -> Mount | None:
-        number, mounts = None, ""
+        number, unique, mounts = None, None, ""
         with system.descriptor(path, os.O_PATH | DIRECTORY) as fd, suppress(OSError):  # without /proc nothing is known
-            mounts = system.call(read_proc, "/proc/self/mountinfo")
             number = mount_id(system.call(read_proc, f"/proc/self/fdinfo/{fd}"))
+            unique = system.call(see, fd).mount
+            if number is not None and unique is not None and (known := _known.get((number, unique))) is not None:
+                return known
+            mounts = system.call(read_proc, "/proc/self/mountinfo")
         found = None if number is None else by_number(mounts, number)
+        if found is not None and number is not None and unique is not None and found.kind != "fuse.glusterfs":
+            if len(_known) >= _MOST:
+                _known.clear()
+            _known[number, unique] = found
         found = found or by_prefix(parse_mountinfo(mounts), system.call(os.path.realpath, path))
         if found is not None and found.kind == "fuse.glusterfs":
             found = replace(found, volume=gluster_volume(_attribute(system, found.point, "glusterfs.pathinfo")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from atomicpath.abc import Declaration
 from atomicpath.guarantees import Guarantee
@@ -18,11 +19,14 @@ __all__ = [
     "declaration_of",
     "gluster_volume",
     "has_the_kernels_clock",
+    "may_name",
     "mount_id",
     "parse_mountinfo",
     "points_within",
     "refusal_at",
 ]
+
+_ESCAPED = re.compile(r"[\s\\#]")  # what the kernel may write in octal digits, and more
 
 _OBSERVABLE = Guarantee.DIRECTORIES | Guarantee.LIST_AFTER_WRITE
 _REFUTABLE = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE | Guarantee.EXCLUSIVE_CREATE
@@ -62,8 +66,8 @@ def mount_id(fdinfo: str) -> int | None:
 
 def by_number(text: str, number: int) -> Mount | None:
     """The mount of that id, without parsing the others: on a busy host there are thousands."""
-    line = next((line for line in text.splitlines() if line.startswith(f"{number} ")), None)
-    return None if line is None else _parse_line(line)
+    _, found, rest = f"\n{text}".partition(f"\n{number} ")
+    return _parse_line(f"{number} {rest.partition(chr(10))[0]}") if found else None
 
 
 def by_prefix(mounts: Iterable[Mount], path: str) -> Mount | None:
@@ -93,6 +97,14 @@ def has_the_kernels_clock(mount: Mount | None) -> bool:
     return row is not None and row.is_disk
 
 
+def may_name(mountinfo: str, name: str) -> bool:
+    """Tell whether a mount point may have a component of that name: False is certain, and costs no parsing.
+
+    On a busy host there are thousands of lines, and none of them names an attempt, whose name is random.
+    """
+    return bool(_ESCAPED.search(name)) or f"/{name}" in mountinfo
+
+
 def points_within(mountinfo: str, path: str) -> list[str]:
     """The mount points at a resolved path and below it, sorted; bind mounts and mounted files are among them."""
     inside = f"{path.rstrip('/')}/"
@@ -101,6 +113,7 @@ def points_within(mountinfo: str, path: str) -> list[str]:
     return sorted(point for point in points if point == path or point.startswith(inside))
 
 
+@lru_cache(maxsize=64)
 def declaration_of(mount: Mount | None) -> Declaration:
     """What the kind of a mount promises: everything for disks, nothing for what only looks like one."""
     if mount is None:

@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from atomicpath.abc import Environment
@@ -34,15 +34,55 @@ class SyncUnsupportedError(GuaranteeError, OSError):
     """The file system cannot sync. An `OSError` too: after a rename it leaves the outcome as open as any other."""
 
 
-@contextmanager
-def named(path: str) -> Iterator[None]:
-    """Give an `OSError` of the block that names no path this one: a call on a descriptor knows none."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            error.filename = path
-        raise
+class named:  # noqa: N801 - read as a word: `with named(path)`
+    """Give an `OSError` of the block that names no path this one: a call on a descriptor knows none.
+
+    It is a class, and so is what opens and closes, because a commit enters some sixty of them: a generator costs more
+    than the system call in it.
+    """
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError):
+            _name(error, self._path)
+
+
+class _Closing:
+    """Close a descriptor after the block. A failing close is an error, unless the block has failed already."""
+
+    __slots__ = ("_fd", "_path", "_system")
+
+    def __init__(self, system: System, fd: int, path: str) -> None:
+        self._system, self._fd, self._path = system, fd, path
+
+    def __enter__(self) -> int:
+        return self._fd
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._system.call(os.close, self._fd)
+        except OSError as second:
+            if error is None:
+                _name(second, self._path)
+                raise
+        if isinstance(error, OSError):
+            _name(error, self._path)
+
+
+def _name(error: OSError, path: str) -> None:
+    if error.filename is None and error.errno is not None:
+        error.filename = path
 
 
 class System:
@@ -53,24 +93,13 @@ class System:
         self.call = environment.call
         self.clocks: dict[int, Clock] = {}  # of each device
 
-    @contextmanager
-    def descriptor(self, path: str, flags: int, mode: int = 0o666, *, dir_fd: int | None = None) -> Iterator[int]:
-        """Open for the block. A failing close is an error, unless the block has failed already."""
-        fd = self.call(os.open, path, flags, mode, dir_fd=dir_fd)
-        with self.closing(fd, path):
-            yield fd
+    def descriptor(self, path: str, flags: int, mode: int = 0o666, *, dir_fd: int | None = None) -> _Closing:
+        """Open for a block. A failing close is an error, unless the block has failed already."""
+        return _Closing(self, self.call(os.open, path, flags, mode, dir_fd=dir_fd), path)
 
-    @contextmanager
-    def closing(self, fd: int, path: str) -> Iterator[None]:
+    def closing(self, fd: int, path: str) -> _Closing:
         """Close after the block what is open at `path`. A failing close is an error, unless the block has failed."""
-        with named(path):
-            try:
-                yield
-            except BaseException:
-                with suppress(OSError):
-                    self.call(os.close, fd)
-                raise
-            self.call(os.close, fd)
+        return _Closing(self, fd, path)
 
     def write(self, fd: int, data: bytes) -> None:
         """All of `data`: the kernel may take less than it is given."""

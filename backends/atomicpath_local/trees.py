@@ -6,16 +6,16 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from atomicpath.abc import Entry
+from atomicpath.abc import MOUNT_POINT, Entry
 from atomicpath.errors import ValidationError
 from atomicpath.storage import in_threads
 
-from .kinds import MOUNT_POINT, kind_of
+from .kinds import kind_of
 from .lookup import mount_number, mounts_within
 from .names import UNFINISHED
 from .system import DIRECTORY, NOFOLLOW, System
@@ -27,37 +27,67 @@ _OPEN_DIRECTORY = os.O_RDONLY | DIRECTORY | NOFOLLOW
 _FEW = 16  # below this starting threads costs more than it saves
 
 
+class _Borders:
+    """The mount points below a directory that is walked through.
+
+    The mount table, of which a busy host has thousands of lines, is read only if something is not what the listing of
+    its directory said: a mount point is listed with the number of what it covers, and looked at, it is what is mounted
+    there. What is bound to its own place is not seen so, and is the same with or without that mount.
+    """
+
+    def __init__(self, system: System, path: str) -> None:
+        self._system, self._path = system, path
+        self._points: set[str] | None = None
+
+    def kind(self, item: os.DirEntry[str], status: os.stat_result, device: int) -> str:
+        """What an entry of a directory on a device is."""
+        if status.st_ino != item.inode() or status.st_dev != device:
+            if self._points is None:
+                self._points = set(mounts_within(self._system, self._path))
+            if item.path in self._points:
+                return MOUNT_POINT
+        return kind_of(status.st_mode)
+
+
 def entries(system: System, path: str, recursive: bool) -> list[Entry]:
     found: list[Entry] = []
-    waiting = [("", path)]
-    mounted: set[str] | None = None if recursive else set()
+    borders = _Borders(system, path)
+    waiting: list[tuple[str, str, int | None]] = [("", path, None)]
     while waiting:
-        prefix, directory = waiting.pop()
+        prefix, directory, device = waiting.pop()
         with suppress(FileNotFoundError, NotADirectoryError):  # nothing there, or not any more
             for item in system.call(_scan, directory):
-                if mounted is None:  # asked for only now: in an empty directory nothing is mounted
-                    mounted = set(mounts_within(system, path))
-                name, kind = prefix + item.name, _kind(system, item)
-                if item.path in mounted:
-                    found.append(Entry(name=name, kind=MOUNT_POINT))
-                elif kind == "directory" and recursive:
-                    waiting.append((f"{name}/", item.path))
-                elif kind is not None:
-                    found.extend(_entry(system, item, name, kind))
+                try:
+                    status = system.call(_lstat, item)
+                except FileNotFoundError:  # deleted since it was listed
+                    continue
+                if device is None:  # asked for only now: an empty directory is no border
+                    device = system.call(os.stat, directory).st_dev
+                name = prefix + item.name
+                kind = borders.kind(item, status, device) if recursive else kind_of(status.st_mode)
+                if kind == "directory" and recursive:
+                    waiting.append((f"{name}/", item.path, status.st_dev))
+                elif kind == "file":
+                    found.append(Entry(name=name, size=status.st_size, modified=status.st_mtime_ns))
+                else:
+                    found.append(Entry(name=name, kind=kind))
     return sorted(found, key=lambda entry: entry.name)
 
 
 def sync_tree(system: System, path: str) -> None:
     files: list[str] = []
-    directories = [path]
-    mounted = set(mounts_within(system, path))
-    for directory in directories:  # grows meanwhile: parents stay before their children
+    borders = _Borders(system, path)
+    directories = [(path, system.call(os.stat, path).st_dev)]
+    for directory, device in directories:  # grows meanwhile: parents stay before their children
         for item in system.call(_scan, directory):
             if item.name.startswith(UNFINISHED):
                 continue  # a rival's, which may be gone before it is opened; never content
-            kind = MOUNT_POINT if item.path in mounted else _kind(system, item)
+            kind = None
+            with suppress(FileNotFoundError):
+                status = system.call(_lstat, item)
+                kind = borders.kind(item, status, device)
             if kind == "directory":
-                directories.append(item.path)
+                directories.append((item.path, status.st_dev))
             elif kind == "file":
                 files.append(item.path)
             else:
@@ -70,7 +100,7 @@ def sync_tree(system: System, path: str) -> None:
     else:
         for file in files:
             system.sync_path(file, 0)
-    for directory in reversed(directories):
+    for directory, _ in reversed(directories):
         system.sync_path(directory, DIRECTORY)
 
 
@@ -149,27 +179,6 @@ def _scan_open(fd: int) -> list[os.DirEntry[str]]:
 
 def _lstat(item: os.DirEntry[str]) -> os.stat_result:
     return item.stat(follow_symlinks=False)
-
-
-def _kind(system: System, item: os.DirEntry[str]) -> str | None:
-    """What it is by the listing itself where that says so; None if it is gone."""
-    if item.is_file(follow_symlinks=False):
-        return "file"
-    if item.is_dir(follow_symlinks=False):
-        return "directory"
-    try:
-        return kind_of(system.call(_lstat, item).st_mode)
-    except FileNotFoundError:
-        return None
-
-
-def _entry(system: System, item: os.DirEntry[str], name: str, kind: str) -> Iterator[Entry]:
-    if kind != "file":
-        yield Entry(name=name, kind=kind)
-        return
-    with suppress(FileNotFoundError):  # deleted since it was listed
-        status = system.call(_lstat, item)
-        yield Entry(name=name, size=status.st_size, modified=status.st_mtime_ns)
 
 
 def _identity(system: System, fd: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,10 +13,11 @@ import anyio
 import pytest
 
 import atomicpath
-from atomicpath import aio
+from atomicpath import aio, environment
 from atomicpath.abc import Entry
 from atomicpath.errors import AbandonedError
 from atomicpath.guarantees import Guarantee
+from atomicpath.layout import DISCARDED_SUFFIX
 from atomicpath.liveness import proof_of_life
 from atomicpath.location import locate
 from atomicpath.record import CommitRecord, State
@@ -357,3 +359,40 @@ def test_of_many_removers_one_removes(memory_place: MemoryRoot) -> None:
             thread.join()
         assert outcomes == ["removed"]
         assert memory_place.read_all() == {}
+
+
+class Breaking(environment.Environment):
+    """From the first call on whose arguments match, once, and for as many as `times`, it fails."""
+
+    def __init__(self, name: str, times: int = 1) -> None:
+        self.name = name
+        self.times = times
+
+    def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        moved = any(isinstance(arg, str) and arg.endswith(DISCARDED_SUFFIX) for arg in args)
+        if moved and self.times and getattr(function, "__name__", "") == self.name:
+            self.times -= 1
+            raise OSError(errno.EIO, "it fails, says the test")
+        return function(*args, **kwargs)
+
+
+def test_a_removal_that_cannot_look_at_what_it_has_moved_is_undone(local_place: LocalRoot) -> None:
+    commit(local_place, "step_1")
+    before = local_place.read_all()
+    with environment.use(Breaking("_scan")), pytest.raises(atomicpath.StorageError, match="says the test") as raised:
+        remove(local_place)
+    assert "is removed for readers" not in "".join(getattr(raised.value, "__notes__", ()))
+    assert local_place.read_all() == before
+    assert atomicpath.verify(local_place / "step_1").ok
+    remove(local_place)
+    assert local_place.names() == []
+
+
+def test_a_removal_that_cannot_delete_what_it_has_moved_says_that_readers_have_lost_it(local_place: LocalRoot) -> None:
+    commit(local_place, "step_1")
+    with environment.use(Breaking("open")), pytest.raises(atomicpath.StorageError) as raised:
+        remove(local_place)
+    assert "is removed for readers" in "".join(raised.value.__notes__)
+    assert not atomicpath.is_committed(local_place / "step_1")
+    assert [one.done for one in sweep(local_place)] == [True]
+    assert local_place.names() == []

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ import pytest
 import atomicpath
 from atomicpath import environment
 from atomicpath.guarantees import Guarantee
-from atomicpath.layout import PROBE_PREFIX, TMP_DIR_SUFFIX
+from atomicpath.layout import PROBE_PREFIX, TMP_DIR_SUFFIX, record_of, temporary_of
 from atomicpath.record import DecidedBy, State
 from atomicpath_local import ages
 from atomicpath_local.lookup import read_proc
@@ -32,7 +35,7 @@ from tests.cleaning.leftovers import (
     sweep,
     told,
 )
-from tests.protocol.worlds import ALL, trust
+from tests.protocol.worlds import ALL, decoded, trust
 from tests.roots import LocalRoot, Root, S3Root
 from tests.waiting import PATIENCE
 
@@ -48,6 +51,14 @@ def only(swept: list[atomicpath.Swept]) -> atomicpath.Swept:
 
 def names(place: Root) -> list[str]:
     return [name.partition(TMP_DIR_SUFFIX)[0] for name in place.names()]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Lock a file, as another process would."""
+    with path.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 # what goes
@@ -420,3 +431,155 @@ def test_a_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(atomicpath.ValidationError, match="is a file"):
         atomicpath.sweep(tmp_path / "file")
     assert atomicpath.sweep(tmp_path / "nothing") == []
+
+
+# locks without an attempt
+
+
+LONG = "step_" + "é" * 120
+
+
+def lock_left(place: LocalRoot, name: str, token: str = TOKEN) -> Path:
+    """What a process that was killed right after it had made its lock has left; two days old."""
+    lock = Path(record_of(temporary_of(str(place.path / name), token)))
+    lock.parent.mkdir(exist_ok=True)
+    lock.write_bytes(b"")
+    before = time.time() - 2 * 24 * 3600
+    os.utime(lock, (before, before))
+    return lock
+
+
+@pytest.mark.parametrize("name", ["step_1", LONG], ids=["short", "long"])
+@pytest.mark.parametrize("there", ["nothing", "committed", "committed in place", "a directory of the user"])
+def test_an_empty_lock_that_nobody_holds_goes_whatever_is_at_the_final_path(
+    name: str, there: str, local_place: LocalRoot
+) -> None:
+    if there.startswith("committed"):
+        commit(local_place, name, **(IN_PLACE if there.endswith("in place") else {}))
+    elif there != "nothing":
+        local_place.write(f"{name}/mine", b"1")
+    before = local_place.read_all()
+    lock = lock_left(local_place, name)
+    assert told(sweep(local_place, timedelta(days=3))) == [(lock.name, "lock", "keep", False)]
+    assert lock.exists()
+    assert told(sweep(local_place, timedelta(days=1))) == [(lock.name, "lock", "remove", True)]
+    assert local_place.read_all() == before
+    assert not lock.exists()
+
+
+@pytest.mark.parametrize("name", ["step_1", LONG], ids=["short", "long"])
+@pytest.mark.parametrize("damaged", [False, True], ids=["not committed", "damaged"])
+def test_the_lock_of_an_attempt_in_place_stays_until_that_is_judged(
+    name: str, damaged: bool, local_place: LocalRoot
+) -> None:
+    with atomicpath.commit(local_place / name, **IN_PLACE) as path:
+        (path / "data").write_bytes(b"1")
+        record = local_place.path / name / RECORD
+        token = decoded(record.read_bytes()).token
+        lock = lock_left(local_place, name, token)
+        there = record.read_bytes()
+        if damaged:
+            record.write_bytes(there[:20])
+        found = sweep(local_place, timedelta(days=1))
+        assert lock.exists()
+        assert [one.action.value for one in found] == ["keep"]
+        assert [one.path.name for one in found] == [name]
+        record.write_bytes(there)
+    assert atomicpath.verify(local_place / name).ok
+
+
+def test_a_lock_that_is_held_stays(local_place: LocalRoot) -> None:
+    lock = lock_left(local_place, "step_1")
+    commit(local_place, "step_1")
+    with lock.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert told(sweep(local_place)) == [(lock.name, "lock", "keep", False)]
+    assert told(sweep(local_place)) == [(lock.name, "lock", "remove", True)]
+
+
+# what is not all its own
+
+
+@pytest.mark.parametrize("suffix", ["", ".discarded"], ids=["replaced", "discarded"])
+def test_another_place_in_what_is_to_be_deleted_keeps_it(local_place: LocalRoot, suffix: str) -> None:
+    commit(local_place, "step_1")
+    commit(local_place, "step_2")
+    os.rename(local_place.path / "step_2", local_place.path / "step_1" / "inner")  # by hand
+    os.rename(local_place.path / "step_1", local_place.path / f"{NAME}{suffix}")
+    before = local_place.read_all()
+    with environment.use(Later(90000)):
+        kept = only(sweep(local_place))
+        assert (kept.action, kept.done) == ("keep", False)
+        assert "inner/" in kept.why
+        assert local_place.read_all() == before
+        os.rename(local_place.path / f"{NAME}{suffix}" / "inner", local_place.path / "step_2")
+        assert only(sweep(local_place)).done
+    assert local_place.names() == ["step_2"]
+
+
+def test_another_place_in_the_directory_of_a_killed_job_keeps_it_under_its_name(local_place: LocalRoot) -> None:
+    killed(local_place, "step_1")
+    commit(local_place, "step_2")
+    attempt = local_place.path / local_place.begun()[0].removesuffix(".json")
+    os.rename(local_place.path / "step_2", attempt / "inner")
+    before = local_place.read_all()
+    kept = only(sweep(local_place))
+    assert (kept.action, kept.done) == ("keep", False)
+    assert "inner" in kept.why
+    assert local_place.read_all() == before
+
+
+def test_what_came_into_a_replaced_directory_keeps_it(local_place: LocalRoot) -> None:
+    commit(local_place, "step_1")
+    os.rename(local_place.path / "step_1", local_place.path / NAME)
+    local_place.write(f"{NAME}/notes.txt", b"of the user")
+    with environment.use(Later(90000)):
+        kept = only(sweep(local_place))
+        assert (kept.action, kept.done) == ("keep", False)
+        assert "notes.txt" in kept.why
+        (local_place.path / NAME / "notes.txt").unlink()
+        assert only(sweep(local_place)).done
+
+
+# a record that a power cut has torn
+
+
+@pytest.mark.parametrize("left", ["beginning", "zeros", "beginning and zeros"])
+def test_a_torn_record_beside_an_attempt_goes_with_it_once_it_is_old(local_place: LocalRoot, left: str) -> None:
+    """It is not synced, so that a power cut may leave any part of it, and with it nothing that was ever committed."""
+    killed(local_place, "step_1")
+    record = local_place.path / local_place.begun()[0]
+    data = record.read_bytes()
+    record.write_bytes({"beginning": data[:100], "zeros": bytes(len(data))}.get(left, data[:9] + bytes(50)))
+    assert only(sweep(local_place)).action == "keep", "one lease at the least"
+    with environment.use(Later(90000)):
+        with locked(record):
+            kept = only(sweep(local_place))
+            assert (kept.action, kept.why) == ("keep", "another process holds it")
+        assert only(sweep(local_place)).done
+    assert local_place.names() == []
+
+
+@pytest.mark.parametrize(
+    "data", [b'{"format": 1}', b'{"format": 99}', b"of the user"], ids=["fields", "newer", "foreign"]
+)
+def test_any_other_record_beside_an_attempt_that_cannot_be_read_is_kept(local_place: LocalRoot, data: bytes) -> None:
+    killed(local_place, "step_1")
+    (local_place.path / local_place.begun()[0]).write_bytes(data)
+    before = local_place.read_all()
+    with environment.use(Later(90000)):
+        kept = only(sweep(local_place))
+    assert (kept.found, kept.action) == ("damaged", "keep")
+    assert local_place.read_all() == before
+
+
+def test_a_torn_record_does_not_hide_what_the_directory_beside_it_is(local_place: LocalRoot) -> None:
+    killed(local_place, "step_1")
+    record = local_place.path / local_place.begun()[0]
+    record.write_bytes(record.read_bytes()[:100])
+    inside = record.with_suffix("") / RECORD
+    inside.write_bytes(b"of the user")
+    with environment.use(Later(90000)):
+        kept = only(sweep(local_place))
+    assert (kept.found, kept.action) == ("damaged", "keep")
+    assert inside.read_bytes() == b"of the user"

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from . import cells
@@ -23,26 +21,14 @@ from .runner import run_once
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
 _BEGIN, _END = "<!-- printed by the battery -->\n", "\n<!-- end -->"
-_SERVER = Path(__file__).parents[2] / "examples" / "s3_server.py"
 
 
-@contextmanager
-def _s3(wanted: bool) -> Iterator[str | None]:
-    """moto's S3, in a process of its own, for the block."""
+def _s3(wanted: bool) -> AbstractContextManager[str | None]:
     if not wanted:
-        yield None
-        return
-    with subprocess.Popen(
-        [sys.executable, str(_SERVER)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-        process.stdin.close()
+        return nullcontext()
+    from tests.servers.s3 import moto  # not at the top: it imports a client into each process of the battery
+
+    return moto()
 
 
 def main() -> int:

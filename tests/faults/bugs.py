@@ -148,4 +148,4 @@ def run(name: str) -> Cell:
     bug = BUGS[name]
     operation, setting, fault = Key("commit", bug.setting, bug.fault).found()
     wrong = replace(setting, options={"temporary_path_class": bug.strategy})
-    return run_cell(replace(operation, act=bug.act), wrong, fault, Density(12, 1, beyond=20))
+    return run_cell(replace(operation, act=bug.act), wrong, fault, Density(12, 1, beyond=20), wanted=bug.complaint)

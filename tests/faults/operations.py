@@ -14,9 +14,10 @@ from upath import UPath
 
 import atomicpath
 from atomicpath import aio
+from tests.trees import write_tree
 
 from .places import Setting
-from .scenes import Scene, Target, content_of, write_tree
+from .scenes import Scene, Target, content_of
 
 __all__ = ["OPERATIONS", "Asynchronous", "Blocking", "Face", "Operation", "drive"]
 

@@ -89,7 +89,9 @@ class Verdict:
             self.complaints.append(f"{what}: {type(error).__name__}: {error}")
 
 
-def judge_now(scene: Scene, told: Told, fault: Fault, fired: Point | None, verdict: Verdict) -> None:
+def judge_now(
+    scene: Scene, told: Told, fault: Fault, fired: Point | None, verdict: Verdict, *, synced_again: bool = False
+) -> None:
     """Right after the operation, or after its process was killed, by a reader who knows nothing."""
     _judge_class(told, fault, fired, verdict)
     told.kept_some = fired is not None and fault.kind == "storage"
@@ -101,6 +103,7 @@ def judge_now(scene: Scene, told: Told, fault: Fault, fired: Point | None, verdi
         and not fault.after
         and fired is not None
         and fired.is_a_sync
+        and not synced_again
     ):
         verdict.expect(False, "it returned, though a sync had failed: what it promises may be lost by a power cut")
     if isinstance(told.value, list):

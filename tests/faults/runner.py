@@ -28,13 +28,14 @@ from typing import Any
 
 import atomicpath
 from atomicpath.environment import Environment, use
+from tests.trees import write_tree
 
 from .faults import Fault, Happening
 from .leaks import Snapshot, locks_below
 from .operations import Asynchronous, Blocking, Operation, drive
 from .oracle import Told, Verdict, judge_after, judge_now
 from .places import Setting
-from .scenes import EMERGENCY, LIVE, Scene, content_of, write_tree
+from .scenes import EMERGENCY, LIVE, Scene, content_of
 from .seam import Point, Seam
 
 __all__ = ["Cell", "Density", "Run", "run_cell", "run_once"]
@@ -80,17 +81,24 @@ class Cell:
 class Density:
     """Which points are tried every day: some of all, and more of those around the one at which readers see a change.
 
-    `everywhere` and `at_the_change` are strides, `beyond` is how far after the change the second one is in use.
+    `everywhere` and `at_the_change` are strides; None is no point, and only the first one. The second stride is in use
+    from so many points `before` the change to so many `beyond`.
     """
 
-    everywhere: int
-    at_the_change: int
+    everywhere: int | None
+    at_the_change: int | None
     first: int = 0
+    before: int = 2
     beyond: int = 8
 
 
-def run_cell(operation: Operation, setting: Setting, fault: Fault, density: Density | None = None) -> Cell:
-    """Let the fault happen at each point in turn until a run meets none, or with a `density` at some."""
+def run_cell(
+    operation: Operation, setting: Setting, fault: Fault, density: Density | None = None, *, wanted: str | None = None
+) -> Cell:
+    """Let the fault happen at each point in turn until a run meets none, or with a `density` at some.
+
+    `wanted`: the complaint that is looked for, which ends it.
+    """
     cell = Cell(operation.name, setting.name, fault.name)
     setting.rehearse()
     gc.freeze()  # else a collection in each child would copy all that they share
@@ -98,11 +106,11 @@ def run_cell(operation: Operation, setting: Setting, fault: Fault, density: Dens
     for at, same in _plan(operation, setting, fault, density, cell):
         run = run_once(operation, setting, fault, at, same=same)
         _count(cell, run, f"{operation.name!r} {setting.name!r} {fault.name!r} {at} --{'same' if same else 'fresh'}")
-        if density is None and run.fired is None and not run.told.killed:
+        if density is None and run.fired is None and run.points <= at and not run.told.killed:
             cell.whole = True
             break
         hangs += any("hangs" in complaint for complaint in run.complaints)
-        if hangs == _HANGS:
+        if hangs == _HANGS or (wanted is not None and any(wanted in complaint for complaint in run.complaints)):
             break
     return cell
 
@@ -131,8 +139,11 @@ def _plan(
     counting = _without_a_fault(operation, setting, fault, cell)
     last = counting.points
     change = last if counting.turned is None else counting.turned
-    at_the_change = range(max(change - 2, 0), min(change + density.beyond, last), density.at_the_change)
-    for number, at in enumerate(sorted({*range(density.first, last, density.everywhere), *at_the_change})):
+    # short of the end, which other runs reach at another number: the protocols do some things at once
+    begin = min(max(change - density.before, 0), last - max(last // 10, 1))
+    at_the_change = range(begin, max(min(change + density.beyond, last), begin + 1), density.at_the_change or last)
+    everywhere = range(density.first, last, density.everywhere) if density.everywhere else ()
+    for number, at in enumerate(sorted({*everywhere, *at_the_change})):
         yield at, both[number % len(both)]
 
 
@@ -193,8 +204,9 @@ def _first(
 
     def watch(point: Point) -> None:
         run.seen.append(point)
-        if run.turned is None and [scene.is_marked(target) for target in scene.targets] != before:
-            run.turned = point.number
+        with suppress(FileNotFoundError):  # of a file that another thread has just given its name
+            if run.turned is None and [scene.is_marked(target) for target in scene.targets] != before:
+                run.turned = point.number
 
     def fire() -> None:
         if fault.kind == "kill":
@@ -212,7 +224,7 @@ def _first(
         run.complaints += locks_below(scene.base / "root", except_for=LIVE)
     if fault.kind == "nested" and seam.fired is not None:
         verdict.expect(happening.nested_outcome == "committed", f"the handler's commit: {happening.nested_outcome!r}")
-    judge_now(scene, run.told, fault, seam.fired, verdict)
+    judge_now(scene, run.told, fault, seam.fired, verdict, synced_again=seam.synced_again)
     if same or not scene.setting.survives:
         judge_after(scene, finish_live, verdict)
     return run

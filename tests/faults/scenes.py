@@ -19,11 +19,12 @@ import atomicpath
 from atomicpath.environment import Environment, use
 from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, TMP_DIR_SUFFIX
 from tests.roots import LocalRoot, Root
+from tests.trees import write_tree
 
 from .places import Setting
 from .seam import Point, Seam
 
-__all__ = ["EMERGENCY", "FOREIGN", "LIVE", "NEIGHBOUR", "Content", "Scene", "Target", "content_of", "write_tree"]
+__all__ = ["EMERGENCY", "FOREIGN", "LIVE", "NEIGHBOUR", "Content", "Scene", "Target", "content_of"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,15 +38,6 @@ _OURS = (RECORD_FILE, COMMIT_SUCCESS_FILE)
 def content_of(writer: str) -> dict[str, bytes]:
     """The small tree that a writer commits; other writers write other bytes, and other lengths."""
     return {name: f"{name} by {writer}\n".encode() * 20 for name in ("model.bin", "optimizer/state.bin")}
-
-
-def write_tree(directory: Path | UPath, content: Content) -> None:
-    """Write a tree as training code would, without a sync."""
-    for name, data in content.items():
-        file = directory / name
-        if isinstance(file, Path):
-            file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
 
 
 @dataclass(frozen=True)

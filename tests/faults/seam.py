@@ -12,6 +12,7 @@ from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
 from atomicpath.environment import Environment
+from atomicpath.layout import TMP_DIR_SUFFIX
 
 __all__ = ["Later", "Point", "Seam"]
 
@@ -46,7 +47,7 @@ class Point:
 class Seam(Environment):
     """The real world, except that sleeping takes no time and that `fire` is called at the point `at`.
 
-    The fault happens before the call is made, or, with `after`, once it was made: then its result is lost.
+    The fault happens before the call is made, or, with `after`, once it was: then its result, or its error, is lost.
     `watch` is called after each point, with the point.
     """
 
@@ -65,6 +66,9 @@ class Seam(Environment):
         self.slept: list[float] = []
         self.fired: Point | None = None
         self.points = 0
+        self.synced_again = False
+        """The fault was in a sync, and what was not synced was written anew, or is a directory, and synced later."""
+        self._not_synced = ""
         self._numbers = itertools.count()  # atomic, so that a signal handler may come by at any moment
 
     def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -84,11 +88,20 @@ class Seam(Environment):
     def _at(self, method: str, function: str, make: Callable[[], T]) -> T:
         point = self._arrive(method, function)
         closes = function.startswith("close(")  # Linux frees a descriptor even if closing it fails
+        synced = _synced(function) if function.startswith("fsync(") else ""
+        if point.number == self.at:
+            self._not_synced = synced
         if point.number == self.at and not (self.after or closes):
             self._happen(point)
-        result = make()
+        try:
+            result = make()
+        except Exception:
+            if point.number == self.at and self.after:
+                self._happen(point)
+            raise
         if point.number == self.at and (self.after or closes):
             self._happen(point, result)
+        self.synced_again = self.synced_again or bool(synced and self.fired and synced == self._not_synced)
         if self.watch is not None:
             self.watch(point)
         return result
@@ -97,7 +110,12 @@ class Seam(Environment):
         point = self._arrive(method, function)
         if point.number == self.at and not self.after:
             self._happen(point)
-        result = await make()
+        try:
+            result = await make()
+        except Exception:
+            if point.number == self.at and self.after and self.fired is None:
+                self._happen(point)
+            raise
         if point.number == self.at and self.after:
             self._happen(point, result)
         if self.watch is not None:
@@ -117,6 +135,18 @@ class Seam(Environment):
         except BaseException:
             _let_go(result, point)
             raise
+
+
+def _synced(function: str) -> str:
+    """Return what a sync is of, if a later sync makes up for it: a directory, or a file without a name as yet.
+
+    A file that has failed to be synced is not made durable by another sync of it: the kernel reports the loss once.
+    """
+    path = os.readlink(f"/proc/self/fd/{function.partition('(')[2].rstrip(')')}")
+    above, _, name = path.rpartition("/")
+    if name.startswith(TMP_DIR_SUFFIX):
+        return f"{above}/{TMP_DIR_SUFFIX}"
+    return path if os.path.isdir(path) else ""
 
 
 def _let_go(result: object, point: Point) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import groupby
@@ -26,10 +26,6 @@ def battery() -> Iterator[ProcessPoolExecutor]:
         yield pool
 
 
-@pytest.mark.skipif(
-    "ATOMICPATH_FAULTS" not in os.environ,
-    reason="with ATOMICPATH_FAULTS=some or all: what docs/reliability.md lists as still wrong would fail it",
-)
 @pytest.mark.parametrize("names", CELLS, ids=[f"{setting}-{operation}" for operation, setting in CELLS])
 def test_whatever_happens_at_the_seam_the_outcome_is_true_and_whole_and_nothing_is_left(
     names: tuple[str, str], battery: ProcessPoolExecutor
@@ -51,6 +47,23 @@ def test_the_battery_goes_on_until_a_run_meets_no_fault(battery: ProcessPoolExec
     cell = battery.submit(cells.run_whole, Key("remove", "commit file, memory", "handler commits")).result()
     assert cell.whole
     assert cell.outcomes.total() == cell.points == cell.runs - 1
+
+
+@pytest.mark.parametrize("method", ["call", "step"])
+async def test_a_fault_once_a_call_was_made_happens_too_if_the_call_itself_fails(method: str) -> None:
+    """Else a cell would end at the first look at what is not there, and count as tried at every point."""
+
+    def fire() -> None:
+        raise OSError(errno.EIO, "says the test")
+
+    def missing() -> None:
+        raise FileNotFoundError
+
+    seam = Seam(0, fire, after=True)
+    with pytest.raises(OSError, match="says the test"):
+        made = getattr(seam, method)(missing)
+        await made
+    assert seam.fired is not None
 
 
 def test_every_method_of_the_environment_is_a_point() -> None:

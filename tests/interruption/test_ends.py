@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.interruption.processes import FULL, run
-from tests.roots import Root
+from tests.roots import LocalRoot, Root
 
 _FORKS = 100 if FULL else 25
 
@@ -105,3 +105,45 @@ def test_an_attempt_that_was_created_and_let_go_of_can_be_swept_by_its_own_proce
     ((actions, names),) = run(_LET_GO, local_place.url, {})
     assert actions == [True]
     assert names == []
+
+
+_IMPORTING = """
+class Slowly(importlib.abc.MetaPathFinder):
+    # the first import of a module takes so long that another thread can fork in the middle of it
+    def find_spec(self, name, path=None, target=None):
+        if name != arguments["module"] or under_way.is_set():
+            return None
+        under_way.set()
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+        def slowly(module):
+            time.sleep(1)
+            load(module)
+        spec.loader.exec_module = slowly
+        return spec
+
+assert arguments["module"] not in sys.modules
+under_way = threading.Event()
+sys.meta_path.insert(0, Slowly())
+thread = threading.Thread(target=there, args=["step_1"])
+thread.start()
+assert under_way.wait(60)
+child = os.fork()
+if not child:
+    try:
+        os._exit(0 if not there("step_1") else 2)
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+thread.join()
+say(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.parametrize("module", ["atomicpath_local", "anyio._backends._asyncio"])
+def test_a_child_that_is_forked_while_another_thread_makes_the_first_call_works(
+    local_place: LocalRoot, module: str
+) -> None:
+    """Else the child finds a half imported backend, and says that none serves local paths."""
+    script = f"import importlib.abc, importlib.util\n{_IMPORTING}"
+    assert run(script, local_place.url, {}, module=module) == [[0]]

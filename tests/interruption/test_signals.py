@@ -212,3 +212,51 @@ def test_ctrl_c_at_an_endpoint_that_never_answers_comes_back(tmp_path: Path) -> 
         (said,) = run(_DEAD, "s3://bucket/run", options, staging=[str(tmp_path)])
     assert said == ["KeyboardInterrupt", True, [[], []]]
     assert [*tmp_path.iterdir()] == []
+
+
+_TWICE = """
+from atomicpath import environment
+
+class Twice(environment.Environment):
+    # Ctrl-C at the calls of these numbers, of this process to itself, so that each comes exactly there
+    def __init__(self, *numbers):
+        self.numbers, self.count = numbers, 0
+
+    def call(self, function, /, *args, **kwargs):
+        self.count += 1
+        if self.count in self.numbers:
+            os.kill(os.getpid(), signal.SIGINT)
+        return function(*args, **kwargs)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+world = Twice()
+with environment.use(world):
+    save("whole")
+calls = world.count
+for gap in arguments["gaps"]:
+    for number in range(1, calls + 1):
+        name, said = f"step_{gap}_{number}", "returned"
+        world = Twice(number, number + gap)
+        try:
+            with environment.use(world):
+                save(name)
+        except KeyboardInterrupt:
+            said = "interrupted"
+        sent = sum(each <= world.count for each in world.numbers)
+        say(said, sent, there(name), sorted(os.listdir(root)), name)
+        if there(name):
+            atomicpath.remove(f"{root}/{name}")
+say("held", held())
+"""
+
+
+def test_a_second_interruption_while_the_first_is_honoured_changes_nothing_about_the_outcome(
+    local_place: LocalRoot,
+) -> None:
+    """The impatient press Ctrl-C twice, at any two calls of a save: nothing is torn, nothing is left, and it ends."""
+    *told, (_, held) = run(_TWICE, local_place.url, {}, gaps=[1, 4])
+    assert held == [[], [], []]
+    assert {(said, sent > 0) for said, sent, *_ in told} <= {("interrupted", True), ("returned", False)}
+    assert {(sent, committed) for _, sent, committed, *_ in told} >= {(2, True), (2, False)}
+    for _, _, committed, names, name in told:
+        assert names == sorted(["whole", name] if committed else ["whole"])

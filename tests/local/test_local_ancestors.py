@@ -11,6 +11,7 @@ import pytest
 from atomicpath.environment import Environment
 from atomicpath.errors import AccessError, ValidationError
 from atomicpath_local import ancestors
+from atomicpath_local.statx import see
 from atomicpath_local.storage import LocalStorage
 from tests.disk import Disk
 
@@ -134,7 +135,7 @@ def later(world: World) -> None:
 
 
 @pytest.mark.usefixtures("later")
-async def test_what_is_known_to_be_durable_is_not_synced_again_until_it_changes(
+async def test_a_name_that_is_known_to_be_durable_is_not_synced_again_until_it_leads_elsewhere(
     storage: LocalStorage, world: World, tmp_path: Path
 ) -> None:
     parent = tmp_path / "a/b"
@@ -149,14 +150,61 @@ async def test_what_is_known_to_be_durable_is_not_synced_again_until_it_changes(
     assert await synced() == []
     await LocalStorage(world).make_parents(f"{parent}/step_1", durable=True)
     assert world.synced == []
-    (tmp_path / "a/c").mkdir()
-    assert await synced() == [f"{tmp_path}/a"]
+    (tmp_path / "a/c").mkdir()  # another's name in there, as in a busy /tmp
+    assert await synced() == []
     parent.rmdir()
     parent.mkdir()
     assert await synced() == [f"{tmp_path}/a"]
     assert await synced() == []
+    parent.rename(tmp_path / "a/d")
+    (tmp_path / "a/c").rename(parent)
+    assert await synced() == [f"{tmp_path}/a"]
 
 
+@pytest.mark.usefixtures("later")
+async def test_an_inode_that_was_given_again_is_not_taken_for_the_directory_that_had_it(
+    storage: LocalStorage, world: World, tmp_path: Path
+) -> None:
+    """XFS gives the number of a deleted directory to the next one, ext4 after a while."""
+    parent = tmp_path / "a"
+    parent.mkdir()
+    first = see(str(parent))
+    assert first.birth is not None, "the test needs a file system that tells when a directory was made"
+    world.faults[see] = lambda path: see(path)._replace(number=first.number) if path == str(parent) else see(path)
+    await storage.make_parents(f"{parent}/step_1", durable=True)
+    world.synced.clear()
+    await storage.make_parents(f"{parent}/step_1", durable=True)
+    assert world.synced == []
+    parent.rmdir()
+    parent.mkdir()
+    await storage.make_parents(f"{parent}/step_1", durable=True)
+    assert world.synced == [str(tmp_path)]
+
+
+@pytest.fixture
+def without_birth(world: World) -> None:
+    """A file system that does not tell when a directory was made."""
+    world.faults[see] = lambda path: see(path)._replace(birth=None)
+
+
+@pytest.mark.usefixtures("later", "without_birth")
+async def test_where_the_moment_of_birth_is_not_told_a_directory_that_changes_is_synced_again(
+    storage: LocalStorage, world: World, tmp_path: Path
+) -> None:
+    (tmp_path / "a").mkdir()
+
+    async def synced() -> list[str]:
+        world.synced.clear()
+        await storage.make_parents(f"{tmp_path}/a/step_1", durable=True)
+        return [path for path in world.synced if path == str(tmp_path)]
+
+    assert await synced() == [str(tmp_path)]
+    assert await synced() == []
+    (tmp_path / "c").mkdir()
+    assert await synced() == [str(tmp_path)]
+
+
+@pytest.mark.usefixtures("without_birth")
 async def test_a_directory_that_changed_just_now_is_synced_again(
     storage: LocalStorage, world: World, tmp_path: Path
 ) -> None:

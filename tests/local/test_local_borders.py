@@ -3,11 +3,16 @@
 import errno
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import pytest
 
+import atomicpath
+from atomicpath import environment
 from atomicpath.abc import Entry
 from atomicpath.errors import AccessError, ValidationError
 from atomicpath_local.storage import LocalStorage
@@ -15,6 +20,8 @@ from atomicpath_local.trees import _scan_open
 
 from .conftest import World
 
+P = ParamSpec("P")
+T = TypeVar("T")
 KINDS = ["tmpfs", "bind", "bind of a file"]
 
 
@@ -164,3 +171,38 @@ async def test_what_cannot_be_deleted_is_named_in_full(
     named = f"{tree}/a/b/file" if function is os.unlink else f"{tree}/a/b"
     with pytest.raises(AccessError, match=f"{named}: Permission denied"):
         await storage.remove_tree(str(tree))
+
+
+def test_an_attempt_with_a_mount_in_it_keeps_its_name_when_it_is_given_up(
+    mount_at: Callable[[Path, str], None], precious: Path, tmp_path: Path
+) -> None:
+    """It is seen before the directory is moved to a name by which its user does not know it."""
+    with pytest.raises(ZeroDivisionError), atomicpath.commit(tmp_path / "runs/step_1") as path:
+        (path / "file").write_bytes(b"ours")
+        mount_at(path / "data set", "bind")
+        raise ZeroDivisionError
+    assert sorted(os.listdir(path.parent)) == [path.name, f"{path.name}.json"]
+    assert (precious / "data").read_bytes() == b"theirs"
+
+
+def test_a_sweep_leaves_what_has_a_mount_in_it_under_its_name(
+    mount_at: Callable[[Path, str], None], tmp_path: Path
+) -> None:
+    attempt = tmp_path / "runs/.atomicpath/step_1.atomicpath-tmp-0123456789abcdef0123"
+    attempt.mkdir(parents=True)
+    (attempt / "file").write_bytes(b"ours")
+    mount_at(attempt / "data set", "bind")
+    with environment.use(Later()):
+        (swept,) = atomicpath.sweep(tmp_path / "runs", older_than=timedelta(0))
+    assert not swept.done
+    assert "something is mounted there" in f"{swept.why} {swept.error}"
+    assert os.listdir(attempt.parent) == [attempt.name]
+    assert (attempt / "file").read_bytes() == b"ours"
+
+
+class Later(environment.Environment):
+    """Long after what was left behind."""
+
+    def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        found = super().call(function, *args, **kwargs)
+        return found + 10**15 if function is time.time_ns else found  # type: ignore[operator,return-value]

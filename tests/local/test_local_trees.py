@@ -12,6 +12,8 @@ from atomicpath.abc import Entry
 from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath_local.storage import LocalStorage
 
+from .conftest import World
+
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
@@ -321,8 +323,24 @@ async def test_any_failing_call_is_an_error_and_leaves_no_descriptor_open(
         else:
             if len(world.calls) <= number or method == "make":
                 break
-            assert (method, world.calls[number]) in (("remove", "close"), ("read", "read_proc"))
+            assert (method, world.calls[number]) in (("remove", "close"), ("read", "read_proc"), ("read", "see"))
         no_descriptor_leaks()
     else:
         pytest.fail("it never succeeded")
     assert number
+
+
+async def test_the_mount_table_is_read_only_where_something_may_be_mounted(
+    storage: LocalStorage, world: World, tmp_path: Path, mount: Callable[..., Path]
+) -> None:
+    """A busy host has thousands of mounts, and a commit lists its directory three times."""
+    point = mount("-t", "tmpfs", "tmpfs")
+    tree = tmp_path / "tree"
+    (tree / "a/b").mkdir(parents=True)
+    (tree / "a/file").write_bytes(b"data")
+    await storage.list(str(tree), recursive=True)
+    await storage.sync_tree(str(tree))
+    assert "read_proc" not in world.calls
+    found = await storage.list(str(tmp_path), recursive=True)
+    assert Entry(name=point.name, kind="a mount point") in found
+    assert world.calls.count("read_proc") == 1

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -11,9 +14,28 @@ from botocore.config import Config
 
 from tests.roots import SECRET
 
-__all__ = ["KEY", "client"]
+__all__ = ["KEY", "client", "moto"]
 
 KEY = "key"
+_SERVER = Path(__file__).parents[2] / "examples" / "s3_server.py"
+
+
+@contextmanager
+def moto() -> Iterator[str]:
+    """The endpoint of moto's S3, in a process of its own for the block: it changes botocore in the one it runs in."""
+    with subprocess.Popen(
+        [sys.executable, str(_SERVER)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.stdin.close()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import ParamSpec, TypeVar
 import pytest
 
 import atomicpath
-from atomicpath.environment import Environment
+from atomicpath.environment import Environment, use
 from atomicpath.liveness import this_process
 from atomicpath.record import CommitRecord, State, Writer
 from atomicpath.staging import Staging
@@ -362,3 +362,38 @@ def test_no_descriptor_is_left_open_by_staging(memory: MemoryRoot, place: Path) 
         with atomicpath.commit(memory / f"step_{number + 10}", staging_dir=place) as path:
             (path / "x").write_bytes(b"1")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("where", ["the step", "its first call", "the record"])
+def test_a_commit_whose_staging_cannot_be_deleted_has_happened_and_the_next_one_deletes_it(
+    where: str, memory: MemoryRoot, place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stuck(Environment):
+        """Deleting what was staged fails."""
+
+        async def step(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+            if where == "the step" and getattr(function, "__name__", "") == "_remove":
+                raise OSError(errno.EIO, "it fails, says the test")
+            return await super().step(function, *args, **kwargs)
+
+        def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+            first = {"its first call": "listdir", "the record": "unlink"}.get(where)
+            if getattr(function, "__name__", "") == first and self.ends:
+                raise OSError(errno.EIO, "it fails, says the test")
+            return function(*args, **kwargs)
+
+        ends = False
+
+    stuck = Stuck()
+    before = set(os.listdir("/proc/self/fd"))
+    with use(stuck), atomicpath.commit(memory / "step_1", staging_dir=place) as path:
+        (path / "x").write_bytes(b"1")
+        stuck.ends = True
+    assert atomicpath.verify(memory / "step_1").ok
+    assert set(os.listdir("/proc/self/fd")) == before
+    (left,) = place.iterdir()
+    assert str(left) in caplog.text
+    assert "delete it by hand" in caplog.text
+    with atomicpath.commit(memory / "step_2", staging_dir=place) as path:
+        (path / "x").write_bytes(b"1")
+    assert list(place.iterdir()) == []
