@@ -44,11 +44,12 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml | $(VENV)/.node
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-# Azurite, for the tests of Azure. Without npm, or the network, they say that they were skipped.
-$(VENV)/.node: $(VENV)/.made
-	@if command -v npm >/dev/null && npm install --prefix $(VENV)/node --no-audit --no-fund --silent azurite; \
+# Azurite, for the tests of Azure, and s3rver, an S3 that must be refused. Without npm, or the network, they say that
+# they were skipped.
+$(VENV)/.node: $(VENV)/.made Makefile
+	@if command -v npm >/dev/null && npm install --prefix $(VENV)/node --no-audit --no-fund --silent azurite s3rver@3; \
 	then touch $@; \
-	else echo "*** Azurite was NOT installed (it needs Node.js and npm): nothing will be tested on Azure ***" >&2; fi
+	else echo "*** Azurite and s3rver were NOT installed (they need Node.js and npm): nothing will be tested on them ***" >&2; fi
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

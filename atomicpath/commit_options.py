@@ -10,7 +10,7 @@ from typing import Literal
 from .abc import AttemptOptions, Coordinator, FileOptions, TemporaryPath
 from .errors import ValidationError
 from .failures import Document
-from .guarantees import NONE, Guarantee, Profile, check, check_replacing
+from .guarantees import NONE, RENAMING, Guarantee, Profile, check, check_replacing
 from .layout import check_marker, is_temporary
 from .location import Location, PathLike, local_directory, locate
 from .multiprocessing_options import check_coordinator
@@ -19,16 +19,11 @@ from .progress import progress_bar
 from .record import JSONValue
 from .selection import select
 from .staging import Progress
+from .strategies.fences import WANTED
 
 __all__ = ["CommitOptions", "check_agreement"]
 
-_WANTED = (
-    Guarantee.ATOMIC_RENAME
-    | Guarantee.RENAME_NOREPLACE
-    | Guarantee.COMPARE_AND_SWAP
-    | Guarantee.CONDITIONAL_DELETE
-    | Guarantee.DIRECTORIES
-)
+_WANTED = RENAMING | WANTED | Guarantee.DIRECTORIES
 """What is always worth a probe before a commit; multi-part completion only once a large file comes."""
 
 

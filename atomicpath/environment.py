@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -27,6 +28,8 @@ __all__ = [
     "current",
     "in_this_thread",
     "is_in_this_thread",
+    "look_ahead",
+    "looking_ahead",
     "need_event_loop",
     "shielded",
     "this_run",
@@ -109,6 +112,16 @@ _run: ContextVar[Run | None] = ContextVar("atomicpath_run", default=None)
 _REAL = Environment()
 
 
+@dataclass(slots=True)
+class _Look:
+    """What is looked at before each request of a block; not any more once it has ended the block."""
+
+    ahead: Callable[[], Awaitable[None]] | None
+
+
+_look: ContextVar[_Look | None] = ContextVar("atomicpath_look", default=None)
+
+
 def current() -> Environment:
     """The environment in force here; a storage keeps the one it was opened with."""
     return _current.get(_REAL)
@@ -122,6 +135,35 @@ def use(environment: Environment) -> Iterator[Environment]:
         yield environment
     finally:
         _current.reset(token)
+
+
+@contextmanager
+def looking_ahead(ahead: Callable[[], Awaitable[None]]) -> Iterator[None]:
+    """Have each request of the block wait for a look, whose error ends the block.
+
+    A block may be many requests, such as the parts of an upload, and the host may be suspended between any two. What is
+    sent after the error, to clean up, goes without a look, as does what the look itself sends.
+    """
+    token = _look.set(_Look(ahead))
+    try:
+        yield
+    finally:
+        _look.reset(token)
+
+
+async def look_ahead() -> None:
+    """Look, if the request that comes next is to wait for that: for storages, before each one."""
+    look = _look.get()
+    if look is None or look.ahead is None:
+        return
+    token = _look.set(None)
+    try:
+        await look.ahead()
+    except BaseException:
+        look.ahead = None
+        raise
+    finally:
+        _look.reset(token)
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from .abc import TemporaryPath
 from .errors import GuaranteeError
 from .guarantees import Guarantee, Profile
 from .selection import select
+from .strategies.commit_file import CommitFileTemporaryPath
+from .strategies.fences import Fence
 
 __all__ = ["Explanation", "explained"]
 
@@ -37,6 +39,8 @@ def explained(profile: Profile) -> Explanation:
     except GuaranteeError as error:
         return Explanation(profile=profile, strategy=None, reason=str(error))
     reason = f"Commits here use {strategy.__name__}: it needs {strategy.requires}, all of which hold."
+    if strategy is CommitFileTemporaryPath and (assumed := Fence.of(profile.effective).in_words()):
+        reason += f"\n{assumed}"
     return Explanation(profile=profile, strategy=strategy, reason=reason)
 
 

@@ -143,6 +143,15 @@ class Storage(abc.ABC):
     async def declare(self, path: str) -> Declaration:
         """What is known of the location of `path` without trying it. Cheap; `path` need not exist."""
 
+    async def learn(self, path: str) -> bool:
+        """Find out how this place is to be asked, where places differ, and keep that for the life of the process.
+
+        Called before a probe of COMPARE_AND_SWAP or CONDITIONAL_DELETE. `path` is a free name in the place; True says
+        that something may be there now, which the caller deletes. After an error nothing is known, and it is called
+        again before the next probe.
+        """
+        return False
+
     # files and objects
 
     @abc.abstractmethod
@@ -199,7 +208,11 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     async def delete(self, path: str, *, version: str | None = None) -> None:
-        """Delete a file; with `version` only if it still has it (CONDITIONAL_DELETE). Nothing there is fine."""
+        """Delete a file; with `version` only if it still has it (CONDITIONAL_DELETE). Nothing there is fine.
+
+        It is sent once: what a client repeats by itself after a lost reply could hit what somebody else has put there
+        since. Whoever asked decides whether to look, and ask, again.
+        """
 
     async def copy_files(self, source: str, target: str, names: Sequence[str]) -> None:
         """Copy files of one directory into another that exists, without their bytes passing through here.

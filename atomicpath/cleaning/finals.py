@@ -7,7 +7,7 @@ from dataclasses import replace
 from atomicpath.abc import Content, Storage
 from atomicpath.environment import cleaning_up
 from atomicpath.errors import AbandonedError, ConflictError, IntegrityError
-from atomicpath.guarantees import NONE, Guarantee
+from atomicpath.guarantees import NONE
 from atomicpath.layout import RECORD_FILE, is_unfinished, temporary_of
 from atomicpath.liveness import proof_of_life
 from atomicpath.location import Location
@@ -17,17 +17,17 @@ from atomicpath.strategies.attempt_files import delete_record
 from atomicpath.strategies.borders import inside_error
 from atomicpath.strategies.clearing import NotClearedError
 from atomicpath.strategies.discarding import CleaningRegister, delete_below, delete_own_tree
+from atomicpath.strategies.fences import WANTED, Fence
 from atomicpath.strategies.held import is_committed, read_marker
+from atomicpath.strategies.marker_register import MarkerRegister
 from atomicpath.strategies.ownership import Ownership
-from atomicpath.strategies.register import MarkerRegister, Register
+from atomicpath.strategies.register import Register
 
 from .ages import age_of_attempt, older
 from .findings import Action, Finding, Found, Kept, Swept, Verdict, judge
 from .looking import expect_unchanged, final_held, is_held, lock_to_delete, seen_record, writers_lock
 
 __all__ = ["examine_final"]
-
-_FENCE = Guarantee.COMPARE_AND_SWAP | Guarantee.CONDITIONAL_DELETE
 
 
 async def examine_final(storage: Storage, path: Location, older_than: float, *, probe: bool) -> Finding | None:
@@ -55,20 +55,19 @@ async def examine_final(storage: Storage, path: Location, older_than: float, *, 
     if foreign is None or foreign:
         which = f"{', '.join(foreign[:3])} …" if foreign else "which, cannot be told"
         return Finding(swept=swept).kept(f"files may have been there before the attempt ({which}): remove them by hand")
-    guarantees = NONE if storage.is_local else (await profile_of(path, wanted=_FENCE, probe=probe)).effective
+    fence = Fence.of(NONE if storage.is_local else (await profile_of(path, wanted=WANTED, probe=probe)).effective)
+    # rule *settled*: also of what is provably dead a delete may still be under way
+    settles = 0.0 if storage.is_local else fence.settles_after(record)
+    verdict = judge(alive=alive, age=age, older_than=max(older_than, settles), lease=record.lease.seconds)
+    if not verdict.clean:
+        return Finding(swept=swept).kept(verdict.why)
     why = verdict.why
-    by_age_only = alive is not False and not _is_fenced(record, guarantees)
+    by_age_only = alive is not False and not fence.stops_writer_of(record)
     if by_age_only:
         why += "; nothing here could stop its writer, should it wake: age is the only protection"
-    ending = _Ending(storage, path, seen, record, guarantees)
+    ending = _Ending(storage, path, seen, record, fence)
     act = ending.move_away if storage.is_local else ending.clear
     return Finding(swept=replace(swept, why=why), act=act, by_age_only=by_age_only)
-
-
-def _is_fenced(record: CommitRecord, guarantees: Guarantee) -> bool:
-    """Whether a writer that wakes up cannot commit, and cannot be hit once somebody else has the name."""
-    by_user = record.direct and record.committed is None
-    return _FENCE in guarantees and record.decided_by is DecidedBy.RECORD and not by_user
 
 
 async def _older_files(storage: Storage, path: Location, seen: Content, record: CommitRecord) -> list[str] | None:
@@ -91,14 +90,12 @@ async def _older_files(storage: Storage, path: Location, seen: Content, record: 
 class _Ending:
     """One attempt at a final path that is to be ended."""
 
-    def __init__(
-        self, storage: Storage, path: Location, seen: Content, record: CommitRecord, guarantees: Guarantee
-    ) -> None:
+    def __init__(self, storage: Storage, path: Location, seen: Content, record: CommitRecord, fence: Fence) -> None:
         self._storage = storage
         self._path = path
         self._seen = seen
         self._record = record
-        self._guarantees = guarantees
+        self._fence = fence
 
     async def move_away(self) -> str:
         """Where files have no versions the directory is moved, under its lock, before anything is deleted."""
@@ -125,7 +122,6 @@ class _Ending:
                 self._path,
                 register,
                 ownership=ownership,
-                conditional=Guarantee.CONDITIONAL_DELETE in self._guarantees,
                 was_committed=record.committed is not None,
             )
         except AbandonedError as moved:
@@ -139,13 +135,14 @@ class _Ending:
         return ""
 
     def _register(self) -> Register:
-        if Guarantee.COMPARE_AND_SWAP in self._guarantees and self._record.decided_by is DecidedBy.RECORD:
-            conditional = Guarantee.CONDITIONAL_DELETE in self._guarantees
+        conditional = self._fence.conditional
+        if self._fence.swaps and self._record.decided_by is DecidedBy.RECORD:
             return CleaningRegister(self._storage, self._path, self._seen, self._record, conditional_delete=conditional)
         lease = Lease(
             seconds=self._storage.environment.lease
         )  # that deletes keep well inside of: ours, not the attempt's
-        return MarkerRegister(self._storage, self._path, replace(self._record, lease=lease))
+        record = replace(self._record, lease=lease)
+        return MarkerRegister(self._storage, self._path, record, conditional_delete=conditional)
 
 
 async def _unmarked(storage: Storage, path: Location, seen: Content, record: CommitRecord) -> Finding | None:

@@ -8,6 +8,7 @@ from atomicpath.abc import Content, Storage
 from atomicpath.environment import shielded
 from atomicpath.errors import (
     AbandonedError,
+    AccessError,
     AtomicPathError,
     ConflictError,
     NotCommittedError,
@@ -16,13 +17,14 @@ from atomicpath.errors import (
 )
 from atomicpath.guarantees import NONE, RENAMING, Guarantee, check
 from atomicpath.inspect import load
-from atomicpath.layout import RECORD_FILE
+from atomicpath.layout import PROBE_PREFIX, RECORD_FILE
 from atomicpath.location import Location
 from atomicpath.probing import profile_of
 from atomicpath.record import CommitRecord
 from atomicpath.strategies.borders import foreign_below
 from atomicpath.strategies.clearing import NotClearedError
 from atomicpath.strategies.discarding import CleaningRegister, delete_below, delete_moved, hold_directory, move_away
+from atomicpath.strategies.fences import NEEDED, WANTED, Fence
 from atomicpath.strategies.held import is_committed, read_record
 from atomicpath.strategies.ownership import Ownership
 
@@ -30,7 +32,6 @@ __all__ = ["remove"]
 
 _LOG = logging.getLogger("atomicpath")
 _SHOWN = 3
-_FENCE = Guarantee.COMPARE_AND_SWAP | Guarantee.CONDITIONAL_DELETE
 _REFUSALS = (FileNotFoundError, PermissionError)
 
 
@@ -57,12 +58,12 @@ async def remove(location: Location, *, guarantees: Guarantee = NONE) -> None:
             " it with that tool, or by hand"
         )
     storage = location.open()
-    profile = await profile_of(location, wanted=RENAMING | _FENCE | guarantees, asserted=guarantees)
+    profile = await profile_of(location, wanted=RENAMING | WANTED | guarantees, asserted=guarantees)
     if not profile.missing(RENAMING):
         await _by_rename(storage, location, record)
         return
-    check("remove", _FENCE, profile)
-    await _by_record(storage, location, record)
+    check("remove", NEEDED, profile)
+    await _by_record(storage, location, record, Fence.of(profile.effective))
 
 
 async def _by_rename(storage: Storage, location: Location, record: CommitRecord) -> None:
@@ -149,7 +150,7 @@ async def _delete(storage: Storage, location: Location, doomed: Location) -> Non
         raise
 
 
-async def _by_record(storage: Storage, location: Location, record: CommitRecord) -> None:
+async def _by_record(storage: Storage, location: Location, record: CommitRecord, fence: Fence) -> None:
     try:
         seen = await storage.read(location.child(RECORD_FILE).path)
     except FileNotFoundError as error:
@@ -158,14 +159,30 @@ async def _by_record(storage: Storage, location: Location, record: CommitRecord)
     if there.token != record.token or there.state is not record.state:
         raise await _moved_meanwhile(location)
     await _expect_own(storage, location, there)
-    await _end(storage, location, seen, there)
+    if not fence.conditional:
+        await _expect_permission(storage, location)
+    await _end(storage, location, seen, there, fence)
 
 
-async def _end(storage: Storage, location: Location, seen: Content, record: CommitRecord) -> None:
-    register = CleaningRegister(storage, location, seen, record, conditional_delete=True)
+async def _expect_permission(storage: Storage, location: Location) -> None:
+    """AccessError if these credentials may not delete, which is also what a probe of conditional deletes fails with.
+
+    Asked by the deletion of what is not there, before readers are told that the directory has gone.
+    """
+    try:
+        await storage.delete(location.child(f"{PROBE_PREFIX}{storage.environment.token()}").path)
+    except AccessError as error:
+        raise AccessError(f"{location} was not removed, and nothing was changed: {error}") from error
+    except OSError as error:
+        error.add_note(f"{location} was not removed, and nothing was changed")
+        raise
+
+
+async def _end(storage: Storage, location: Location, seen: Content, record: CommitRecord, fence: Fence) -> None:
+    register = CleaningRegister(storage, location, seen, record, conditional_delete=fence.conditional)
     ownership = Ownership.of(storage, location, record)
     try:
-        await delete_below(storage, location, register, ownership=ownership, conditional=True, was_committed=True)
+        await delete_below(storage, location, register, ownership=ownership, was_committed=True)
     except AbandonedError as moved:
         if not register.is_discarded:
             raise await _moved_meanwhile(location) from moved

@@ -15,6 +15,7 @@ from .access import (
     io_loop,
     is_known_to_fsspec,
 )
+from .contact import Link, missing_link
 from .many import together
 from .names import UNFINISHED, flaw_of_key, unusable
 from .options import (
@@ -31,6 +32,7 @@ from .options import (
 )
 from .parts import send_parts
 from .refusals import Refusal, Watch, foreign_answer, of_the_client, refusal_of
+from .sessions import repeats_nothing
 from .source import Source, bodies
 from .target import age_of, check_length, receive
 
@@ -41,6 +43,7 @@ __all__ = [
     "FsspecStorage",
     "IOLoop",
     "Kept",
+    "Link",
     "Refusal",
     "Source",
     "Spelling",
@@ -60,10 +63,12 @@ __all__ = [
     "in_threads",
     "io_loop",
     "is_known_to_fsspec",
+    "missing_link",
     "names_of",
     "of_the_client",
     "receive",
     "refusal_of",
+    "repeats_nothing",
     "send_parts",
     "surroundings",
     "together",

@@ -21,6 +21,7 @@ import fsspec.config
 
 from atomicpath.abc import Environment, Storage
 from atomicpath.concurrency import start_thread, wake
+from atomicpath.environment import look_ahead
 
 __all__ = [
     "AsyncFilesystem",
@@ -201,6 +202,7 @@ class FsspecStorage(Storage, Generic[F]):
         async def there(*args: P.args, **kwargs: P.kwargs) -> T:
             return await self.there(function, *args, **kwargs)
 
+        await look_ahead()
         return await self.environment.request(there, *args, **kwargs)
 
     async def there(

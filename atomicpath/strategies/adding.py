@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import anyio
 
-from atomicpath.abc import Entry, StaleVersionError, Storage
+from atomicpath.abc import Entry, Storage
+from atomicpath.environment import looking_ahead
 from atomicpath.errors import CommitError, ConflictError, OutcomeUnknownError
 from atomicpath.location import Location
 from atomicpath.manifest import digest
@@ -56,9 +58,7 @@ class Additions:
         """Add what other processes have added."""
         include(self._files, files)
 
-    async def add(
-        self, register: Register, name: str, source: Path, *, multipart: bool, conditional: bool, checksums: bool
-    ) -> None:
+    async def add(self, register: Register, name: str, source: Path, *, multipart: bool, checksums: bool) -> None:
         """Create one object from a local file; a late writer's object in its place is deleted."""
         self._files[name] = None  # from here on it may be there
         target = self._final.child(name)
@@ -66,7 +66,8 @@ class Additions:
             await self._expect_lease(register)
             try:
                 # rule *exclusive*: data is created, never overwritten
-                entry = await self._storage.upload(source, target.path, owner=self._owner, multipart=multipart)
+                with looking_ahead(partial(self._expect_lease, register)):  # before each part of a large one, too
+                    entry = await self._storage.upload(source, target.path, owner=self._owner, multipart=multipart)
             except FileExistsError:
                 there = await self._storage.stat(target.path)
                 if there is None:
@@ -74,8 +75,8 @@ class Additions:
                 if there.owner != self._owner:
                     if is_of(self._token, there.owner):
                         raise twice(name) from None
-                    await register.confirm()  # rule *confirm*: after the look, before acting on it
-                    await self._remove_late(register, name, there, conditional)
+                    await register.confirm_to_delete()  # rule *confirm*: after the look, before acting on it
+                    await self._remove_late(register, name, there)
                     continue
                 entry = there  # the answer to our own retry
             environment = self._storage.environment
@@ -84,17 +85,14 @@ class Additions:
             return
         raise ConflictError(f"{target} cannot be written: somebody else keeps writing it. Stop it, or use another name")
 
-    async def _remove_late(self, register: Register, name: str, there: Entry, conditional: bool) -> None:
+    async def _remove_late(self, register: Register, name: str, there: Entry) -> None:
         """Delete what an attempt whose place this one took has written late; ConflictError if it is not of one."""
         target, ownership = self._final.child(name), Ownership.of(self._storage, self._final, register.record)
         if places := await self._places_around(name, ownership):
             raise await inside_error(self._storage, self._final, places)
         if not ownership.owns(there.owner):  # rule *owner*
             raise not_its_own(self._final, (name,))
-        try:
-            # rule *conditional*: the very version seen
-            await self._storage.delete(target.path, version=there.version if conditional else None)
-        except StaleVersionError:
+        if not await register.delete(target.path, version=there.version):  # rule *conditional*: the very version seen
             _LOG.debug("%s changed again before it was deleted", target)
 
     async def _expect_lease(self, register: Register) -> None:

@@ -13,6 +13,8 @@ from atomicpath.places import read
 from atomicpath.probing import profile_of
 from atomicpath.room import describe
 
+from .fences import WANTED
+
 __all__ = ["expect_absolute", "expect_directory", "in_words", "ready", "refuse"]
 
 
@@ -30,7 +32,7 @@ async def ready(
             known = Profile(location=str(final), declared=options.guarantees)
             check_replacing(strategy.__name__, strategy.replacing, replacing, known)
         return options
-    wanted = strategy.requires | Guarantee.COMPARE_AND_SWAP | Guarantee.CONDITIONAL_DELETE | Guarantee.DIRECTORIES
+    wanted = strategy.requires | WANTED | Guarantee.DIRECTORIES
     profile = await profile_of(final, wanted=wanted)
     check(strategy.__name__, strategy.requires, profile)
     if replacing is not None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from atomicpath.abc import Content, Entry, StaleVersionError, Storage
+from atomicpath.abc import Content, Entry, Storage
 from atomicpath.environment import cleaning_up
 from atomicpath.errors import AlreadyCommittedError, ConflictError
 from atomicpath.guarantees import Guarantee
 from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, is_unfinished
 from atomicpath.liveness import proof_of_life
 from atomicpath.location import Location
-from atomicpath.record import CommitRecord, DecidedBy, State, token_in_marker
+from atomicpath.record import CommitRecord, State, token_in_marker
 from atomicpath.tasks import both
 
 from .borders import inside_error, refuse_nested
 from .clearing import NotClearedError, clear
-from .held import already_committed, foreign, held, is_committed, read_marker
+from .fences import Fence, by_user
+from .held import already_committed, foreign, held, is_committed, read_marker, unsettled
 from .ownership import Ownership, chain_of
 from .register import Register
 
@@ -34,6 +35,8 @@ async def claim(storage: Storage, final: Location, register: Register, *, guaran
     AlreadyCommittedError or ConflictError if it is another's, or if foreign files are there: these are
     not touched, and the register is not held. `register.held` tells for any other error.
     """
+
+    fence = Fence.of(guarantees)
 
     async def listing() -> list[Entry]:
         return await storage.list(final.path, recursive=True)
@@ -59,33 +62,30 @@ async def claim(storage: Storage, final: Location, register: Register, *, guaran
                 raise failure
             # what a rival, or one that was killed, has of a record without its name yet is nobody's content
             names = tuple(e.name for e in there if e.name != RECORD_FILE and not is_unfinished(e.name))
-            if names and not await _cleared_of_late_marker(storage, final, register, there, names, guarantees):
+            if names and not await _cleared_of_late_marker(storage, final, register, there, names, fence):
                 raise await _withdrawn(storage, final, register, there, names)
             return
-        if await _take_over(storage, final, register, in_the_way, there, guarantees=guarantees, unsafe=unsafe):
+        if await _take_over(storage, final, register, in_the_way, there, fence=fence, unsafe=unsafe):
             return
     raise ConflictError(f"{final} keeps changing hands: somebody else commits there too. Use another name")
 
 
 async def _cleared_of_late_marker(
-    storage: Storage, final: Location, register: Register, there: list[Entry], names: tuple[str, ...], known: Guarantee
+    storage: Storage, final: Location, register: Register, there: list[Entry], names: tuple[str, ...], fence: Fence
 ) -> bool:
     """Whether all that was there was a marker of ours that came after its directory had been removed; it is deleted.
 
     Without its record it counts for nothing, and would keep the place from everybody for ever.
     """
-    if names != (COMMIT_SUCCESS_FILE,) or Guarantee.CONDITIONAL_DELETE not in known:
+    if names != (COMMIT_SUCCESS_FILE,) or not (fence.swaps or fence.conditional):
         return False
     marker = await read_marker(storage, final)
     if marker is not None and token_in_marker(marker) is None:
         return False
-    await register.confirm()  # rule *confirm*: after the look, before acting on it
+    await register.confirm_to_delete()  # rule *confirm*: after the look, before acting on it
     version = next(entry.version for entry in there if entry.name == COMMIT_SUCCESS_FILE)
-    try:
-        await storage.delete(final.child(COMMIT_SUCCESS_FILE).path, version=version)  # rule *conditional*
-    except StaleVersionError:
-        return False  # written again meanwhile: whose it is now, the next attempt sees
-    return True
+    # if it was written again meanwhile the next attempt sees whose it is now
+    return await register.delete(final.child(COMMIT_SUCCESS_FILE).path, version=version)
 
 
 async def _withdrawn(
@@ -108,16 +108,14 @@ async def _take_over(
     seen: Content,
     listing: list[Entry],
     *,
-    guarantees: Guarantee,
+    fence: Fence,
     unsafe: bool,
 ) -> bool:
     """Swap the record `seen` for our own and clear what its attempt left; False if it has moved meanwhile."""
     there = CommitRecord.decode(seen.data, where=str(final))
     if await is_committed(storage, final, there):
         raise already_committed(final, there)
-    fence = Guarantee.COMPARE_AND_SWAP | Guarantee.CONDITIONAL_DELETE
-    can_fence = fence in guarantees and there.decided_by is DecidedBy.RECORD
-    abandoned = await _wait_until_abandoned(storage, final, register.path, seen, can_fence=can_fence, unsafe=unsafe)
+    abandoned = await _wait_until_abandoned(storage, final, register.path, seen, there, fence=fence, unsafe=unsafe)
     if abandoned is None:
         return False
     if places := await Ownership.of(storage, final, there).places(listing):
@@ -126,11 +124,9 @@ async def _take_over(
         return False
     _LOG.warning("took over %s from %s, which left it unfinished", final, there.writer)
     # unowned: only ever with unsafe_takeover, where the user says that the old attempt's user wrote it
-    by_user = there.direct and there.committed is None
-    ownership = replace(Ownership.of(storage, final, there, unowned=by_user), tokens=chain_of(register.record))
-    conditional = Guarantee.CONDITIONAL_DELETE in guarantees
+    ownership = replace(Ownership.of(storage, final, there, unowned=by_user(there)), tokens=chain_of(register.record))
     try:
-        await clear(storage, final, register, ownership, conditional=conditional)
+        await clear(storage, final, register, ownership)
     except NotClearedError:
         raise  # what is left may be the old attempt's: the record has to stay with it
     except ConflictError:
@@ -142,25 +138,27 @@ async def _take_over(
 
 
 async def _wait_until_abandoned(
-    storage: Storage, final: Location, path: str, seen: Content, *, can_fence: bool, unsafe: bool
+    storage: Storage, final: Location, path: str, seen: Content, record: CommitRecord, *, fence: Fence, unsafe: bool
 ) -> Content | None:
     """The content of the record to swap from, once its holder is known to be gone; None if it moved meanwhile.
 
     ConflictError if the holder lives, or if nothing here could stop it from writing on. On this host
     the system tells at once; elsewhere the holder must renew its lease, and one lease is waited for
-    that. `can_fence`: the store refuses a late writer (COMPARE_AND_SWAP and CONDITIONAL_DELETE hold).
+    that. So it is where deletes of the holder, dead or not, may still be under way: rule *settled*.
     """
-    record = CommitRecord.decode(seen.data, where=str(final))
     alive = proof_of_life(storage.environment, record)
     if alive:
         raise held(final, record, "a live attempt" if record.state is State.WRITING else "a live clean-up")
     if unsafe:
         return seen
-    by_user = record.direct and record.committed is None  # once removed, nobody writes there any more
-    if by_user or not can_fence:
-        why = "whose user wrote on the target itself" if by_user else "which this store could not stop, should it wake"
+    if not fence.stops_writer_of(record):
+        by_its_user = "whose user wrote on the target itself"
+        why = by_its_user if by_user(record) else "which this store could not stop, should it wake"
         raise held(final, record, f"an attempt {why}")
-    if alive is None:
+    settles = fence.settles_after(record)
+    if settles and record.state is State.DISCARDED and seen.age is not None and seen.age < settles:
+        raise unsettled(final, record, settles - seen.age)
+    if alive is None or settles:
         return await _wait_a_lease(storage, final, path, seen, record)
     return seen
 

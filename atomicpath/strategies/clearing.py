@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atomicpath.abc import Entry, StaleVersionError, Storage
+from atomicpath.abc import Entry, Storage
 from atomicpath.errors import ConflictError
 from atomicpath.layout import is_unfinished
 from atomicpath.location import Location
@@ -17,6 +17,7 @@ __all__ = ["NotClearedError", "clear"]
 
 _AT_ONCE = 16
 _PASSES = 5
+_PAUSE = 0.5  # seconds after a pass in which deletes failed; then twice as long each time
 _BETWEEN_LOOKS = 256  # entries that are judged before the clock is looked at
 
 
@@ -24,9 +25,7 @@ class NotClearedError(ConflictError):
     """What is left after many passes may be an attempt's: the record has to stay with it."""
 
 
-async def clear(
-    storage: Storage, final: Location, register: Register, ownership: Ownership, *, conditional: bool
-) -> None:
+async def clear(storage: Storage, final: Location, register: Register, ownership: Ownership) -> None:
     """Delete every file below `final` that is ours; the record stays. The register must have been moved before.
 
     Files of others, and everything below another place, are not touched.
@@ -35,8 +34,13 @@ async def clear(
         ConflictError: Such files are there; it names them, other places first. All that is ours was deleted.
         NotClearedError: There is always something new.
         AbandonedError: The register is not ours any more.
+        OSError: The store refused a delete, or left one without an answer. Where deletes are conditional they are tried
+            again, after another look; where they are not the first one ends it.
     """
-    for _ in range(_PASSES):
+    failure: OSError | None = None
+    for again in range(_PASSES):
+        if failure is not None:
+            await storage.environment.sleep(_PAUSE * 2 ** (again - 1))
         everything = await storage.list(final.path, recursive=True)
         places = await ownership.places(everything)
         # a file that a local write has yet to give its name is nobody's content, as when the place is claimed
@@ -52,7 +56,9 @@ async def clear(
             if not judged:
                 return
             continue  # all of it has gone since it was listed
-        await _delete(storage, final, register, ours, conditional=conditional)
+        failure = await _delete(final, register, ours)
+    if failure is not None:
+        raise failure
     raise NotClearedError(
         f"{final} cannot be cleared: somebody keeps writing there. Stop it, or commit under another name"
     )
@@ -71,22 +77,20 @@ async def _judged(storage: Storage, register: Register, listing: list[Entry], ow
     return verdicts
 
 
-async def _delete(
-    storage: Storage, final: Location, register: Register, entries: list[Entry], *, conditional: bool
-) -> None:
-    environment = storage.environment
+async def _delete(final: Location, register: Register, entries: list[Entry]) -> OSError | None:
+    """Delete what was listed; what cannot be told to have gone is left to the next pass. A failure of one, if any."""
     await register.renew()  # rule *confirm*: after the listing, before acting on it
-    # On plain S3 equal bytes have equal versions, so a delete that sleeps past the lease could hit the
-    # next attempt's object: deletes begin only well inside the lease that was just renewed.
-    ends = environment.monotonic() + register.record.lease.patience / 4
+    failures: list[OSError] = []
 
     async def one(entry: Entry) -> None:
-        if environment.monotonic() > ends:
-            return  # the next pass renews and goes on
         try:
-            # rule *conditional*: the very version that was listed
-            await storage.delete(final.child(entry.name).path, version=entry.version if conditional else None)
-        except StaleVersionError:
-            return  # written again since it was listed: the next pass looks at it afresh
+            await register.delete(final.child(entry.name).path, version=entry.version)
+        except PermissionError:
+            raise
+        except OSError as error:
+            if not register.is_conditional:
+                raise
+            failures.append(error)
 
     await for_each(entries, one, at_once=_AT_ONCE)
+    return failures[0] if failures else None

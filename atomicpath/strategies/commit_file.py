@@ -21,7 +21,7 @@ from typing import Self
 
 from upath import UPath
 
-from atomicpath.abc import FileOptions, Hold, MetadataStore, SnapshotType, StaleVersionError, TemporaryPath
+from atomicpath.abc import FileOptions, Hold, MetadataStore, SnapshotType, TemporaryPath
 from atomicpath.environment import cleaning_up, shielded
 from atomicpath.errors import (
     AbandonedError,
@@ -57,17 +57,18 @@ from .borders import inside_error, refuse_nested
 from .claiming import claim
 from .clearing import clear
 from .discarding import delete_own_tree
+from .fences import Fence
 from .held import foreign, is_committed, read_marker, read_record, taken
-from .ownership import Ownership
+from .marker_register import MarkerRegister
+from .ownership import Ownership, chain_of
 from .parents import FinalParent
-from .register import MarkerRegister, RecordRegister, Register
+from .register import RecordRegister, Register
 from .settling import after_commit_point
 from .step_metadata import StepMetadataWriter
 
 __all__ = ["CommitFileTemporaryPath"]
 
 _LOG = logging.getLogger("atomicpath")
-_DELETE = Guarantee.CONDITIONAL_DELETE
 _MARKS = 2  # tries, the second after an earlier attempt's was deleted
 _MULTIPART = Guarantee.EXCLUSIVE_MULTIPART
 
@@ -170,8 +171,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         register = self._claimed()
         check_file_name(name)
         multipart, checksums = await self._multipart(source), self.options.checksums
-        conditional = self._has(_DELETE)
-        await self._added.add(register, name, source, multipart=multipart, conditional=conditional, checksums=checksums)
+        await self._added.add(register, name, source, multipart=multipart, checksums=checksums)
 
     @reported("cannot take part in writing {}", at_final)
     async def join(self, rank: int, token: str) -> None:
@@ -295,14 +295,15 @@ class CommitFileTemporaryPath(TemporaryPath):
             writer=this_process(environment),
             metadata=self.options.metadata,
         )
-        if not self._has(Guarantee.COMPARE_AND_SWAP):
+        fence = Fence.of(self._guarantees)
+        if not fence.swaps:
             if record.marker is None:
                 raise ValidationError(
                     f"marker=None cannot be had at {self._final}: without COMPARE_AND_SWAP the marker is the commit"
                     " itself. Leave marker= out, or name another file"
                 )
-            return MarkerRegister(self._storage, self._final, record)
-        return RecordRegister(self._storage, self._final, record, conditional_delete=self._has(_DELETE))
+            return MarkerRegister(self._storage, self._final, record, conditional_delete=fence.conditional)
+        return RecordRegister(self._storage, self._final, record, conditional_delete=fence.conditional)
 
     def _claimed(self) -> Register:
         if self._register is None or not self._register.held:
@@ -315,9 +316,13 @@ class CommitFileTemporaryPath(TemporaryPath):
         """Whether a large file may be uploaded in parts; asked of the location only once such a file comes."""
         if (await self._storage.environment.step(os.stat, source)).st_size <= self._storage.largest_single:
             return False
-        if not self._has(_MULTIPART) and _MULTIPART in (await self._storage.declare(self._final.path)).observable:
+        declaration = await self._storage.declare(self._final.path)
+        # what its documentation says of a store is put to the test once, before it is relied on
+        unsure = declaration.observable & ~self._guarantees | declaration.declared & declaration.refutable
+        if _MULTIPART in unsure:
             profile = await profile_of(self._final, wanted=_MULTIPART)
-            self.options = replace(self.options, guarantees=self._guarantees | profile.effective)
+            known = self._guarantees & ~_MULTIPART | profile.effective & _MULTIPART
+            self.options = replace(self.options, guarantees=known)
         return self._has(_MULTIPART)
 
     async def _manifest(self) -> tuple[FileEntry, ...]:
@@ -380,37 +385,35 @@ class CommitFileTemporaryPath(TemporaryPath):
         with after_commit_point(self._final):
             await self._end()
             if committed.decided_by is DecidedBy.RECORD and committed.marker is not None:
-                await self._mark(committed, committed.marker, Ownership.of(self._storage, self._final, committed))
+                await self._mark(register, committed.marker)
 
-    async def _mark(self, committed: CommitRecord, name: str, ownership: Ownership) -> None:
+    async def _mark(self, register: Register, name: str) -> None:
         """Write the marker, which follows the commit; without it the directory is committed all the same."""
+        committed = register.record
         path, marker = self._final.child(name).path, marker_of(committed.token)
         try:
             for _ in range(_MARKS):
                 try:
                     await self._storage.create(path, marker, owner=committed.token)
                 except FileExistsError:
-                    if await self._make_room(path, committed, ownership):
+                    if await self._make_room(path, register):
                         continue
                 return
         except (OSError, AtomicPathError) as error:
             _LOG.warning("%s is committed, but its marker could not be written: %s", self._final, error)
 
-    async def _make_room(self, path: str, committed: CommitRecord, ownership: Ownership) -> bool:
+    async def _make_room(self, path: str, register: Register) -> bool:
         """Delete the marker of an attempt whose place this one took; False if ours is there, or somebody else's."""
         found, there = await self._storage.stat(path), await read_marker(self._storage, self._final)
         if found is None or there is None:
             return True
-        if (named := token_in_marker(there)) == committed.token:
+        if (named := token_in_marker(there)) == register.record.token:
             return False  # the answer to our own retry
-        if named not in ownership.tokens:  # rule *owner*
+        if named not in chain_of(register.record):  # rule *owner*
             _LOG.warning("%s is committed, and the %s there is not its own: left as it is", self._final, path)
             return False
-        try:
-            # rule *conditional*
-            await self._storage.delete(path, version=found.version if self._has(_DELETE) else None)
-        except StaleVersionError as error:
-            _LOG.debug("%s changed again before it was deleted: %s", path, error)
+        if not await register.delete(path, version=found.version):  # rule *conditional*
+            _LOG.debug("%s changed again before it was deleted", path)
         return True
 
     async def _adopt(self, token: str | None = None) -> Register:
@@ -438,7 +441,7 @@ class CommitFileTemporaryPath(TemporaryPath):
 
     async def _clear_own(self, register: Register) -> None:
         try:
-            await clear(self._storage, self._final, register, self._ownership(register), conditional=self._has(_DELETE))
+            await clear(self._storage, self._final, register, self._ownership(register))
         except ConflictError as error:
             if not self._alone:
                 raise  # of a take-over cut short: the record stays, discarded, so that the next attempt can go on

@@ -97,7 +97,6 @@ async def delete_below(
     register: Register,
     *,
     ownership: Ownership,
-    conditional: bool,
     was_committed: bool,
 ) -> None:
     """Move the register to discarded, then delete what is below `final` and is ours, and the record last.
@@ -114,7 +113,7 @@ async def delete_below(
             await register.discard()  # rule *register*: moved before anything is deleted
         if was_committed:
             await _unmark(storage, final, register, ownership)
-        await clear(storage, final, register, ownership, conditional=conditional)
+        await clear(storage, final, register, ownership)
         try:
             await register.free()
         except StaleVersionError as error:
@@ -130,11 +129,8 @@ async def _unmark(storage: Storage, final: Location, register: Register, ownersh
     marker = await read_marker(storage, final) if found else None
     if found is None or marker is None or token_in_marker(marker) not in ownership.tokens:
         return
-    await register.confirm()  # rule *confirm*: after the look, before acting on it
-    try:
-        await storage.delete(path, version=found.version)  # rule *conditional*
-    except StaleVersionError:
-        return  # written again meanwhile: what clears looks at it afresh
+    await register.confirm_to_delete()  # rule *confirm*: after the look, before acting on it
+    await register.delete(path, version=found.version)  # if it was written again what clears looks at it afresh
 
 
 async def delete_own_tree(storage: Storage, directory: Location) -> str:

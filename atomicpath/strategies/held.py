@@ -22,6 +22,7 @@ __all__ = [
     "read_record",
     "standing_at",
     "taken",
+    "unsettled",
     "when",
 ]
 
@@ -143,6 +144,16 @@ def held(location: Location, record: CommitRecord, what: str) -> ConflictError:
     return ConflictError(
         f"{location} is held by {what} ({record.writer}, since {when(record.started)}). Wait for it, stop it, or"
         " commit under another name; if you know that nobody writes there any more, pass unsafe_takeover=True",
+        record,
+    )
+
+
+def unsettled(location: Location, record: CommitRecord, seconds: float) -> ConflictError:
+    """A tombstone holds the path: a delete that its cleaner has sent may yet be carried out."""
+    return ConflictError(
+        f"{location} was given up or removed a moment ago ({record.writer}), and this store cannot tell what is deleted"
+        f" there late from what comes next. The name can be used again in {seconds:.0f} s; sweep(...) frees it then as"
+        " well. Wait, or commit under another name",
         record,
     )
 

@@ -8,27 +8,30 @@ comments are those of docs/model: register, swap, exclusive, conditional, confir
 from __future__ import annotations
 
 import abc
+import errno
 import logging
 import math
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 
 import anyio
 import anyio.lowlevel
 
-from atomicpath.abc import Content, Storage
+from atomicpath.abc import Content, StaleVersionError, Storage
 from atomicpath.concurrency import wake
 from atomicpath.environment import cleaning_up
 from atomicpath.errors import AbandonedError, AccessError, AtomicPathError, CommitError, OutcomeUnknownError
-from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE
+from atomicpath.layout import RECORD_FILE
 from atomicpath.liveness import hold, this_process
 from atomicpath.location import Location
-from atomicpath.record import CommitRecord, DecidedBy, State, marker_of, token_in_marker
+from atomicpath.record import CommitRecord, DecidedBy, State
 
+from .fences import DELETING
 from .held import already_committed
 
-__all__ = ["MarkerRegister", "RecordRegister", "Register"]
+__all__ = ["RecordRegister", "Register", "pauses"]
 
 _LOG = logging.getLogger("atomicpath")
 _TRIES = 4
@@ -41,9 +44,12 @@ class Register(abc.ABC):
 
     decided_by: DecidedBy
 
-    def __init__(self, storage: Storage, final: Location, record: CommitRecord) -> None:
+    def __init__(self, storage: Storage, final: Location, record: CommitRecord, *, conditional_delete: bool) -> None:
         self._storage = storage
         self._final = final
+        self.is_conditional = conditional_delete
+        """Whether a delete names a version; where it cannot, `fences` says what keeps it from hitting another's."""
+        self._unanswered: BaseException | None = None  # what became of an unconditional delete
         self.path = final.child(RECORD_FILE).path
         self.record = replace(record, decided_by=self.decided_by)
         self.version: str | None = None
@@ -53,6 +59,8 @@ class Register(abc.ABC):
         """Whether it was another attempt's, whose files may be there still."""
         self.seen_at = -math.inf
         """When the last request began that showed the record to be ours, on the boot-time clock."""
+        self.moved_at = -math.inf
+        """When the last request began that was answered to have moved the record."""
 
     def is_well_within_lease(self) -> bool:
         """Whether nobody can have taken the record over yet, so that a request that begins now is safe to send.
@@ -61,15 +69,67 @@ class Register(abc.ABC):
         """
         return self._storage.environment.monotonic() - self.seen_at <= self.record.lease.patience * _MARGIN
 
+    async def delete(self, path: str, *, version: str | None) -> bool:
+        """Delete an object at the final path for which the register was confirmed: rules *conditional*, *timed*.
+
+        On plain S3 equal bytes have equal versions, so that a delete that sleeps could hit the next attempt's object
+        even where it names one.
+
+        Returns:
+            False if too much of the lease has passed, or the object has changed: look again before acting on it.
+
+        Raises:
+            OSError: Nobody knows whether it was deleted, or may yet be. Where deletes are not conditional this register
+                sends no other after that: rule *tombstone*.
+        """
+        left = self.time_to_delete()
+        if left <= 0:
+            return False
+        if self._unanswered is not None:
+            raise OSError(
+                errno.EBUSY,
+                f"nothing more is deleted at {self._final}: an earlier delete had no answer ({self._unanswered}), and"
+                " may yet be carried out. The record stays, as discarded: sweep(...) ends it later",
+            ) from self._unanswered
+        try:
+            with nullcontext() if self._storage.is_local else anyio.fail_after(left):
+                await self._storage.delete(path, version=version if self.is_conditional else None)
+        except StaleVersionError:
+            return False  # written again since it was seen
+        except AccessError:
+            raise  # refused, and not done
+        except BaseException as error:
+            if not self.is_conditional:
+                self._unanswered = error
+            raise
+        return True
+
+    async def confirm_to_delete(self) -> None:
+        """Rule *confirm*, before a delete; AbandonedError if the register is not ours any more.
+
+        Rule *timed*: where deletes are not conditional a look is not enough. Who watches the record for a lease has
+        counted since it last moved, so the time for deletes begins with a move that was answered, and not with a look
+        that shows it to be there still (READ_ANCHOR in docs/model).
+        """
+        if self.is_conditional or self.time_to_delete() > 0:
+            await self.confirm()
+        else:
+            await self.renew()
+
+    def time_to_delete(self) -> float:
+        """Seconds that are left of the part of the lease in which deletes are sent and answered."""
+        begins = self.seen_at if self.is_conditional else self.moved_at
+        return begins + self.record.lease.patience * DELETING - self._storage.environment.monotonic()
+
     async def claim(self) -> Content | None:
         """Create the record. None: it is ours; else what is in the way."""
         failure: OSError | None = None
-        for pause in _pauses():
+        for pause in pauses():
             await self._storage.environment.sleep(pause)
             began = self._storage.environment.monotonic()
             try:
                 self.version = await self._storage.create(self.path, self.record.encode(), owner=self.record.token)
-                self.held, self.seen_at = True, began
+                self.held, self.seen_at, self.moved_at = True, began, began
                 return None
             except (AccessError, FileNotFoundError):
                 raise
@@ -147,6 +207,19 @@ class Register(abc.ABC):
     async def free(self) -> None:
         """Delete the record, last."""
 
+    async def delete_record(self) -> None:
+        """Delete the record, wherever no version can be named, in the time that there is for deletes."""
+        for _ in range(_TRIES):
+            if self.time_to_delete() <= 0:
+                await self.renew()
+            if await self.delete(self.path, version=None):
+                return
+        raise TimeoutError(
+            errno.ETIMEDOUT,
+            f"the record of {self._final} stays: this process is too slow to delete it in time. sweep(...) does that"
+            " later",
+        )
+
     def keep_alive(self) -> None:  # noqa: B027 - without leases there is nothing to do
         """Begin to renew, if this register has leases."""
 
@@ -158,7 +231,9 @@ class Register(abc.ABC):
         await self.confirm()
 
     def _is_ours(self, there: CommitRecord) -> bool:
-        return (there.token, there.state) == (self.record.token, self.record.state)
+        # One that is discarded is its last cleaner's: of two that delete at a time one might free the name too early.
+        mine = self.record
+        return (there.token, there.state, there.cleaner) == (mine.token, mine.state, mine.cleaner)
 
     def _is_still_ours(self, seen: Content, renewals: int, version: str | None) -> bool:  # noqa: ARG002 - only what is swapped has a history
         """Whether the record that we knew by this version, renewed so often, is still ours as it is seen now."""
@@ -188,8 +263,7 @@ class RecordRegister(Register):
     decided_by = DecidedBy.RECORD
 
     def __init__(self, storage: Storage, final: Location, record: CommitRecord, *, conditional_delete: bool) -> None:
-        super().__init__(storage, final, record)
-        self._conditional_delete = conditional_delete
+        super().__init__(storage, final, record, conditional_delete=conditional_delete)
         self._stop: SimpleQueue[None] = SimpleQueue()  # the one that a handler, or a garbage collector, may put into
         self._renewing: threading.Thread | None = None
         self._renewal: tuple[anyio.lowlevel.EventLoopToken, anyio.CancelScope] | None = None
@@ -213,8 +287,12 @@ class RecordRegister(Register):
         await self._move(self._discarded())  # rule *register*: nothing of ours is deleted before
 
     async def free(self) -> None:
-        # rule *conditional*, for the record itself
-        await self._storage.delete(self.path, version=self.version if self._conditional_delete else None)
+        if self.is_conditional:
+            await self._storage.delete(self.path, version=self.version)  # rule *conditional*, for the record itself
+        else:
+            if self.record.state is State.WRITING:
+                await self.discard()  # rule *tombstone*: while the delete is under way nobody takes its place
+            await self.delete_record()
         self.held = False
 
     async def renew(self) -> None:
@@ -280,12 +358,12 @@ class RecordRegister(Register):
         refused. OutcomeUnknownError: it answered nothing that settles it; the move may yet happen.
         """
         failure: Exception | None = None
-        for pause in _pauses():
+        for pause in pauses():
             await self._storage.environment.sleep(pause)
             began = self._storage.environment.monotonic()
             try:
                 self.version = await self._storage.swap(self.path, target.encode(), version=self.version or "")
-                self.record, self.seen_at = target, began
+                self.record, self.seen_at, self.moved_at = target, began, began
                 return
             except AccessError as error:
                 if failure is None:
@@ -324,7 +402,7 @@ class RecordRegister(Register):
     async def _look_again(self, lost: AbandonedError) -> Content | None:
         """What the record is, once it is known that it moved: it may be by the very commit that had no answer."""
         failure: OSError | None = None
-        for pause in _pauses():
+        for pause in pauses():
             await self._storage.environment.sleep(pause)
             try:
                 return await self.look()
@@ -345,57 +423,6 @@ class RecordRegister(Register):
         return self.record.moved_to(State.DISCARDED, writer=this_process(self._storage.environment))
 
 
-class MarkerRegister(Register):
-    """Where it does not: the exclusive creation of the marker is the commit, and nobody takes anything over."""
-
-    decided_by = DecidedBy.MARKER
-
-    async def _take(self, seen: Content) -> bool:  # noqa: ARG002 - nothing here can be conditional on it
-        self.version = await self._storage.write(self.path, self.record.encode())  # only ever for unsafe_takeover
-        self.held = self.inherits = True
-        return True
-
-    async def commit(self, committed: CommitRecord) -> None:
-        await self.confirm()
-        await self._storage.write(self.path, committed.encode())
-        self.record = committed
-        marker = self._final.child(committed.marker or COMMIT_SUCCESS_FILE).path
-        failure: OSError | None = None
-        for pause in _pauses():
-            await self._storage.environment.sleep(pause)
-            try:
-                await self._storage.create(marker, marker_of(committed.token), owner=committed.token)
-                return
-            except OSError as error:
-                failure = error
-            try:
-                there = (await self._storage.read(marker)).data
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                failure = error
-                continue
-            if token_in_marker(there) == committed.token:
-                if self._storage.is_local:  # no reply was lost: the marker is there, and syncing it failed
-                    raise OutcomeUnknownError(
-                        f"{self._final} is visible, but its marker could not be made durable ({failure}): a power cut"
-                        " may still undo the commit. Nothing was removed. Check the disk, then"
-                        f" is_committed({str(self._final)!r})"
-                    ) from failure
-                return
-            raise AbandonedError(f"{self._final} was not committed: another attempt's marker is there") from failure
-        raise OutcomeUnknownError(
-            f"the store does not say whether the marker of {self._final} was written ({failure}). Nothing was cleaned"
-            " up: look again later with is_committed(...)"
-        ) from failure
-
-    async def discard(self) -> None:
-        await self.confirm()
-
-    async def free(self) -> None:
-        await self._storage.delete(self.path)
-        self.held = False
-
-
-def _pauses() -> list[float]:
+def pauses() -> list[float]:
+    """Seconds before each try of a request that is to be settled."""
     return [0.0] + [_PAUSE * 2**again for again in range(_TRIES - 1)]

@@ -12,6 +12,7 @@ import anyio.lowlevel
 from upath import UPath
 
 from atomicpath import aio
+from atomicpath.contests import race
 from atomicpath.environment import Environment, use
 from atomicpath.errors import (
     AlreadyCommittedError,
@@ -21,7 +22,6 @@ from atomicpath.errors import (
 )
 from atomicpath.layout import RECORD_FILE
 from atomicpath.record import CommitRecord
-from atomicpath.trials import race
 
 from .cancelling import Caller
 from .check import Subject, check, expect

@@ -28,6 +28,9 @@ class Lie(Storage):
     async def declare(self, path: str) -> Declaration:
         return await self.inner.declare(path)
 
+    async def learn(self, path: str) -> bool:
+        return await self.inner.learn(path)
+
     async def read(self, path: str) -> Content:
         return await self.inner.read(path)
 

@@ -12,14 +12,15 @@ from urllib.parse import urlsplit
 
 import adlfs
 import fsspec.asyn
+from azure.core.exceptions import ServiceRequestError
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.storage.blob.aio import BlobServiceClient, LinearRetry
 from azure.storage.filedatalake.aio import DataLakeServiceClient
 
 from atomicpath.errors import AccessError, ValidationError
-from atomicpath.storage import AsyncFilesystem, IOLoop, Kept, client_class, forget_cached
+from atomicpath.storage import AsyncFilesystem, IOLoop, Kept, client_class, forget_cached, missing_link, repeats_nothing
 
-from .errors import Watch
+from .errors import NoContactError, Watch
 from .names import Address
 from .settings import Settings, normal
 
@@ -51,6 +52,12 @@ class _Transport(AioHttpTransport):  # type: ignore[misc]  # azure.core hides it
     In one piece a body would hold up the event loop, as aiohttp warns.
     """
 
+    has_answered = False
+
+    async def open(self) -> None:
+        await super().open()
+        repeats_nothing(self.session)
+
     async def send(self, request: Any, **options: Any) -> Any:
         watch, body = WATCH.get(), request.data
         watch.sent += 1
@@ -60,8 +67,13 @@ class _Transport(AioHttpTransport):  # type: ignore[misc]  # azure.core hides it
             request.data = io.BytesIO(body)
         try:
             response = await super().send(request, **options)
+        except ServiceRequestError as error:
+            if not self.has_answered and missing_link(error.__cause__) is not None:
+                raise NoContactError from error.__cause__
+            raise
         finally:
             request.data = body  # for a repetition
+        self.has_answered = True
         watch.headers = {name.lower(): value for name, value in response.headers.items()}
         return response
 

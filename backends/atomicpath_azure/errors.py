@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,12 +20,12 @@ from azure.core.exceptions import (
 
 from atomicpath.abc import NoBucketError, StaleVersionError
 from atomicpath.errors import AtomicPathError
-from atomicpath.storage import Refusal, foreign_answer, of_the_client, refusal_of
+from atomicpath.storage import Link, Refusal, foreign_answer, missing_link, of_the_client, refusal_of
 from atomicpath.storage import Watch as Seen
 
 from .settings import FILES
 
-__all__ = ["NoContainerError", "Watch", "answers"]
+__all__ = ["NoContactError", "NoContainerError", "Watch", "answers"]
 
 _CODES = {  # "Common REST API error codes", "Blob Storage error codes"; some come with another status than 401 or 403
     "AuthenticationFailed": Refusal.CREDENTIALS,
@@ -49,6 +49,21 @@ _NO_CONTAINER = frozenset(
 )
 _THERE = frozenset({"BlobAlreadyExists", "PathAlreadyExists", "ResourceAlreadyExists", "ResourceTypeMismatch"})
 _CONDITION = frozenset({"", "ConditionNotMet", "TargetConditionNotMet"})  # a 412 is also what a lease is refused with
+
+
+_ADVICE: Mapping[Link, str] = {
+    "certificate": "the endpoint's certificate is not trusted: name its authority's file in SSL_CERT_FILE, or correct"
+    " the host",
+    "proxy": "the proxy cannot be reached: check HTTPS_PROXY, HTTP_PROXY and NO_PROXY",
+    "endpoint": "the endpoint cannot be reached: check the account's name and the network",
+}
+
+
+class NoContactError(Exception):
+    """No connection could be made to an endpoint that has never answered; its cause says why.
+
+    None of the SDK's own errors, each of which its policy would repeat the request after.
+    """
 
 
 class NoContainerError(FileNotFoundError):
@@ -83,10 +98,12 @@ def answers(path: str, watch: Watch) -> Iterator[None]:
         raise _of_reply(error, url, watch) from None
     except (TimeoutError, ServiceRequestTimeoutError, ServiceResponseTimeoutError):
         raise TimeoutError(errno.ETIMEDOUT, f"{url}: the endpoint did not answer in time") from None
-    except ServiceRequestError:
-        raise ConnectionRefusedError(
-            errno.ECONNREFUSED, f"{url}: the endpoint cannot be reached: check the account's name and the network"
-        ) from None
+    except (ServiceRequestError, NoContactError) as error:
+        # the SDK has one class for a host that cannot be reached and for a connection that broke
+        link = missing_link(error.__cause__)
+        if link is None:
+            raise ConnectionError(errno.ECONNABORTED, f"{url}: the connection failed") from None
+        raise ConnectionRefusedError(errno.ECONNREFUSED, f"{url}: {_ADVICE[link]}") from None
     except (ServiceResponseError, aiohttp.ClientError) as error:
         raise ConnectionError(errno.ECONNABORTED, f"{url}: the connection failed ({type(error).__name__})") from None
     except AzureError as error:

@@ -131,7 +131,7 @@ class AzureStorage(AccountStorage):
         address = split(path)
 
         async def drop(account: Account) -> None:
-            await account.blob(address).delete_blob(**_condition(version))
+            await account.blob(address).delete_blob(retry_total=0, **_condition(version))
 
         try:
             await self.ask(address, drop, Watch(writes=True, versioned=version is not None))

@@ -24,6 +24,9 @@ __all__ = ["Asking"]
 _PATIENCE = 20.0  # seconds for a request about one small object, repetitions included
 _PAUSE = 0.5  # seconds before the first repetition; then twice as long each time
 
+_answered: set[str] = set()
+"""Endpoints that have answered this process: until one has, what keeps a connection from being made is not mended."""
+
 
 class Asking(FsspecStorage[GcsFilesystem]):
     """A storage that speaks the JSON API; not yet what is said."""
@@ -99,10 +102,12 @@ class Asking(FsspecStorage[GcsFilesystem]):
                 if watch.writes and watch.sent:  # there were no credentials to send it again with
                     raise OSError(errno.EIO, str(error)) from None
                 raise
-            except (ConnectionError, TimeoutError):
-                if not left:
+            except (ConnectionError, TimeoutError) as error:
+                lasts = isinstance(error, ConnectionRefusedError) and self.endpoint not in _answered
+                if not left or lasts:
                     raise
             else:
+                _answered.add(self.endpoint)
                 if 200 <= reply.status < 300 or reply.status in request.accept:
                     return reply
                 if not left or reply.status not in AGAIN:

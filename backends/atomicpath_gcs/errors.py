@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import aiohttp
@@ -14,7 +14,7 @@ from google.auth.exceptions import GoogleAuthError
 
 from atomicpath.abc import NoBucketError, StaleVersionError
 from atomicpath.errors import AtomicPathError, ValidationError
-from atomicpath.storage import Refusal, Watch, foreign_answer, of_the_client, refusal_of
+from atomicpath.storage import Link, Refusal, Watch, foreign_answer, missing_link, of_the_client, refusal_of
 
 from .exchange import Reply, Request
 from .names import split
@@ -25,6 +25,12 @@ __all__ = ["AGAIN", "TemporaryError", "UnconfirmedError", "answers", "in_time", 
 AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 """The replies after which a request may be sent again (Cloud Storage, "Retry strategy")."""
 
+_ADVICE: Mapping[Link, str] = {
+    "certificate": "the endpoint's certificate is not trusted: name its authority's file in SSL_CERT_FILE, or correct"
+    " the host in endpoint_url",
+    "proxy": "the proxy cannot be reached: check HTTPS_PROXY, HTTP_PROXY and NO_PROXY",
+    "endpoint": "the endpoint cannot be reached: check endpoint_url and the network",
+}
 _CODES = {  # "HTTP status and error codes for JSON"
     "authError": Refusal.CREDENTIALS,
     "required": Refusal.CREDENTIALS,
@@ -75,9 +81,8 @@ def answers(path: str, watch: Watch) -> Iterator[None]:
     except aiohttp.ServerTimeoutError as error:
         raise TimeoutError(errno.ETIMEDOUT, f"{url}: the endpoint did not answer in time") from error
     except aiohttp.ClientConnectorError as error:
-        raise ConnectionRefusedError(
-            errno.ECONNREFUSED, f"{url}: the endpoint cannot be reached: check endpoint_url and the network"
-        ) from error
+        advice = _ADVICE[missing_link(error) or "endpoint"]
+        raise ConnectionRefusedError(errno.ECONNREFUSED, f"{url}: {advice}") from error
     except aiohttp.ClientError as error:
         # not chained: the address of an upload session, with which anybody could write, may be in its text
         raise ConnectionError(errno.ECONNABORTED, f"{url}: the connection failed ({type(error).__name__})") from None

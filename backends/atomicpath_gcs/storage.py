@@ -157,6 +157,7 @@ class GcsStorage(Asking):
             method="DELETE",
             url=self.url(bucket, "o", key),
             query=condition,
+            tries=1,
             versioned=version is not None,
             of_object=True,
         )

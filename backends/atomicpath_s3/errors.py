@@ -17,7 +17,9 @@ from botocore.exceptions import (
     NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
+    ProxyConnectionError,
     ReadTimeoutError,
+    SSLError,
     SSOError,
     TokenRetrievalError,
     UnauthorizedSSOTokenError,
@@ -27,6 +29,7 @@ from atomicpath.abc import NoBucketError, StaleVersionError
 from atomicpath.errors import AtomicPathError, BackendError, ValidationError
 from atomicpath.storage import Refusal, Watch, foreign_answer, of_the_client, refusal_of
 
+from .contact import advice_on
 from .settings import FILES
 
 __all__ = ["UnconfirmedError", "answers"]
@@ -38,6 +41,17 @@ _CREDENTIALS = (
     TokenRetrievalError,
     SSOError,
     UnauthorizedSSOTokenError,
+)
+_PASSING_CODES = frozenset(  # those with status 400 after which a request may be sent again
+    {
+        "RequestTimeout",
+        "IncompleteBody",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "RequestThrottled",
+        "BadDigest",
+    }
 )
 _OF_FILES = (FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError)
 _CODES = {  # "Error responses" of S3; what comes after are MinIO's, Ceph's, Cloudflare's and Backblaze's own
@@ -93,10 +107,10 @@ def answers(path: str, watch: Watch) -> Iterator[None]:
         raise BackendError(
             f"{url}: the installed botocore does not take this request: pip install -U 'atomicpath[s3]'"
         ) from error
-    except EndpointConnectionError as error:
-        raise ConnectionRefusedError(
-            errno.ECONNREFUSED, f"{url}: the endpoint cannot be reached: check endpoint_url and the network"
-        ) from error
+    except (EndpointConnectionError, ProxyConnectionError, SSLError) as error:
+        if advice := advice_on(error):
+            raise ConnectionRefusedError(errno.ECONNREFUSED, f"{url}: {advice}") from error
+        raise ConnectionError(errno.ECONNABORTED, f"{url}: the connection failed") from error
     except (HTTPClientError, aiohttp.ClientError) as error:
         if isinstance(
             error.__context__, _OF_FILES
@@ -145,6 +159,10 @@ def _of_reply(error: ClientError, url: str, watch: Watch) -> Exception:
         return FileExistsError(errno.EEXIST, f"something is at {url}")
     if status == 409:  # ConditionalRequestConflict: another request was under way, and who won is not said
         return OSError(errno.EBUSY, said)
+    if status in (405, 501):  # the store does not know what was asked for
+        return OSError(errno.EOPNOTSUPP, said)
+    if status == 400 and code not in _PASSING_CODES:
+        return OSError(errno.EINVAL, said)
     return OSError(errno.EIO, said)
 
 

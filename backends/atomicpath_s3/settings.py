@@ -25,6 +25,7 @@ from botocore.utils import ensure_boolean
 from atomicpath.errors import ValidationError
 from atomicpath.storage import check_names, configured, names_of, surroundings
 
+from .sending import PlainSession
 from .spellings import in_s3fs_words
 
 __all__ = ["FILES", "Settings", "resolve"]
@@ -42,7 +43,7 @@ _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY"
 _COMMERCIAL = re.compile(r"(us|eu|ap|sa|ca|me|af|il|mx)-\w+-\d+")  # botocore's partitions.json, "aws"
 _KNOWN = names_of(s3fs.S3FileSystem, aiobotocore.session.AioSession) - {"batch_size"}  # s3fs itself does not take it
 _OF_CLIENT = names_of(botocore.session.Session.create_client) - names_of() - {"service_name", "config"}
-_OF_CONFIG = frozenset(Config.OPTION_DEFAULTS)
+_OF_CONFIG = frozenset(Config.OPTION_DEFAULTS) | {"connector_args", "http_session_cls"}  # aiobotocore's own
 _SAME = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "aws_session_token": "token"}
 
 
@@ -102,7 +103,7 @@ def _resolved(key: _Asked, state: str) -> Settings:
     check_names(asked, _KNOWN, "s3fs")
     options: Options = dict(asked)
     client = _nested(options, "client_kwargs", _OF_CLIENT)
-    config = {**_CLIENT, **_nested(options, "config_kwargs", _OF_CONFIG)}
+    config = {**_CLIENT, "http_session_cls": PlainSession, **_nested(options, "config_kwargs", _OF_CONFIG)}
     for name, ours in (*_SAME.items(), ("endpoint_url", "endpoint_url")):
         given = client.pop(name, None)  # s3fs passes both on, which botocore does not take
         if given and options.get(ours) not in (None, given):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext, suppress
 from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, Protocol, TypeVar, cast
-from urllib.parse import urlsplit
 
 import anyio
 import s3fs
@@ -29,9 +29,13 @@ from atomicpath.storage import (
     receive,
 )
 
+from . import contact
+from .declaring import declaration
 from .errors import UnconfirmedError, answers
+from .manners import Manner, learn, manner_of, named
 from .multipart import PART, TOKEN, Reply, create_in_parts, upload_parts, version_of
 from .names import is_directory_bucket, split
+from .sending import send_deletes_once
 from .settings import Settings
 
 __all__ = ["S3Storage", "open_s3"]
@@ -42,12 +46,6 @@ _LOOKS = 3  # at an object that comes while it is looked for
 _LARGEST_PUT = 5 * 2**30  # S3 User Guide, "Uploading objects"
 _CHUNK = 4 * 2**20
 
-_CONDITIONS = (
-    Guarantee.LIST_AFTER_WRITE | Guarantee.EXCLUSIVE_CREATE | Guarantee.COMPARE_AND_SWAP | Guarantee.CONDITIONAL_DELETE
-)
-_PARTS = Guarantee.EXCLUSIVE_MULTIPART
-_UNPROVEN = "no probe can show it: completions that did not meet prove nothing. Large files go by one request"
-_VENDOR = ("amazonaws.com", "amazonaws.com.cn")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -84,6 +82,7 @@ class S3Storage(FsspecStorage[S3Filesystem]):
     def __init__(self, settings: Settings, environment: Environment) -> None:
         super().__init__(Kept(_make, settings.options, under=settings.surroundings), environment)
         self._settings = settings
+        self._manners: dict[str, Manner] = {}  # of the buckets that were asked
 
     def forget(self, used: object) -> None:
         super().forget(used)
@@ -91,22 +90,21 @@ class S3Storage(FsspecStorage[S3Filesystem]):
 
     async def declare(self, path: str) -> Declaration:
         bucket, _ = split(path)
+        endpoint = await self._looked_up(path, bucket)
+        return declaration(endpoint, bucket, server=self._manners[bucket].server)
+
+    async def learn(self, path: str) -> bool:
+        bucket, _ = split(path)
+        await self._looked_up(path, bucket)
+        if self._manners[bucket].is_learnt:
+            return False
+        await learn(self, path, self._manners[bucket])
+        return True
+
+    async def _looked_up(self, path: str, bucket: str) -> str:
         watch = Watch()
         with answers(path, watch):
-            endpoint = await self.there(self._endpoint, bucket, watch)
-        host = urlsplit(endpoint).hostname or ""
-        whole = {Guarantee.ATOMIC_WRITE: "S3's protocol has no other way to store an object than whole"}
-        if not any(host == vendor or host.endswith(f".{vendor}") for vendor in _VENDOR):
-            # docs/design/0006-multipart-probes.md: a store that breaks it was found out in 16 of 20 tries
-            return Declaration(
-                declared=Guarantee.ATOMIC_WRITE,
-                observable=_CONDITIONS,
-                refutable=_PARTS,
-                evidence={**whole, _PARTS: _UNPROVEN},
-            )
-        kind = "directory buckets" if is_directory_bucket(bucket) else "general purpose buckets"
-        documented = dict.fromkeys(_CONDITIONS | _PARTS, f"AWS documents it for {kind}")
-        return Declaration(declared=Guarantee.ATOMIC_WRITE | _CONDITIONS | _PARTS, evidence={**whole, **documented})
+            return await self.there(self._endpoint, bucket, watch)
 
     async def read(self, path: str) -> Content:
         bucket, key = split(path)
@@ -128,10 +126,12 @@ class S3Storage(FsspecStorage[S3Filesystem]):
             async with bodies():
                 data = await self.environment.step(seen.read, 0, seen.size)
                 version = await self._put(path, patient=True, Body=data, IfNoneMatch="*", Metadata={TOKEN: owner})
-            return Entry(name="", size=seen.size, version=version)
-        if multipart:
-            return await upload_parts(self, seen, path, owner=owner)
-        return await self._stream(seen, path, owner)
+            sent = Entry(name="", size=seen.size, version=version)
+        elif multipart:
+            sent = await upload_parts(self, seen, path, owner=owner)
+        else:
+            sent = await self._stream(seen, path, owner)
+        return sent if self._manners[split(path)[0]].versions_agree else replace(sent, version=None)
 
     async def create_in_parts(self, path: str, data: bytes) -> None:
         await create_in_parts(self, path, data)
@@ -199,7 +199,10 @@ class S3Storage(FsspecStorage[S3Filesystem]):
                     continue  # what consoles put for an empty folder
                 found.setdefault(name, Entry(name=name, size=item["Size"], version=version_of(item)))
             if not reply.get("IsTruncated"):
-                return [found[name] for name in sorted(found)]
+                entries = [found[name] for name in sorted(found)]
+                if self._manners[bucket].versions_agree:
+                    return entries
+                return [replace(entry, version=None) for entry in entries]  # what a write returned is another one
             page["ContinuationToken"] = reply["NextContinuationToken"]
 
     async def kind(self, path: str) -> str | None:
@@ -268,16 +271,24 @@ class S3Storage(FsspecStorage[S3Filesystem]):
     async def _endpoint(self, bucket: str, watch: Watch) -> str:
         watch.client = filesystem = self.filesystem
         client = await _client(filesystem, bucket)
+        self._manners[bucket] = manner_of(client.meta.endpoint_url, bucket)
         return str(client.meta.endpoint_url)
 
     async def _call(self, operation: str, parameters: Mapping[str, object]) -> Reply:
         _WATCH.get().client = filesystem = self.filesystem
-        method = getattr(await _client(filesystem, parameters["Bucket"]), operation)
+        bucket = str(parameters["Bucket"])
+        client = await _client(filesystem, bucket)
+        endpoint = str(client.meta.endpoint_url)
+        manner = self._manners[bucket] = manner_of(endpoint, bucket)
+        method = getattr(client, operation)
+        if "IfMatch" in parameters:
+            parameters = {**parameters, "IfMatch": named(endpoint, manner, parameters["IfMatch"])}
         # Not through s3fs's `_call_s3`: it drops parameters that an older botocore does not know, conditions
         # included, and repeats an upload from wherever its file stands. The user's own parameters
         # (encryption, requester pays) come from where it takes them.
         defaults = filesystem._get_s3_method_kwargs(method)  # noqa: SLF001 - has no public name
         reply: Reply = await method(**{**defaults, **parameters})
+        manner.server = reply["ResponseMetadata"]["HTTPHeaders"].get("server") or manner.server
         return reply
 
     async def _read(self, bucket: str, key: str) -> tuple[Reply, bytes]:
@@ -303,6 +314,8 @@ class S3Storage(FsspecStorage[S3Filesystem]):
 async def _client(filesystem: S3Filesystem, bucket: object) -> Any:
     await filesystem.set_session()
     client = await filesystem.get_s3(bucket)
+    contact.watch(client)
+    send_deletes_once(client)
     client.meta.events.register("before-send.s3", _count, unique_id="atomicpath")
     return client
 

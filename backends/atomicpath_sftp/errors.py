@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -102,6 +103,5 @@ def connecting(server: str) -> Iterator[None]:
         ) from error
     except OSError as error:
         kind = type(error) if isinstance(error, ConnectionError) else ConnectionError
-        raise kind(
-            error.errno or errno.EHOSTUNREACH, f"{server} cannot be reached ({error.strerror}): check host and port"
-        ) from error
+        number = errno.EHOSTUNREACH if isinstance(error, socket.gaierror) else error.errno or errno.EHOSTUNREACH
+        raise kind(number, f"{server} cannot be reached ({error.strerror}): check host and port") from error

@@ -22,7 +22,7 @@ from pathlib import Path
 MODEL = Path(__file__).with_name("commit_file.pml")
 SAFE, UNSAFE, REACHED = "safe", "unsafe", "reached"
 MEGABYTES, SECONDS = 2500, 600
-NAMES = ("data 0", "data 1", "marker", "record")
+NAMES = ("data 0", "data 1", "marker", "record", "inner record")
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,15 @@ CASES = [
         "one writer, another place, both cleaners, a loss", "-DWRITERS=1 -DNESTED -DSWEEPERS=1 -DREMOVERS=1 -DLOSSES=1"
     ),
     Case("two writers, another place inside, a sweeper", "-DNESTED -DSWEEPERS=1", bits=25),
+    Case("timed deletes: two writers, a loss", "-DTIMED -DLOSSES=1"),
+    Case(
+        "timed deletes: one writer, both cleaners, a loss", "-DTIMED -DWRITERS=1 -DSWEEPERS=1 -DREMOVERS=1 -DLOSSES=1"
+    ),
+    Case("timed deletes: two writers, a remover", "-DTIMED -DREMOVERS=1"),
+    Case("timed deletes: two writers, a sweeper", "-DTIMED -DSWEEPERS=1", long=True),
+    Case("timed deletes: two writers, a copied object", "-DTIMED -DCOPIES=1 -DLOSSES=1", long=True),
+    Case("timed deletes: two writers, both cleaners, a loss", "-DTIMED -DSWEEPERS=1 -DREMOVERS=1 -DLOSSES=1", bits=25),
+    Case("timed deletes: three writers, a loss", "-DTIMED -DWRITERS=3 -DLOSSES=1", bits=25),
     Case("one of two writers commits", "-DPROGRESS"),
     Case("one of three writers commits", "-DWRITERS=3 -DPROGRESS -DCLAIMS=4 -DPUTS=5 -DTRIES=4"),
     Case("without register: a taker", "-DNO_REGISTER", UNSAFE),
@@ -89,7 +98,21 @@ CASES = [
     Case("without owner: another place inside", "-DNESTED -DNO_OWNER", UNSAFE),
     Case("its own record is known by its words alone", "-DLOSSES=1 -DNO_VERSION", UNSAFE),
     Case("equal bytes have equal versions", "-DLOSSES=1 -DEQUAL_VERSIONS", UNSAFE),
+    Case("timed deletes without timed", "-DTIMED -DNO_TIME", UNSAFE),
+    Case("timed deletes without tombstone", "-DTIMED -DLOSSES=1 -DNO_TOMBSTONE", UNSAFE),
+    Case("timed deletes without settled", "-DTIMED -DLOSSES=1 -DNO_SETTLED", UNSAFE),
+    Case("timed deletes: the time counts from a look", "-DTIMED -DLOSSES=1 -DREAD_ANCHOR", UNSAFE),
+    Case("timed deletes: two clean at a time", "-DTIMED -DSWEEPERS=1 -DNO_CLEANER", UNSAFE),
+    Case("timed deletes: one is sent twice", "-DTIMED -DLOSSES=1 -DTWICE", UNSAFE),
     Case("a take-over, then its commit", "-DWITNESS=1", REACHED),
+    Case("timed deletes: a take-over, then its commit", "-DTIMED -DWITNESS=1", REACHED),
+    Case("timed deletes: removed, and committed by another", "-DTIMED -DREMOVERS=1 -DWITNESS=6", REACHED),
+    Case(
+        "timed deletes: a chain of three, and its commit",
+        "-DTIMED -DWRITERS=3 -DTRIES=1 -DCLAIMS=1 -DWITNESS=13",
+        REACHED,
+        long=True,
+    ),
     Case("a writer taken over in its upload loses", "-DWITNESS=2", REACHED),
     Case("a lost reply is settled as committed", "-DLOSSES=1 -DWITNESS=3", REACHED),
     Case("a commit is withdrawn", "-DWRITERS=1 -DLOSSES=2 -DTRIES=1 -DWITNESS=4", REACHED),
@@ -173,7 +196,7 @@ def trail(case: Case) -> str:
 
 
 def changes(said: str) -> list[str]:
-    who, store, found = "", [0, 0, 0, 0], []
+    who, store, found = "", [0] * len(NAMES), []
     for line in said.splitlines():
         step = re.search(r"proc\s+(\d+) \((\w+):", line)
         if step:
@@ -213,13 +236,13 @@ def main() -> int:
         return 0 if named else 2
     cases = [case for case in CASES if options.only in case.name and not (options.quick and (case.long or case.bits))]
     fine = bool(cases)
-    print(f"{'configuration':44} {'search':10} {'states':>11} {'expected':9} {'found':9} seconds")
+    print(f"{'configuration':50} {'search':10} {'states':>11} {'expected':9} {'found':9} seconds")
     with ThreadPoolExecutor(options.jobs) as pool:
         for case, outcome in zip(cases, pool.map(check, cases), strict=True):
             fine = fine and outcome.verdict == case.expected
             search = "bitstate" if case.bits else "exhaustive" if case.expected == SAFE else "to first"
             print(
-                f"{case.name:44} {search:10} {outcome.states:11,} {case.expected:9} {outcome.verdict:9}"
+                f"{case.name:50} {search:10} {outcome.states:11,} {case.expected:9} {outcome.verdict:9}"
                 f" {outcome.seconds:7.1f}" + ("" if outcome.verdict == case.expected else "  <- not as expected"),
                 flush=True,
             )

@@ -9,6 +9,10 @@
  * later moment or never. A process that crashes is one that takes no further step, which every run already contains;
  * its last request may arrive late because a step may be taken late. Nothing depends on time: a lease "has run out"
  * whenever the run likes, since age is politeness and never safety.
+ *
+ * But with TIMED, where deletes cannot be conditional: there a delete is carried out within a lease or never. A lease
+ * still runs out whenever the run likes (`expire`), and then no delete that was sent before is under way any more, and
+ * nobody sends one who has not moved the record since.
  */
 
 #ifndef WRITERS
@@ -34,6 +38,10 @@
 #endif
 #ifndef PUTS
 #define PUTS 3                  /* of the creation of one data object */
+#endif
+
+#ifdef TIMED
+#define NO_CONDITIONAL          /* of deletes; writes are */
 #endif
 
 #if LOSSES > 0
@@ -84,6 +92,9 @@
 #define SILENCE  3
 
 short store[5];
+#ifdef TIMED
+bit in_time[8];                 /* by process: it may send deletes, since its last move of the record is not a lease ago */
+#endif
 
 typedef Request { byte name; short condition; short value; bit waits };
 Request flight[SLOTS];
@@ -163,8 +174,52 @@ inline send(which, from, to) {
   :: lost < LOSSES && (to) != 0 ->
      d_step { fly(which, from, (to) + LATE); carry_out(which, from, to) }
 #endif
+#ifdef TWICE                    /* the client, or what is between, sends a delete again */
+  :: lost < LOSSES && (to) == 0 -> d_step { fly(which, from, to); carry_out(which, from, to) }
+#endif
   fi
 }
+
+#ifdef TIMED
+/* A lease has passed since the record last moved. */
+inline expire() {
+  d_step {
+    in_time[0] = 0; in_time[1] = 0; in_time[2] = 0; in_time[3] = 0; in_time[4] = 0; in_time[5] = 0;
+    number = 0;
+    do
+    :: number < SLOTS ->
+       if
+       :: flight[number].waits && flight[number].value == 0 ->
+          flight[number].name = 0; flight[number].condition = 0; flight[number].waits = 0
+       :: else
+       fi;
+       number++
+    :: else -> break
+    od;
+    number = 0
+  }
+}
+#ifdef NO_TIME
+#define may_delete  true
+#else
+#define may_delete  (in_time[_pid] != 0)
+#endif
+/* May a delete that was sent under this record be under way? A writer that took over from nobody has sent none. */
+#ifdef NO_SETTLED
+#define settles(record)  true
+#else
+#define settles(record)  (STATE(record) == WRITING && CHAIN(record) == 0)
+#endif
+#ifdef READ_ANCHOR
+#define read_anchor  in_time[_pid] = 1
+#else
+#define read_anchor  skip
+#endif
+#else
+#define may_delete  true
+#define settles(record)  true
+#define read_anchor  skip
+#endif
 
 proctype network(byte slot) {
   byte answer;
@@ -178,11 +233,16 @@ endless:
   od
 }
 
-/* Is `there` still the record that this party holds? (Register._is_ours) */
-#ifdef NO_VERSION
-#define OURS(there)  (TOKEN(there) == token && STATE(there) == STATE(mine))
+/* Is `there` still the record that this party holds? (Register._is_ours) One that is discarded is its last cleaner's. */
+#ifdef NO_CLEANER
+#define SAME_CLEANER(there)  true
 #else
-#define OURS(there)  (TOKEN(there) == token && STATE(there) == STATE(mine) \
+#define SAME_CLEANER(there)  (STATE(there) != DISCARDED || ((there) >> 8 & 3) == (mine >> 8 & 3))
+#endif
+#ifdef NO_VERSION
+#define OURS(there)  (TOKEN(there) == token && STATE(there) == STATE(mine) && SAME_CLEANER(there))
+#else
+#define OURS(there)  (TOKEN(there) == token && STATE(there) == STATE(mine) && SAME_CLEANER(there) \
                       && (RENEWALS(there) > RENEWALS(mine) || VERSION(there) == VERSION(version)))
 #endif
 
@@ -204,24 +264,33 @@ endless:
 #define WITHDRAWING  4
 #define DISCARDING   5
 #define CONFIRMING   6
+#define FREEING      7
 
 inline delete_listed(which, listed) {
+  if
+  :: !may_delete -> answer = REFUSED                   /* the next pass renews, and goes on */
+  :: may_delete ->
 #ifdef NO_CONDITIONAL
-  send(which, ANY, 0);
+     send(which, ANY, 0)
 #else
-  send(which, listed, 0);
+     send(which, listed, 0)
 #endif
+  fi;
   listed = 0;
   if
   :: answer == SILENCE ->
      if
+#if !defined(TIMED) || defined(NO_TOMBSTONE)
      :: true                                           /* the client's own retry says that it is gone */
-     :: listed0 = 0; listed1 = 0; listed2 = 0;
+#endif
+#if !defined(NO_TOMBSTONE)
+     :: doubtful = 1; listed0 = 0; listed1 = 0; listed2 = 0;
         if
         :: role != WRITER -> goto end
         :: role == WRITER && STATE(mine) == WRITING -> goto give_up
         :: role == WRITER && STATE(mine) != WRITING -> goto not_committed
         fi
+#endif
      fi
   :: else
   fi
@@ -234,7 +303,7 @@ proctype party(byte me; byte role) {
   short target, seen;
   short listed0, listed1, listed2;
   byte answer, why, tries, claims, sent, number;
-  bit silent, alone, withdrawn, took, foreign;
+  bit silent, alone, withdrawn, took, foreign, doubtful;
 
   if
   :: role == WRITER -> goto claim
@@ -259,7 +328,11 @@ claim:
     send(RECORD, 0, mine);
     sent++;
     if
-    :: answer == YES -> version = mine; goto claimed
+    :: answer == YES -> version = mine;
+#ifdef TIMED
+       in_time[_pid] = 1;
+#endif
+       goto claimed
     :: else
     fi
   };
@@ -277,11 +350,25 @@ claim:
     :: TOKEN(seen) != me && STATE(seen) != COMMITTED ->
        if
        :: goto not_committed                           /* its holder lives: ConflictError */
-       :: mine = RECORD_OF(me, WRITING, 0, sent) | CHAIN(seen) | LINK(TOKEN(seen)); sent++;
+       :: !settles(seen) -> goto watch
+       :: settles(seen) -> mine = RECORD_OF(me, WRITING, 0, sent) | CHAIN(seen) | LINK(TOKEN(seen)); sent++;
           version = seen; target = mine; why = TAKING; tries = 0; goto move
        fi
     fi
   };
+
+watch:                                                 /* one lease: claiming._wait_a_lease */
+#ifdef TIMED
+  atomic {
+    if
+    :: store[RECORD] == seen ->
+       expire();
+       mine = RECORD_OF(me, WRITING, 0, sent) | CHAIN(seen) | LINK(TOKEN(seen)); sent++;
+       version = seen; target = mine; why = TAKING; tries = 0; goto move
+    :: else -> seen = 0; goto not_committed
+    fi
+  };
+#endif
 
 claimed:
   if
@@ -294,7 +381,12 @@ claimed:
     number = 0;
     if
     :: listed0 != 0 || listed1 != 0 || listed2 != 0 || store[INNER] != 0 -> /* ConflictError: take our record away again, nothing else */
-       listed0 = 0; listed1 = 0; listed2 = 0; send(RECORD, version, 0); goto not_committed
+       listed0 = 0; listed1 = 0; listed2 = 0;
+#ifdef TIMED
+       goto free
+#else
+       send(RECORD, version, 0); goto not_committed
+#endif
     :: else
     fi;
   };
@@ -333,19 +425,23 @@ put:
 #ifndef NO_CONFIRM
   atomic {
     if
-    :: store[RECORD] != 0 && OURS(store[RECORD])
+    :: store[RECORD] != 0 && OURS(store[RECORD]) -> read_anchor
     :: else -> goto not_committed                      /* AbandonedError */
     fi
   };
 #endif
   atomic {
+    if
+    :: !may_delete -> goto give_up                     /* the code renews first; here it is somebody's whose lease runs out */
+    :: may_delete
+    fi;
 #ifdef NO_CONDITIONAL
     send(number, ANY, 0);
 #else
     send(number, seen, 0);
 #endif
     if
-    :: answer == SILENCE -> goto give_up
+    :: answer == SILENCE -> doubtful = 1; goto give_up
     :: answer != SILENCE && tries < PUTS -> goto put
     :: else -> goto give_up
     fi
@@ -392,7 +488,11 @@ told_committed:
   atomic {                                             /* an earlier attempt's is exchanged; any other stays */
     seen = store[MARKER];
     if
+#ifdef TIMED
+    :: seen != 0 && seen != me && MINE(OWNER(seen)) && may_delete -> send(MARKER, ANY, 0)
+#else
     :: seen != 0 && seen != me && MINE(OWNER(seen)) -> send(MARKER, seen, 0)
+#endif
     :: else -> goto end
     fi
   };
@@ -428,7 +528,14 @@ sweep:
 endsweep:
   atomic {
     if
-    :: STATE(store[RECORD]) == WRITING || STATE(store[RECORD]) == DISCARDED -> seen = store[RECORD]; goto discard_it
+    :: STATE(store[RECORD]) == WRITING || STATE(store[RECORD]) == DISCARDED -> seen = store[RECORD];
+#ifdef TIMED
+       if                                              /* its age, by the store's clock */
+       :: !settles(seen) -> expire()
+       :: settles(seen)
+       fi;
+#endif
+       goto discard_it
     :: STATE(store[RECORD]) == COMMITTED -> seen = store[RECORD]
     fi
   };
@@ -470,13 +577,20 @@ move:
 #endif
 #endif
     tries++;
-    if :: answer == YES -> goto moved :: else fi
+    if
+    :: answer == YES ->
+#ifdef TIMED
+       in_time[_pid] = 1;
+#endif
+       goto moved
+    :: else
+    fi
   };
   atomic {
     if
     :: seen = store[RECORD];
        if
-       :: CONTENT(seen) == CONTENT(target) -> goto moved
+       :: CONTENT(seen) == CONTENT(target) -> read_anchor; goto moved
        :: CONTENT(seen) != CONTENT(target) && (seen == 0 || !OURS(seen) || (role != WRITER && why == DISCARDING && seen != version)) ->
           goto moved_away
        :: else -> version = seen; seen = 0
@@ -498,7 +612,9 @@ moved:
     :: why == RENEWING -> goto put
     :: why == COMMITTING -> goto told_committed
     :: why == WITHDRAWING -> withdrawn = 1; goto give_up
-    :: why == DISCARDING -> if :: role == REMOVER -> goto unmark :: else -> goto clear fi
+    :: why == DISCARDING && doubtful -> goto not_committed            /* the record stays: a tombstone */
+    :: why == DISCARDING && !doubtful -> if :: role == REMOVER -> goto unmark :: else -> goto clear fi
+    :: why == FREEING -> goto free
     :: why == CONFIRMING -> goto delete
     fi
   };
@@ -529,7 +645,8 @@ not_settled:
     :: why == COMMITTING -> target = RECORD_OF(me, DISCARDED, RENEWALS(mine), WRITER) | CHAIN(mine); why = WITHDRAWING; goto move
     :: why == TAKING || why == WITHDRAWING -> goto unknown
     :: why == CONFIRMING && STATE(mine) == WRITING -> goto give_up
-    :: why == DISCARDING || (why == CONFIRMING && STATE(mine) != WRITING) -> goto not_committed    /* cleared no further */
+    :: why == DISCARDING || why == FREEING || (why == CONFIRMING && STATE(mine) != WRITING) ->
+       goto not_committed                              /* cleared no further */
     fi
   };
 
@@ -634,12 +751,25 @@ cleared:
     fi
   };
 free:
+#ifdef TIMED
   atomic {
-#if defined(NO_CONDITIONAL) && !defined(RECORD_CONDITIONAL)
-    send(RECORD, ANY, 0);
-#else
-    send(RECORD, version, 0);
+    number = 0; seen = 0; tries = 0; answer = 0;
+    if
+    :: STATE(mine) == WRITING ->                       /* a tombstone, while the delete is under way */
+       target = RECORD_OF(token, DISCARDED, RENEWALS(mine), WRITER) | CHAIN(mine); why = FREEING; goto move
+    :: else
+    fi
+  };
 #endif
+  atomic {
+    if
+#if defined(NO_CONDITIONAL) && !defined(RECORD_CONDITIONAL)
+    :: may_delete -> send(RECORD, ANY, 0)
+    :: !may_delete                                     /* the code renews first; here it is left to the next sweep */
+#else
+    :: true -> send(RECORD, version, 0)
+#endif
+    fi;
     if :: role == WRITER -> goto not_committed :: else -> goto end fi
   };
 
@@ -664,7 +794,10 @@ end:
     fi;                                                /* what a process that has ended remembers tells no states apart */
     token = 0; mine = 0; version = 0; target = 0; seen = 0; listed0 = 0; listed1 = 0; listed2 = 0;
     answer = 0; why = 0; tries = 0; claims = 0; sent = 0; number = 0;
-    silent = 0; alone = 0; withdrawn = 0; took = 0; foreign = 0
+    silent = 0; alone = 0; withdrawn = 0; took = 0; foreign = 0; doubtful = 0;
+#ifdef TIMED
+    in_time[_pid] = 0
+#endif
   }
 }
 

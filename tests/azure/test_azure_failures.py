@@ -85,6 +85,21 @@ async def test_a_request_that_never_arrived_is_repeated(
     assert [request.conditions for request in az_proxy.requests] == [{"if-none-match": "*"}] * 2
 
 
+@pytest.mark.parametrize(
+    "action", [drop_reply, drop_request, answer_after(500, "InternalError"), refuse(503, "ServerBusy")]
+)
+async def test_a_delete_is_sent_once(azure: Storage, bucket: str, az_proxy: Proxy, action: Callable[..., Any]) -> None:
+    """Whatever became of it: a second one could hit what somebody else has put there since."""
+    written = await azure.write(f"{bucket}/run/a", b"ours")
+    for version in (written, None):
+        az_proxy.requests.clear()
+        az_proxy.rules.append(Rule(match=is_("DELETE"), action=action))
+        with pytest.raises(OSError, match="abfs://") as caught:
+            await azure.delete(f"{bucket}/run/a", version=version)
+        assert not isinstance(caught.value, (FileNotFoundError, PermissionError, StaleVersionError))
+        assert az_proxy.count(is_("DELETE")) == 1
+
+
 async def test_500_after_apply_on_a_swap_is_stale_with_our_bytes_stored(
     azure: Storage, bucket: str, az_proxy: Proxy, truth: Truth
 ) -> None:

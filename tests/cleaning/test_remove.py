@@ -106,7 +106,7 @@ async def test_one_who_removes_too_late_does_not_let_go_of_what_another_in_this_
     async def clear() -> None:
         register = CleaningRegister(storage, location, seen, record, conditional_delete=True)
         ownership = TooLate.of(storage, location, record)
-        await delete_below(storage, location, register, ownership=ownership, conditional=True, was_committed=True)
+        await delete_below(storage, location, register, ownership=ownership, was_committed=True)
 
     class TooLate(Ownership):
         async def judge(self, entry: Entry) -> Whose:
@@ -143,9 +143,8 @@ def test_a_directory_that_another_holds_is_a_conflict(local_place: LocalRoot) ->
     remove(local_place)
 
 
-@pytest.mark.parametrize("lacking", [Guarantee.COMPARE_AND_SWAP, Guarantee.CONDITIONAL_DELETE])
-def test_where_half_of_it_could_be_seen_it_is_refused(moto_place: S3Root, lacking: Guarantee) -> None:
-    url = f"{moto_place.url}/step_1"
+def test_where_half_of_it_could_be_seen_it_is_refused(moto_place: S3Root) -> None:
+    url, lacking = f"{moto_place.url}/step_1", Guarantee.COMPARE_AND_SWAP
     commit(moto_place, "step_1")
     before = moto_place.read_all()
     trust(url, moto_place.storage_options, ALL & ~lacking, refuted=lacking)

@@ -171,7 +171,7 @@ async def test_the_budget_of_a_hierarchical_bucket(store: Store, url: str) -> No
 
 
 @pytest.mark.parametrize("store", ["fake-gcs-server"], indirect=True)
-def test_where_deletes_are_not_conditional_nothing_is_taken_over_unless_told_to(store: Store, tmp_path: Path) -> None:
+def test_what_an_emulator_lacks_is_found_out_and_explained(store: Store, tmp_path: Path) -> None:
     url = f"gs://{store.bucket}/run/step_1"
     options = {"storage_options": store.options, "staging_dir": str(tmp_path)}
     explained = str(atomicpath.explain(url, storage_options=store.options))
@@ -179,14 +179,11 @@ def test_where_deletes_are_not_conditional_nothing_is_taken_over_unless_told_to(
     assert "EXCLUSIVE_MULTIPART  refuted" in explained
     assert "ATOMIC_RENAME        unknown   the bucket's storage layout is not known (the endpoint answered" in explained
     assert "Commits here use CommitFileTemporaryPath" in explained
+    assert "each is sent once, early in a lease" in explained
     killer = Killer(of="request", at=5)
     assert Child(commit_files, url, "killed", killer, known(), **options).result() is None
-    before = store.truth()
-    assert f"run/step_1/{RECORD}" in before
-    with pytest.raises(atomicpath.ConflictError, match="unsafe_takeover=True"), atomicpath.commit(url, **options):
-        pass
-    assert store.truth() == before
-    with atomicpath.commit(url, unsafe_takeover=True, **options) as path:
+    assert f"run/step_1/{RECORD}" in store.truth()
+    with atomicpath.commit(url, **options) as path:
         write_tree(path, content_of("us"))
     assert committed(store)
 

@@ -65,6 +65,22 @@ async def test_won_but_told_exists_after_the_own_retry(store: Store, action: Any
 
 
 @both
+@pytest.mark.parametrize(
+    "action", [drop_reply, drop_request, answer_after(500, "x"), refuse(503, "x"), refuse(429, "x")]
+)
+async def test_a_delete_is_sent_once(store: Store, action: Any) -> None:
+    """Whatever became of it: a second one could hit what somebody else has put there since."""
+    written = await store.storage.write(store.path("run/a"), b"ours")
+    for version in (written, None):
+        store.proxy.requests.clear()
+        store.proxy.rules.append(Rule(match=is_("DELETE"), action=action))
+        with pytest.raises(OSError, match="gs://") as caught:
+            await store.storage.delete(store.path("run/a"), version=version)
+        assert not isinstance(caught.value, (FileNotFoundError, PermissionError, StaleVersionError))
+        assert store.proxy.count(is_("DELETE")) == 1
+
+
+@both
 @never
 async def test_a_request_that_was_not_served_is_repeated_with_its_condition(store: Store, action: Any) -> None:
     store.proxy.rules.append(Rule(match=uploads, action=action, times=3))

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 import atomicpath
-from atomicpath import Guarantee, GuaranteeError, Profile, aio, probing
+from atomicpath import Guarantee, GuaranteeError, Profile, aio, probes, probing
 from atomicpath.environment import Environment, use
 from atomicpath.location import locate
 from atomicpath.trials import TRIED
@@ -68,7 +68,7 @@ def face(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probing, "_PATIENCE", 1.0)
+    monkeypatch.setattr(probes, "_PATIENCE", 1.0)
 
 
 def profile(face: str, url: object, **options: Any) -> Profile:

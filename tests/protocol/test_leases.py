@@ -14,11 +14,12 @@ from atomicpath import aio
 from atomicpath.abc import Content
 from atomicpath.environment import Environment
 from atomicpath.errors import AbandonedError, AlreadyCommittedError, CommitError, ConflictError
+from atomicpath.guarantees import Guarantee
 from atomicpath.liveness import release
 from atomicpath.record import LONGEST_LEASE, SHORTEST_LEASE, Lease
 from atomicpath.strategies.commit_file import CommitFileTemporaryPath
 from atomicpath_memory import MemoryStorage
-from tests.protocol.worlds import RECORD, Quick, attempt, decoded, files_below, written
+from tests.protocol.worlds import ALL, MARKER, RECORD, Quick, attempt, decoded, files_below, written
 
 URL = "memory://run/step_1"
 Memory = dict[str, Any]
@@ -150,6 +151,59 @@ async def test_a_lease_that_cannot_be_renewed_is_a_commit_that_did_not_happen(
     assert type(caught.value) is CommitError, "the commit was not tried, so its outcome is known"
     assert "more" not in files(memory)
     await old.discard()
+
+
+NO_SWAP = ALL & ~Guarantee.COMPARE_AND_SWAP
+_OPERATIONS = {"looks": "read", "writes its record": "write", "writes its marker": "create"}
+
+
+@pytest.mark.parametrize("claimed", [False, True], ids=["the name is free", "another has it"])
+@pytest.mark.parametrize(
+    "sleeps", ["before it looks", "once it looks", "once it writes its record", "as it writes its marker"]
+)
+async def test_a_writer_that_wakes_after_its_name_was_swept_cannot_commit(
+    sleeps: str, claimed: bool, memory: Memory, quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the marker decides, and its creation is no fence, since nothing is there any more that it could meet."""
+    old = attempt(URL, environment=quick, guarantees=NO_SWAP)
+    await old.create()
+    await old.add("data", written(tmp_path, "old", b"of the old"))
+    when, _, doing = sleeps.partition(" it ")
+    others: list[CommitFileTemporaryPath] = []
+
+    async def sleep() -> None:
+        monkeypatch.undo()
+        for name in list(memory):
+            del memory[name]  # by a sweep, which ended
+        quick.now += 1000
+        if claimed:
+            new = attempt(URL, environment=quick, guarantees=NO_SWAP)
+            await new.create()
+            await new.add("data", written(tmp_path, "new", b"of the new"))
+            others.append(new)
+
+    name = _OPERATIONS[doing]
+    operation = getattr(MemoryStorage, name)
+
+    async def interrupted(storage: MemoryStorage, path: str, *arguments: Any, **more: Any) -> Any:
+        if path.endswith(MARKER if name == "create" else RECORD):
+            if when != "once":
+                await sleep()
+            result = await operation(storage, path, *arguments, **more)
+            if when == "once":
+                await sleep()
+            return result
+        return await operation(storage, path, *arguments, **more)
+
+    monkeypatch.setattr(MemoryStorage, name, interrupted)
+    with pytest.raises(AbandonedError):
+        await old.finalize()
+    assert not await aio.is_committed(URL)
+    assert MARKER not in files(memory)
+    for new in others:
+        await new.finalize()
+        assert (await aio.verify(URL)).ok
+        assert files(memory)["data"] == b"of the new"
 
 
 async def test_a_cleaner_that_slept_past_its_deadline_deletes_nothing_before_it_has_renewed(

@@ -476,6 +476,49 @@ async def test_a_renewal_whose_reply_is_lost_does_not_break_the_commit(
     assert_new(on_s3, writer.token)
 
 
+@pytest.mark.parametrize("taken", [False, True], ids=["left alone", "taken over"])
+async def test_a_large_upload_that_slept_in_its_midst_is_completed_only_if_the_attempt_stands(
+    taken: bool, on_s3: Place, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 5 * 2**20
+    monkeypatch.setattr("atomicpath_s3.multipart.PART", size)
+    monkeypatch.setattr("atomicpath_s3.storage.PART", size)
+    old = await left_behind(on_s3, tmp_path)
+    new = on_s3.attempt()
+    large = tmp_path / "large"
+    large.write_bytes(b"x" * (size + 1))
+
+    def part(request: Request) -> bool:
+        return request.method == "PUT" and "partNumber" in request.query
+
+    def ends(request: Request) -> bool:
+        return "uploadId" in request.query and request.method in ("POST", "DELETE")
+
+    async def sleep(passed: float) -> None:
+        on_s3.environment.now += passed
+        if taken:
+            await new.create()
+
+    send = proxy.send
+
+    def slow(request: Request, upstream: Any) -> Any:
+        anyio.run(sleep, 61.0)
+        return send(request)
+
+    proxy.rules.append(Rule(match=part, action=slow))
+    if taken:
+        with pytest.raises(AbandonedError):
+            await old.add("large", large)
+        assert set(on_s3.files()) == {RECORD}
+        await commit(new, tmp_path)
+    else:
+        await old.add("large", large)
+        assert on_s3.record.lease.renewals == 1
+        assert on_s3.files()["large"] == large.read_bytes()
+        await old.finalize()
+    assert [request.method for request in proxy.requests if ends(request)] == ["DELETE" if taken else "POST"]
+
+
 # stores without compare-and-swap: the marker decides
 
 
@@ -515,13 +558,6 @@ async def test_without_compare_and_swap_nothing_is_taken_over_unless_asked(place
     with pytest.raises(AlreadyCommittedError):
         await old.finalize()
     assert_new(place, new.token)
-
-
-async def test_without_conditional_delete_nothing_is_taken_over_unless_asked(place: Place, tmp_path: Path) -> None:
-    old = await left_behind(place, tmp_path)
-    with pytest.raises(ConflictError, match="unsafe_takeover=True"):
-        await place.attempt(guarantees=ALL & ~Guarantee.CONDITIONAL_DELETE).create()
-    await old.discard()
 
 
 async def test_a_store_that_ignores_versions_is_found_out_and_its_commits_are_decided_by_the_marker(

@@ -76,6 +76,30 @@ async def test_a_request_that_never_arrived_is_repeated(
     assert [request.conditions for request in proxy.requests] == [{"if-none-match": "*"}] * 2
 
 
+@pytest.mark.parametrize("version", ["named", None])
+@pytest.mark.parametrize(
+    "action",
+    [
+        drop_reply,
+        drop_request,
+        answer_after(500, "InternalError"),
+        refuse(503, "SlowDown"),
+        refuse(429, "TooManyRequests"),
+        refuse(400, "RequestTimeout"),
+    ],
+)
+async def test_a_delete_is_sent_once(
+    s3: Storage, bucket: str, proxy: Proxy, action: Callable[..., Any], version: str | None
+) -> None:
+    """Whatever became of it: a second one could hit what somebody else has put there since."""
+    written = await s3.write(f"{bucket}/run/a", b"ours")
+    proxy.rules.append(Rule(match=is_("DELETE"), action=action))
+    with pytest.raises(OSError, match="s3://") as caught:
+        await s3.delete(f"{bucket}/run/a", version=written if version else None)
+    assert not isinstance(caught.value, (FileNotFoundError, PermissionError, StaleVersionError))
+    assert proxy.count(is_("DELETE")) == 1
+
+
 async def test_500_after_apply_on_a_swap_is_stale_with_our_bytes_stored(
     s3: Storage, bucket: str, proxy: Proxy, truth: Truth
 ) -> None:
