@@ -212,7 +212,7 @@ async def is_committed(url: PathLike, *, storage_options: Options = None) -> boo
 
     A link to a complete directory counts as one. A copy of one counts once all its files have arrived. A path that is
     often replaced, and always committed, is never said not to be. IntegrityError if its record was written by a newer
-    version, which alone can tell.
+    version, which alone can tell. NotCommittedError if not even the bucket is there, whose name may be misspelt.
     """
     return await inspect.is_complete(locate(url, storage_options))
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from upath import UPath
 
-from .abc import Entry, Storage
+from .abc import Entry, NoBucketError, Storage
 from .completeness import Verification, compare, is_whole
 from .errors import AtomicPathError, IntegrityError, NotCommittedError, ValidationError
 from .layout import HOUSEKEEPING, PROBE_PREFIX, RECORD_FILE, is_temporary
@@ -252,6 +252,7 @@ async def _examine(
 ) -> Commit | IntegrityError | str:
     """The complete directory, or why it does not count as one; "" if nothing there claims to be one.
 
+    NotCommittedError if nothing can be there, not even for a while: a bucket that is missing may be a name misspelt.
     A link to a directory is followed. One that is replaced while it is looked at is looked at again.
     """
     if is_temporary(location.path):
@@ -262,8 +263,8 @@ async def _examine(
             standing = await standing_at(storage, location)
         except IntegrityError as error:
             return error
-        except FileNotFoundError as error:  # not even its bucket is there
-            return str(error)
+        except (FileNotFoundError, NoBucketError) as error:
+            raise NotCommittedError(f"{location} is not a committed directory: {error}") from error
         record = standing.record
         if standing.committed:
             if token is not None and standing.token == token:

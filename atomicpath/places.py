@@ -147,6 +147,7 @@ def _refuse_chain(text: str) -> None:
         raise ValidationError(
             f"{_shown(text)!r} is a chained URL, which lays one file system over another: a cache, an archive or a"
             " directory of another one does not pass on what the store below guarantees. Pass the store's own URL"
+            + (f", {_shown(text.rpartition('::')[2])!r}" if "://" in text.rpartition("::")[2] else "")
         )
 
 

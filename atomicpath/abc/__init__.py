@@ -8,7 +8,17 @@ from atomicpath.environment import Environment
 from .backend import Backend
 from .coordinator import Coordinator, Watch
 from .metadata_store import MetadataStore
-from .storage import MOUNT_POINT, Content, Declaration, Entry, Hold, OpenDirectory, StaleVersionError, Storage
+from .storage import (
+    MOUNT_POINT,
+    Content,
+    Declaration,
+    Entry,
+    Hold,
+    NoBucketError,
+    OpenDirectory,
+    StaleVersionError,
+    Storage,
+)
 from .temporary_path import AttemptOptions, FileOptions, SnapshotType, TemporaryPath
 
 __all__ = [
@@ -23,6 +33,7 @@ __all__ = [
     "FileOptions",
     "Hold",
     "MetadataStore",
+    "NoBucketError",
     "OpenDirectory",
     "SnapshotType",
     "StaleVersionError",

@@ -9,13 +9,31 @@ from pathlib import Path
 from typing import ClassVar
 
 from atomicpath.environment import Environment
-from atomicpath.errors import GuaranteeError, ValidationError
+from atomicpath.errors import AccessError, GuaranteeError, ValidationError
 from atomicpath.guarantees import NONE, Guarantee
 
-__all__ = ["MOUNT_POINT", "Content", "Declaration", "Entry", "Hold", "OpenDirectory", "StaleVersionError", "Storage"]
+__all__ = [
+    "MOUNT_POINT",
+    "Content",
+    "Declaration",
+    "Entry",
+    "Hold",
+    "NoBucketError",
+    "OpenDirectory",
+    "StaleVersionError",
+    "Storage",
+]
 
 MOUNT_POINT = "a mount point"
 """The `Entry.kind` of what something is mounted at."""
+
+
+class NoBucketError(AccessError):
+    """Not even the bucket or container is there, so that nothing is known of a name in it.
+
+    What `Storage.read` and `Storage.stat` raise: to a reader a bucket that is missing is no answer, since the wrong
+    store or a wrong name would give it too.
+    """
 
 
 class StaleVersionError(OSError):
@@ -98,7 +116,9 @@ class Storage(abc.ABC):
 
     Errors, the same for every method:
 
-    - `FileNotFoundError`: nothing is there (for writes: the bucket or parent is missing); nothing was done.
+    - `FileNotFoundError`: nothing is there, by the storage's own word (for writes and listings: the bucket or parent
+      is missing); nothing was done.
+    - `NoBucketError`: the bucket itself is missing, for `read` and `stat`.
     - `FileExistsError`: something is there. After a retry inside a client it may be what this very call
       wrote, so callers read it back before they believe that they lost.
     - `StaleVersionError`: the version named is not the one there; the same caution applies.

@@ -5,11 +5,33 @@ Part of the plug-in surface, with `atomicpath.abc`, `guarantees` and `errors`.
 
 from atomicpath.concurrency import in_threads
 
-from .access import AsyncFilesystem, FsspecStorage, IOLoop, io_loop, is_known_to_fsspec, kept, opener
+from .access import (
+    AsyncFilesystem,
+    FsspecStorage,
+    IOLoop,
+    Kept,
+    client_class,
+    forget_cached,
+    io_loop,
+    is_known_to_fsspec,
+)
 from .contact import Link, missing_link
 from .many import together
 from .names import UNFINISHED, flaw_of_key, unusable
+from .options import (
+    LEFT_OUT,
+    Spelling,
+    as_flag,
+    as_text,
+    as_url,
+    check_names,
+    configured,
+    names_of,
+    surroundings,
+    translated,
+)
 from .parts import send_parts
+from .refusals import Refusal, Watch, foreign_answer, of_the_client, refusal_of
 from .replies import Answer, Paging
 from .sessions import repeats_nothing
 from .silence import WatchedBytes, WatchedFile, silence_for, watched_pieces
@@ -17,31 +39,47 @@ from .source import Source, bodies
 from .target import age_of, check_length, receive
 
 __all__ = [
+    "LEFT_OUT",
     "UNFINISHED",
     "Answer",
     "AsyncFilesystem",
     "FsspecStorage",
     "IOLoop",
+    "Kept",
     "Link",
     "Paging",
+    "Refusal",
     "Source",
+    "Spelling",
+    "Watch",
     "WatchedBytes",
     "WatchedFile",
     "age_of",
+    "as_flag",
+    "as_text",
+    "as_url",
     "bodies",
     "check_length",
+    "check_names",
+    "client_class",
+    "configured",
     "flaw_of_key",
+    "foreign_answer",
+    "forget_cached",
     "in_threads",
     "io_loop",
     "is_known_to_fsspec",
-    "kept",
     "missing_link",
-    "opener",
+    "names_of",
+    "of_the_client",
     "receive",
+    "refusal_of",
     "repeats_nothing",
     "send_parts",
     "silence_for",
+    "surroundings",
     "together",
+    "translated",
     "unusable",
     "watched_pieces",
 ]

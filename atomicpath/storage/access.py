@@ -1,14 +1,15 @@
-"""Access through fsspec: how a request runs on fsspec's own event loop, and which file system instance makes it."""
+"""Access through fsspec: how a request runs on fsspec's own event loop, and which client makes it."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures.thread import ThreadPoolExecutor  # now: in `atexit` it cannot be imported any more
 from contextvars import Context
-from functools import lru_cache, partial, wraps
+from functools import partial, wraps
 from typing import Generic, ParamSpec, Protocol, TypeVar, cast
 from weakref import WeakSet
 
@@ -16,6 +17,7 @@ import anyio
 import anyio.lowlevel
 import fsspec
 import fsspec.asyn
+import fsspec.config
 
 from atomicpath.abc import Environment, Storage
 from atomicpath.concurrency import start_thread, wake
@@ -23,7 +25,17 @@ from atomicpath.environment import look_ahead
 
 from .silence import watched
 
-__all__ = ["AsyncFilesystem", "FsspecStorage", "IOLoop", "io_loop", "is_known_to_fsspec", "kept", "opener"]
+__all__ = [
+    "AsyncFilesystem",
+    "FsspecStorage",
+    "IOLoop",
+    "Kept",
+    "client_class",
+    "configuration",
+    "forget_cached",
+    "io_loop",
+    "is_known_to_fsspec",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -66,20 +78,58 @@ class AsyncFilesystem(Protocol):
         """fsspec's own event loop, which runs every request of this instance."""
 
 
-def opener(protocol: str, options: Mapping[str, object]) -> Callable[[], object]:
-    """Gives the current process's instance for these options, shared by whoever asks with the same ones.
+class Kept(Generic[T]):
+    """Gives one object for each process and each set of options, shared by whoever asks with the same ones.
 
-    It is not one of fsspec's cached instances, which are keyed by thread and may list from a cache that
-    hides new files. Neither is a parent's used in a forked child, where its event loop does not run.
+    It is made when it is first asked for, as `make(options)`. Neither is a parent's used in a forked child, where its
+    event loop does not run. `under` tells apart what the same options lead to under different circumstances.
     """
-    chosen = {**options, "skip_instance_cache": True, "use_listings_cache": False}
-    return kept(_instance, chosen, protocol)
+
+    def __init__(
+        self, make: Callable[[dict[str, object]], T], options: Mapping[str, object], *, under: str = ""
+    ) -> None:
+        self._make = make
+        self._options = _Options(dict(options))
+        self._under = under
+
+    def __call__(self) -> T:
+        """The object."""
+        key = os.getpid(), self._make, self._options, self._under
+        found = _kept.get(key)
+        if found is None:
+            found = _kept.setdefault(key, self._make(self._options.copy()))
+            for oldest in list(_kept)[:-_KEPT]:
+                _kept.pop(oldest, None)
+        return cast("T", found)
+
+    def drop(self, used: object) -> None:
+        """Have the next call make it anew, if it is still the one that was used."""
+        key = os.getpid(), self._make, self._options, self._under
+        if _kept.get(key) is used:
+            _kept.pop(key, None)
 
 
-def kept(make: Callable[..., T], options: Mapping[str, object], *args: str) -> Callable[[], T]:
-    """Gives `make(options, *args)` of the current process, made once and shared by whoever asks with the same ones."""
-    chosen = _Options(dict(options))
-    return lambda: cast("T", _made(os.getpid(), make, chosen, args))
+def client_class(known: type[T]) -> type[T]:
+    """The class of a file system for our own use: fsspec's configuration adds nothing to the options it is given.
+
+    They were resolved before, with that configuration beneath them.
+    """
+    made: type[T] = types.new_class(known.__name__, (known,), exec_body=lambda body: body.update(protocol=()))
+    return made
+
+
+def configuration(protocols: Sequence[str]) -> dict[str, object]:
+    """The options that fsspec is configured with for these protocols, by files, the environment or a program."""
+    found: dict[str, object] = fsspec.config.apply_config(types.SimpleNamespace(protocol=tuple(protocols)), {})
+    return found
+
+
+def forget_cached(known: type[object], options: Mapping[str, object]) -> None:
+    """Have fsspec make its own instances of a class anew, which users' paths share, where they have these options."""
+    instances: dict[str, object] = getattr(known, "_cache", {})
+    for token, instance in list(instances.items()):
+        if dict(getattr(instance, "storage_options", {})) == dict(options):
+            instances.pop(token, None)
 
 
 def is_known_to_fsspec(protocol: str) -> bool:
@@ -96,8 +146,12 @@ class _Options:
     """Options as a cache key. They may hold unhashable values, which compare by what they show."""
 
     def __init__(self, options: dict[str, object]) -> None:
-        self.options = _copy(options)  # botocore writes into the dictionaries it is given
+        self._options = _copy(options)  # also keeps what is compared by its address from being replaced
         self.key = repr(sorted(options.items(), key=lambda item: item[0]))
+
+    def copy(self) -> dict[str, object]:
+        """The options, for a client: botocore writes into the dictionaries it is given."""
+        return _copy(self._options)
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -111,20 +165,15 @@ def _copy(value: T) -> T:
     return cast("T", {name: _copy(item) for name, item in value.items()}) if isinstance(value, dict) else value
 
 
-@lru_cache(maxsize=_KEPT)
-def _made(_process: int, make: Callable[..., object], options: _Options, args: tuple[str, ...]) -> object:
-    return make(options.options, *args)
-
-
-def _instance(options: Mapping[str, object], protocol: str) -> object:
-    instance: object = fsspec.get_filesystem_class(protocol)(**options)
-    return instance
+_kept: dict[tuple[int, Callable[..., object], _Options, str], object] = {}
+"""By process, what makes it, and with which options. No lock guards it, which a signal handler or a fork could meet:
+two threads at worst make one each, and both use the first."""
 
 
 class FsspecStorage(Storage, Generic[F]):
     """Base of storages on an asynchronous fsspec file system, usable from any event loop, thread and fork.
 
-    `open` gives the current process's file system, see `opener`. It is asked before every request, so that
+    `open` gives the current process's file system, see `Kept`. It is asked before every request, so that
     a storage made before a fork works after it.
     """
 
@@ -136,6 +185,11 @@ class FsspecStorage(Storage, Generic[F]):
     def filesystem(self) -> F:
         """The file system instance of this process."""
         return self._open()
+
+    def forget(self, used: object) -> None:
+        """Have the next request make its client anew: the credentials of the one used were refused, or have expired."""
+        if isinstance(self._open, Kept):
+            self._open.drop(used)
 
     async def request(
         self, function: Callable[P, Coroutine[object, object, T]], /, *args: P.args, **kwargs: P.kwargs

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from atomicpath.abc import Backend, Environment
 from atomicpath.errors import BackendError
 
 from .names import DIRECTORY_LENGTH, split
+from .spellings import in_adlfs_words
 
 if TYPE_CHECKING:
+    from .settings import Settings
     from .storage import AzureStorage
 
 __all__ = ["AzureBackend"]
@@ -22,7 +22,8 @@ class AzureBackend(Backend):
     """`abfs://container/key`, or with the account `abfs://container@account.dfs.core.windows.net/key`.
 
     The path is what follows "://"; an account in it is the one asked, whatever the environment says.
-    `storage_options` are those of `adlfs.AzureBlobFileSystem`.
+    `storage_options` are those of `adlfs.AzureBlobFileSystem`. What other libraries call them is understood where the
+    meaning is certain, and otherwise `ValidationError`.
     """
 
     protocols = ("abfs", "abfss", "az")
@@ -30,36 +31,29 @@ class AzureBackend(Backend):
     def path(self, url: str) -> str:
         return split(url.partition("://")[2].rstrip("/"), longest=DIRECTORY_LENGTH).path
 
+    def located(self, url: str, storage_options: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
+        return self.path(url), in_adlfs_words(storage_options)
+
     def open(self, storage_options: Mapping[str, object], environment: Environment) -> AzureStorage:
-        try:
-            import adlfs  # noqa: F401 - these two are the only reasons why the next line could fail
-            import azure.storage.filedatalake  # noqa: F401
-        except ImportError as error:
-            raise BackendError(
-                "abfs:// needs adlfs and azure-storage-file-datalake: pip install 'atomicpath[azure]'"
-            ) from error
+        settings = _resolved(storage_options)
         from .storage import open_azure
 
-        return open_azure(storage_options, environment)
+        return open_azure(settings, environment)
 
     def place(self, path: str, storage_options: Mapping[str, object]) -> str:
         address = split(path)
-        endpoint = _endpoint(address.account, storage_options)
+        endpoint = _resolved(storage_options).endpoint(address.account)
         return f"abfs://{address.container}/{address.key}" + (f" at {endpoint}" if endpoint else "")
 
 
-def _endpoint(account: str, options: Mapping[str, object]) -> str:
-    """The blob endpoint these options ask for, in adlfs's order, without credentials; "" if they name none."""
-    connection = str(options.get("connection_string") or os.environ.get("AZURE_STORAGE_CONNECTION_STRING") or "")
-    parts = {name.strip().lower(): value for name, _, value in (item.partition("=") for item in connection.split(";"))}
-    if parts.get("blobendpoint"):
-        found = urlsplit(parts["blobendpoint"])
-        return f"{found.netloc.rpartition('@')[2].lower()}{found.path.rstrip('/')}"
-    if parts.get("usedevelopmentstorage") == "true":
-        return "127.0.0.1:10000/devstoreaccount1"
-    suffix = parts.get("endpointsuffix") or "core.windows.net"
-    if not connection and options.get("account_host"):
-        return str(options["account_host"]).lower()
-    named = parts.get("accountname") if connection else None
-    name = named or account or options.get("account_name") or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME") or ""
-    return f"{name}.blob.{suffix}".lower() if name else ""
+def _resolved(storage_options: Mapping[str, object]) -> Settings:
+    try:
+        import adlfs  # noqa: F401 - these two are the only reasons why the next line could fail
+        import azure.storage.filedatalake  # noqa: F401
+    except ImportError as error:
+        raise BackendError(
+            "abfs:// needs adlfs and azure-storage-file-datalake: pip install 'atomicpath[azure]'"
+        ) from error
+    from .settings import resolve
+
+    return resolve(storage_options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
@@ -17,10 +17,21 @@ from azure.storage.blob.aio import BlobServiceClient, LinearRetry
 from azure.storage.filedatalake.aio import DataLakeServiceClient
 
 from atomicpath.errors import AccessError, ValidationError
-from atomicpath.storage import AsyncFilesystem, IOLoop, WatchedBytes, missing_link, opener, repeats_nothing, silence_for
+from atomicpath.storage import (
+    AsyncFilesystem,
+    IOLoop,
+    Kept,
+    WatchedBytes,
+    client_class,
+    forget_cached,
+    missing_link,
+    repeats_nothing,
+    silence_for,
+)
 
 from .errors import NoContactError, Watch
 from .names import Address
+from .settings import Settings, normal
 
 __all__ = ["WATCH", "Account", "Accounts"]
 
@@ -99,6 +110,8 @@ class Account:
         )
         self.name = service.account_name or ""
         self.host = urlsplit(self._url).hostname or ""
+        self.endpoint = normal(self._url)
+        self.is_anonymous = self._credential is None and "sig=" not in self._url
         self.hierarchical: bool | None = None
         """Whether it has a hierarchical namespace; None until that was found out."""
         self.unknown: Exception | None = None
@@ -131,10 +144,11 @@ class Account:
 class Accounts:
     """Access under one set of adlfs's options: the account they name, or one that a URL names."""
 
-    def __init__(self, options: Mapping[str, object]) -> None:
-        self._options = {**options, "asynchronous": False, "loop": None}
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        options = settings.options
         self._timeouts = {name: options.get(name) or value for name, value in _TIMEOUTS.items()}
-        self._openers: dict[str, Callable[[], object]] = {}
+        self._kept: dict[str, Kept[_Filesystem]] = {}
 
     @property
     def loop(self) -> IOLoop:
@@ -153,14 +167,27 @@ class Accounts:
                 f"abfs://{address.path} is in the account {address.account!r}, but storage_options or the environment"
                 f" are for {account.name!r}: make them agree"
             )
+        if account.endpoint != self._settings.endpoint(address.account):
+            raise ValidationError(
+                f"abfs://{address.path}: the environment names another endpoint by now than when it was opened: open it"
+                " again"
+            )
         return cast("Account", account)
 
+    def drop(self, address: Address, used: object) -> None:
+        """Have the next request look for credentials anew, where it was they that were refused, and not given ones."""
+        kept = self._kept.get(address.account)
+        if kept is not None and self._settings.finds_credentials and vars(kept()).get(_KEPT) is used:
+            kept.drop(kept())
+            forget_cached(adlfs.AzureBlobFileSystem, self._settings.asked)
+
     def _filesystem(self, account: str) -> _Filesystem:
-        if account not in self._openers:
-            named = self._options.get("account_name") or account or None
-            self._openers[account] = opener("abfs", {**self._options, "account_name": named})
+        if account not in self._kept:
+            named = self._settings.options.get("account_name") or account or None
+            options = {**self._settings.options, "account_name": named}
+            self._kept[account] = Kept(_make, options, under=self._settings.surroundings)
         try:
-            return cast("_Filesystem", self._openers[account]())
+            return self._kept[account]()
         except (TypeError, ValueError):  # not chained: adlfs's own text may quote what was passed
             raise AccessError(
                 "adlfs cannot connect with these storage_options: it needs a connection_string, or an account_name with"
@@ -169,6 +196,12 @@ class Accounts:
 
 
 _KEPT = "_atomicpath_account"
+
+_Client = client_class(adlfs.AzureBlobFileSystem)
+
+
+def _make(options: dict[str, object]) -> _Filesystem:
+    return cast("_Filesystem", _Client(**options))
 
 
 def _close(process: int, loop: IOLoop, account: Account) -> None:

@@ -31,10 +31,16 @@ class AccountStorage(FsspecStorage[Accounts]):
 
         async def run() -> T:
             WATCH.set(watch)
-            return await send(self.filesystem.of(address))
+            account = self.filesystem.of(address)
+            watch.client, watch.is_anonymous = account, account.is_anonymous
+            return await send(account)
 
-        with answers(address.path, watch), nullcontext() if watch.patient else anyio.fail_after(_PATIENCE):
-            return await self.request(run)
+        try:
+            with answers(address.path, watch), nullcontext() if watch.patient else anyio.fail_after(_PATIENCE):
+                return await self.request(run)
+        finally:
+            if watch.is_stale:
+                self.filesystem.drop(address, watch.client)
 
     async def account(self, address: Address) -> Account:
         """The account that an address is in; runs in fsspec's event loop."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import aiohttp
 from azure.core.exceptions import (
@@ -18,16 +18,32 @@ from azure.core.exceptions import (
     ServiceResponseTimeoutError,
 )
 
-from atomicpath.abc import StaleVersionError
-from atomicpath.errors import AccessError, AtomicPathError
-from atomicpath.storage import Link, missing_link
+from atomicpath.abc import NoBucketError, StaleVersionError
+from atomicpath.errors import AtomicPathError
+from atomicpath.storage import Link, Refusal, foreign_answer, missing_link, of_the_client, refusal_of
+from atomicpath.storage import Watch as Seen
+
+from .settings import FILES
 
 __all__ = ["NoContactError", "NoContainerError", "Watch", "answers"]
 
-_CHECK = "check the credentials, and what they may do there"
-_REFUSED = frozenset(
-    {"InvalidAuthenticationInfo", "BlobImmutableDueToPolicy", "PublicAccessNotPermitted"}
-)  # not 401, 403
+_CODES = {  # "Common REST API error codes", "Blob Storage error codes"; some come with another status than 401 or 403
+    "AuthenticationFailed": Refusal.CREDENTIALS,
+    "InvalidAuthenticationInfo": Refusal.CREDENTIALS,
+    "NoAuthenticationInformation": Refusal.CREDENTIALS,
+    "PublicAccessNotPermitted": Refusal.CREDENTIALS,
+    "BlobImmutableDueToPolicy": Refusal.LOCKED,
+    "BlobArchived": Refusal.ARCHIVED,
+    "KeyVaultEncryptionKeyNotFound": Refusal.KEY,
+    "KeyVaultEncryptionKeyDisabled": Refusal.KEY,
+    "KeyVaultAccessTokenCannotBeAcquired": Refusal.KEY,
+    "AccountQuotaExceeded": Refusal.QUOTA,
+}
+_ABSENT = frozenset(
+    {"BlobNotFound", "PathNotFound", "ResourceNotFound", "SourcePathNotFound", "RenameDestinationParentPathNotFound"}
+    | {"CannotVerifyCopySource"}
+)
+_HIDDEN = "ResourceNotFound"  # what a container that is not public answers to a request without credentials
 _NO_CONTAINER = frozenset(
     {"ContainerNotFound", "ContainerBeingDeleted", "FilesystemNotFound", "FilesystemBeingDeleted"}
 )
@@ -55,14 +71,11 @@ class NoContainerError(FileNotFoundError):
 
 
 @dataclass(slots=True)
-class Watch:
-    """What is seen of one operation on the wire: how often something was sent, and the headers of the last reply."""
+class Watch(Seen):
+    """The same; `looks`: it reads one name. `is_anonymous`: it is sent without credentials."""
 
-    writes: bool = False
-    versioned: bool = False
-    patient: bool = False
-    sent: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
+    looks: bool = False
+    is_anonymous: bool = False
 
 
 @contextmanager
@@ -77,7 +90,9 @@ def answers(path: str, watch: Watch) -> Iterator[None]:
         yield
     except ClientAuthenticationError as error:
         if error.response is None:  # no token could be had, and what the credential's attempts said is in its text
-            raise AccessError(f"{url}: no usable credentials ({type(error).__name__}): {_CHECK}") from None
+            watch.is_stale = True
+            said = f"{url}: no usable credentials ({type(error).__name__})"
+            raise _unless_sent(said, Refusal.CREDENTIALS, watch) from None
         raise _of_reply(error, url, watch) from None
     except HttpResponseError as error:
         raise _of_reply(error, url, watch) from None
@@ -93,12 +108,15 @@ def answers(path: str, watch: Watch) -> Iterator[None]:
         raise ConnectionError(errno.ECONNABORTED, f"{url}: the connection failed ({type(error).__name__})") from None
     except AzureError as error:
         if "Signing" in type(error).__name__:
-            raise AccessError(f"{url}: the account's key cannot sign a request: {_CHECK}") from None
+            raise Refusal.CREDENTIALS.error(f"{url}: the account's key cannot sign a request") from None
         raise OSError(errno.EIO, f"{url}: no usable answer ({type(error).__name__})") from None
     except AtomicPathError:
         raise
     except (TypeError, ValueError) as error:  # what the SDK stumbles with over a reply that is not Azure's
         raise OSError(errno.EIO, f"{url}: no usable answer ({type(error).__name__})") from None
+    except (FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError) as error:
+        watch.is_stale = True  # it may be the credentials of this client that are not there
+        raise of_the_client(error, url, sent=watch.sent > 0, variables=FILES) from None
 
 
 def _of_reply(error: HttpResponseError, url: str, watch: Watch) -> Exception:
@@ -107,20 +125,33 @@ def _of_reply(error: HttpResponseError, url: str, watch: Watch) -> Exception:
     if status is None:
         return OSError(errno.EIO, f"{url}: no usable answer ({type(error).__name__})")
     said = f"{url}: the request was answered {status} {code}".rstrip()
-    if status in (401, 403) or code in _REFUSED:
-        if watch.writes and watch.sent > 1:
-            # the client's first try, which had no answer, may have been carried out: only the last was refused
-            return OSError(errno.EIO, f"{said} when it was sent again: {_CHECK}")
-        return AccessError(f"{said}: {_CHECK}")
+    why = _CODES.get(code)
+    if why is None and status in (401, 403):
+        why = refusal_of(code, str(error.message or ""), {}) or Refusal.RIGHTS
+    if why is not None:
+        watch.is_stale = watch.is_stale or why.is_of_credentials or status == 401
+        return _unless_sent(said, why, watch)
     if code in _NO_CONTAINER:
-        return NoContainerError(errno.ENOENT, f"{url}: the container does not exist: create it first")
+        missing = f"{url}: the container does not exist: create it first"
+        return NoBucketError(missing) if watch.looks else NoContainerError(errno.ENOENT, missing)
+    if code == _HIDDEN and watch.is_anonymous:
+        return Refusal.CREDENTIALS.error(f"{said} without credentials, as a container is that is not public")
+    if status == 404 and code not in _ABSENT:
+        return foreign_answer(said)
     if watch.versioned and (status == 404 or (status == 412 and code in _CONDITION)):
         return StaleVersionError(errno.ESTALE, f"{url} does not have the expected version any more")
     if status == 404:
-        return FileNotFoundError(errno.ENOENT, f"nothing is at {url} ({code or 'not found'})")
+        return FileNotFoundError(errno.ENOENT, f"nothing is at {url} ({code})")
     if (status == 412 and code in _CONDITION) or (status in (409, 412) and code in _THERE):
         return FileExistsError(errno.EEXIST, f"something is at {url}")
     return OSError(errno.EBUSY if status in (409, 412) else errno.EIO, said)
+
+
+def _unless_sent(said: str, why: Refusal, watch: Watch) -> Exception:
+    if watch.writes and watch.sent > 1:
+        # the client's first try, which had no answer, may have been carried out: only the last was refused
+        return OSError(errno.EIO, f"{said} when it was sent again: {why.value}")
+    return why.error(said)
 
 
 def _code(error: HttpResponseError) -> str:

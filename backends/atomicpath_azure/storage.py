@@ -20,6 +20,7 @@ from .blocks import BLOCK, TOKEN, create_in_blocks, is_marked, properties, uploa
 from .declaring import declaration
 from .errors import NoContainerError, Watch
 from .names import Address, split
+from .settings import Settings
 
 __all__ = ["AzureStorage", "open_azure"]
 
@@ -31,9 +32,9 @@ _PAGE = 5000  # entries of a listing in one reply, the most that Azure gives
 _FOLDER = "hdi_isfolder"  # metadata of what stands for a directory, on both kinds of account
 
 
-def open_azure(options: Mapping[str, object], environment: Environment) -> AzureStorage:
-    """Access under adlfs's options."""
-    accounts = Accounts(options)
+def open_azure(settings: Settings, environment: Environment) -> AzureStorage:
+    """Access under options that were resolved."""
+    accounts = Accounts(settings)
     return AzureStorage(lambda: accounts, environment)
 
 
@@ -56,7 +57,7 @@ class AzureStorage(AccountStorage):
         return declaration(account.host, hierarchical=account.hierarchical, problem=problem)
 
     async def read(self, path: str) -> Content:
-        address, watch = split(path), Watch()
+        address, watch = split(path), Watch(looks=True)
 
         async def get(account: Account) -> tuple[Answer, bytes]:
             reply = await account.blob(address).download_blob()
@@ -108,13 +109,13 @@ class AzureStorage(AccountStorage):
                 check_length(size, found.number("size"))
                 return found
 
-            return await self.ask(address, get, Watch(patient=True))
+            return await self.ask(address, get, Watch(looks=True, patient=True))
 
         found = await receive(self.environment, target, fetch)
         return Entry(name="", size=found.number("size"), version=version_of(found))
 
     async def stat(self, path: str) -> Entry | None:
-        address, watch = split(path), Watch()
+        address, watch = split(path), Watch(looks=True)
         try:
             found = await self.ask(address, lambda account: properties(account, address), watch)
         except FileNotFoundError:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import BinaryIO
 
 import anyio
 
-from atomicpath.errors import AccessError
-from atomicpath.storage import Answer, FsspecStorage
+from atomicpath.abc import Environment
+from atomicpath.errors import AccessError, ValidationError
+from atomicpath.storage import Answer, FsspecStorage, Refusal, Watch, of_the_client
 
-from .errors import AGAIN, CHECK, answers, refused
+from .errors import AGAIN, answers, in_time, refused
 from .exchange import GcsFilesystem, Reply, Request, exchange, location, receive_into, url_of
+from .settings import FILES, VENDOR, normal
 
 __all__ = ["Asking"]
 
@@ -32,20 +34,39 @@ class Asking(FsspecStorage[GcsFilesystem]):
 
     _ready_in: int | None = None
 
+    def __init__(self, open: Callable[[], GcsFilesystem], endpoint: str, environment: Environment) -> None:  # noqa: A002 - as its base
+        super().__init__(open, environment)
+        self._expected = endpoint
+
+    def forget(self, used: object) -> None:
+        super().forget(used)
+        self._ready_in = None
+
     async def ready(self, path: str) -> None:
         """Have this process's file system made, in a worker thread: finding credentials may ask a metadata server."""
         if self._ready_in == os.getpid():
             return
         try:
             await self.environment.step(self._open)
+        except (FileNotFoundError, PermissionError) as error:
+            raise of_the_client(error, f"gs://{path}", sent=False, variables=FILES) from None
         except Exception as error:  # noqa: BLE001 - gcsfs raises whatever it stumbles over in what it was given
             # not chained: credentials may be in the text
-            raise AccessError(f"gs://{path}: no usable credentials ({type(error).__name__}): {CHECK}") from None
+            raise Refusal.CREDENTIALS.error(f"gs://{path}: no usable credentials ({type(error).__name__})") from None
+        self._check_endpoint(path)
         self._ready_in = os.getpid()
 
     def url(self, *parts: str, upload: bool = False) -> str:
         """The address of a resource; only once `ready`."""
         return url_of(self.filesystem, *parts, upload=upload)
+
+    def _check_endpoint(self, path: str) -> None:
+        """ValidationError if the client asks elsewhere than the place says that this storage is of."""
+        found = normal(location(self.filesystem))
+        if found != self._expected and (self._expected or not found.endswith(VENDOR)):
+            raise ValidationError(
+                f"gs://{path}: the environment names another endpoint by now than when it was opened: open it again"
+            )
 
     @property
     def endpoint(self) -> str:
@@ -63,19 +84,23 @@ class Asking(FsspecStorage[GcsFilesystem]):
     async def ask(self, path: str, request: Request, *, into: BinaryIO | None = None) -> Reply:
         """Make a request about an object; its reply, of a success. `into`: a file for the reply's body."""
         bound = nullcontext() if request.patient else anyio.fail_after(_PATIENCE)
-        with answers(path), bound:
-            return await self._ask(path, request, into)
+        watch = Watch(writes=request.method != "GET", client=self.filesystem)
+        try:
+            with in_time(path), bound:
+                return await self._ask(path, request, into, watch)
+        finally:
+            if watch.is_stale:
+                self.forget(watch.client)
 
-    async def _ask(self, path: str, request: Request, into: BinaryIO | None) -> Reply:
-        doubtful = False
+    async def _ask(self, path: str, request: Request, into: BinaryIO | None, watch: Watch) -> Reply:
         left = request.tries
         while True:
             left -= 1
             try:
-                with answers(path):
+                with answers(path, watch):
                     reply = await self.request(self._exchange, request, into)
             except AccessError as error:
-                if doubtful:  # there were no credentials to send it again with
+                if watch.writes and watch.sent:  # there were no credentials to send it again with
                     raise OSError(errno.EIO, str(error)) from None
                 raise
             except (ConnectionError, TimeoutError) as error:
@@ -87,8 +112,8 @@ class Asking(FsspecStorage[GcsFilesystem]):
                 if 200 <= reply.status < 300 or reply.status in request.accept:
                     return replace(reply, where=f"gs://{path}", what=request.what)
                 if not left or reply.status not in AGAIN:
-                    raise refused(reply, request, path, doubtful=doubtful)
-            doubtful = request.method != "GET"
+                    raise refused(reply, request, path, watch)
+            watch.sent += 1
             await self.environment.sleep(_PAUSE * 2 ** (request.tries - 1 - left))
 
     async def _exchange(self, request: Request, into: BinaryIO | None) -> Reply:  # in the file system's event loop

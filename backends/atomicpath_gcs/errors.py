@@ -12,18 +12,18 @@ import aiohttp
 from gcsfs.retry import HttpError
 from google.auth.exceptions import GoogleAuthError
 
-from atomicpath.abc import StaleVersionError
-from atomicpath.errors import AccessError, AtomicPathError, ValidationError
-from atomicpath.storage import Link, missing_link
+from atomicpath.abc import NoBucketError, StaleVersionError
+from atomicpath.errors import AtomicPathError, ValidationError
+from atomicpath.storage import Link, Refusal, Watch, foreign_answer, missing_link, of_the_client, refusal_of
 
 from .exchange import Reply, Request
+from .names import split
+from .settings import FILES
 
-__all__ = ["AGAIN", "CHECK", "TemporaryError", "answers", "refused"]
+__all__ = ["AGAIN", "TemporaryError", "UnconfirmedError", "answers", "in_time", "refused"]
 
 AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 """The replies after which a request may be sent again (Cloud Storage, "Retry strategy")."""
-
-CHECK = "check the credentials and what they may do there"
 
 _ADVICE: Mapping[Link, str] = {
     "certificate": "the endpoint's certificate is not trusted: name its authority's file in SSL_CERT_FILE, or correct"
@@ -31,22 +31,51 @@ _ADVICE: Mapping[Link, str] = {
     "proxy": "the proxy cannot be reached: check HTTPS_PROXY, HTTP_PROXY and NO_PROXY",
     "endpoint": "the endpoint cannot be reached: check endpoint_url and the network",
 }
-_REASON = re.compile(r"[A-Za-z_]{1,40}")
+_CODES = {  # "HTTP status and error codes for JSON"
+    "authError": Refusal.CREDENTIALS,
+    "required": Refusal.CREDENTIALS,
+    "expired": Refusal.EXPIRED,
+    "retentionPolicyNotMet": Refusal.LOCKED,
+    "objectUnderActiveHold": Refusal.LOCKED,
+    "quotaExceeded": Refusal.QUOTA,
+    "userProjectMissing": Refusal.PAYER,
+    "requesterPaysRequired": Refusal.PAYER,
+}
+_NO_BUCKET = re.compile(r"\bbucket\b.*\bnot (exist|found)\b", re.IGNORECASE)
+_ABSENT = ("notFound", "Not Found")  # the second is fake-gcs-server's, which does not tell a bucket from an object
+_REASON = re.compile(r"[A-Za-z_ ]{1,40}")
 
 
 class TemporaryError(OSError):
     """The store cannot serve the request now, and does not say what became of it."""
 
 
+class UnconfirmedError(OSError):
+    """The bytes of an object were answered 404, and not in the store's own words."""
+
+
 @contextmanager
-def answers(path: str) -> Iterator[None]:
-    """Translate what the block raises about `path`. No text from outside is in a message: it may hold secrets."""
+def in_time(path: str) -> Iterator[None]:
+    """Translate that the block took too long."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise TimeoutError(errno.ETIMEDOUT, f"gs://{path}: the endpoint did not answer in time") from error
+
+
+@contextmanager
+def answers(path: str, watch: Watch) -> Iterator[None]:
+    """Translate what one exchange raises about `path`. No text from outside is in a message: it may hold secrets.
+
+    `watch` counts the exchanges before this one, and is told of credentials that could not be had.
+    """
     url = f"gs://{path}"
     try:
         yield
     except (GoogleAuthError, HttpError) as error:  # gcsfs raises the second when the first happened at a refresh
+        watch.is_stale = True
         # not chained: the answer of a token server is in its text
-        raise AccessError(f"{url}: no usable credentials ({type(error).__name__}): {CHECK}") from None
+        raise Refusal.CREDENTIALS.error(f"{url}: no usable credentials ({type(error).__name__})") from None
     except aiohttp.InvalidURL:  # as below, where it is a `ValueError` only
         raise ValidationError(f"{url}: endpoint_url must be a URL such as https://host:9000") from None
     except aiohttp.ServerTimeoutError as error:
@@ -63,26 +92,28 @@ def answers(path: str) -> Iterator[None]:
         raise
     except ValueError:  # of an endpoint that is no URL; it may have a password in it
         raise ValidationError(f"{url}: endpoint_url must be a URL such as https://host:9000") from None
+    except (FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError) as error:
+        watch.is_stale = True  # it may be the credentials of this client that are not there
+        raise of_the_client(error, url, sent=watch.sent > 0, variables=FILES) from error
 
 
-def refused(reply: Reply, request: Request, path: str, *, doubtful: bool) -> Exception:
+def refused(reply: Reply, request: Request, path: str, watch: Watch) -> Exception:
     """The error for a reply that is none of success.
 
-    `doubtful`: it was a write that was sent before, and that first try, which had no answer, may have been
-    carried out: only the second was refused.
+    Where a write was sent before, that first try, which had no answer, may have been carried out: only the last was
+    refused.
     """
     url = f"gs://{path}"
-    said = f"{url}: {request.what} was answered {reply.status} {_reason(reply)}".rstrip()
-    if reply.status in (401, 403):
-        return (
-            OSError(errno.EIO, f"{said} when it was sent again: {CHECK}")
-            if doubtful
-            else AccessError(f"{said}: {CHECK}")
-        )
+    reason, text = _said(reply)
+    said = f"{url}: {request.what} was answered {reply.status} {reason}".rstrip()
+    why = _refusal(reply, reason, text)
+    if why is not None:
+        watch.is_stale = watch.is_stale or why.is_of_credentials or reply.status == 401
+        if watch.writes and watch.sent:
+            return OSError(errno.EIO, f"{said} when it was sent again: {why.value}")
+        return why.error(said)
     if reply.status == 404:
-        if request.of_object:
-            return FileNotFoundError(errno.ENOENT, f"nothing is at {url}")
-        return FileNotFoundError(errno.ENOENT, f"{url}: the bucket does not exist: create it first")
+        return _missing(request, path, reason, text, said)
     if reply.status == 412:
         if request.versioned:
             return StaleVersionError(errno.ESTALE, f"{url} does not have the expected version any more")
@@ -92,10 +123,35 @@ def refused(reply: Reply, request: Request, path: str, *, doubtful: bool) -> Exc
     return OSError(errno.EBUSY if reply.status == 409 else errno.EIO, said)
 
 
-def _reason(reply: Reply) -> str:
-    """The error's code word, which is one of a documented list, never its text."""
+def _missing(request: Request, path: str, reason: str, text: str, said: str) -> Exception:
+    """What a 404 means: the store says it in JSON, or of an object's bytes in one line that names it."""
+    url, (bucket, key) = f"gs://{path}", split(path)
+    is_media = request.query.get("alt") == "media"
+    named = is_media and text.startswith(f"No such object: {bucket}/{key}")
+    if reason not in _ABSENT and not named:
+        return UnconfirmedError(errno.EIO, said) if is_media else foreign_answer(said)
+    if request.of_object and not _NO_BUCKET.search(text):
+        return FileNotFoundError(errno.ENOENT, f"nothing is at {url}")
+    missing = f"{url}: the bucket does not exist: create it first"
+    looks = request.of_object and request.method == "GET"
+    return NoBucketError(missing) if looks else FileNotFoundError(errno.ENOENT, missing)
+
+
+def _refusal(reply: Reply, reason: str, text: str) -> Refusal | None:
+    if reply.status not in (400, 401, 403):
+        return None
+    if reply.status == 400:  # of a bucket whose requester pays, or of a key that cannot be used
+        why = refusal_of("", text, {})
+        return why if why in (Refusal.PAYER, Refusal.KEY) else None
+    return refusal_of(reason, text, _CODES) or Refusal.RIGHTS_OR_PAYER
+
+
+def _said(reply: Reply) -> tuple[str, str]:
+    """The error's code word, which is one of a documented list, and its text, which no message shows."""
     try:
-        reason = str(json.loads(reply.body)["error"]["errors"][0]["reason"])
-    except (ValueError, LookupError, TypeError):
-        return ""
-    return reason if _REASON.fullmatch(reason) else ""
+        error = json.loads(reply.body)["error"]
+        reason = str(error["errors"][0]["reason"])
+        text = str(error.get("message", ""))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return "", reply.body[:2000].decode(errors="replace")
+    return (reason if _REASON.fullmatch(reason) else ""), text

@@ -151,7 +151,7 @@ def encoded(crc: int) -> str:
 
 async def _send(filesystem: GcsFilesystem, request: Request) -> Any:
     session = await filesystem._set_session()  # noqa: SLF001 - has no public name
-    repeats_nothing(session)  # it is of an instance that nobody else has, see `opener`
+    repeats_nothing(session)  # it is of an instance that nobody else has, see `Kept`
     headers, query = dict(request.headers), dict(request.query)
     if request.signed:
         # in a worker thread: credentials that have to be refreshed make a blocking request

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from atomicpath.errors import AccessError, GuaranteeError
-from atomicpath.storage import Answer, IOLoop, Paging, together
+from atomicpath.storage import Answer, IOLoop, Paging, Refusal, together
 
 from .asking import Asking
-from .errors import CHECK, TemporaryError
+from .errors import TemporaryError
 from .exchange import Reply, Request
 from .names import split
 
@@ -126,7 +127,7 @@ async def rename(storage: Asking, source: str, target: str) -> None:
         if doubtful:
             raise OSError(errno.EIO, f"the rename of gs://{source} ended with code {code} when it was sent again")
         if code == str(_PERMISSION_DENIED):
-            raise AccessError(f"gs://{source}: the rename was refused: {CHECK}")
+            raise Refusal.RIGHTS.error(f"gs://{source}: the rename was refused")
         raise await _refusal(storage, source, target, missing=code == str(_NOT_FOUND), said=f"ended with code {code}")
 
 
@@ -146,7 +147,8 @@ async def remove(storage: Asking, path: str) -> None:
 
     async def delete(name: str) -> None:
         url = storage.url(bucket, "folders", name)
-        await storage.ask(path, Request(what="a folder's deletion", method="DELETE", url=url, accept=(404,)))
+        with suppress(FileNotFoundError):
+            await storage.ask(path, Request(what="a folder's deletion", method="DELETE", url=url, of_object=True))
 
     depths = {name.count("/") for name in names}
     for depth in sorted(depths, reverse=True):  # only an empty folder can be deleted

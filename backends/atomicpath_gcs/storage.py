@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -11,14 +12,18 @@ from pathlib import Path
 from typing import BinaryIO, cast
 from urllib.parse import urlsplit
 
+import gcsfs
+
 from atomicpath.abc import Content, Declaration, Entry, Environment, StaleVersionError
 from atomicpath.guarantees import NONE, Guarantee
-from atomicpath.storage import Paging, Source, age_of, bodies, opener, receive, together
+from atomicpath.storage import Kept, Paging, Source, age_of, bodies, client_class, forget_cached, receive, together
 
 from . import copies, folders
 from .asking import Asking
+from .errors import UnconfirmedError
 from .exchange import GcsFilesystem, Reply, Request
 from .names import split
+from .settings import VENDOR, Settings
 from .uploads import PART, TOKEN, create_in_parts, one_request, upload_in_parts, upload_in_stream
 
 __all__ = ["GcsStorage", "open_gcs"]
@@ -31,14 +36,20 @@ _CONDITIONS = (
     | Guarantee.CONDITIONAL_DELETE
 )
 _RENAMES = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE
-_VENDOR = "googleapis.com"
+_LOOKS = 3  # at an object that comes while it is looked for
 _GENERATION = re.compile(r"[1-9][0-9]{0,18}")
 
 
-def open_gcs(options: Mapping[str, object], environment: Environment) -> GcsStorage:
-    """Access under gcsfs's options."""
-    settings = {**options, "asynchronous": False, "loop": None}
-    return GcsStorage(cast("Callable[[], GcsFilesystem]", opener("gs", settings)), environment)
+_Client = client_class(gcsfs.GCSFileSystem)
+
+
+def open_gcs(settings: Settings, environment: Environment) -> GcsStorage:
+    """Access under options that were resolved."""
+    return GcsStorage(settings, environment)
+
+
+def _make(options: dict[str, object]) -> GcsFilesystem:
+    return cast("GcsFilesystem", _Client(**options))
 
 
 class GcsStorage(Asking):
@@ -46,6 +57,14 @@ class GcsStorage(Asking):
 
     largest_single = PART
     may_retain = True
+
+    def __init__(self, settings: Settings, environment: Environment) -> None:
+        super().__init__(Kept(_make, settings.options, under=settings.surroundings), settings.endpoint, environment)
+        self._settings = settings
+
+    def forget(self, used: object) -> None:
+        super().forget(used)
+        forget_cached(gcsfs.GCSFileSystem, self._settings.asked)
 
     async def declare(self, path: str) -> Declaration:
         bucket, _ = split(path)
@@ -58,7 +77,7 @@ class GcsStorage(Asking):
         else:
             evidence |= dict.fromkeys(_RENAMES, layout.reason)
             renames = NONE
-        if host != _VENDOR and not host.endswith(f".{_VENDOR}"):
+        if host != VENDOR and not host.endswith(f".{VENDOR}"):
             return Declaration(declared=Guarantee.ATOMIC_WRITE, observable=_CONDITIONS | renames, evidence=evidence)
         evidence |= dict.fromkeys(_CONDITIONS, "Google documents it for buckets of every kind")
         evidence |= dict.fromkeys(renames, "Google documents it for folders, and the bucket has them")
@@ -67,9 +86,7 @@ class GcsStorage(Asking):
     # objects
 
     async def read(self, path: str) -> Content:
-        bucket, key = split(path)
-        await self.ready(path)
-        reply = await self.ask(path, _media(self.url(bucket, "o", key)))
+        reply = await self._bytes(path)
         return Content(data=reply.body, version=_version(reply), age=_age(reply))
 
     async def create(self, path: str, data: bytes, *, owner: str = "") -> str:
@@ -98,11 +115,8 @@ class GcsStorage(Asking):
         await create_in_parts(self, path, data)
 
     async def download(self, path: str, target: Path) -> Entry:
-        bucket, key = split(path)
-        await self.ready(path)
-
         async def fetch(file: BinaryIO) -> tuple[Reply, int]:
-            reply = await self.ask(path, _media(self.url(bucket, "o", key), patient=True), into=file)
+            reply = await self._bytes(path, patient=True, into=file)
             return reply, await self.environment.step(file.tell)
 
         reply, size = await receive(self.environment, target, fetch)
@@ -209,6 +223,20 @@ class GcsStorage(Asking):
         names = [entry.name for entry in await self.list(path, recursive=True)]
         await together(names, lambda name: self.delete(f"{path}/{name}"))
         await folders.remove(self, path)
+
+    async def _bytes(self, path: str, *, patient: bool = False, into: BinaryIO | None = None) -> Reply:
+        """The bytes of an object; where their 404 is not in the store's own words, the resource says what is there."""
+        bucket, key = split(path)
+        await self.ready(path)
+        for again in range(_LOOKS - 1, -1, -1):
+            try:
+                return await self.ask(path, _media(self.url(bucket, "o", key), patient=patient), into=into)
+            except UnconfirmedError as error:
+                if await self.stat(path) is None:
+                    raise FileNotFoundError(errno.ENOENT, f"nothing is at gs://{path}") from error
+                if not again:
+                    raise
+        raise AssertionError("unreachable")
 
     async def _put(self, path: str, data: bytes, condition: Mapping[str, str], *, owner: str = "") -> str:
         await self.ready(path)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext, suppress
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeAlias, cast
+from typing import Any, BinaryIO, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
 import anyio
+import s3fs
 
 from atomicpath.abc import Content, Declaration, Entry, Environment, StaleVersionError
 from atomicpath.errors import GuaranteeError
@@ -18,34 +20,44 @@ from atomicpath.storage import (
     Answer,
     AsyncFilesystem,
     FsspecStorage,
+    Kept,
     Paging,
     Source,
+    Watch,
     age_of,
     bodies,
     check_length,
-    opener,
+    client_class,
+    forget_cached,
     receive,
 )
 
-from .contact import watch
+from . import contact
 from .declaring import declaration
-from .errors import answers
+from .errors import UnconfirmedError, answers
 from .manners import Manner, learn, manner_of, named
 from .multipart import PART, TOKEN, create_in_parts, upload_parts, version_of
 from .names import is_directory_bucket, join, split
-from .sending import PlainSession, send_deletes_once
+from .sending import send_deletes_once
+from .settings import Settings
 from .wire import no_waiting, watched
 
 __all__ = ["S3Storage", "open_s3"]
 
-# Sooner than half of a lease of 60 s: a cleaner must not delete after the lease it waited for was renewed.
-_CLIENT = {"connect_timeout": 5, "read_timeout": 20, "max_pool_connections": 64}
 _PATIENCE = 20.0  # seconds for a request about one small object, the client's own retries included
 
 Reply: TypeAlias = Mapping[str, Any]
 
+_LOOKS = 3  # at an object that comes while it is looked for
 _LARGEST_PUT = 5 * 2**30  # S3 User Guide, "Uploading objects"
 _CHUNK = 4 * 2**20
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_WATCH: ContextVar[Watch] = ContextVar("atomicpath_s3_watch")
+"""What watches the requests of the task at hand."""
 
 
 class S3Filesystem(AsyncFilesystem, Protocol):
@@ -56,12 +68,16 @@ class S3Filesystem(AsyncFilesystem, Protocol):
     def _get_s3_method_kwargs(self, method: object) -> dict[str, object]: ...
 
 
-def open_s3(options: Mapping[str, object], environment: Environment) -> S3Storage:
-    """Access under s3fs's options."""
-    chosen = options.get("config_kwargs")
-    config = {**_CLIENT, "http_session_cls": PlainSession, **(chosen if isinstance(chosen, Mapping) else {})}
-    settings = {**options, "config_kwargs": config, "asynchronous": False, "loop": None}
-    return S3Storage(cast("Callable[[], S3Filesystem]", opener("s3", settings)), environment)
+_Client = client_class(s3fs.S3FileSystem)
+
+
+def open_s3(settings: Settings, environment: Environment) -> S3Storage:
+    """Access under options that were resolved."""
+    return S3Storage(settings, environment)
+
+
+def _make(options: dict[str, object]) -> S3Filesystem:
+    return cast("S3Filesystem", _Client(**options))
 
 
 class S3Storage(FsspecStorage[S3Filesystem]):
@@ -70,28 +86,35 @@ class S3Storage(FsspecStorage[S3Filesystem]):
     largest_single = PART
     may_retain = True
 
-    def __init__(self, open: Callable[[], S3Filesystem], environment: Environment) -> None:  # noqa: A002 - as its base
-        super().__init__(open, environment)
+    def __init__(self, settings: Settings, environment: Environment) -> None:
+        super().__init__(Kept(_make, settings.options, under=settings.surroundings), environment)
+        self._settings = settings
         self._manners: dict[str, Manner] = {}  # of the buckets that were asked
+
+    def forget(self, used: object) -> None:
+        super().forget(used)
+        forget_cached(s3fs.S3FileSystem, self._settings.asked)
 
     async def declare(self, path: str) -> Declaration:
         bucket, _ = split(path)
-        with answers(path):
-            endpoint = await self.there(self._endpoint, bucket)
+        endpoint = await self._looked_up(path, bucket)
         return declaration(endpoint, bucket, server=self._manners[bucket].server)
 
     async def learn(self, path: str) -> bool:
         bucket, _ = split(path)
-        with answers(path):
-            await self.there(self._endpoint, bucket)
+        await self._looked_up(path, bucket)
         if self._manners[bucket].is_learnt:
             return False
         await learn(self, path, self._manners[bucket])
         return True
 
+    async def _looked_up(self, path: str, bucket: str) -> str:
+        watch = Watch()
+        with answers(path, watch):
+            return await self.there(self._endpoint, bucket, watch)
+
     async def read(self, path: str) -> Content:
-        with answers(path), anyio.fail_after(_PATIENCE):
-            reply, data = await self.request(self._read, path)
+        reply, data = await self._asked(path, Watch(), self._read, path)
         return Content(data=data, version=version_of(reply), age=_age(reply))
 
     async def create(self, path: str, data: bytes, *, owner: str = "") -> str:
@@ -121,17 +144,14 @@ class S3Storage(FsspecStorage[S3Filesystem]):
 
     async def download(self, path: str, target: Path) -> Entry:
         async def fetch(file: BinaryIO) -> Answer:
-            with answers(path):
-                return await self.request(self._fetch, path, file)
+            return await self._asked(path, Watch(patient=True), self._fetch, path, file)
 
         reply = await receive(self.environment, target, fetch)
         return Entry(name="", size=reply.number("ContentLength"), version=version_of(reply))
 
     async def stat(self, path: str) -> Entry | None:
-        bucket, key = split(path)
-        try:
-            reply = await self.ask(path, "head_object", {"Bucket": bucket, "Key": key})
-        except FileNotFoundError:
+        reply = await self._head(path)
+        if reply is None:
             return None
         return Entry(
             name="",
@@ -140,6 +160,22 @@ class S3Storage(FsspecStorage[S3Filesystem]):
             owner=reply.part("Metadata").text_or_none(TOKEN),
             age=_age(reply),
         )
+
+    async def _head(self, path: str) -> Answer | None:
+        """The head of an object, None if it is absent: a reply with a body says whose word that is, and what is."""
+        bucket, key = split(path)
+        place = {"Bucket": bucket, "Key": key}
+        for again in range(_LOOKS - 1, -1, -1):
+            try:
+                return await self.ask(path, "head_object", place)
+            except UnconfirmedError:
+                try:
+                    await self.ask(path, "get_object", {**place, "Range": "bytes=0-0"})
+                except FileNotFoundError:
+                    return None
+                if not again:
+                    raise
+        raise AssertionError("unreachable")
 
     async def delete(self, path: str, *, version: str | None = None) -> None:
         bucket, key = split(path)
@@ -179,8 +215,7 @@ class S3Storage(FsspecStorage[S3Filesystem]):
         bucket, key = split(path)
         prefixes: tuple[str, ...] = (key, f"{key}/") if key else ("",)
         if key and is_directory_bucket(bucket):  # those list only below a prefix that ends with "/"
-            with suppress(FileNotFoundError):
-                await self.ask(path, "head_object", {"Bucket": bucket, "Key": key})
+            if await self.stat(path) is not None:
                 return "file"
             prefixes = prefixes[1:]
         # One request tells, unless a sibling such as "key-1" comes before "key/".
@@ -199,9 +234,26 @@ class S3Storage(FsspecStorage[S3Filesystem]):
         self, path: str, operation: str, parameters: Mapping[str, object], *, patient: bool = False
     ) -> Answer:
         """Make one request about an object; `patient` if it moves data and so may take long."""
-        bound = nullcontext() if patient else anyio.fail_after(_PATIENCE)
-        with answers(path, versioned="IfMatch" in parameters), bound:
-            return Answer(f"s3://{path}", operation, await self.request(self._call, operation, parameters))
+        writes = not operation.startswith(("get_", "head_", "list_"))
+        watch = Watch(writes=writes, versioned="IfMatch" in parameters, patient=patient)
+        return Answer(f"s3://{path}", operation, await self._asked(path, watch, self._call, operation, parameters))
+
+    async def _asked(
+        self, path: str, watch: Watch, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run one operation under a watch, which also holds its client until it is over."""
+
+        async def run() -> T:
+            _WATCH.set(watch)
+            return await function(*args, **kwargs)
+
+        bound = nullcontext() if watch.patient else anyio.fail_after(_PATIENCE)
+        try:
+            with answers(path, watch), bound:
+                return await self.request(run)
+        finally:
+            if watch.is_stale:
+                self.forget(watch.client)
 
     async def _put(self, path: str, *, patient: bool = False, **parameters: object) -> str:
         bucket, key = split(path)
@@ -224,13 +276,14 @@ class S3Storage(FsspecStorage[S3Filesystem]):
 
     # below: run in the file system's own event loop
 
-    async def _endpoint(self, bucket: str) -> str:
-        client = await _client(self.filesystem, bucket)
+    async def _endpoint(self, bucket: str, watch: Watch) -> str:
+        watch.client = filesystem = self.filesystem
+        client = await _client(filesystem, bucket)
         self._manners[bucket] = manner_of(client.meta.endpoint_url, bucket)
         return str(client.meta.endpoint_url)
 
     async def _call(self, operation: str, parameters: Mapping[str, object]) -> Reply:
-        filesystem = self.filesystem
+        _WATCH.get().client = filesystem = self.filesystem
         bucket = str(parameters["Bucket"])
         client = await _client(filesystem, bucket)
         endpoint = str(client.meta.endpoint_url)
@@ -281,9 +334,16 @@ class S3Storage(FsspecStorage[S3Filesystem]):
 async def _client(filesystem: S3Filesystem, bucket: object) -> Any:
     await filesystem.set_session()
     client = no_waiting(await filesystem.get_s3(bucket))
-    watch(client)
+    contact.watch(client)
     send_deletes_once(client)
+    client.meta.events.register("before-send.s3", _count, unique_id="atomicpath, sent")
     return client
+
+
+def _count(**_: object) -> None:
+    watch = _WATCH.get(None)  # s3fs itself asks for a bucket's region, if it is told to
+    if watch is not None:
+        watch.sent += 1
 
 
 async def _pieces(body: Any) -> list[bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -10,13 +9,12 @@ from atomicpath.abc import Backend, Environment
 from atomicpath.errors import BackendError
 
 from .address import Address, join, of_url, split
+from .spellings import in_asyncssh_words
 
 if TYPE_CHECKING:
     from .storage import SftpStorage
 
 __all__ = ["SftpBackend"]
-
-_WAYS = ("tunnel", "proxy_command", "config")  # options by which one host name may lead to different servers
 
 
 class SftpBackend(Backend):
@@ -33,21 +31,31 @@ class SftpBackend(Backend):
 
     def located(self, url: str, storage_options: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
         address, path = of_url(url)
-        left = {"known_hosts": (), **storage_options}  # sshfs itself would take any server for the one meant
+        left = {
+            "known_hosts": (),
+            **in_asyncssh_words(storage_options),
+        }  # sshfs itself would take any server for the one meant
         given = Address.of_options(left)
         return join(address.merged_with(given, url), path), left
 
     def open(self, storage_options: Mapping[str, object], environment: Environment) -> SftpStorage:
-        try:
-            import sshfs  # noqa: F401 - the only reason why the next line could fail
-        except ImportError as error:
-            raise BackendError("sftp:// needs sshfs: pip install 'atomicpath[sftp]'") from error
+        _need_sshfs()
+        from .settings import resolve
         from .storage import open_sftp
 
-        return open_sftp(storage_options, environment)
+        return open_sftp(resolve(storage_options), environment)
 
     def place(self, path: str, storage_options: Mapping[str, object]) -> str:
+        _need_sshfs()
+        from .settings import server_of
+
         address, remote = split(path)
-        ways = {name: repr(storage_options[name]) for name in _WAYS if storage_options.get(name)}
-        via = hashlib.sha256(repr(ways).encode()).hexdigest()[:12] if ways else ""  # a command may have a secret in it
-        return f"{self.url(join(address.lower(), remote))}{f' by way {via}' if via else ''}"
+        server, way = server_of(address.lower(), storage_options)
+        return f"{self.url(join(server.lower(), remote))}{f' by way {way}' if way else ''}"
+
+
+def _need_sshfs() -> None:
+    try:
+        import sshfs  # noqa: F401 - the only reason why what follows could fail
+    except ImportError as error:
+        raise BackendError("sftp:// needs sshfs: pip install 'atomicpath[sftp]'") from error

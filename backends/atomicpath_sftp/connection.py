@@ -17,16 +17,11 @@ from atomicpath.storage import IOLoop, io_loop
 from .address import Address
 from .errors import LOST, connecting
 from .server import Server
+from .settings import OF_FSSPEC
 
 __all__ = ["Channel", "Sessions"]
 
 _BOUNDS = {"connect_timeout": 10, "login_timeout": 20, "keepalive_interval": 15, "keepalive_count_max": 3}  # seconds
-_OF_FSSPEC = frozenset(
-    {
-        *("asynchronous", "loop", "skip_instance_cache", "use_listings_cache", "listings_expiry_time", "max_paths"),
-        *("batch_size", "timeout", "max_sessions", "pool_type", "sftp_client_kwargs"),
-    }
-)
 _SESSIONS = 10  # sshd_config(5), MaxSessions
 _OPENING = 20.0  # seconds for a channel
 _SPARE = 2  # as many as sshfs leaves
@@ -93,7 +88,7 @@ class Sessions:
 
     def __init__(self, options: Mapping[str, object]) -> None:
         self.loop: IOLoop = io_loop()
-        self._options = {name: value for name, value in options.items() if name not in _OF_FSSPEC}
+        self._options = {name: value for name, value in options.items() if name not in OF_FSSPEC}
         if options.get("timeout"):
             self._options.setdefault("connect_timeout", options["timeout"])
         self._most = max(1, int(str(options.get("max_sessions") or _SESSIONS)) - _SPARE)

@@ -23,11 +23,16 @@ from asyncssh import (
 )
 
 from atomicpath.errors import AccessError, AtomicPathError, GuaranteeError, ValidationError
+from atomicpath.storage import of_the_client
 
 __all__ = ["LOST", "Failure", "answers", "connecting"]
 
 LOST = (SFTPConnectionLost, SFTPNoConnection)
 """What a channel raises that has ended."""
+
+
+FILES = ("SSH_AUTH_SOCK",)
+"""Variables of the environment that name a file that a connection may need."""
 
 
 class Failure(OSError):  # noqa: N818 - SFTP's own word
@@ -47,7 +52,10 @@ def answers(path: str) -> Iterator[None]:
         refused.errno = errno.EACCES
         raise refused from error
     except SFTPFailure as error:
-        raise Failure(errno.EIO, f"{url}: the server answered {error.reason!r}") from error
+        raise Failure(
+            errno.EIO,
+            f"{url}: the server answered {error.reason!r}, which may be a full disk, a quota, or something in the way",
+        ) from error
     except SFTPOpUnsupported as error:
         raise GuaranteeError(f"{url}: the server does not implement what this needs: {error.reason}") from error
     except (*LOST, DisconnectError, ChannelOpenError) as error:
@@ -56,6 +64,10 @@ def answers(path: str) -> Iterator[None]:
         raise OSError(errno.EIO, f"{url}: no usable answer ({error.reason})") from error
     except TimeoutError as error:
         raise TimeoutError(errno.ETIMEDOUT, f"{url}: the server did not answer in time") from error
+    except AtomicPathError:
+        raise
+    except (FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError) as error:
+        raise of_the_client(error, url, sent=True) from error
 
 
 @contextmanager
@@ -73,13 +85,17 @@ def connecting(server: str) -> Iterator[None]:
             f"the key of {server} is not in known_hosts: compare it with the server's own and add it there, or pass"
             " storage_options={'known_hosts': ...}"
         ) from None
-    except (KeyImportError, FileNotFoundError, PermissionError) as error:
+    except AtomicPathError:
+        raise
+    except KeyImportError as error:
         raise AccessError(f"a key or configuration for {server} cannot be read ({type(error).__name__})") from None
+    except (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError) as error:
+        raise of_the_client(error, f"a key or configuration for {server}", sent=False, variables=FILES) from None
     except TypeError as error:  # asyncssh's answer to a name it does not have
         raise ValidationError(f"storage_options for {server} are not asyncssh's: {error}") from None
     except ValueError as error:
         raise ValidationError(f"storage_options for {server} cannot be used ({type(error).__name__})") from None
-    except (TimeoutError, AtomicPathError):
+    except TimeoutError:
         raise
     except (DisconnectError, ChannelOpenError, SFTPError) as error:
         raise ConnectionError(

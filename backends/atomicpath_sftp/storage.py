@@ -13,13 +13,14 @@ import anyio
 from atomicpath.abc import Content, Declaration, Entry, Environment
 from atomicpath.errors import AtomicPathError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
-from atomicpath.storage import UNFINISHED, FsspecStorage, Source, kept, receive
+from atomicpath.storage import UNFINISHED, FsspecStorage, Kept, Source, receive
 
 from . import files, requests
 from .address import split
 from .connection import Channel, Sessions
 from .errors import Failure, answers
 from .server import Server, declaration_of
+from .settings import Settings
 
 __all__ = ["SftpStorage", "open_sftp"]
 
@@ -30,9 +31,9 @@ _PATIENCE = 40.0  # seconds for one small operation, the making of a connection 
 _PATIENT = (files.send, files.fetch)  # their bounds are on each piece
 
 
-def open_sftp(options: Mapping[str, object], environment: Environment) -> SftpStorage:
-    """Access under asyncssh's options."""
-    return SftpStorage(kept(Sessions, options), environment)
+def open_sftp(settings: Settings, environment: Environment) -> SftpStorage:
+    """Access under options that were resolved."""
+    return SftpStorage(Kept(Sessions, settings.options, under=settings.surroundings), environment)
 
 
 class SftpStorage(FsspecStorage[Sessions]):

@@ -110,8 +110,9 @@ def test_only_the_vendors_own_endpoint_is_believed(options: dict[str, Any], is_v
     from atomicpath_azure.accounts import Accounts
     from atomicpath_azure.declaring import declaration
     from atomicpath_azure.names import split
+    from atomicpath_azure.settings import resolve
 
-    account = Accounts({**options, "sas_token": "sv=2024-11-04&sig=x"}).of(split("box/run"))
+    account = Accounts(resolve({**options, "sas_token": "sv=2024-11-04&sig=x"})).of(split("box/run"))
     for hierarchical in (True, False, None):
         found = declaration(account.host, hierarchical=hierarchical, problem="it was refused")
         known, other = (found.declared, found.observable) if is_vendors else (found.observable, found.declared)

@@ -27,12 +27,9 @@ _WORKS = {
     "replies delayed past a lease": _READS,
 }
 
-_ABSENT = "what is no answer of the store's counts as absence"
 _CLEARED = "what readers do not see any more is said to be kept, where deletes take longer than a lease"
 
-
 _TO_MEND: dict[tuple[str, str], str] = {
-    **{("404 page of a load balancer", name): _ABSENT for name in (*_READS, *_REMOVES)},
     ("replies delayed past a lease", "keep_last"): _CLEARED,
 }
 

@@ -202,8 +202,8 @@ async def test_unusable_options_are_named(
     sftp_place: SftpRoot, options: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     sftp_place.storage_options.update(options)
-    storage, top = opened(sftp_place)
     with pytest.raises(error, match=words) as caught:
+        storage, top = opened(sftp_place)
         await storage.read(top)
     assert SECRET not in str(caught.value)
 
