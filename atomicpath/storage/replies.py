@@ -56,6 +56,16 @@ class Answer:
         """Whether a field says yes; one that is missing does not."""
         return bool(self._fields.get(name))
 
+    def expect(self, *names: str) -> None:
+        """Raise unless one of the fields is there by which a reply is known to be an answer to this request.
+
+        A reply in which nothing is found may also be the page of a proxy, read as one without any fields.
+        """
+        if all(self._fields.get(name) is None for name in names):
+            raise self._unusable(
+                f"has no {' and no '.join(names)}, so it may not be the store's own: check the endpoint"
+            )
+
     def part(self, name: str) -> Answer:
         """The fields below a field; none where it is missing."""
         found = self._fields.get(name)

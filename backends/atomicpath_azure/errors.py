@@ -112,7 +112,7 @@ def answers(path: str, watch: Watch) -> Iterator[None]:
         raise OSError(errno.EIO, f"{url}: no usable answer ({type(error).__name__})") from None
     except AtomicPathError:
         raise
-    except (TypeError, ValueError) as error:  # what the SDK stumbles with over a reply that is not Azure's
+    except (AttributeError, LookupError, TypeError, ValueError) as error:  # the SDK over a reply that is not Azure's
         raise OSError(errno.EIO, f"{url}: no usable answer ({type(error).__name__})") from None
     except (FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError) as error:
         watch.is_stale = True  # it may be the credentials of this client that are not there

@@ -194,7 +194,7 @@ class S3Storage(FsspecStorage[S3Filesystem]):
         paging = Paging(f"s3://{path}")
         page: dict[str, object] = {"Bucket": bucket, "Prefix": prefix, **({} if recursive else {"Delimiter": "/"})}
         while True:
-            reply = await self.ask(path, "list_objects_v2", page)
+            reply = await self._page(path, page)
             for item in reply.parts("CommonPrefixes"):
                 name = item.text("Prefix")[len(prefix) : -1]
                 found[name] = Entry(name=name, kind="directory")
@@ -220,7 +220,7 @@ class S3Storage(FsspecStorage[S3Filesystem]):
             prefixes = prefixes[1:]
         # One request tells, unless a sibling such as "key-1" comes before "key/".
         for prefix in prefixes:
-            reply = await self.ask(path, "list_objects_v2", {"Bucket": bucket, "Prefix": prefix, "MaxKeys": 1})
+            reply = await self._page(path, {"Bucket": bucket, "Prefix": prefix, "MaxKeys": 1})
             first = next((item.text("Key") for item in reply.parts("Contents")), None)
             if first is None:
                 return None
@@ -229,6 +229,12 @@ class S3Storage(FsspecStorage[S3Filesystem]):
             if not key or first.startswith(f"{key}/"):
                 return "directory"
         return None
+
+    async def _page(self, path: str, parameters: Mapping[str, object]) -> Answer:
+        """One page of a listing, which says so even if it is empty."""
+        reply = await self.ask(path, "list_objects_v2", parameters)
+        reply.expect("Name", "IsTruncated")  # "ListObjectsV2" of S3's API reference
+        return reply
 
     async def ask(
         self, path: str, operation: str, parameters: Mapping[str, object], *, patient: bool = False

@@ -40,9 +40,9 @@ def conf() -> Iterator[dict[str, dict[str, Any]]]:
     fsspec.config.conf.update(before)
 
 
-def page(body: bytes) -> Callable[[Request, Send], Reply]:
+def page(body: bytes, status: int = 404) -> Callable[[Request, Send], Reply]:
     headers = {"Content-Type": "text/html"}
-    return lambda request, send: Reply(404, headers, b"" if request.method == "HEAD" else body)
+    return lambda request, send: Reply(status, headers, b"" if request.method == "HEAD" else body)
 
 
 def everything(request: Request) -> bool:
@@ -175,6 +175,26 @@ async def test_a_container_that_is_missing_is_no_answer_to_a_reader(azure: Stora
             await operation
     with pytest.raises(NotCommittedError, match="the container does not exist"):
         await aio.is_committed("abfs://no-such-container/run", storage_options=options)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<!DOCTYPE html><h1>Welcome</h1>",
+        b'<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><body/></html>',
+        b"",
+    ],
+    ids=["html", "xhtml", "nothing"],
+)
+async def test_a_proxys_page_that_claims_success_is_no_empty_directory(
+    azure: Storage, bucket: str, az_proxy: Proxy, body: bytes
+) -> None:
+    path = f"{bucket}/run"
+    az_proxy.rules.append(Rule(match=everything, action=page(body, 200), times=None))
+    for looking in (azure.list(path, recursive=True), azure.list(path, recursive=False), azure.kind(path)):
+        with pytest.raises(OSError, match=r"reply|answer") as caught:
+            await looking
+        assert not isinstance(caught.value, FileNotFoundError)
 
 
 @PAGES

@@ -68,6 +68,18 @@ async def test_a_proxys_404_is_no_word_of_the_stores(
         assert "not the store's own answer" in str(caught.value), name
 
 
+@PAGES
+async def test_a_proxys_page_that_claims_success_is_no_empty_directory(
+    s3: Storage, bucket: str, proxy: Proxy, body: bytes
+) -> None:
+    path = f"{bucket}/run"
+    proxy.rules.append(Rule(match=everything, action=page(body, 200), times=None))
+    for looking in (s3.list(path, recursive=True), s3.list(path, recursive=False), s3.kind(path), s3.read(path)):
+        with pytest.raises(OSError, match=r"reply|answer") as caught:
+            await looking
+        assert not isinstance(caught.value, FileNotFoundError)
+
+
 async def test_the_stores_own_404_still_means_that_nothing_is_there(
     s3: Storage, bucket: str, proxy: Proxy, tmp_path: Path
 ) -> None:
