@@ -150,7 +150,7 @@ class _Cleaner:
         except NotCommittedError as error:
             _LOG.info("%s is not removed here: %s", path, error)
         except ConflictError as error:
-            _LOG.warning("%s is kept: %s", path, error)
+            await self._tell(error, commit, path)
         except (GuaranteeError, OutcomeUnknownError):
             raise  # the first is the same for all of them, the second has to be looked at
         except (OSError, AtomicPathError) as error:
@@ -159,6 +159,14 @@ class _Cleaner:
             self.failures.append(error)
         else:
             self.removed.append(commit)
+
+    async def _tell(self, error: ConflictError, commit: Commit, path: Location) -> None:
+        """Log what a conflict has left: it may come before anything was changed, or after readers were told."""
+        if await is_complete(path):
+            _LOG.warning("%s is kept: %s", path, error)
+            return
+        _LOG.warning("%s is removed for readers, but something of it stays: %s", path, error)
+        self.removed.append(commit)
 
     async def _one_is_complete(self, newer: Sequence[Commit]) -> bool:
         for commit in reversed(newer):

@@ -27,11 +27,8 @@ _WORKS = {
     "replies delayed past a lease": _READS,
 }
 
-_CLEARED = "what readers do not see any more is said to be kept, where deletes take longer than a lease"
 
-_TO_MEND: dict[tuple[str, str], str] = {
-    ("replies delayed past a lease", "keep_last"): _CLEARED,
-}
+_TO_MEND: dict[tuple[str, str], str] = {}
 
 
 def must_work(server: Server, behaviour: Behaviour, operation: Operation) -> bool:
