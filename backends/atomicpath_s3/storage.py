@@ -248,15 +248,10 @@ class S3Storage(FsspecStorage[S3Filesystem]):
         self, path: str, watch: Watch, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run one operation under a watch, which also holds its client until it is over."""
-
-        async def run() -> T:
-            _WATCH.set(watch)
-            return await function(*args, **kwargs)
-
         bound = nullcontext() if watch.patient else anyio.fail_after(_PATIENCE)
         try:
             with answers(path, watch), bound:
-                return await self.request(run)
+                return await self.request(_watched, watch, function, *args, **kwargs)
         finally:
             if watch.is_stale:
                 self.forget(watch.client)
@@ -335,6 +330,11 @@ class S3Storage(FsspecStorage[S3Filesystem]):
                 size += sum(map(len, pieces))
         check_length(size, reply.number("ContentLength"))
         return reply
+
+
+async def _watched(watch: Watch, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    _WATCH.set(watch)
+    return await function(*args, **kwargs)
 
 
 async def _client(filesystem: S3Filesystem, bucket: object) -> Any:

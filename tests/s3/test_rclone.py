@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -100,11 +101,14 @@ def test_every_way_to_write_is_refused_and_leaves_the_bucket_as_it_was(
 def test_explain_says_in_plain_words_what_is_wrong(place: RcloneRoot) -> None:
     found = atomicpath.explain(place / "step_1", storage_options=place.storage_options)
     assert found.strategy is None
-    assert CONDITIONS & ~Guarantee.EXCLUSIVE_MULTIPART in found.profile.refuted  # of completions one may come alone
+    # Of completions one may come alone, and a listing has no ETag while rclone still computes it.
+    undecided = Guarantee.EXCLUSIVE_MULTIPART | Guarantee.CONDITIONAL_DELETE
+    assert CONDITIONS & ~undecided in found.profile.refuted
     assert found.profile.effective == Guarantee.ATOMIC_WRITE | Guarantee.LIST_AFTER_WRITE
     lines = {line.split()[0]: " ".join(line.split()[1:]) for line in str(found).splitlines() if line.startswith("  ")}
     assert lines["COMPARE_AND_SWAP"] == "refuted refuted by a probe: 6 of 6 concurrent swaps from one version succeeded"
-    assert lines["CONDITIONAL_DELETE"].endswith("a delete that named an old version was not refused")
+    why = "the reply to list_objects_v2 has no ETag|a delete that named an old version was not refused"
+    assert re.search(rf"({why})$", lines["CONDITIONAL_DELETE"])
     assert str(found).splitlines()[-1].startswith("What was refuted cannot be asserted: use another location")
     assert place.read_all() == {}
 
@@ -114,5 +118,5 @@ def test_what_is_asserted_is_overruled_by_the_probe_that_refutes_it(place: Rclon
     with pytest.raises(GuaranteeError), atomicpath.commit(place / "step_1", **options):
         pytest.fail("the block was entered")
     again = atomicpath.profile(place / "step_2", storage_options=place.storage_options)
-    assert again.refuted == CONDITIONS
+    assert CONDITIONS & ~Guarantee.CONDITIONAL_DELETE in again.refuted
     assert not again.asserted
