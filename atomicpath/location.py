@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from upath import UPath
 
 from .abc import Backend, Storage
+from .concurrency import unforked
 from .environment import current
 from .errors import ValidationError
 from .places import PathLike, Place, read
@@ -57,11 +59,27 @@ class Location:
     @property
     def place(self) -> str:
         """A text equal for equal places only; without credentials."""
-        return self.backend.place(self.path, self.storage_options)
+        with _first_use(self.backend):
+            return self.backend.place(self.path, self.storage_options)
 
     def open(self) -> Storage:
         """Access to it, in the environment now in force. No I/O."""
-        return self.backend.open(self.storage_options, current())
+        with _first_use(self.backend):
+            return self.backend.open(self.storage_options, current())
+
+
+_used: set[type[Backend]] = set()
+
+
+@contextmanager
+def _first_use(backend: Backend) -> Iterator[None]:
+    """Let no fork break into the block while a backend has not been used yet: it may import what it needs only now."""
+    if type(backend) in _used:
+        yield
+        return
+    with unforked:
+        yield
+    _used.add(type(backend))
 
 
 def locate(url: PathLike, storage_options: Mapping[str, object] | None = None) -> Location:
