@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+import fsspec.config
 import pytest
 from azure.storage.blob import BlobServiceClient, ContainerClient
 
@@ -83,6 +85,29 @@ def _fixtures_of(item: pytest.Item) -> list[str]:
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
+
+
+@pytest.fixture
+def conf() -> Iterator[dict[str, dict[str, Any]]]:
+    """fsspec's own configuration, as files and FSSPEC_ variables fill it. After the test it is as it was before."""
+    before = {name: dict(options) for name, options in fsspec.config.conf.items()}
+    yield fsspec.config.conf
+    fsspec.config.conf.clear()
+    fsspec.config.conf.update(before)
+
+
+@pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every connection that a client has tried to make."""
+    tried: list[str] = []
+    connect = aiohttp.TCPConnector._create_connection
+
+    async def counted(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+        tried.append(str(request.url))
+        return await connect(self, request, *args, **kwargs)
+
+    monkeypatch.setattr(aiohttp.TCPConnector, "_create_connection", counted)
+    return tried
 
 
 @pytest.fixture(scope="session", autouse=True)

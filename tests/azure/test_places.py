@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,6 @@ KEY = "c2VjcmV0"
 OTHER = f"AccountName=other;AccountKey={KEY}"
 MINE = f"AccountName=mine;AccountKey={KEY};BlobEndpoint=http://store:9000/mine"
 PAGES = pytest.mark.parametrize("body", [b"<!DOCTYPE html><h1>404 Not Found</h1>", b""], ids=["html", "nothing"])
-
-
-@pytest.fixture
-def conf() -> Iterator[dict[str, dict[str, Any]]]:
-    """fsspec's own configuration, as it was afterwards."""
-    before = {name: dict(options) for name, options in fsspec.config.conf.items()}
-    yield fsspec.config.conf
-    fsspec.config.conf.clear()
-    fsspec.config.conf.update(before)
 
 
 def page(body: bytes, status: int = 404) -> Callable[[Request, Send], Reply]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +32,6 @@ PAGES = pytest.mark.parametrize(
     [b"<!DOCTYPE html><h1>404 Not Found</h1>", b'{"error": {"code": 404, "message": "no route"}}', b"Not Found\n", b""],
     ids=["html", "json", "text", "nothing"],
 )
-
-
-@pytest.fixture
-def conf() -> Iterator[dict[str, dict[str, Any]]]:
-    """fsspec's own configuration, as it was afterwards."""
-    before = {name: dict(options) for name, options in fsspec.config.conf.items()}
-    yield fsspec.config.conf
-    fsspec.config.conf.clear()
-    fsspec.config.conf.update(before)
 
 
 def page(body: bytes) -> Callable[[Request, Send], Reply]:

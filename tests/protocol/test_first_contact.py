@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 import atomicpath
@@ -14,20 +13,6 @@ from tests.servers.azurite import ACCOUNT, KEY
 from tests.servers.base import free_port
 
 CONTAINER = {"s3": "s3://places", "gs": "gs://places", "abfs": "abfs://places"}
-
-
-@pytest.fixture
-def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every connection that a client has tried to make."""
-    tried: list[str] = []
-    connect = aiohttp.TCPConnector._create_connection
-
-    async def counted(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-        tried.append(str(request.url))
-        return await connect(self, request, *args, **kwargs)
-
-    monkeypatch.setattr(aiohttp.TCPConnector, "_create_connection", counted)
-    return tried
 
 
 def options_of(protocol: str, endpoint: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What has to work where, and what does not yet."""
+"""Where an operation has to succeed, and not only to tell the truth."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .behaviours import Behaviour
 from .operations import Operation
 from .places import Server
 
-__all__ = ["must_work", "to_mend"]
+__all__ = ["must_work"]
 
 _READS = frozenset({"latest", "get", "verify"})
 _WRITES = frozenset({"commit", "take-over"})
@@ -28,16 +28,8 @@ _WORKS = {
 }
 
 
-_TO_MEND: dict[tuple[str, str], str] = {}
-
-
 def must_work(server: Server, behaviour: Behaviour, operation: Operation) -> bool:
     """Whether anything but success would be a shortcoming."""
     if server.dialect.name == "Azure" and behaviour.name == "429 bursts":
         return False  # it says 503 itself when it is busy, and Azure's client repeats that only
     return operation.name in _WORKS.get(behaviour.name, frozenset())
-
-
-def to_mend(behaviour: Behaviour, operation: Operation) -> str | None:
-    """Return why a cell is not yet as it has to be; None if it is."""
-    return _TO_MEND.get((behaviour.name, operation.name))

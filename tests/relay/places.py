@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -29,8 +27,6 @@ from tests.servers.seaweedfs import seaweedfs
 from .dialects import AZURE, GCS, S3, Dialect
 
 __all__ = ["SERVERS", "Server"]
-
-_MOTO = Path(__file__).parents[2] / "examples" / "s3_server.py"
 
 
 @dataclass(frozen=True)
@@ -72,18 +68,8 @@ def speaking_s3(name: str, endpoint: str) -> Iterator[Server]:
 
 @contextmanager
 def moto(_: Path) -> Iterator[Server]:
-    with subprocess.Popen(
-        [sys.executable, str(_MOTO)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with speaking_s3("moto", process.stdout.readline().strip()) as server:
-            yield server
-        process.stdin.close()
+    with s3_server.moto() as endpoint, speaking_s3("moto", endpoint) as server:
+        yield server
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 
 from .behaviours import BEHAVIOURS, Behaviour
 from .dialects import DIALECTS
-from .expected import must_work, to_mend
+from .expected import must_work
 from .operations import OPERATIONS, Operation
 from .places import SERVERS, Server
 from .runner import run
@@ -72,11 +72,7 @@ def _cells() -> Iterator[Any]:
             for operation in OPERATIONS:
                 if not _EVERYTHING and (behaviour.name, operation.name) not in _DAILY:
                     continue
-                reason = to_mend(behaviour, operation)
-                marks = pytest.mark.xfail(strict=server == "moto", reason=reason) if reason else ()
-                yield pytest.param(
-                    server, behaviour, operation, marks=marks, id=f"{server}-{behaviour.name}-{operation.name}"
-                )
+                yield pytest.param(server, behaviour, operation, id=f"{server}-{behaviour.name}-{operation.name}")
 
 
 @pytest.mark.parametrize(("server", "behaviour", "operation"), list(_cells()), indirect=["server"])

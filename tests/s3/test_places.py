@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +48,6 @@ def aws_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file.write_text(AWS_FILE)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(file))
     return file
-
-
-@pytest.fixture
-def conf() -> Iterator[dict[str, dict[str, Any]]]:
-    """fsspec's own configuration, as files and FSSPEC_ variables fill it, as it was afterwards."""
-    before = {name: dict(options) for name, options in fsspec.config.conf.items()}
-    yield fsspec.config.conf
-    fsspec.config.conf.clear()
-    fsspec.config.conf.update(before)
 
 
 def opened(options: dict[str, Any]) -> Storage:

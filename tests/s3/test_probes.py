@@ -9,9 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import anyio
 import pytest
 
@@ -317,20 +315,6 @@ def test_an_endpoint_that_falls_silent_is_not_asked_by_every_trial(
 
 
 # what no repetition mends
-
-
-@pytest.fixture
-def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every connection that the client of S3 has tried to make."""
-    tried: list[str] = []
-    connect = aiohttp.TCPConnector._create_connection
-
-    async def counted(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-        tried.append(str(request.url))
-        return await connect(self, request, *args, **kwargs)
-
-    monkeypatch.setattr(aiohttp.TCPConnector, "_create_connection", counted)
-    return tried
 
 
 @pytest.fixture

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fsspec.config
 import pytest
 
 import atomicpath
@@ -16,15 +14,6 @@ from atomicpath.location import locate
 from atomicpath_sftp import SftpBackend
 from tests.roots import SECRET
 from tests.servers.sftp import SftpRoot
-
-
-@pytest.fixture
-def conf() -> Iterator[dict[str, dict[str, Any]]]:
-    """fsspec's own configuration, as it was afterwards."""
-    before = {name: dict(options) for name, options in fsspec.config.conf.items()}
-    yield fsspec.config.conf
-    fsspec.config.conf.clear()
-    fsspec.config.conf.update(before)
 
 
 @pytest.fixture
