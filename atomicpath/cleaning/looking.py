@@ -50,10 +50,13 @@ async def final_held(storage: Storage, final: Location) -> AsyncIterator[None]:
 @asynccontextmanager
 async def lock_to_delete(storage: Storage, lock: Location) -> AsyncIterator[None]:
     """Take the lock of an attempt that is to be deleted, for the block; raise `Kept` if its writer has it."""
+    held = None
     try:
-        held = await storage.lock_file(lock.path) if await storage.kind(lock.path) is not None else None
+        held = await storage.lock_file(lock.path, existing=True)
     except BlockingIOError:
         raise Kept("another process holds it") from None
+    except FileNotFoundError:
+        pass  # nobody has a lock on what is not there
     try:
         yield
     finally:
@@ -68,5 +71,3 @@ async def is_held(storage: Storage, lock: Location) -> bool:
             return False
     except Kept:
         return True
-    except FileNotFoundError:
-        return False  # gone meanwhile, as acting on it will find

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
-from atomicpath.abc import Content, Storage
+from atomicpath.abc import Storage
 from atomicpath.environment import shielded
 from atomicpath.errors import (
     AbandonedError,
@@ -35,12 +36,19 @@ _SHOWN = 3
 _REFUSALS = (FileNotFoundError, PermissionError)
 
 
-async def remove(location: Location, *, guarantees: Guarantee = NONE) -> None:
+async def remove(
+    location: Location, *, guarantees: Guarantee = NONE, on_removed: Callable[[], object] = lambda: None
+) -> None:
     """Remove the committed directory at a location, with all that is below it.
 
     By one rename to a name where nobody looks, where the location guarantees it; else by a swap of the record to
     `discarded`. Everything is deleted only afterwards. `sweep` ends a removal that was cut short. What neither its
     manifest nor an owner of its attempt names is never deleted.
+
+    Args:
+        location: The committed directory.
+        guarantees: What the caller knows of the location.
+        on_removed: Called once this removal, and no other, has hidden the directory from readers. An error may follow.
 
     Raises:
         ConflictError: Another place, a live attempt or somebody's files are in it. Nothing was changed, or what was
@@ -60,13 +68,15 @@ async def remove(location: Location, *, guarantees: Guarantee = NONE) -> None:
     storage = location.open()
     profile = await profile_of(location, wanted=RENAMING | WANTED | guarantees, asserted=guarantees)
     if not profile.missing(RENAMING):
-        await _by_rename(storage, location, record)
+        await _by_rename(storage, location, record, on_removed)
         return
     check("remove", NEEDED, profile)
-    await _by_record(storage, location, record, Fence.of(profile.effective))
+    await _by_record(storage, location, record, Fence.of(profile.effective), on_removed)
 
 
-async def _by_rename(storage: Storage, location: Location, record: CommitRecord) -> None:
+async def _by_rename(
+    storage: Storage, location: Location, record: CommitRecord, on_removed: Callable[[], object]
+) -> None:
     try:
         async with hold_directory(storage, location) as hold:
             await _expect_same(storage, location, record)
@@ -78,8 +88,10 @@ async def _by_rename(storage: Storage, location: Location, record: CommitRecord)
                         await _expect_same_moved(storage, location, doomed, record)
                     await _expect_own(storage, location, record, doomed)
                 except BaseException as error:
-                    await _put_back(storage, location, doomed, error)
+                    if not await _put_back(storage, location, doomed, error):
+                        on_removed()
                     raise
+            on_removed()
             await _delete(storage, location, doomed)
     except BlockingIOError as error:
         raise ConflictError(f"{location} is being removed or replaced by another process", record) from error
@@ -131,8 +143,8 @@ async def _expect_own(
         )
 
 
-async def _put_back(storage: Storage, location: Location, doomed: Location, error: BaseException) -> None:
-    """Undo the move of what turned out, or could not be seen, to be the directory that is to be removed."""
+async def _put_back(storage: Storage, location: Location, doomed: Location, error: BaseException) -> bool:
+    """Undo the move of what is not, or cannot be seen to be, the directory to remove. Return False if that fails."""
     try:
         await storage.rename_directory(doomed.path, location.path)
     except (OSError, AtomicPathError) as failure:
@@ -140,6 +152,8 @@ async def _put_back(storage: Storage, location: Location, doomed: Location, erro
             f"{location} is removed for readers, and cannot be put back ({failure}): {doomed} has all of it, which"
             " sweep(...) deletes in time. Take from there what is not its own"
         )
+        return False
+    return True
 
 
 async def _delete(storage: Storage, location: Location, doomed: Location) -> None:
@@ -150,7 +164,9 @@ async def _delete(storage: Storage, location: Location, doomed: Location) -> Non
         raise
 
 
-async def _by_record(storage: Storage, location: Location, record: CommitRecord, fence: Fence) -> None:
+async def _by_record(
+    storage: Storage, location: Location, record: CommitRecord, fence: Fence, on_removed: Callable[[], object]
+) -> None:
     try:
         seen = await storage.read(location.child(RECORD_FILE).path)
     except FileNotFoundError as error:
@@ -161,7 +177,12 @@ async def _by_record(storage: Storage, location: Location, record: CommitRecord,
     await _expect_own(storage, location, there)
     if not fence.conditional:
         await _expect_permission(storage, location)
-    await _end(storage, location, seen, there, fence)
+    register = CleaningRegister(storage, location, seen, there, conditional_delete=fence.conditional)
+    try:
+        await _end(storage, location, register, there)
+    finally:
+        if register.is_discarded:
+            on_removed()
 
 
 async def _expect_permission(storage: Storage, location: Location) -> None:
@@ -178,8 +199,7 @@ async def _expect_permission(storage: Storage, location: Location) -> None:
         raise
 
 
-async def _end(storage: Storage, location: Location, seen: Content, record: CommitRecord, fence: Fence) -> None:
-    register = CleaningRegister(storage, location, seen, record, conditional_delete=fence.conditional)
+async def _end(storage: Storage, location: Location, register: CleaningRegister, record: CommitRecord) -> None:
     ownership = Ownership.of(storage, location, record)
     try:
         await delete_below(storage, location, register, ownership=ownership, was_committed=True)

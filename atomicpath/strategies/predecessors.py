@@ -40,7 +40,8 @@ async def _clear_if_dead(storage: Storage, final: Location, attempt: Location) -
     record = await _read(storage, attempt)
     if not _is_dead(storage, final, record):
         return
-    lock = await storage.lock_file(record_of(attempt.path))  # BlockingIOError: somebody is at work there after all
+    # BlockingIOError: somebody is at work there after all; FileNotFoundError: its own process has just ended it
+    lock = await storage.lock_file(record_of(attempt.path), existing=True)
     try:
         if await _read(storage, attempt) != record:
             return

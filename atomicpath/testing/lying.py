@@ -82,8 +82,8 @@ class Lie(Storage):
     async def remove_empty(self, path: str) -> None:
         await self.inner.remove_empty(path)
 
-    async def lock_file(self, path: str) -> Hold | None:
-        return await self.inner.lock_file(path)
+    async def lock_file(self, path: str, *, existing: bool = False) -> Hold | None:
+        return await self.inner.lock_file(path, existing=existing)
 
     async def open_directory(self, path: str) -> OpenDirectory | None:
         return await self.inner.open_directory(path)

@@ -99,13 +99,16 @@ def lock(system: System, fd: int, path: str) -> LockHold | None:
     return LockHold(system, fd, path)
 
 
-def lock_file(system: System, path: str) -> LockHold | None:
-    """Lock the file that `path` names, creating it if it is missing, and make sure that it is still named so."""
+def lock_file(system: System, path: str, *, existing: bool = False) -> LockHold | None:
+    """Lock the file that `path` names, and make sure that it is still named so.
+
+    One that is missing is created, unless it is to be `existing`: then it is a FileNotFoundError.
+    """
     if sys.platform == "win32":  # it has no such locks
         return None
     for _ in range(_TRIES):
         with named(path):
-            fd = _open(system, path)
+            fd = _open(system, path, existing=existing)
             if fd is None:
                 continue  # deleted between two calls
             _refuse_what_is_no_file(system, fd, path)
@@ -116,11 +119,13 @@ def lock_file(system: System, path: str) -> LockHold | None:
     raise OSError(errno.EAGAIN, reason, path)
 
 
-def _open(system: System, path: str) -> int | None:
+def _open(system: System, path: str, *, existing: bool) -> int | None:
     flags = os.O_RDWR | NOFOLLOW | NONBLOCK
     try:
-        return system.call(os.open, path, flags | os.O_CREAT, 0o666)
+        return system.call(os.open, path, flags if existing else flags | os.O_CREAT, 0o666)
     except PermissionError as error:
+        if existing:
+            raise
         # In a sticky directory Linux refuses O_CREAT on another user's file, even to root (fs.protected_regular).
         try:
             return system.call(os.open, path, flags)

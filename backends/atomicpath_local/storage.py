@@ -95,8 +95,8 @@ class LocalStorage(Storage):
     async def exchange_directories(self, first: str, second: str) -> None:
         await self._step(rename.exchange_directories, first, second)
 
-    async def lock_file(self, path: str) -> Hold | None:
-        return await self._making_step(locks.lock_file, path)
+    async def lock_file(self, path: str, *, existing: bool = False) -> Hold | None:
+        return await self._making_step(locks.lock_file, path, existing=existing)
 
     async def open_directory(self, path: str) -> OpenDirectory | None:
         return await self._step(directories.open_directory, path)

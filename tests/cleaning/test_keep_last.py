@@ -90,6 +90,21 @@ def test_retention_removes_last_complete_one(
     assert committed(memory_place) == ["step_1"]
 
 
+def test_what_another_process_removes_at_the_same_moment_is_not_in_the_result(
+    memory_place: MemoryRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in range(2):
+        commit(memory_place, f"step_{step}")
+
+    async def another_is_faster(location: Location, *, guarantees: Any, on_removed: Any) -> None:
+        await remove(location, guarantees=guarantees)
+        raise atomicpath.ConflictError(f"{location} is being removed or replaced by another process")
+
+    monkeypatch.setattr("atomicpath.cleaning.retaining.remove", another_is_faster)
+    assert keep_last(memory_place, 1) == []
+    assert committed(memory_place) == ["step_1"]
+
+
 @BOTH
 def test_while_jobs_commit_and_others_keep_the_last_one_something_complete_is_always_there(place: Root) -> None:
     commit(place, "step_0")

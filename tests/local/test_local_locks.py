@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from atomicpath import AtomicRenameTemporaryPath
+from atomicpath.abc import Content
 from atomicpath.errors import AccessError, ValidationError
+from atomicpath.location import locate
+from atomicpath.strategies import predecessors
 from atomicpath_local.locks import LockHold
 from atomicpath_local.storage import LocalStorage
 
@@ -290,3 +294,35 @@ async def test_an_open_directory_says_where_it_cannot_be_synced(
         await opened.sync()
     assert caught.value.filename == str(tmp_path)
     opened.close()
+
+
+async def test_a_file_that_has_to_exist_is_locked_and_one_that_is_missing_is_not_created(
+    storage: LocalStorage, tmp_path: Path
+) -> None:
+    (tmp_path / "record").write_bytes(b"kept")
+    hold = await storage.lock_file(f"{tmp_path}/record", existing=True)
+    assert hold
+    hold.release()
+    with pytest.raises(FileNotFoundError):
+        await storage.lock_file(f"{tmp_path}/gone", existing=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["record"]
+
+
+async def test_an_attempt_that_ends_while_a_later_one_looks_at_it_leaves_nothing(
+    storage: LocalStorage, tmp_path: Path
+) -> None:
+    """Two threads begin one path. The second reads the record of the first, which ends before it is judged."""
+    class Ending(LocalStorage):
+        async def read(self, path: str) -> Content:
+            content = await super().read(path)
+            await first.discard()
+            return content
+
+    final = locate(tmp_path / "step_1")
+    first = AtomicRenameTemporaryPath.from_final(final.upath)
+    second = AtomicRenameTemporaryPath.from_final(final.upath)
+    await first.create()
+    await second.create()
+    await predecessors.clear_dead(Ending(storage.environment), final, locate(second.get()))
+    await second.discard()
+    assert list(tmp_path.iterdir()) == []

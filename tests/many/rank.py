@@ -6,6 +6,7 @@ Run with a job's description in a file. What it saw goes into a file of its own,
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import importlib
 import json
 import os
@@ -22,7 +23,7 @@ from atomicpath.coordinators import GlooCoordinator, JaxCoordinator, MpiCoordina
 from atomicpath.environment import Environment
 
 PATIENCE = 300  # seconds; a rank that waits longer for another has failed
-ALARM = 500  # seconds after which a rank that hangs is killed, and then missed
+ALARM = int(os.environ.get("ALARM", 500))  # seconds after which a rank that hangs is killed, and then missed
 ELSE = (
     "anyio._backends._asyncio",
     "aiobotocore.client",
@@ -198,6 +199,7 @@ def rank_of(job: dict[str, Any]) -> int:
 
 def main(job: dict[str, Any], rank: int) -> None:
     """Take part in the job's commit, fail as it says, and note what was seen."""
+    faulthandler.dump_traceback_later(ALARM - 20)  # where it hangs
     signal.alarm(ALARM)
     fault = job["fault"] if job.get("fault") and job["fault"]["rank"] == rank else {}
     results = Path(job["results"])
