@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 from atomicpath.environment import current
@@ -41,15 +42,16 @@ class TorchStoreCoordinator(KeyValueCoordinator):
     ) -> None:
         distributed = engine_module("torch.distributed", "torch")
         is_open: Callable[[], bool] = _always
+        find: Callable[[], Any] = partial(_itself, store)  # kept: a server may end with its object
         if store is None:
             if rank is not None or world_size is not None:
                 raise ValidationError("rank= and world_size= belong to store=: the default group has its own")
-            store, rank, world_size, is_open = _default(distributed)
+            find, rank, world_size, is_open = _default(distributed)
         elif rank is None or world_size is None:
             raise ValidationError("a store does not know which ranks use it: pass rank= and world_size= as well")
         elif not isinstance(store, distributed.Store):
             raise ValidationError(f"store={store!r} is no torch.distributed.Store")
-        values = InParts(_TorchValues(store, is_open), _LARGEST)
+        values = InParts(_TorchValues(find, is_open), _LARGEST)
         super().__init__(values, rank, world_size, timeout=timeout, name=name)
 
 
@@ -57,20 +59,24 @@ def _always() -> bool:
     return True
 
 
-def _default(distributed: Any) -> tuple[Any, int, int, Callable[[], bool]]:
+def _itself(store: Any) -> Any:
+    return store
+
+
+def _default(distributed: Any) -> tuple[Callable[[], Any], int, int, Callable[[], bool]]:
     if not distributed.is_available() or not distributed.is_initialized():
         raise CoordinationError(
             "torch.distributed has no default process group: call torch.distributed.init_process_group first, "
             "or pass store=, rank= and world_size="
         )
     group = distributed.group.WORLD
-    store = distributed.distributed_c10d._get_default_store()  # noqa: SLF001 - torch has no public name for it
+    find = distributed.distributed_c10d._get_default_store  # noqa: SLF001 - torch has no public name for it
     known = weakref.ref(group)  # so that it ends when it is destroyed
 
     def is_open() -> bool:
         return distributed.group.WORLD is not None and distributed.group.WORLD is known()
 
-    return store, distributed.get_rank(), distributed.get_world_size(), is_open
+    return find, distributed.get_rank(), distributed.get_world_size(), is_open
 
 
 class _TorchValues(KeyValues):
@@ -79,14 +85,26 @@ class _TorchValues(KeyValues):
     So no request lasts longer than an answer, and the connection is free for other threads in between.
     """
 
-    def __init__(self, store: Any, is_open: Callable[[], bool]) -> None:
+    def __init__(self, find: Callable[[], Any], is_open: Callable[[], bool]) -> None:
+        self._find = find
         self._is_open = is_open
-        self._store = store
-        self._host = store if is_open is _always else None  # kept, since a server may end with it
-        if hasattr(store, "clone"):
-            self._store = self._ask(store.clone)
-            self._store.set_timeout(_ANSWER)
-        self._gets_many = getattr(self._store, "has_extended_api", lambda: False)()
+
+    @cached_property
+    def _store(self) -> Any:
+        """Return the store to ask, connected in the worker thread that asks first: torch may wait minutes for a server.
+
+        Two threads that come first together may connect twice. Each connection is as good as the other.
+        """
+        given = self._ask(self._find)
+        if not hasattr(given, "clone"):
+            return given
+        store = self._ask(given.clone)
+        store.set_timeout(_ANSWER)
+        return store
+
+    @cached_property
+    def _gets_many(self) -> bool:
+        return bool(getattr(self._store, "has_extended_api", lambda: False)())
 
     def create(self, key: str, value: bytes) -> bytes:
         return bytes(self._ask(self._store.compare_set, key, b"", value))

@@ -210,6 +210,34 @@ def test_a_message_larger_than_torchs_store_takes_at_once_arrives() -> None:
     )
 
 
+def test_a_coordinator_is_refused_or_made_without_asking_torchs_store() -> None:
+    """Rank 0, refused first, may have taken the server with it: to connect would take as long as torch waits for it."""
+    python(
+        """
+        import datetime, time
+        server = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        client = distributed.TCPStore(
+            "127.0.0.1", server.port, is_master=False, wait_for_workers=False, timeout=datetime.timedelta(seconds=3)
+        )
+        del server
+        asked = []
+        class Asked(distributed.PrefixStore):
+            def clone(self):
+                asked.append(self)
+                return super().clone()
+        assert "rank=4" in error(coordinators.TorchStoreCoordinator, Asked("", client), rank=4, world_size=4)
+        job = coordinators.TorchStoreCoordinator(Asked("", client), rank=1, world_size=4)
+        assert not asked
+        import anyio
+        async def meet():
+            await job.barrier("first", timeout=5)
+        said = error(anyio.run, meet)
+        assert asked and "the store of torch.distributed does not answer" in said, said
+        """,
+        setup=TORCH,
+    )
+
+
 def test_nothing_said_in_a_job_of_several_is_refused_at_once_and_both_ways_are_named() -> None:
     python(
         """

@@ -23,7 +23,7 @@ from atomicpath.coordinators import GlooCoordinator, JaxCoordinator, MpiCoordina
 from atomicpath.environment import Environment
 
 PATIENCE = 300  # seconds; a rank that waits longer for another has failed
-ALARM = int(os.environ.get("ALARM", 500))  # seconds after which a rank that hangs is killed, and then missed
+ALARM = 500  # seconds after which a rank that hangs is killed, and then missed
 ELSE = (
     "anyio._backends._asyncio",
     "aiobotocore.client",
