@@ -7,7 +7,9 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,8 +19,9 @@ from .concurrency import Lock
 from .environment import Environment, current
 from .errors import IntegrityError
 from .layout import TMP_DIR_SUFFIX
-from .location import upath_of
+from .location import locate, upath_of
 from .record import JSONValue, check_metadata
+from .reporting import reporting
 
 __all__ = ["JsonMetadataStore", "StepMetadata"]
 
@@ -90,7 +93,8 @@ class JsonMetadataStore:
 
         def work(environment: Environment) -> None:
             self._failed.pop(str(path), None)
-            _write(environment, path, fields)
+            with _reporting("write", path):
+                _write(environment, path, fields)
 
         self._do(path, work)
 
@@ -100,8 +104,9 @@ class JsonMetadataStore:
         IntegrityError if it is damaged.
         """
         self._rest()
-        with self._turn:
-            return _read(current(), upath_of(file_path))
+        path = upath_of(file_path)
+        with self._turn, _reporting("read", path):
+            return _read(current(), path)
 
     def update(self, file_path: UPath, **fields: JSONValue) -> None:
         """Set some fields of a file and keep all others; it is created if it is missing."""
@@ -110,7 +115,8 @@ class JsonMetadataStore:
         def work(environment: Environment) -> None:
             if str(path) in self._failed:  # what is to be kept was never written; another's wait may have been told
                 raise self._failed[str(path)]
-            _write(environment, path, {**(_read(environment, path) or {}), **changes})
+            with _reporting("update", path):
+                _write(environment, path, {**(_read(environment, path) or {}), **changes})
 
         self._do(path, work)
 
@@ -176,6 +182,10 @@ class JsonMetadataStore:
                 self._failed[str(path)] = error
                 with self._changed:
                     self._failures.append(error)
+
+
+def _reporting(doing: str, path: UPath) -> AbstractContextManager[None]:
+    return reporting(f"cannot {doing} the metadata file {{}}", partial(locate, path))
 
 
 def _read(environment: Environment, path: UPath) -> dict[str, Any] | None:

@@ -205,6 +205,19 @@ def test_a_file_that_was_written_elsewhere_after_a_listing_is_found(store: Root)
     assert JsonMetadataStore().read(path) == {"a": 1}
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_an_error_of_the_storage_below_the_metadata_store_is_a_storage_error(tmp_path: Path, background: bool) -> None:
+    store = JsonMetadataStore(background=background)
+    path = UPath(tmp_path / "gone" / "metadata")
+    with pytest.raises(atomicpath.StorageError, match=f"cannot write the metadata file {path}: .*") as caught:
+        store.write(path, {"a": 1})
+        store.wait_until_finished()
+    assert isinstance(caught.value, FileNotFoundError)
+    (tmp_path / "metadata").mkdir()
+    with pytest.raises(atomicpath.StorageError, match="cannot read the metadata file .*"):
+        store.read(UPath(tmp_path / "metadata"))
+
+
 def test_fields_that_are_not_known_are_kept(root: Root) -> None:
     store = JsonMetadataStore()
     path = _at(root, f"{METADATA_FILE}")
