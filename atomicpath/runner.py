@@ -298,20 +298,20 @@ class _Task:
         asyncio = sys.modules.get("asyncio")
         self._loop: Any = asyncio and getattr(asyncio, "_get_running_loop")()  # noqa: B009 - not told to type checkers
         self._task: Any = asyncio.current_task() if asyncio and self._loop else None
-        self._before = self._task.cancelling() if self._task else 0
         self._native: BaseException | None = None
+        self._requests = 0  # for cancellation that the task had when that came, which whoever calls it off takes back
         self.is_cancelled = True
 
     def note(self, error: BaseException, *, native: bool) -> None:
         self.is_cancelled = self.is_cancelled and isinstance(error, anyio.get_cancelled_exc_class())
-        if native:
-            self._native = error
+        if native and self._task is not None:
+            self._native, self._requests = error, self._task.cancelling()
 
     def deliver_again(self) -> None:
-        if self._task is not None and self._native is not None:
+        if self._native is not None:
             self._loop.call_soon(self._cancel, *self._native.args[:1])
 
     def _cancel(self, *message: object) -> None:
-        if not self._task.done() and self._task.cancelling() > self._before:
+        if not self._task.done() and 0 < self._requests <= self._task.cancelling():
             self._task.uncancel()
             self._task.cancel(*message)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import anyio
 import pytest
 
+from atomicpath.environment import shielded, this_run
+from atomicpath.runner import run_protected
 from tests.interruption.processes import FULL, run
 from tests.roots import Root
 
@@ -160,6 +165,37 @@ asyncio.run(main())
 def test_a_cancellation_that_came_too_late_for_a_save_is_not_lost(local_place: Root) -> None:
     said, committed = run(_LATE, local_place.url, {}, late=False)
     assert (said, committed) == (["committed", "cancelled"], [True])
+
+
+def test_a_cancellation_that_two_saves_in_turn_are_too_late_for_is_not_lost() -> None:
+    """It is asked for again after the first call, meets the second, and is asked for again after that."""
+    seen: list[str] = []
+
+    async def main() -> None:
+        begun = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        async def past_its_commit_point() -> None:
+            loop.call_soon_threadsafe(begun.set)
+            with shielded():
+                while not (run := this_run()) or not run.asked:
+                    await anyio.sleep(0.001)
+
+        async def save_twice() -> None:
+            for number in range(2):
+                await run_protected(past_its_commit_point)
+                seen.append(f"saved {number}")
+            await asyncio.sleep(30)
+            seen.append("slept")
+
+        task = asyncio.create_task(save_twice())
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert seen == ["saved 0", "saved 1"]
 
 
 _DROPPED = """
