@@ -42,6 +42,7 @@ T = TypeVar("T")
 F = TypeVar("F", bound="AsyncFilesystem")
 
 _IN_FLIGHT = 64  # requests of one event loop: as many as connections in the pool
+_GRACE = 1.0  # seconds that a request on its way has to end by itself, once its caller is cancelled
 _CANCELLED_WAIT = 5.0  # seconds a cancelled request has to end before we go on without it
 _KEPT = 32  # file systems: credentials passed as options may change all through a long run
 
@@ -196,8 +197,9 @@ class FsspecStorage(Storage, Generic[F]):
     ) -> T:
         """Make one request: run a coroutine function of the file system in its own event loop.
 
-        Cancellation reaches the coroutine there, and this returns only when it has ended, so that a
-        cancelled request sends nothing more (but what was sent may yet be carried out).
+        A cancelled caller lets the request end for a moment, since what was sent may be carried out after it was
+        cancelled, and after its caller has cleaned up. Then cancellation reaches the coroutine there. This returns only
+        when that has ended, so that a cancelled request sends nothing more.
         """
 
         @wraps(function)
@@ -244,6 +246,9 @@ async def _run(loop: IOLoop, start: Callable[[], Coroutine[object, object, T]]) 
         try:
             await over.wait()
         finally:
+            if not ended:
+                with anyio.move_on_after(_GRACE, shield=True):
+                    await over.wait()
             if not ended:
                 loop.call_soon_threadsafe(cancel)
                 with anyio.move_on_after(_CANCELLED_WAIT, shield=True):

@@ -51,7 +51,8 @@ async def claim(storage: Storage, final: Location, register: Register, *, guaran
             return [], error  # returned: raised, it would cancel the claim beside it half-way
 
     for _ in range(_TRIES):
-        in_the_way, (there, failure) = await both(register.claim, look)
+        with cleaning_up(final):  # cancelled on its way, the record might be made after we have looked for it
+            in_the_way, (there, failure) = await both(register.claim, look)
         if isinstance(failure, ConflictError):
             if in_the_way is None:
                 with cleaning_up(final):
@@ -120,7 +121,9 @@ async def _take_over(
         return False
     if places := await Ownership.of(storage, final, there).places(listing):
         raise await inside_error(storage, final, places)
-    if not await register.take(abandoned, there):
+    with cleaning_up(final):  # as for a claim
+        is_taken = await register.take(abandoned, there)
+    if not is_taken:
         return False
     _LOG.warning("took over %s from %s, which left it unfinished", final, there.writer)
     # unowned: only ever with unsafe_takeover, where the user says that the old attempt's user wrote it

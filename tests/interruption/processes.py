@@ -65,6 +65,7 @@ def run(script: str, root: str, options: dict[str, Any], **arguments: Any) -> li
         cwd=Path(__file__).parents[2],
         timeout=_PATIENCE,
     )
+    print(done.stderr, file=sys.stderr)  # with the log, for who reads of a failure
     assert done.returncode == 0, f"{done.returncode}: {done.stderr}"
     assert "Traceback" not in done.stderr, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
