@@ -148,24 +148,19 @@ class _Cleaner:
         removed: list[Commit] = []
         try:
             await remove(path, guarantees=self._guarantees, on_removed=lambda: removed.append(commit))
+        except NotCommittedError as error:
+            _LOG.info("%s is not removed here: %s", path, error)
+        except ConflictError as error:
+            what = "removed for readers, but something of it stays" if removed else "not removed"
+            _LOG.warning("%s is %s: %s", path, what, error)
         except (GuaranteeError, OutcomeUnknownError):
             raise  # the first is the same for all of them, the second has to be looked at
         except (OSError, AtomicPathError) as error:
-            self._note(error, path, is_removed=bool(removed))
-        self.removed += removed
-
-    def _note(self, error: OSError | AtomicPathError, path: Location, *, is_removed: bool) -> None:
-        """Log an error of `remove`, which may come before anything was changed or after readers were told."""
-        if is_removed:
-            _LOG.warning("%s is removed for readers, but something of it stays: %s", path, error)
-        elif isinstance(error, NotCommittedError):
-            _LOG.info("%s is not removed here: %s", path, error)
-        elif isinstance(error, ConflictError):
-            _LOG.warning("%s is not removed: %s", path, error)
-        else:
             error.add_note(f"keep_last could not remove {path}, or not wholly")
             _LOG.warning("%s is not removed: %s", path, error)
             self.failures.append(error)
+            return
+        self.removed += removed
 
     async def _one_is_complete(self, newer: Sequence[Commit]) -> bool:
         for commit in reversed(newer):
