@@ -10,10 +10,10 @@
     │  └─ OutcomeUnknownError                       look again later; nothing was cleaned up
     ├─ IntegrityError                               storage disagrees with what was recorded
     ├─ GuaranteeError                               no strategy's needs are met here
-    ├─ StorageError (OSError)                       the storage failed or did not answer: look at it, then call again
+    ├─ StorageError (OSError)                       the storage failed or did not answer: call again
     ├─ BackendError                                 nobody serves this URL, or its plug-in is broken
     │  └─ AccessError (PermissionError)             the storage refused the credentials or the path
-    └─ CoordinationError                            the processes of a job could not agree: nobody committed, or look
+    └─ CoordinationError                            the processes of a job could not agree
        ├─ RankFailedError                           .failures: rank → message; nothing was committed
        └─ CoordinationTimeoutError (TimeoutError)   .missing: the ranks that were not heard of in time
 
