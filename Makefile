@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test faults relay check bench clean
+.PHONY: demo test faults relay check docs bench clean
 
 demo: $(VENV)/.examples
 	$(BIN)/python examples/demo.py
@@ -29,6 +29,11 @@ check: $(VENV)/.dev
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
+# The documents as a site in site/; a warning is a failure (with --quiet it would not be counted). The variable silences the notice that
+# the theme ends in 2027.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/commit_overhead.py
 	$(BIN)/python benchmarks/transports.py
@@ -39,7 +44,7 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.examples $(VENV)/.bench: $(VENV)/.%: $(VENV)/.made pyproject.toml
+$(VENV)/.examples $(VENV)/.bench $(VENV)/.docs: $(VENV)/.%: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	touch $@
 
@@ -57,4 +62,4 @@ $(VENV)/.node: $(VENV)/.made Makefile
 	else echo "*** Azurite and s3rver were NOT installed (they need Node.js and npm): nothing will be tested on them ***" >&2; fi
 
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist build site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -3,12 +3,12 @@
     with atomicpath.commit("s3://bucket/run/step_100") as path:
         torch.save(state, path / "model.pt")
 
-Readers see all of it or none of it; of two writers one wins; after any crash the storage itself tells
-which. Everything here blocks; `atomicpath.aio` has the same names as coroutines.
+Readers see the whole directory or nothing. One of two writers wins. After a crash the storage itself tells what was
+committed. The functions here block; `atomicpath.aio` has the same functions as coroutines.
 
-Every function takes a URL, a path or a UPath, and `storage_options=` for the file system behind it. The
-errors are those of `atomicpath.errors`, all of them `AtomicPathError`. A `StorageError` means that the storage failed
-or could not be reached, and that a reading function therefore cannot say.
+Every function takes a URL, a path or a UPath, and `storage_options=` for the file system behind it. Every error is an
+`AtomicPathError`, from `atomicpath.errors`. A function that reads raises `StorageError` if the storage fails or cannot
+be reached.
 """
 
 from __future__ import annotations

@@ -1,23 +1,23 @@
-"""Every error atomicpath raises on purpose, grouped by what the caller will do next.
+"""The errors that atomicpath raises on purpose, grouped by what the caller will do next:
 
-AtomicPathError
-├─ ValidationError (ValueError)                 the call is wrong: change it
-├─ NotCommittedError (FileNotFoundError)        nothing complete is there: look elsewhere, or wait
-├─ CommitError                                  this attempt did not commit
-│  ├─ AlreadyCommittedError (FileExistsError)   a complete directory is there; .record says by whom
-│  ├─ ConflictError (FileExistsError)           a live attempt or foreign files hold the name
-│  ├─ AbandonedError                            this attempt was swept, taken over or discarded
-│  └─ OutcomeUnknownError                       look again later; nothing was cleaned up
-├─ IntegrityError                               storage disagrees with what was recorded
-├─ GuaranteeError                               no strategy's needs are met here
-├─ StorageError (OSError)                       the storage failed or did not answer: look at it, then call again
-├─ BackendError                                 nobody serves this URL, or its plug-in is broken
-│  └─ AccessError (PermissionError)             the storage refused the credentials or the path
-└─ CoordinationError                            the processes of a job could not agree: nobody committed, or look
-   ├─ RankFailedError                           .failures: rank → message; nothing was committed
-   └─ CoordinationTimeoutError (TimeoutError)   .missing: the ranks that were not heard of in time
+    AtomicPathError
+    ├─ ValidationError (ValueError)                 the call is wrong: change it
+    ├─ NotCommittedError (FileNotFoundError)        nothing complete is there: look elsewhere, or wait
+    ├─ CommitError                                  this attempt did not commit
+    │  ├─ AlreadyCommittedError (FileExistsError)   a complete directory is there; .record says by whom
+    │  ├─ ConflictError (FileExistsError)           a live attempt or foreign files hold the name
+    │  ├─ AbandonedError                            this attempt was swept, taken over or discarded
+    │  └─ OutcomeUnknownError                       look again later; nothing was cleaned up
+    ├─ IntegrityError                               storage disagrees with what was recorded
+    ├─ GuaranteeError                               no strategy's needs are met here
+    ├─ StorageError (OSError)                       the storage failed or did not answer: call again
+    ├─ BackendError                                 nobody serves this URL, or its plug-in is broken
+    │  └─ AccessError (PermissionError)             the storage refused the credentials or the path
+    └─ CoordinationError                            the processes of a job could not agree
+       ├─ RankFailedError                           .failures: rank → message; nothing was committed
+       └─ CoordinationTimeoutError (TimeoutError)   .missing: the ranks that were not heard of in time
 
-No message carries credentials: a location is named by its URL, never by its storage options.
+No message contains credentials: it names a location by its URL, never by its storage options.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class AtomicPathError(Exception):
 
 
 class ValidationError(AtomicPathError, ValueError):
-    """An argument, a path or a name cannot be used; nothing was written."""
+    """An argument, a path or a name cannot be used. Nothing was written."""
 
 
 class NotCommittedError(AtomicPathError, FileNotFoundError):
@@ -61,7 +61,7 @@ class NotCommittedError(AtomicPathError, FileNotFoundError):
 
 
 class CommitError(AtomicPathError):
-    """The attempt did not commit: readers see nothing of it."""
+    """The attempt did not commit. Readers see nothing of it."""
 
 
 class _HeldError(CommitError, FileExistsError):
@@ -71,18 +71,23 @@ class _HeldError(CommitError, FileExistsError):
 
 
 class AlreadyCommittedError(_HeldError):
-    """A complete directory is there. `record` says who committed it and when, or is None if another tool did."""
+    """A complete directory is at the URL.
+
+    Attributes:
+        record: Says who committed the directory and when; None if another tool committed it.
+    """
 
 
 class ConflictError(_HeldError):
     """A live attempt or foreign files hold the final path.
 
-    `record` says which attempt and since when, or is None if the files are not ours.
+    Attributes:
+        record: Says which attempt holds the path and since when; None if the files are not those of an attempt.
     """
 
 
 class AbandonedError(CommitError):
-    """Another process swept, took over or discarded this attempt, which can no longer commit."""
+    """Another process swept, took over or discarded this attempt. The attempt can no longer commit."""
 
 
 class OutcomeUnknownError(CommitError):
@@ -93,18 +98,18 @@ class OutcomeUnknownError(CommitError):
 
 
 class IntegrityError(AtomicPathError):
-    """Storage disagrees with what was recorded: a damaged record, a missing, truncated or altered file."""
+    """The storage disagrees with the record: the record is damaged, or a file is missing, truncated or altered."""
 
 
 class GuaranteeError(AtomicPathError):
-    """The location does not give what any commit strategy needs; the message says which guarantee is missing."""
+    """No strategy is safe at this location. The message names the guarantees that are missing."""
 
 
 class StorageError(AtomicPathError, OSError):
-    """The storage failed, or did not answer: what was asked for was not done, or cannot be said.
+    """The storage failed or did not answer, so the request was not done, or its result is not known.
 
-    It is of the builtin class that says why, too, such as TimeoutError or ConnectionError, and has its `errno` and
-    `filename`. What the storage itself said is the cause (`__cause__`).
+    The error is also an instance of the builtin class that says why, such as TimeoutError or ConnectionError, and has
+    its `errno` and `filename`. The storage's own error is the cause (`__cause__`).
     """
 
     def __str__(self) -> str:  # that of `OSError` shows the number and the name in place of the text
@@ -112,21 +117,22 @@ class StorageError(AtomicPathError, OSError):
 
 
 class BackendError(AtomicPathError):
-    """No usable backend serves the URL: unknown protocol, missing extra, or a plug-in that does not load."""
+    """No backend serves the URL: the protocol is unknown, a package is missing, or a plug-in does not load."""
 
 
 class AccessError(BackendError, PermissionError):
-    """The storage refused: wrong or expired credentials, or no right to this path."""
+    """The storage refused the request: the credentials are wrong or have expired, or do not cover this path."""
 
 
 class CoordinationError(AtomicPathError):
-    """The processes of a job could not agree: their engine is gone, or they do not fit together."""
+    """The processes of a job could not agree: their engine has ended, or their arguments differ."""
 
 
 class RankFailedError(CoordinationError):
-    """At least one process of the job failed, so nothing was committed, in any of them.
+    """At least one process of the job failed, so no process committed anything.
 
-    `failures` has, by rank, what each failed with, in words.
+    Attributes:
+        failures: Maps each rank that failed to its message.
     """
 
     def __init__(self, message: str, failures: Mapping[int, str] | None = None) -> None:
@@ -135,9 +141,11 @@ class RankFailedError(CoordinationError):
 
 
 class CoordinationTimeoutError(CoordinationError, TimeoutError):
-    """Some processes of the job, the ranks in `missing`, were not heard of in time.
+    """Some processes of the job were not heard of in time.
 
-    `received` has, by rank, what came from the others, where it was a `gather`.
+    Attributes:
+        missing: The ranks that were not heard of.
+        received: Maps the other ranks to the message of each, if the call was a `gather`.
     """
 
     def __init__(

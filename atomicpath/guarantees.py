@@ -22,7 +22,7 @@ __all__ = [
 
 
 class Guarantee(enum.Flag):
-    """One promise a location makes. Positive only: absence means unknown, never "no"."""
+    """One promise that a location makes. A guarantee that is absent is unknown; absence never means "no"."""
 
     ATOMIC_WRITE = enum.auto()
     """A file or object appears whole or not at all."""
@@ -31,13 +31,13 @@ class Guarantee(enum.Flag):
     EXCLUSIVE_CREATE = enum.auto()
     """Of many concurrent creations of one name exactly one succeeds."""
     EXCLUSIVE_MULTIPART = enum.auto()
-    """The same for a multi-part upload's completion."""
+    """Of many concurrent completions of multi-part uploads to one name exactly one succeeds."""
     COMPARE_AND_SWAP = enum.auto()
-    """A write conditional on the version read."""
+    """A write can be made conditional on the version that was read."""
     CONDITIONAL_DELETE = enum.auto()
-    """A delete conditional on the version read."""
+    """A delete can be made conditional on the version that was read."""
     ATOMIC_RENAME = enum.auto()
-    """A directory is renamed in one indivisible step, or an error says it was not."""
+    """A directory is renamed in one indivisible step, or an error says that it was not."""
     RENAME_NOREPLACE = enum.auto()
     """That rename fails if anything, an empty directory included, is at the target."""
     RENAME_EXCHANGE = enum.auto()
@@ -48,7 +48,7 @@ class Guarantee(enum.Flag):
     """fsync of files and directories is meaningful."""
 
     def names(self) -> list[str]:
-        """Member names, in the order of their definition."""
+        """Return the names of the members, in the order of their definition."""
         return [member.name for member in self if member.name]
 
     def __str__(self) -> str:
@@ -57,18 +57,24 @@ class Guarantee(enum.Flag):
 
 NONE = Guarantee(0)
 RENAMING = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE
-"""What publishing by a directory rename needs."""
+"""The guarantees that publishing by a directory rename needs."""
 WRITING = Guarantee.EXCLUSIVE_CREATE | Guarantee.ATOMIC_WRITE | Guarantee.LIST_AFTER_WRITE
-"""What publishing by a commit file needs."""
+"""The guarantees that publishing by a commit file needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """What one location guarantees, and how that is known.
+    """The guarantees of one location, and how each is known.
 
-    A guarantee belongs to a location, never to a scheme. It is *declared* by the backend (a vendor's
-    documentation, a known disk file system), *observed* or *refuted* by a live probe at the target's
-    parent, or *asserted* by the user. `evidence` says in plain words where each answer comes from.
+    A guarantee belongs to a location, never to a URL scheme.
+
+    Attributes:
+        location: The URL, without credentials.
+        declared: The backend knows these from documentation of this kind of location.
+        observed: A probe at the target's parent saw that these hold.
+        refuted: A probe saw that these do not hold.
+        asserted: The user said that these hold.
+        evidence: Says for each guarantee, in words, where the answer comes from.
     """
 
     location: str = ""
@@ -80,11 +86,11 @@ class Profile:
 
     @property
     def effective(self) -> Guarantee:
-        """What may be relied on: everything declared, observed or asserted that no probe refuted."""
+        """The guarantees that may be relied on: declared, observed or asserted, and not refuted."""
         return (self.declared | self.observed | self.asserted) & ~self.refuted
 
     def missing(self, needed: Guarantee) -> Guarantee:
-        """Those of `needed` that may not be relied on."""
+        """Return those of `needed` that may not be relied on."""
         return needed & ~self.effective
 
 

@@ -41,18 +41,18 @@ T = TypeVar("T")
 FORMAT = 1
 
 SHORTEST_LEASE = 10.0
-"""Seconds that any holder is given for a sign of life, however little its record states."""
+"""The least number of seconds for which others wait for a sign of life, whatever the record states."""
 
 LONGEST_LEASE = 600.0
-"""Seconds that a silent holder is waited for at most, however much its record states."""
+"""The greatest number of seconds for which others wait for a sign of life, whatever the record states."""
 
 
 class NewerFormatError(IntegrityError):
-    """The record was written by a newer version, which alone knows whether it stands for a complete directory."""
+    """The record was written by a newer version. This version cannot tell whether the directory is complete."""
 
 
 class State(enum.StrEnum):
-    """Where an attempt stands."""
+    """The states of an attempt."""
 
     WRITING = "writing"
     COMMITTED = "committed"
@@ -60,7 +60,7 @@ class State(enum.StrEnum):
 
 
 class DecidedBy(enum.StrEnum):
-    """Which object's conditional write is the commit."""
+    """The object whose conditional write is the commit."""
 
     RECORD = "record"
     MARKER = "marker"
@@ -68,9 +68,14 @@ class DecidedBy(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writer:
-    """Which process holds an attempt; enough to tell on the same host whether it still lives.
+    """The process that holds an attempt, with what tells on the same host whether it still lives.
 
-    `boot`, `namespace` and `start` are empty or None where the system does not tell them.
+    Attributes:
+        host: The host's name.
+        pid: The process id.
+        boot: The boot id of the host; empty if the system does not tell it.
+        namespace: The pid namespace; empty if the system does not tell it.
+        start: The start time of the process, in the system's own unit; None if the system does not tell it.
     """
 
     host: str = ""
@@ -83,7 +88,7 @@ class Writer:
         return f"process {self.pid} on {self.host or 'an unnamed host'}"
 
     def document(self) -> dict[str, JSONValue]:
-        """As a JSON object."""
+        """Return the writer as a JSON object."""
         return {
             "host": self.host,
             "pid": self.pid,
@@ -94,7 +99,7 @@ class Writer:
 
     @classmethod
     def of(cls, document: Mapping[str, JSONValue]) -> Writer:
-        """The writer in a JSON object; TypeError if it is none."""
+        """Return the writer in a JSON object. Raise TypeError if the object is none."""
         return cls(
             host=_text(document.get("host", ""), "writer.host"),
             pid=_integer(document.get("pid", 0), "writer.pid"),
@@ -106,20 +111,27 @@ class Writer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """How long a silent holder keeps its claim, in seconds, and how often it has renewed it."""
+    """The time, in seconds, for which a silent attempt keeps its name, and the number of its renewals."""
 
     seconds: float = 60.0
     renewals: int = 0
 
     @property
     def patience(self) -> float:
-        """For how many seconds others wait for a sign of the holder: what it states, within bounds."""
+        """The number of seconds for which others wait for a sign of life: `seconds`, within bounds."""
         return min(max(self.seconds, SHORTEST_LEASE), LONGEST_LEASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileEntry:
-    """One file of a committed directory: its name relative to it, size in bytes, and how to recognise its content."""
+    """One file in the manifest of a committed directory.
+
+    Attributes:
+        name: The path relative to the directory, with `/` between its parts.
+        size: The size in bytes.
+        etag: The version that the storage gave; None if the storage has none.
+        sha256: The checksum, if the commit was asked for checksums.
+    """
 
     name: str
     size: int
@@ -134,10 +146,12 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """The committed directory that an attempt was begun from: its token, and how.
+    """The committed directory that a snapshot was made from.
 
-    `snapshot` is "in_place" for a copy that is to replace it, "empty" for an addition to it, "copy" for a copy that
-    becomes another directory. `pending` are the additions that an "in_place" copy has of it, by name.
+    Attributes:
+        token: The token of the directory.
+        snapshot: "in_place" for a copy that replaces it, "empty" for an addition, "copy" for a new directory.
+        pending: The names of the additions that an "in_place" copy contains.
     """
 
     token: str
@@ -147,19 +161,32 @@ class Base:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitRecord:
-    """What `_commit_record.json` says.
+    """The content of `_commit_record.json`.
 
-    `took_over` are the tokens of the attempts whose place this one took, oldest first: together with `token` they are
-    the owners whose files this attempt may delete. `final` is the name of the final directory, without its parent.
-    `marker` is the name of the file that tells other tools that the directory is complete, or None.
-    `boot_clock` is the writer's boot-time clock at the commit, in nanoseconds: it orders commits of one boot even if
-    somebody set the wall clock.
+    Times are nanoseconds since the epoch by the writer's clock. They are for people; no decision depends on them.
 
-    Times are nanoseconds since the epoch by the writer's clock, for people to read: no decision rests
-    on them. `cleaner` is the token of the sweep or removal that discarded it. `place` is a fingerprint of
-    the location that gave the `etag`s, which mean nothing anywhere else. `direct` says that the user wrote
-    the files himself, so that they could not be made exclusive. `based_on` is there for a snapshot.
-    `unknown` keeps the fields this version does not know.
+    Attributes:
+        state: The state of the attempt.
+        token: The random name of the attempt.
+        strategy: The name of the strategy.
+        started: The time at which the attempt began.
+        committed: The time of the commit, or None.
+        took_over: The tokens of the attempts that this one took over, oldest first. Together with `token` they are
+            the owners whose files this attempt may delete.
+        final: The name of the final directory, without its parent.
+        boot_clock: The writer's boot-time clock at the commit, in nanoseconds. It orders the commits of one boot even
+            if somebody sets the wall clock.
+        decided_by: The object whose conditional write is the commit.
+        marker: The name of the marker, or None.
+        direct: True if the user wrote the files on the storage, so that they could not be created exclusively.
+        lease: The lease of the attempt.
+        writer: The process that holds the attempt.
+        cleaner: The token of the sweep or removal that discarded the attempt.
+        place: A fingerprint of the location that gave the `etag`s, which mean nothing anywhere else.
+        based_on: The directory that a snapshot was made from, or None.
+        files: The manifest.
+        metadata: The user's metadata.
+        unknown: The fields that this version does not know.
     """
 
     state: State
@@ -183,11 +210,11 @@ class CommitRecord:
     unknown: Mapping[str, JSONValue] = field(default_factory=dict, hash=False)
 
     def moved_to(self, state: State, **changes: object) -> Self:
-        """This record in another state."""
+        """Return this record in another state, with other changes."""
         return replace(self, state=state, **changes)  # type: ignore[arg-type]  # replace() checks the names
 
     def encode(self) -> bytes:
-        """The bytes to store: JSON with a file a line, ASCII."""
+        """Return the bytes to store: JSON in ASCII, with one file on each line."""
         document: dict[str, object] = dict(self.unknown)
         document |= {
             "format": FORMAT,
@@ -218,7 +245,7 @@ class CommitRecord:
 
     @classmethod
     def decode(cls, data: bytes, *, where: str) -> CommitRecord:
-        """The record in `data`; IntegrityError, naming `where`, if it is damaged or from a newer format."""
+        """Return the record in `data`. Raise IntegrityError, naming `where`, if it is damaged or of a newer format."""
         try:
             document = json.loads(data)
         except (ValueError, RecursionError) as error:
@@ -278,7 +305,7 @@ _KNOWN = frozenset(CommitRecord.__slots__) - {"unknown"} | {"format"}
 
 
 def is_torn(data: bytes) -> bool:
-    """Whether this is what a power cut leaves of a record that was not synced: its beginning, or zeros in its place."""
+    """Tell whether `data` is what a power cut leaves of a record that was not synced: its beginning, or zeros."""
     text = data.rstrip(b"\0")
     begins = text.startswith(_BEGINNING) or _BEGINNING.startswith(text)
     try:
@@ -289,23 +316,23 @@ def is_torn(data: bytes) -> bool:
 
 
 def fingerprint(token: str, url: str) -> str:
-    """A name for the place `url` that tells nothing about it: equal for equal places, for one token."""
+    """Return a name for the place `url` that does not reveal it: equal for equal places, for one token."""
     return hashlib.sha256(f"{token}\n{url}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def marker_of(token: str) -> bytes:
-    """What our marker file says: which record it belongs to."""
+    """Return the content of our marker, which names the record that it belongs to."""
     return (json.dumps({"record": RECORD_FILE, "token": token}) + "\n").encode("ascii")
 
 
 def token_in_marker(data: bytes) -> str | None:
-    """The token a marker of ours names; None if another tool wrote it."""
+    """Return the token that a marker of ours names; None if another tool wrote the marker."""
     found = record_in_marker(data)
     return found[1] if found else None
 
 
 def record_in_marker(data: bytes) -> tuple[str, str] | None:
-    """The record file and the token that a marker of ours names; None if another tool wrote it."""
+    """Return the record file and the token that a marker of ours names; None if another tool wrote the marker."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
@@ -316,7 +343,7 @@ def record_in_marker(data: bytes) -> tuple[str, str] | None:
 
 
 def check_metadata(metadata: Mapping[str, JSONValue] | None) -> dict[str, JSONValue]:
-    """User metadata as it will be read back; ValidationError if JSON cannot hold it."""
+    """Return user metadata as it will be read back. Raise ValidationError if JSON cannot hold it."""
     try:
         kept = json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
@@ -325,7 +352,7 @@ def check_metadata(metadata: Mapping[str, JSONValue] | None) -> dict[str, JSONVa
 
 
 def file_document(entry: FileEntry) -> dict[str, JSONValue]:
-    """A file's entry as a JSON object."""
+    """Return a file's entry as a JSON object."""
     document: dict[str, JSONValue] = {"name": entry.name, "size": entry.size}
     if entry.etag is not None:
         document["etag"] = entry.etag
@@ -335,7 +362,7 @@ def file_document(entry: FileEntry) -> dict[str, JSONValue]:
 
 
 def file_entry(document: Mapping[str, JSONValue]) -> FileEntry:
-    """The entry in a JSON object; KeyError, TypeError or ValueError if it is none."""
+    """Return the entry in a JSON object. Raise KeyError, TypeError or ValueError if the object is none."""
     return FileEntry(
         name=_text(document["name"], "a file's name"),
         size=_integer(document["size"], "a file's size"),
