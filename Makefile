@@ -18,6 +18,7 @@ faults: $(VENV)/.dev
 # Each behaviour of other stores with each operation, on every server: docs/stores.md.
 relay: $(VENV)/.dev
 	$(BIN)/python -m tests.relay --write
+	$(BIN)/python -m tests.relay.ambiguity --write
 	ATOMICPATH_RELAY=all $(BIN)/python -m pytest tests/relay
 
 # What .ci/run checks beside the tests.

@@ -71,7 +71,9 @@ async def remove(
         await _by_rename(storage, location, record, on_removed)
         return
     check("remove", NEEDED, profile)
-    await _by_record(storage, location, record, Fence.of(profile.effective), on_removed)
+    # a probe of them has deleted there; a declaration, or the caller's word, says nothing of what these credentials may
+    may_delete = Guarantee.CONDITIONAL_DELETE in profile.observed
+    await _by_record(storage, location, record, Fence.of(profile.effective), may_delete, on_removed)
 
 
 async def _by_rename(
@@ -165,7 +167,12 @@ async def _delete(storage: Storage, location: Location, doomed: Location) -> Non
 
 
 async def _by_record(
-    storage: Storage, location: Location, record: CommitRecord, fence: Fence, on_removed: Callable[[], object]
+    storage: Storage,
+    location: Location,
+    record: CommitRecord,
+    fence: Fence,
+    may_delete: bool,
+    on_removed: Callable[[], object],
 ) -> None:
     try:
         seen = await storage.read(location.child(RECORD_FILE).path)
@@ -175,8 +182,8 @@ async def _by_record(
     if there.token != record.token or there.state is not record.state:
         raise await _moved_meanwhile(location)
     await _expect_own(storage, location, there)
-    if not fence.conditional:
-        await _expect_permission(storage, location)
+    if not may_delete:
+        await _expect_permission(storage, location, version=seen.version if fence.conditional else None)
     register = CleaningRegister(storage, location, seen, there, conditional_delete=fence.conditional)
     try:
         await _end(storage, location, register, there)
@@ -185,13 +192,14 @@ async def _by_record(
             on_removed()
 
 
-async def _expect_permission(storage: Storage, location: Location) -> None:
+async def _expect_permission(storage: Storage, location: Location, *, version: str | None) -> None:
     """AccessError if these credentials may not delete, which is also what a probe of conditional deletes fails with.
 
-    Asked by the deletion of what is not there, before readers are told that the directory has gone.
+    Asked by the deletion of what is not there, before readers are told that the directory has gone. It names a
+    `version` where the others will: then a versioned bucket keeps no delete marker of it.
     """
     try:
-        await storage.delete(location.child(f"{PROBE_PREFIX}{storage.environment.token()}").path)
+        await storage.delete(location.child(f"{PROBE_PREFIX}{storage.environment.token()}").path, version=version)
     except AccessError as error:
         raise AccessError(f"{location} was not removed, and nothing was changed: {error}") from error
     except OSError as error:

@@ -33,7 +33,7 @@ from .options import (
 from .parts import send_parts
 from .refusals import Refusal, Watch, foreign_answer, of_the_client, refusal_of
 from .replies import Answer, Paging
-from .sessions import repeats_nothing
+from .sessions import bounds_lookups, repeats_nothing
 from .silence import WatchedBytes, WatchedFile, silence_for, watched_pieces
 from .source import Source, bodies
 from .target import age_of, check_length, receive
@@ -59,6 +59,7 @@ __all__ = [
     "as_text",
     "as_url",
     "bodies",
+    "bounds_lookups",
     "check_length",
     "check_names",
     "client_class",

@@ -24,14 +24,16 @@ class MarkerRegister(Register):
         self.seen_at = self.moved_at = began
         return True
 
-    async def confirm(self) -> None:
-        await super().confirm()
-        self.moved_at = self.seen_at  # nobody takes a record over by watching it here
+    async def confirm(self) -> Content:
+        seen = await super().confirm()
+        # nobody takes a record over by watching it here, and none but this process moves it
+        self.version, self.moved_at = seen.version, self.seen_at
+        return seen
 
     async def commit(self, committed: CommitRecord) -> None:
         await self.confirm()
         await self._expect_awake()
-        await self._storage.write(self.path, committed.encode())
+        self.version = await self._storage.write(self.path, committed.encode())
         self.record = committed
         marker = self._final.child(committed.marker or COMMIT_SUCCESS_FILE).path
         failure: OSError | None = None

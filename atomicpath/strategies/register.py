@@ -22,7 +22,15 @@ import anyio.lowlevel
 from atomicpath.abc import Content, StaleVersionError, Storage
 from atomicpath.concurrency import wake
 from atomicpath.environment import cleaning_up
-from atomicpath.errors import AbandonedError, AccessError, AtomicPathError, CommitError, OutcomeUnknownError
+from atomicpath.errors import (
+    AbandonedError,
+    AccessError,
+    AtomicPathError,
+    CommitError,
+    GuaranteeError,
+    OutcomeUnknownError,
+)
+from atomicpath.guarantees import Guarantee
 from atomicpath.layout import RECORD_FILE
 from atomicpath.liveness import hold, this_process
 from atomicpath.location import Location
@@ -79,9 +87,15 @@ class Register(abc.ABC):
             False if too much of the lease has passed, or the object has changed: look again before acting on it.
 
         Raises:
+            GuaranteeError: The storage gave no version of the object, though deletes name one there. Nothing was sent.
             OSError: Nobody knows whether it was deleted, or may yet be. Where deletes are not conditional this register
                 sends no other after that: rule *tombstone*.
         """
+        if self.is_conditional and version is None:
+            raise GuaranteeError(
+                f"{path} was not deleted: the storage gives no version of it, though {Guarantee.CONDITIONAL_DELETE} is"
+                " said to hold there. Its backend has to give one in `list` and `stat` alike, or not to declare that"
+            )
         left = self.time_to_delete()
         if left <= 0:
             return False
@@ -165,14 +179,15 @@ class Register(abc.ABC):
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    async def confirm(self) -> None:
-        """Rule *confirm*: the register is still ours; AbandonedError if not."""
+    async def confirm(self) -> Content:
+        """Rule *confirm*: the register is still ours, as it was seen; AbandonedError if not."""
         began = self._storage.environment.monotonic()
         renewals, version = self.record.lease.renewals, self.version  # in this order: a renewing thread sets them last
         seen = await self.look()
         if seen is None or not self._is_still_ours(seen, renewals, version):
             raise self._lost(seen)
         self.seen_at = began
+        return seen
 
     async def take(self, seen: Content, there: CommitRecord) -> bool:
         """Take the place of the record `there`, as it was `seen`; False if it has moved meanwhile.
@@ -208,11 +223,11 @@ class Register(abc.ABC):
         """Delete the record, last."""
 
     async def delete_record(self) -> None:
-        """Delete the record, wherever no version can be named, in the time that there is for deletes."""
-        for _ in range(_TRIES):
-            if self.time_to_delete() <= 0:
+        """Delete the record in the time that there is for deletes."""
+        for again in range(_TRIES):
+            if again or self.time_to_delete() <= 0:
                 await self.renew()
-            if await self.delete(self.path, version=None):
+            if await self.delete(self.path, version=self.version):
                 return
         raise TimeoutError(
             errno.ETIMEDOUT,

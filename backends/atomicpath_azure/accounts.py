@@ -22,6 +22,7 @@ from atomicpath.storage import (
     IOLoop,
     Kept,
     WatchedBytes,
+    bounds_lookups,
     client_class,
     forget_cached,
     missing_link,
@@ -69,6 +70,7 @@ class _Transport(AioHttpTransport):  # type: ignore[misc]  # azure.core hides it
     async def open(self) -> None:
         await super().open()
         repeats_nothing(self.session)
+        bounds_lookups(self.session)
 
     async def send(self, request: Any, **options: Any) -> Any:
         watch, body = WATCH.get(), request.data

@@ -10,7 +10,7 @@ import anyio
 
 from atomicpath.errors import AccessError, GuaranteeError
 from atomicpath.guarantees import Guarantee
-from atomicpath.storage import FsspecStorage
+from atomicpath.storage import FsspecStorage, foreign_answer
 
 from .accounts import WATCH, Account, Accounts
 from .errors import Watch, answers
@@ -20,6 +20,7 @@ __all__ = ["AccountStorage"]
 
 T = TypeVar("T")
 
+_OF_THE_SERVICE = "x-ms-request-id"  # in each of its replies ("Common REST API response headers")
 _PATIENCE = 20.0  # seconds for a request about one small blob, the client's own retries included
 
 
@@ -37,7 +38,10 @@ class AccountStorage(FsspecStorage[Accounts]):
 
         try:
             with answers(address.path, watch), nullcontext() if watch.patient else anyio.fail_after(_PATIENCE):
-                return await self.request(run)
+                done = await self.request(run)
+                if watch.writes and _OF_THE_SERVICE not in watch.headers:
+                    raise foreign_answer(f"abfs://{address.path}: the reply has no {_OF_THE_SERVICE}")
+                return done
         finally:
             if watch.is_stale:
                 self.filesystem.drop(address, watch.client)

@@ -15,7 +15,7 @@ from atomicpath.abc import Environment
 from atomicpath.errors import AccessError, ValidationError
 from atomicpath.storage import Answer, FsspecStorage, Refusal, Watch, of_the_client
 
-from .errors import AGAIN, answers, in_time, refused
+from .errors import AGAIN, answers, expect_no_page, in_time, refused
 from .exchange import GcsFilesystem, Reply, Request, exchange, location, receive_into, url_of
 from .settings import FILES, VENDOR, normal
 
@@ -110,6 +110,8 @@ class Asking(FsspecStorage[GcsFilesystem]):
             else:
                 _answered.add(self.endpoint)
                 if 200 <= reply.status < 300 or reply.status in request.accept:
+                    if request.method == "DELETE":
+                        expect_no_page(reply, request, path)
                     return replace(reply, where=f"gs://{path}", what=request.what)
                 if not left or reply.status not in AGAIN:
                     raise refused(reply, request, path, watch)

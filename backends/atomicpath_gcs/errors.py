@@ -20,7 +20,7 @@ from .exchange import Reply, Request
 from .names import split
 from .settings import FILES
 
-__all__ = ["AGAIN", "TemporaryError", "UnconfirmedError", "answers", "in_time", "refused"]
+__all__ = ["AGAIN", "TemporaryError", "UnconfirmedError", "answers", "expect_no_page", "in_time", "refused"]
 
 AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 """The replies after which a request may be sent again (Cloud Storage, "Retry strategy")."""
@@ -95,6 +95,15 @@ def answers(path: str, watch: Watch) -> Iterator[None]:
     except (FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError) as error:
         watch.is_stale = True  # it may be the credentials of this client that are not there
         raise of_the_client(error, url, sent=watch.sent > 0, variables=FILES) from error
+
+
+def expect_no_page(reply: Reply, request: Request, path: str) -> None:
+    """Raise if the success of a deletion has a body that is not JSON: the API's own is empty ("Objects: delete")."""
+    try:
+        json.loads(reply.body or b"null")
+    except ValueError:
+        said = f"gs://{path}: {request.what} was answered {reply.status} with a page"
+        raise foreign_answer(said) from None
 
 
 def refused(reply: Reply, request: Request, path: str, watch: Watch) -> Exception:

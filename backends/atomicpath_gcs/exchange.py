@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Protocol
 from urllib.parse import quote, urlencode
 
 import aiohttp
+import anyio
 import google_crc32c
 from yarl import URL
 
@@ -18,6 +19,7 @@ from atomicpath.storage import (
     Answer,
     AsyncFilesystem,
     IOLoop,
+    bounds_lookups,
     check_length,
     repeats_nothing,
     silence_for,
@@ -38,6 +40,7 @@ __all__ = [
 
 _WAITS = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=20)  # aiohttp's own total would end long uploads
 _CHUNK = 2**20
+_REFRESH = 150.0  # seconds for credentials: google-auth's own 120 for a request do not bound the look-up of a name
 
 Body = Callable[[IOLoop], AsyncIterator[bytes | memoryview]]
 """Makes a request's body anew for each try."""
@@ -152,10 +155,12 @@ def encoded(crc: int) -> str:
 async def _send(filesystem: GcsFilesystem, request: Request) -> Any:
     session = await filesystem._set_session()  # noqa: SLF001 - has no public name
     repeats_nothing(session)  # it is of an instance that nobody else has, see `Kept`
+    bounds_lookups(session)
     headers, query = dict(request.headers), dict(request.query)
     if request.signed:
         # in a worker thread: credentials that have to be refreshed make a blocking request
-        headers = await filesystem.loop.run_in_executor(None, filesystem._get_headers, headers)  # noqa: SLF001 - as above
+        with anyio.fail_after(_REFRESH):
+            headers = await filesystem.loop.run_in_executor(None, filesystem._get_headers, headers)  # noqa: SLF001 - as above
         query = filesystem._get_params(query)  # noqa: SLF001 - as above; it adds who pays
     if request.query.get("alt") == "media":
         headers["Accept-Encoding"] = "gzip"  # else what is stored compressed is sent decompressed ("Transcoding")

@@ -31,6 +31,7 @@ from atomicpath.storage import Refusal, Watch, foreign_answer, of_the_client, re
 
 from .contact import advice_on
 from .settings import FILES
+from .wire import PageError
 
 __all__ = ["UnconfirmedError", "answers"]
 
@@ -117,6 +118,8 @@ def answers(path: str, watch: Watch) -> Iterator[None]:
         ):  # such as a file of certificates, without which no connection is made
             raise of_the_client(error.__context__, url, sent=watch.sent > 1, variables=FILES) from None
         raise ConnectionError(errno.ECONNABORTED, f"{url}: the connection failed ({type(error).__name__})") from error
+    except PageError as error:
+        raise foreign_answer(f"{url}: {error}") from None
     except AtomicPathError:
         raise
     except ValueError:  # botocore's answer to an endpoint that is no URL; it may have a password in it

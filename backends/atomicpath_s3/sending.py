@@ -1,4 +1,4 @@
-"""How often a request is sent: a delete once, whatever the client's own retries are."""
+"""How a request is sent: a delete once, whatever the client's own retries are, and to a name that was found in time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from aiobotocore.httpsession import AIOHTTPSession
 from botocore.exceptions import ClientError
 
-from atomicpath.storage import repeats_nothing
+from atomicpath.storage import bounds_lookups, repeats_nothing
 
 __all__ = ["PlainSession", "send_deletes_once"]
 
@@ -18,16 +18,19 @@ _ELSEWHERE = frozenset(  # codes by which botocore learns the bucket's region; n
 
 
 class PlainSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
-    """aiobotocore's session over aiohttp, without the repetitions of the latter."""
+    """aiobotocore's session over aiohttp, without the repetitions of the latter, and with a bound for look-ups."""
 
     async def __aenter__(self) -> Any:
         entered = await super().__aenter__()
-        repeats_nothing(getattr(self, "_session", None))  # where there is one, in aiobotocore 2
+        session = getattr(self, "_session", None)  # where there is one, in aiobotocore 2
+        repeats_nothing(session)
+        bounds_lookups(session)
         return entered
 
     async def _get_session(self, proxy_url: object) -> Any:
         session = await super()._get_session(proxy_url)
         repeats_nothing(session)
+        bounds_lookups(session)
         return session
 
 

@@ -40,7 +40,7 @@ from .multipart import PART, TOKEN, create_in_parts, upload_parts, version_of
 from .names import is_directory_bucket, join, split
 from .sending import send_deletes_once
 from .settings import Settings
-from .wire import no_waiting, watched
+from .wire import no_pages, no_waiting, watched
 
 __all__ = ["S3Storage", "open_s3"]
 
@@ -339,7 +339,7 @@ async def _watched(watch: Watch, function: Callable[P, Awaitable[T]], /, *args: 
 
 async def _client(filesystem: S3Filesystem, bucket: object) -> Any:
     await filesystem.set_session()
-    client = no_waiting(await filesystem.get_s3(bucket))
+    client = no_pages(no_waiting(await filesystem.get_s3(bucket)))
     contact.watch(client)
     send_deletes_once(client)
     client.meta.events.register("before-send.s3", _count, unique_id="atomicpath, sent")

@@ -5,10 +5,14 @@ from __future__ import annotations
 import getpass
 import hashlib
 import os
-from collections.abc import Mapping
+import re
+import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import PurePath
+from glob import glob
+from itertools import chain
+from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
 import asyncssh
@@ -38,6 +42,7 @@ _KNOWN = (names_of(asyncssh.connect, asyncssh.SSHClientConnectionOptions.prepare
     "last_config",
     "reload",
 }
+_INCLUDE = re.compile(r"\s*include(?=[\s=])[\s=]*(.*)", re.IGNORECASE)
 _WAYS = ("tunnel", "proxy_command")  # options by which one host name may lead to different servers
 _SAID_WAYS = ("ProxyCommand", "ProxyJump")  # the same in a configuration file
 
@@ -87,7 +92,7 @@ def _configured(address: Address, paths: tuple[str, ...], _state: str) -> Mappin
         user = ""
     try:
         found = SSHClientConfig.load(None, paths, False, False, False, user, address.username or (), address.host, port)
-    except (OSError, ConfigParseError, UnicodeDecodeError) as error:
+    except (OSError, ConfigParseError, UnicodeDecodeError, RecursionError) as error:  # the last: a file includes itself
         raise ValidationError(f"the SSH configuration {', '.join(paths)} cannot be used: {error}") from None
     return {name: found.get(name) for name in ("Hostname", "User", "Port", *_SAID_WAYS)}
 
@@ -105,4 +110,27 @@ def _paths(options: Options) -> tuple[str, ...]:
 
 
 def _state(options: Options) -> str:
-    return surroundings(_VARIABLES, _paths(options))
+    return surroundings(_VARIABLES, _read(_paths(options)))
+
+
+def _read(paths: Iterable[str]) -> list[str]:
+    """The configuration files and those that they include, at any depth, whatever condition an `Include` stands under.
+
+    A name without a directory is one of `~/.ssh`, as ssh_config(5) says.
+    """
+    found: list[str] = []
+    waiting = list(paths)
+    while waiting:
+        path = waiting.pop(0)
+        if path in found:
+            continue
+        found.append(path)
+        try:
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
+            included = [shlex.split(match[1]) for match in map(_INCLUDE.match, lines) if match]
+        except (OSError, ValueError):  # asyncssh, which reads it next, says so
+            continue
+        for pattern in chain.from_iterable(included):
+            absolute = os.path.join(os.path.expanduser("~/.ssh"), os.path.expanduser(pattern))
+            waiting += sorted(glob(absolute, recursive=True, include_hidden=True))
+    return found

@@ -24,6 +24,7 @@ from atomicpath.errors import AccessError
 from atomicpath_azure import AzureBackend
 from tests.proxy import (
     Proxy,
+    Reply,
     Request,
     Rule,
     answer_after,
@@ -98,6 +99,19 @@ async def test_a_delete_is_sent_once(azure: Storage, bucket: str, az_proxy: Prox
             await azure.delete(f"{bucket}/run/a", version=version)
         assert not isinstance(caught.value, (FileNotFoundError, PermissionError, StaleVersionError))
         assert az_proxy.count(is_("DELETE")) == 1
+
+
+@pytest.mark.parametrize("status", [200, 202])
+async def test_a_page_that_claims_success_deletes_nothing(
+    azure: Storage, bucket: str, az_proxy: Proxy, truth: Truth, status: int
+) -> None:
+    await azure.write(f"{bucket}/run/a", b"ours")
+    page = Reply(status, {"Content-Type": "text/html"}, b"<html><body>welcome</body></html>")
+    az_proxy.rules.append(Rule(match=is_("DELETE"), action=lambda request, send: page))
+    with pytest.raises(OSError, match="abfs://") as caught:
+        await azure.delete(f"{bucket}/run/a")
+    assert not isinstance(caught.value, PermissionError | FileNotFoundError)
+    assert truth() == {"run/a": b"ours"}
 
 
 async def test_500_after_apply_on_a_swap_is_stale_with_our_bytes_stored(
@@ -286,8 +300,6 @@ async def test_no_error_shows_a_credential(
 
 
 def truncated_head(secret: str) -> Any:
-    from tests.proxy import Reply
-
     return Reply(400, {"Content-Type": "application/xml"}, f"<not xml {secret}".encode())
 
 

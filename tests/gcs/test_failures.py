@@ -347,6 +347,15 @@ async def test_every_request_passes_through_the_environment(store: Store) -> Non
     assert environment.made == len(store.proxy.requests) == 5
 
 
+async def test_a_page_that_claims_success_deletes_nothing(store: Store) -> None:
+    await store.storage.create(store.path("run/a"), b"x")
+    page = Reply(200, {"Content-Type": "text/html"}, b"<html><body>welcome</body></html>")
+    store.proxy.rules.append(Rule(match=is_("DELETE"), action=lambda request, send: page))
+    with pytest.raises(OSError, match="a deletion was answered 200 with a page, which is not the store's own"):
+        await store.storage.delete(store.path("run/a"))
+    assert store.truth() == {"run/a": b"x"}
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}"])
 async def test_a_success_that_is_no_resource_is_an_unknown_outcome(store: Store, body: bytes) -> None:
     store.proxy.rules.append(Rule(match=uploads, action=lambda request, send: Reply(200, send(request).headers, body)))

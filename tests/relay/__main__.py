@@ -18,7 +18,7 @@ import anyio
 from .behaviours import BEHAVIOURS
 from .operations import OPERATIONS
 from .places import SERVERS, started
-from .report import Found, table, write
+from .report import Found, put, table
 from .runner import run
 
 
@@ -54,7 +54,7 @@ def main() -> int:
                         print(f"--- {server.name} / {behaviour.name} / {operation.name}: {cell}", file=sys.stderr)
     print(table(found))
     if chosen.write:
-        write(found)
+        put("python -m tests.relay", table(found))
     return int(bool(wrong))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_ac
 from botocore import retryhandler
 
 import atomicpath_azure.accounts
+from atomicpath_gcs.asking import Asking
 from tests.proxy import Proxy
 from tests.roots import SECRET, Root, S3Root
 from tests.servers import azurite as azurite_server
@@ -33,8 +34,9 @@ __all__ = ["SERVERS", "Server"]
 class Server:
     """A running server, with a relay before it.
 
-    `options` gives the storage options for an endpoint; the client repeats requests, or not. One relay serves all runs,
-    since making a client for another endpoint takes longer than a commit.
+    `options` gives the storage options for an endpoint; the client repeats requests, or not. What no option can have
+    it do, `repeating` does for a block. One relay serves all runs, since making a client for another endpoint takes
+    longer than a commit.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Server:
     relay: Proxy
     make: Callable[[], Root]
     options: Callable[[str, bool], dict[str, Any]]
+    repeating: Callable[[bool], AbstractContextManager[object]] = lambda _: nullcontext()
 
 
 def s3_options(endpoint: str, repeats: bool) -> dict[str, Any]:
@@ -91,7 +94,19 @@ def _fake_gcs(directory: Path) -> Iterator[Server]:
         def options(where: str, repeats: bool) -> dict[str, Any]:
             return {"endpoint_url": where, "token": "anon"}
 
-        yield Server("fake-gcs-server", GCS, endpoint, relay, lambda: GcsRoot(client, bucket, endpoint), options)
+        def make() -> Root:
+            return GcsRoot(client, bucket, endpoint)
+
+        yield Server("fake-gcs-server", GCS, endpoint, relay, make, options, _gcs_repeating)
+
+
+def _gcs_repeating(repeats: bool) -> AbstractContextManager[object]:
+    asked = Asking._ask
+
+    async def once(self: Any, path: str, request: Any, *others: Any) -> Any:
+        return await asked(self, path, replace(request, tries=1), *others)
+
+    return nullcontext() if repeats else patch.object(Asking, "_ask", once)
 
 
 @contextmanager
@@ -112,13 +127,17 @@ def _azurite(directory: Path) -> Iterator[Server]:
         )
 
         def options(where: str, repeats: bool) -> dict[str, Any]:
-            return {"connection_string": f"BlobEndpoint={where}/{ACCOUNT};SharedAccessSignature={signature}"}
+            other = "" if repeats else ";DefaultEndpointsProtocol=http"  # a client of its own, which repeats nothing
+            return {"connection_string": f"BlobEndpoint={where}/{ACCOUNT};SharedAccessSignature={signature}{other}"}
 
-        with (
-            patch.object(atomicpath_azure.accounts, "_RETRIES", 2),
-            patch.object(atomicpath_azure.accounts, "_BACKOFF", 0.01),
-        ):
-            yield Server("Azurite", AZURE, endpoint, relay, lambda: AzureRoot(endpoint, container), options)
+        def make() -> Root:
+            return AzureRoot(endpoint, container)
+
+        def repeating(repeats: bool) -> AbstractContextManager[object]:
+            return patch.object(atomicpath_azure.accounts, "_RETRIES", 2 if repeats else 0)
+
+        with patch.object(atomicpath_azure.accounts, "_BACKOFF", 0.01):
+            yield Server("Azurite", AZURE, endpoint, relay, make, options, repeating)
 
 
 SERVERS: Mapping[str, Callable[[Path], Any]] = {

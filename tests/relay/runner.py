@@ -57,7 +57,7 @@ async def run(server: Server, behaviour: Behaviour, operation: Operation, *, rep
         await operation.prepare(scene)
         before = set(scene.leftovers())
         relay = server.relay
-        with patch.object(replies, "_FRUITLESS", _FRUITLESS):
+        with patch.object(replies, "_FRUITLESS", _FRUITLESS), server.repeating(repeats):
             relay.requests.clear()
             manners._manners.clear()  # learnt of the same bucket when it behaved otherwise
             relay.rules[:] = behaviour.rules(server.dialect, scene.environment.move)

@@ -97,6 +97,43 @@ async def test_where_a_probe_has_overwritten_nothing_more_is_tried(root: S3Root,
     assert proxy.count(_overwrites) == 1
 
 
+async def test_a_writer_that_may_not_delete_removes_nothing_where_conditional_deletes_are_documented(
+    root: S3Root, proxy: Proxy, source: Path, documented: None
+) -> None:
+    with use(Quick()):
+        for name in ("step_1", "step_2"):
+            await aio.put(source, root / name, storage_options=root.storage_options)
+        before = root.read_all()
+        proxy.rules.append(Rule(match=is_("DELETE"), action=REFUSED, times=None))
+        proxy.requests.clear()
+        with pytest.raises(AccessError, match="step_1 was not removed, and nothing was changed"):
+            await aio.remove(root / "step_1", storage_options=root.storage_options)
+        with pytest.raises(AccessError, match="step_1 was not removed, and nothing was changed"):
+            await aio.keep_last(root.url, 1, storage_options=root.storage_options)
+        assert root.read_all() == before
+        assert proxy.count(is_("DELETE")) == 2, "one for each"
+        assert proxy.count(is_("PUT")) == 0
+        assert await aio.is_committed(root / "step_1", storage_options=root.storage_options)
+
+
+@pytest.mark.parametrize("is_observed", [False, True], ids=["declared", "observed"])
+async def test_the_right_to_delete_is_asked_for_by_one_request_unless_a_probe_has_used_it(
+    is_observed: bool, root: S3Root, proxy: Proxy, source: Path, request: pytest.FixtureRequest
+) -> None:
+    if is_observed:
+        trust(root / "any", root.storage_options, ALL)
+    else:
+        request.getfixturevalue("documented")
+    with use(Quick()):
+        await aio.put(source, root / "step_1", storage_options=root.storage_options)
+        proxy.requests.clear()
+        await aio.remove(root / "step_1", storage_options=root.storage_options)
+    deletes = [one for one in proxy.requests if one.method == "DELETE"]
+    assert len(deletes) == len(("data", RECORD, MARKER)) + (not is_observed)
+    assert all(one.conditions for one in deletes)
+    assert root.read_all() == {}
+
+
 async def test_a_writer_that_may_list_below_its_prefix_only_commits_and_reads(
     root: S3Root, proxy: Proxy, source: Path
 ) -> None:

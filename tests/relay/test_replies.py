@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +15,13 @@ import pytest
 
 import atomicpath_s3.storage
 from atomicpath.abc import Environment, Storage
-from atomicpath.storage import Answer, Paging, replies, silence
+from atomicpath.errors import AccessError
+from atomicpath.storage import Answer, Paging, replies, sessions, silence
 from atomicpath_azure import AzureBackend, accounts
 from atomicpath_gcs import GcsBackend, exchange
 from atomicpath_s3 import S3Backend
-from atomicpath_sftp import files
-from tests.proxy import Proxy, Rule, fall_silent
+from atomicpath_sftp import SftpBackend, files
+from tests.proxy import Proxy, Rule, fall_silent, refuse
 from tests.roots import SECRET
 from tests.servers.azurite import connection_string
 from tests.servers.s3 import KEY
@@ -155,7 +157,8 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
 
 
 def _s3(url: str) -> tuple[Storage, str]:
-    return S3Backend().open(_options(url, read_timeout=SILENT / 3), Environment()), "bucket"
+    options = _options(url, read_timeout=SILENT / 3, s3={"addressing_style": "path"})
+    return S3Backend().open(options, Environment()), "bucket"
 
 
 def _gcs(url: str) -> tuple[Storage, str]:
@@ -182,6 +185,52 @@ async def test_a_data_request_whose_body_nobody_takes_ends(
     with anyio.fail_after(300), patch("atomicpath_gcs.asking._PAUSE", 0.0), pytest.raises(TimeoutError) as caught:
         await storage.upload(source, f"{top}/run/a", owner="t", multipart=False)
     assert "did not answer in time" in str(caught.value)
+
+
+@pytest.fixture
+def lookups(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The names that were looked up. The first look-up has no answer, and later ones find this host."""
+    monkeypatch.setattr(sessions, "_LOOKUP", SILENT)
+    asked: list[str] = []
+    release = threading.Event()
+    getaddrinfo = socket.getaddrinfo
+
+    def look_up(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if host not in ("store.test", b"store.test"):
+            return getaddrinfo(host, *args, **kwargs)
+        asked.append(str(host))
+        if len(asked) == 1:
+            release.wait()
+        return getaddrinfo("127.0.0.1", *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    yield asked
+    release.set()
+
+
+@pytest.mark.parametrize("make", [_s3, _gcs, _azure])
+async def test_a_data_request_whose_host_is_never_found_ends_and_the_next_one_looks_again(
+    make: Any, lookups: list[str], tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"x")
+    with Proxy("http://127.0.0.1:9") as proxy:
+        storage, top = make(proxy.url.replace("127.0.0.1", "store.test"))
+        proxy.rules.append(Rule(match=lambda request: True, action=refuse(403, "AccessDenied"), times=None))
+        with anyio.fail_after(300), patch("atomicpath_gcs.asking._PAUSE", 0.0):
+            with pytest.raises(OSError, match="the endpoint cannot be reached"):
+                await storage.upload(source, f"{top}/run/a", owner="t", multipart=False)
+            assert (len(lookups), proxy.requests) == (1, [])
+            with pytest.raises(AccessError):
+                await storage.upload(source, f"{top}/run/a", owner="t", multipart=False)
+    assert proxy.requests
+
+
+async def test_a_server_of_files_whose_host_is_never_found_is_given_up(lookups: list[str]) -> None:
+    storage = SftpBackend().open({"connect_timeout": SILENT, "username": "u", "password": "p"}, Environment())
+    with anyio.fail_after(300), pytest.raises(OSError, match="sftp://"):
+        await storage.read("store.test/run/a")
+    assert len(lookups) == 1
 
 
 async def test_a_server_of_files_that_stalls_ends_a_transfer(monkeypatch: pytest.MonkeyPatch) -> None:

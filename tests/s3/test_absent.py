@@ -80,6 +80,32 @@ async def test_a_proxys_page_that_claims_success_is_no_empty_directory(
         assert not isinstance(caught.value, FileNotFoundError)
 
 
+@pytest.mark.parametrize("body", [HTML, XHTML, JSON], ids=["html", "xhtml", "json"])
+async def test_a_proxys_page_that_claims_success_deletes_nothing(
+    s3: Storage, bucket: str, proxy: Proxy, body: bytes
+) -> None:
+    version = await s3.create(f"{bucket}/run/a", b"data")
+    for named in (None, version):
+        proxy.rules.append(Rule(match=is_("DELETE"), action=page(body, 200)))
+        with pytest.raises(OSError, match=r"answer") as caught:
+            await s3.delete(f"{bucket}/run/a", version=named)
+        assert not isinstance(caught.value, PermissionError | StaleVersionError)
+    assert proxy.count(is_("DELETE")) == 2, "once each"
+    assert (await s3.read(f"{bucket}/run/a")).data == b"data"
+
+
+async def test_a_look_alike_may_say_200_to_a_delete(s3: Storage, bucket: str, proxy: Proxy) -> None:
+    await s3.create(f"{bucket}/run/a", b"data")
+
+    def done(request: Request, send: Send) -> Reply:
+        assert send(request).status == 204
+        return Reply(200, {})
+
+    proxy.rules.append(Rule(match=is_("DELETE"), action=done))
+    await s3.delete(f"{bucket}/run/a")
+    assert await s3.stat(f"{bucket}/run/a") is None
+
+
 async def test_the_stores_own_404_still_means_that_nothing_is_there(
     s3: Storage, bucket: str, proxy: Proxy, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from atomicpath.abc import Environment, Storage
 from atomicpath.errors import AccessError, ValidationError
 from atomicpath.location import locate
 from atomicpath_sftp import SftpBackend
+from atomicpath_sftp.settings import resolve
 from tests.roots import SECRET
 from tests.servers.sftp import SftpRoot
 
@@ -41,6 +42,32 @@ def test_a_name_of_the_ssh_configuration_is_the_server_it_leads_to(home: Path) -
     file.write_text(f"Host cluster\n  ProxyCommand connect {SECRET}\n")
     assert len({by_way, place("sftp://cluster/run"), place("sftp://cluster/run", config=None)}) == 3
     assert SECRET not in place("sftp://cluster/run")
+
+
+def test_what_the_ssh_configuration_includes_counts_as_it_is_now(home: Path) -> None:
+    (home / ".ssh" / "config").write_text("Host *\n  Include ~/conf.d/*.conf named-alone\n")
+    (home / "conf.d").mkdir()
+    inner, alone = home / "with a space", home / ".ssh" / "named-alone"
+    seen: list[str] = []
+
+    def written(path: Path, text: str) -> str:
+        path.write_text(text)
+        seen.append(resolve({}).surroundings)
+        return place("sftp://cluster/run")
+
+    assert written(home / "conf.d" / "a.conf", f'include="{inner}"\n') == "sftp://cluster/run"
+    assert written(inner, "Host cluster\n  HostName login1.example.org\n") == "sftp://login1.example.org/run"
+    assert written(inner, "Host cluster\n  HostName another.example.org\n") == "sftp://another.example.org/run"
+    assert written(inner, "Host elsewhere\n") == "sftp://cluster/run"
+    assert written(alone, "Host cluster\n  Port 2222\n") == "sftp://cluster:2222/run"
+    assert len(set(seen)) == len(seen), "a client that was made before is not used after a change"
+
+
+def test_a_configuration_that_includes_itself_is_an_error(home: Path) -> None:
+    file = home / ".ssh" / "config"
+    file.write_text(f"Include {file}\n")
+    with pytest.raises(ValidationError, match=r"\.ssh/config cannot be used"):
+        place("sftp://cluster/run")
 
 
 def test_a_configuration_that_cannot_be_read_is_named(home: Path) -> None:
