@@ -379,7 +379,9 @@ async def explain(
     url: PathLike, *, storage_options: Options = None, guarantees: Guarantee | None = None, probe: bool = True
 ) -> Explanation:
     """The profile, the strategy that follows, and why; `print` it."""
-    return explained(await profile(url, storage_options=storage_options, guarantees=guarantees, probe=probe))
+    location = locate(url, storage_options)
+    found = await profile_of(location, asserted=guarantees or NONE, probe=probe)
+    return explained(found, is_local=location.open().is_local)
 
 
 def _but(arguments: dict[str, object], *left_out: str) -> dict[str, object]:
