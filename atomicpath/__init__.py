@@ -50,8 +50,25 @@ from .signals import CompletionSignal
 from .strategies.atomic_rename import AtomicRenameTemporaryPath
 from .strategies.commit_file import CommitFileTemporaryPath
 from .strategies.snapshot import Snapshot
-from .sync import blocking as _blocking
-from .sync import blocking_context as _blocking_context
+from .sync import (
+    attempts,
+    commit,
+    committed,
+    create_all,
+    explain,
+    get,
+    is_committed,
+    keep_last,
+    latest,
+    on_commit_callback,
+    profile,
+    put,
+    read_record,
+    remove,
+    resolve,
+    sweep,
+    verify,
+)
 
 __all__ = [
     "COMMIT_SUCCESS_FILE",
@@ -120,21 +137,3 @@ __all__ = [
     "sweep",
     "verify",
 ]
-
-commit = _blocking_context(aio.commit)
-put = _blocking(aio.put)
-get = _blocking(aio.get)
-resolve = _blocking(aio.resolve)
-is_committed = _blocking(aio.is_committed)
-read_record = _blocking(aio.read_record)
-committed = _blocking(aio.committed)
-latest = _blocking(aio.latest)
-attempts = _blocking(aio.attempts)
-verify = _blocking(aio.verify)
-profile = _blocking(aio.profile)
-sweep = _blocking(aio.sweep)
-remove = _blocking(aio.remove)
-keep_last = _blocking(aio.keep_last)
-explain = _blocking(aio.explain)
-create_all = _blocking(aio.create_all)
-on_commit_callback = _blocking(aio.on_commit_callback)

@@ -1,4 +1,4 @@
-"""The async face: coroutines on asyncio and on trio; the blocking face at the top level is made from them."""
+"""The async face: coroutines on asyncio and on trio. The blocking face calls them."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def _at_second(_: PathLike, url: PathLike, **options: Any) -> object:
     return at_url(url, **options)
 
 
-class Committing:
-    """What `commit` returns: an async context manager, to be entered once."""
+class AsyncCommit:
+    """One commit: an async context manager, to be entered once."""
 
     def __init__(self, writing: Writing) -> None:
         self.writing = writing
@@ -86,6 +86,11 @@ class Committing:
         else:
             await run_protected(end)
 
+    @property
+    def result(self) -> Commit:
+        """Return what was committed, once the block has ended; CommitError before, and where nothing was. No I/O."""
+        return self.writing.result()
+
 
 def commit(
     url: PathLike,
@@ -105,54 +110,80 @@ def commit(
     unsafe_takeover: bool = False,
     allow_empty: bool = False,
     marker: str | EllipsisType | None = ...,
-) -> Committing:
-    """Write a directory in a `with` block; at its end it is committed, and had the block raised, nothing is visible.
+) -> AsyncCommit:
+    """Write a directory in a block; at its end it is committed, and had the block raised, nothing is visible.
 
-    Here in `atomicpath.aio` the block is an `async with`, and a cancelled one leaves nothing visible either.
+    Enter the result with `async with`. The block gets a real local directory: the attempt's own where the target is
+    one, else a staging directory, which is uploaded at the end. A file that still changes when the block has ended, and
+    one by whose name another tool says that it has not finished it (Orbax, torch.distributed.checkpoint,
+    huggingface_hub, TensorFlow, TensorStore, rclone), is refused: nothing is committed.
 
-    The block gets a real local directory: the attempt's own where the target is one, else a staging directory,
-    uploaded at the end. That lies in `staging_dir`, else in the directory that the environment variable
-    ATOMICPATH_STAGING_DIR names, else in the system's temporary directory; where others may write there, in a
-    directory of this user alone, `atomicpath-<uid>`. What processes that are provably dead have staged there is
-    deleted. With `direct` the block writes on the store itself, through a `UPath`.
-
-    `metadata` (JSON) travels in the record, `checksums` adds the SHA-256 of every file to it. `durable=False`
-    leaves out the syncs of a real file system. `progress` is called with the bytes uploaded and the bytes
-    in all, or True for a bar. `file_options` sets the directory's mode. `temporary_path_class` names the
-    strategy; left out, it follows from what the location guarantees, to which `guarantees` adds what
-    the caller knows. `unsafe_takeover` takes the place of an unfinished attempt that nothing here could
-    stop, should it still be writing.
-
-    A block that wrote no file is refused (ValidationError) unless `allow_empty`: most often it wrote elsewhere. So is a
-    file that still changes when the block has ended, and one by whose name another tool says that it has not finished
-    it (Orbax, torch.distributed.checkpoint, huggingface_hub, TensorFlow, TensorStore, rclone): nothing is committed.
-
-    On a local file system modes, empty directories and holes stay as the block made them; a store has none of these,
+    On a local file system modes, empty directories and holes stay as the block made them. A store has none of these,
     and one line in the log (logger "atomicpath") says so where there were any.
 
-    `marker` names a file that tells other tools that the directory is complete, such as "_SUCCESS"; None is none. By
-    default only the commit-file strategy writes one, `commit_success.txt`. atomicpath itself reads the record.
-    `coordinator` says which processes commit together: None is this process alone, "auto" is every process of the
-    engine that is initialised (torch.distributed, JAX or MPI), a `Coordinator` every process of that one. All of them
-    call with the same arguments. None is ValidationError, at once, where an engine of several processes is initialised:
-    pass "auto" in every rank, or `SingleProcess()` in the one that commits alone.
+    Readers see all of it or nothing. Of two concurrent writers of one path one commits, and the other gets an error
+    that says who did; of two that replace, the last one stays. An unfinished attempt on an object store is taken over
+    at once if its process is provably gone on this host. Otherwise it is watched for one lease (60 s; what its record
+    states, between 10 s and 10 min) by this host's own clock: renewed meanwhile, it is a ConflictError.
 
-    With `replace` a committed directory at the URL is no error: at the end of the block the new one takes its name
-    and it loses it, in one step, and then it is deleted. There is no moment at which neither is there; of two that
-    replace, the last one stays. Only a committed directory is ever replaced. It needs RENAME_EXCHANGE, which known
-    disks of Linux have; elsewhere it is GuaranteeError. With `durable=False` a power cut may take both.
+    Args:
+        url: The final place: a URL, a path or a UPath.
+        storage_options: For the file system behind the URL. No message shows them.
+        temporary_path_class: The strategy; left out, it follows from what the location guarantees.
+        direct: Write on the store itself, through a `UPath`, not in a staging directory that is uploaded at the end.
+        replace: A committed directory at the URL is no error: the new one atomically takes over its name, and the old
+            one is then deleted. It needs RENAME_EXCHANGE, which known disks of Linux have. With `durable=False` a power
+            cut may take both.
+        durable: Sync files, directories and the final name on a file system of this host.
+        coordinator: Which processes commit together: None is this process alone, "auto" every process of the engine
+            that is initialised (torch.distributed, JAX or MPI), a `Coordinator` every process of that one. All of them
+            call with the same arguments. Where an engine of several processes is initialised None is ValidationError:
+            pass "auto" in every rank, or `SingleProcess()` in the one that commits alone.
+        file_options: The mode of the directory.
+        metadata: JSON that travels in the record.
+        checksums: Add the SHA-256 of every file to the record.
+        staging_dir: Where the staging directory is made; else where the environment variable ATOMICPATH_STAGING_DIR
+            says, else in the system's temporary directory. Where others may write there, it is in a directory of this
+            user alone, `atomicpath-<uid>`. What processes that are provably dead have staged there is deleted.
+        progress: Called with the bytes uploaded and the bytes in all; True shows a bar.
+        guarantees: What you know of the location, which is added to what is known of it. Probes may refute it.
+        unsafe_takeover: Take the place of an unfinished attempt that nothing here could stop, should it still write.
+        allow_empty: Commit a directory without files, too. Most often the block wrote elsewhere.
+        marker: The name of a file that tells other tools that the directory is complete, such as "_SUCCESS"; None is
+            none. By default only the commit-file strategy writes one, `commit_success.txt`. atomicpath reads the
+            record.
 
-    Raises AlreadyCommittedError or ConflictError, on entry or at the end, if another attempt has the
-    path; GuaranteeError if no strategy is safe there; OutcomeUnknownError if the storage does not say
-    what became of the commit. After any other error nothing was committed.
+    Returns:
+        An async context manager that gives the directory to write in. After the block its `result` is the `Commit`.
 
-    An unfinished attempt that holds the path on an object store is taken over at once if its process is provably
-    gone on this host. Otherwise it is watched for one lease (60 s; what its record states, between 10 s and 10 min),
-    by this host's own clock and however old the record seems: renewed meanwhile, it is a ConflictError.
+    Raises:
+        AlreadyCommittedError: A committed directory is there; `record` says by whom.
+        ConflictError: A live attempt or foreign files hold the path.
+        AbandonedError: Another process swept or took over this attempt.
+        GuaranteeError: No strategy is safe there; the message says what is missing and what to do.
+        OutcomeUnknownError: The storage does not say what became of the commit; nothing was cleaned up.
+        ValidationError: An argument cannot be used, or what was written may not be complete.
+        AtomicPathError: Anything else; nothing was committed.
     """
-    options = CommitOptions(**_but(locals(), "url"))  # type: ignore[arg-type]  # same names
+    options = CommitOptions(
+        storage_options=storage_options,
+        temporary_path_class=temporary_path_class,
+        direct=direct,
+        replace=replace,
+        durable=durable,
+        coordinator=coordinator,
+        file_options=file_options,
+        metadata=metadata,
+        checksums=checksums,
+        staging_dir=staging_dir,
+        progress=progress,
+        guarantees=guarantees,
+        unsafe_takeover=unsafe_takeover,
+        allow_empty=allow_empty,
+        marker=marker,
+    )
     with reporting("cannot begin to write {}", partial(locate, url, storage_options)):
-        return Committing(Writing(url, options))
+        return AsyncCommit(Writing(url, options))
 
 
 @protected
@@ -176,50 +207,166 @@ async def put(
     unsafe_takeover: bool = False,
     allow_empty: bool = False,
     marker: str | EllipsisType | None = ...,
-) -> None:
-    """Commit a copy of an existing local directory; arguments and errors are those of `commit`.
+) -> Commit:
+    """Commit a copy of an existing local directory.
 
-    Links to files are followed. If the directory is itself a committed one, its record and marker are
-    not copied: they describe that commit. One that was begun and never committed is IntegrityError, and so is one that
-    lacks files of its manifest. A directory that changes or is replaced while it is copied is ValidationError, and
-    nothing is committed. To a local file system modes and empty directories are copied, as `cp -r` does.
+    Links to files are followed. If the directory is itself a committed one, its record and marker are not copied: they
+    describe that commit. To a local file system modes and empty directories are copied, as `cp -r` does.
+
+    Readers and concurrent writers of the path see what they see of `commit`.
+
+    Args:
+        local_dir: The directory on this host, which stays as it is.
+        url: The final place: a URL, a path or a UPath.
+        storage_options: For the file system behind the URL. No message shows them.
+        temporary_path_class: The strategy; left out, it follows from what the location guarantees.
+        direct: Write on the store itself, through a `UPath`, not in a staging directory that is uploaded at the end.
+        replace: A committed directory at the URL is no error: the new one atomically takes over its name, and the old
+            one is then deleted. It needs RENAME_EXCHANGE, which known disks of Linux have. With `durable=False` a power
+            cut may take both.
+        durable: Sync files, directories and the final name on a file system of this host.
+        coordinator: Which processes commit together: None is this process alone, "auto" every process of the engine
+            that is initialised (torch.distributed, JAX or MPI), a `Coordinator` every process of that one. All of them
+            call with the same arguments. Where an engine of several processes is initialised None is ValidationError:
+            pass "auto" in every rank, or `SingleProcess()` in the one that commits alone.
+        file_options: The mode of the directory.
+        metadata: JSON that travels in the record.
+        checksums: Add the SHA-256 of every file to the record.
+        staging_dir: Where the staging directory is made; else where the environment variable ATOMICPATH_STAGING_DIR
+            says, else in the system's temporary directory. Where others may write there, it is in a directory of this
+            user alone, `atomicpath-<uid>`. What processes that are provably dead have staged there is deleted.
+        progress: Called with the bytes uploaded and the bytes in all; True shows a bar.
+        guarantees: What you know of the location, which is added to what is known of it. Probes may refute it.
+        unsafe_takeover: Take the place of an unfinished attempt that nothing here could stop, should it still write.
+        allow_empty: Commit a directory without files, too. Most often the block wrote elsewhere.
+        marker: The name of a file that tells other tools that the directory is complete, such as "_SUCCESS"; None is
+            none. By default only the commit-file strategy writes one, `commit_success.txt`. atomicpath reads the
+            record.
+
+    Returns:
+        What was committed, with its record.
+
+    Raises:
+        AlreadyCommittedError: A committed directory is there; `record` says by whom.
+        ConflictError: A live attempt or foreign files hold the path.
+        AbandonedError: Another process swept or took over this attempt.
+        GuaranteeError: No strategy is safe there; the message says what is missing and what to do.
+        OutcomeUnknownError: The storage does not say what became of the commit; nothing was cleaned up.
+        ValidationError: An argument cannot be used, or the directory changed while it was copied.
+        IntegrityError: The directory was begun by atomicpath and never committed, or lacks files of its manifest.
+        AtomicPathError: Anything else; nothing was committed.
     """
-    options = CommitOptions(**_but(locals(), "url", "local_dir"))  # type: ignore[arg-type]  # same names
-    await put_directory(local_dir, url, options)
+    options = CommitOptions(
+        storage_options=storage_options,
+        temporary_path_class=temporary_path_class,
+        direct=direct,
+        replace=replace,
+        durable=durable,
+        coordinator=coordinator,
+        file_options=file_options,
+        metadata=metadata,
+        checksums=checksums,
+        staging_dir=staging_dir,
+        progress=progress,
+        guarantees=guarantees,
+        unsafe_takeover=unsafe_takeover,
+        allow_empty=allow_empty,
+        marker=marker,
+    )
+    return await put_directory(local_dir, url, options)
 
 
 @protected
 @reported("cannot fetch {}", at_url)
 async def get(url: PathLike, local_dir: PathLike, *, verify: bool = True, storage_options: Options = None) -> Path:
-    """Download a committed directory to `local_dir`, which must not exist and then is itself committed, or nothing.
+    """Download a committed directory, whole or not at all.
 
-    With `verify` sizes, versions and recorded checksums are compared on the way: IntegrityError. A directory that is
-    replaced meanwhile is read again, for as long as half a minute: then CommitError. From a local file system modes and
-    empty directories are copied, as `cp -r` does; a store has neither.
+    From a local file system modes and empty directories are copied, as `cp -r` does; a store has neither.
+
+    The local directory appears at once, as a committed one. A remote directory that is replaced meanwhile is read
+    again, for as long as half a minute: then CommitError.
+
+    Args:
+        url: The committed directory.
+        local_dir: The new directory on this host, which must not exist.
+        verify: Compare sizes, versions and recorded checksums on the way.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        The local directory.
+
+    Raises:
+        NotCommittedError: No complete directory is there.
+        IntegrityError: The record is damaged, or what was read is not what it says.
+        StorageError: The storage failed or did not answer.
+        AlreadyCommittedError: A committed directory is at `local_dir`.
+        ConflictError: Something else is there.
     """
     return await fetch.get(locate(url, storage_options), local_directory(local_dir, "local_dir"), verify=verify)
 
 
 @reported("cannot look at {}", at_url)
 async def resolve(url: PathLike, *, storage_options: Options = None) -> UPath:
-    """The path of a committed directory, to read from; NotCommittedError if there is none."""
+    """Return the path of a committed directory, to read from.
+
+    A directory that another process replaces or removes afterwards may be gone when it is read.
+
+    Args:
+        url: The committed directory.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        Its path, with the storage options in it.
+
+    Raises:
+        NotCommittedError: No complete directory is there.
+        IntegrityError: Its record is damaged, or was written by a newer version.
+        StorageError: The storage failed or did not answer.
+    """
     return (await inspect.load(locate(url, storage_options))).path
 
 
 @reported("cannot say whether {} is committed", at_url)
 async def is_committed(url: PathLike, *, storage_options: Options = None) -> bool:
-    """Whether a complete directory is at the URL. Raises, rather than guess, where the storage does not answer.
+    """Tell whether a complete directory is at the URL; raise, rather than guess, where the storage does not answer.
 
-    A link to a complete directory counts as one. A copy of one counts once all its files have arrived. A path that is
-    often replaced, and always committed, is never said not to be. IntegrityError if its record was written by a newer
-    version, which alone can tell. NotCommittedError if not even the bucket is there, whose name may be misspelt.
+    A link to a complete directory counts as one. A copy of one counts once all its files have arrived.
+
+    A path that is often replaced, and always committed, is never said not to be.
+
+    Args:
+        url: The place to look at.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        True if it is complete, False if it is not there or unfinished.
+
+    Raises:
+        NotCommittedError: Not even the bucket is there, whose name may be misspelt.
+        IntegrityError: Its record is damaged, or was written by a newer version.
+        StorageError: The storage failed or did not answer.
     """
     return await inspect.is_complete(locate(url, storage_options))
 
 
 @reported("cannot read the record of {}", at_url)
 async def read_record(url: PathLike, *, storage_options: Options = None) -> CommitRecord:
-    """The record of a committed directory; NotCommittedError, or IntegrityError if it is damaged."""
+    """Read the record of a committed directory.
+
+    A record is written once: later readers see the same one, or that of a directory that took its place.
+
+    Args:
+        url: The committed directory.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        The record: writer, times, manifest, metadata.
+
+    Raises:
+        NotCommittedError: No complete directory is there.
+        IntegrityError: Its record is damaged, was written by a newer version, or another tool left a marker only.
+        StorageError: The storage failed or did not answer.
+    """
     location = locate(url, storage_options)
     record = (await inspect.load(location)).record
     if record is None:
@@ -231,7 +378,7 @@ async def read_record(url: PathLike, *, storage_options: Options = None) -> Comm
 async def committed(
     root: PathLike, *, step: StepRule | None = None, prefix: str | None = None, storage_options: Options = None
 ) -> list[Commit]:
-    """The complete directories right below a root, oldest first.
+    """List the complete directories right below a root, oldest first.
 
     The step of a directory is `metadata["step"]` of its record if that is an integer, else what its name tells: `100`,
     `step_100`, `checkpoint-100` and DeepSpeed's `global_step100` do; a date, a hash, or a name with several numbers
@@ -240,21 +387,27 @@ async def committed(
     without a step come first, in the order of their commits: by the writers' clocks, but within one boot of a host by
     the clock that nobody can set.
 
-    Each is looked at on its own. What is incomplete or cannot be looked at is left out and named in the log, logger
-    "atomicpath"; so is a copy of a committed directory that lacks files. Links to committed directories are followed.
+    What is incomplete or cannot be looked at is left out and named in the log, logger "atomicpath"; so is a copy of a
+    committed directory that lacks files. Links to committed directories are followed.
+
+    Each directory is looked at on its own: one that is committed or removed meanwhile may be listed or not.
 
     Args:
         root: The directory that holds them.
-        step: Which step a name has, instead of the above: a regular expression with one group, which is searched for
-            in the name, or a function of the name that returns an int or None. Only names with a step are listed then,
-            as one series.
-        prefix: Only names that begin with it are listed, as one series; what follows it may be the step, too.
-        storage_options: For the file system behind the URL.
+        step: The rule by which a name tells a step: a regular expression with one group, which is searched for in the
+            name, or a function of the name that returns an int or None. Only names with a step are taken, as one
+            series.
+        prefix: Only names that begin with it are taken, as one series; what follows it may be the step, too.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        What is complete.
 
     Raises:
         ValidationError: `step` or `prefix` cannot be used, or the root is a file.
         NotCommittedError: Nothing can be below the root, such as in a bucket that does not exist.
-        OSError: The storage cannot be reached, or (AccessError) refuses everything.
+        StorageError: The storage failed or did not answer.
+        AccessError: The storage refuses everything.
     """
     return await inspect.committed(locate(root, storage_options), Order.of(step, prefix))
 
@@ -263,23 +416,72 @@ async def committed(
 async def latest(
     root: PathLike, *, step: StepRule | None = None, prefix: str | None = None, storage_options: Options = None
 ) -> Commit | None:
-    """The last of what `committed` lists, or None; arguments and errors are those of `committed`.
+    """Find the last of what `committed` lists.
 
     It reads as little as it can: names that tell a step are believed, newest first, unless a record says otherwise.
     What newer is incomplete is named in the log.
+
+    A directory that is committed meanwhile may be the answer or not.
+
+    Args:
+        root: The directory that holds them.
+        step: The rule by which a name tells a step: a regular expression with one group, which is searched for in the
+            name, or a function of the name that returns an int or None. Only names with a step are taken, as one
+            series.
+        prefix: Only names that begin with it are taken, as one series; what follows it may be the step, too.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        The last one; None if none is complete.
+
+    Raises:
+        ValidationError: `step` or `prefix` cannot be used, or the root is a file.
+        NotCommittedError: Nothing can be below the root, such as in a bucket that does not exist.
+        StorageError: The storage failed or did not answer.
+        AccessError: The storage refuses everything.
     """
     return await inspect.latest(locate(root, storage_options), Order.of(step, prefix))
 
 
 @reported("cannot list the attempts below {}", at_root)
 async def attempts(root: PathLike, *, storage_options: Options = None) -> list[Attempt]:
-    """What is right below a root, under way or left behind: temporary directories and unfinished final ones."""
+    """List what is right below a root under way or left behind: temporary directories and unfinished final ones.
+
+    An attempt that ends meanwhile may be listed or not.
+
+    Args:
+        root: The directory that holds them.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        The attempts.
+
+    Raises:
+        NotCommittedError: Nothing can be below the root, such as in a bucket that does not exist.
+        StorageError: The storage failed or did not answer.
+    """
     return await inspect.attempts(locate(root, storage_options))
 
 
 @reported("cannot compare {} with its manifest", at_url)
 async def verify(url: PathLike, *, checksums: bool = False, storage_options: Options = None) -> Verification:
-    """Compare a committed directory with its manifest: names, sizes, versions; if asked, checksums of every file."""
+    """Compare a committed directory with its manifest: names, sizes and versions.
+
+    A directory that is replaced or removed meanwhile may be found incomplete.
+
+    Args:
+        url: The committed directory.
+        checksums: Read every file and compare its SHA-256, where one is recorded.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        What is missing, altered or extra; `ok` if nothing is.
+
+    Raises:
+        NotCommittedError: No complete directory is there.
+        IntegrityError: Its record is damaged, or was written by a newer version.
+        StorageError: The storage failed or did not answer.
+    """
     return await inspect.verify(locate(url, storage_options), checksums=checksums)
 
 
@@ -294,12 +496,25 @@ async def sweep(
 ) -> list[Swept]:
     """Delete what jobs that died have left right below a root, and add the markers that are missing.
 
-    Only what is ours and abandoned: attempts, discarded and replaced directories, probes. An attempt of a live
-    process of this host is never touched, one that cannot be judged from here only after its lease, and none before
-    it is `older_than`. Ages are by the storage's own clock. A writer that wakes up afterwards loses cleanly.
+    Only what is ours and abandoned is deleted: attempts, discarded and replaced directories, probes. Ages are by the
+    storage's own clock. An error about one of them is in its entry, and does not stop the others.
 
-    The result names everything found, also what was kept, and why. An error about one of them is in its entry, and
-    does not stop the others. `dry_run` changes nothing, and the result says what would be done.
+    An attempt of a live process of this host is never touched, one that cannot be judged from here only after its
+    lease. A writer that wakes up afterwards loses cleanly.
+
+    Args:
+        root: The directory that holds them.
+        older_than: Nothing younger is touched.
+        dry_run: Change nothing, and say what would be done.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        Everything found, also what was kept, and why.
+
+    Raises:
+        ValidationError: An argument cannot be used.
+        NotCommittedError: Nothing can be below the root.
+        StorageError: The storage failed or did not answer.
     """
     return await cleaning.sweep(locate(root, storage_options), older_than=older_than, dry_run=dry_run)
 
@@ -307,13 +522,22 @@ async def sweep(
 @protected
 @reported("{} could not be removed, or not wholly", at_url)
 async def remove(url: PathLike, *, guarantees: Guarantee | None = None, storage_options: Options = None) -> None:
-    """Remove a committed directory, with all that is in it. Readers see it whole, or not at all.
+    """Remove a committed directory, with all that is in it.
 
-    `guarantees` adds what the caller knows of the location, as for `commit`. Raises NotCommittedError if nothing
-    complete is there; ConflictError if another process replaces or removes it; GuaranteeError where nothing could
-    keep readers from seeing half of it; ValidationError if another tool committed it, or if it is a link;
-    OutcomeUnknownError if the storage does not say what became of it. After any other error `sweep` deletes what is
-    left.
+    Readers see it whole, or not at all.
+
+    Args:
+        url: The committed directory.
+        guarantees: What you know of the location, as for `commit`.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Raises:
+        NotCommittedError: Nothing complete is there.
+        ConflictError: Another process replaces or removes it.
+        GuaranteeError: Nothing could keep readers from seeing half of it.
+        ValidationError: Another tool committed it, or it is a link.
+        OutcomeUnknownError: The storage does not say what became of it.
+        AtomicPathError: Anything else; `sweep` deletes what is left.
     """
     await cleaning.remove(locate(url, storage_options), guarantees=guarantees or NONE)
 
@@ -335,26 +559,30 @@ async def keep_last(
     The order is that of `committed`. Where names tell a step, they are the series: a `best` beside them is neither
     counted nor removed. Of several series, such as `checkpoint-` and `step_`, each keeps its newest `n`. What is
     incomplete does not count and is not touched; nor is a link, nor what a link in the root points to, nor what another
-    tool committed. Each goes only while a newer one is seen to be complete.
+    tool committed.
 
-    Where a directory that would go may have been committed later than one that would stay, nothing is removed: after
-    a run was rolled back to an earlier step, or where a clock was set back.
+    Where a directory that would go may have been committed later than one that would stay, nothing is removed: after a
+    run was rolled back to an earlier step, or where a clock was set back.
+
+    Each goes only while a newer one is seen to be complete, and readers see it whole or not at all.
 
     Args:
         root: The directory that holds them.
         n: How many are kept, of each series; at least 1.
         protect: Names below the root, or URLs, that are kept besides. One that is not there protects nothing.
-        step: As for `committed`. The order that it gives counts, whenever the directories were committed.
-        prefix: As for `committed`: only names that begin with it are counted and removed.
-        guarantees: What the caller knows of the location, as for `commit`.
-        storage_options: For the file system behind the URL.
+        step: The rule by which a name tells a step: a regular expression with one group, which is searched for in the
+            name, or a function of the name that returns an int or None. Only names with a step are taken, as one
+            series.
+        prefix: Only names that begin with it are taken, as one series; what follows it may be the step, too.
+        guarantees: What you know of the location, as for `commit`.
+        storage_options: For the file system behind the URL. No message shows them.
 
     Returns:
         What was removed. A directory that could not be removed is kept and named in the log.
 
     Raises:
         ValidationError: An argument cannot be used, or the order of steps and that of commits disagree.
-        AtomicPathError, OSError: As for `remove`, if nothing could be removed.
+        AtomicPathError: As for `remove`, if nothing could be removed.
     """
     location, order = locate(root, storage_options), Order.of(step, prefix)
     return await cleaning.keep_last(location, n, protect=protect, order=order, guarantees=guarantees or NONE)
@@ -365,10 +593,23 @@ async def keep_last(
 async def profile(
     url: PathLike, *, storage_options: Options = None, guarantees: Guarantee | None = None, probe: bool = True
 ) -> Profile:
-    """What the location guarantees, and how that is known.
+    """Find out what a location guarantees, and how that is known.
 
-    Where it is not documented for this very kind of location it is tried, at the target's parent, unless
-    `probe` is false. `guarantees` are added as asserted.
+    Probes work under random names, and clean up after themselves. They are made once per place and process.
+
+    Args:
+        url: A place at which something may be committed.
+        storage_options: For the file system behind the URL. No message shows them.
+        guarantees: What you know of the location, added as asserted.
+        probe: Try, at the parent of the target, what is not documented for this very kind of location.
+
+    Returns:
+        The guarantees, with evidence.
+
+    Raises:
+        ValidationError: The URL cannot be used.
+        BackendError: No backend serves the URL.
+        StorageError: The storage failed or did not answer.
     """
     return await profile_of(locate(url, storage_options), asserted=guarantees or NONE, probe=probe)
 
@@ -378,9 +619,24 @@ async def profile(
 async def explain(
     url: PathLike, *, storage_options: Options = None, guarantees: Guarantee | None = None, probe: bool = True
 ) -> Explanation:
-    """The profile, the strategy that follows, and why; `print` it."""
-    return explained(await profile(url, storage_options=storage_options, guarantees=guarantees, probe=probe))
+    """Find out what a location guarantees, and the strategy that follows; `print` the result.
 
+    Probes work under random names, and clean up after themselves. They are made once per place and process.
 
-def _but(arguments: dict[str, object], *left_out: str) -> dict[str, object]:
-    return {name: value for name, value in arguments.items() if name not in left_out}
+    Args:
+        url: A place at which something may be committed.
+        storage_options: For the file system behind the URL. No message shows them.
+        guarantees: What you know of the location, added as asserted.
+        probe: Try, at the parent of the target, what is not documented for this very kind of location.
+
+    Returns:
+        The profile, the strategy or None, and the reason.
+
+    Raises:
+        ValidationError: The URL cannot be used.
+        BackendError: No backend serves the URL.
+        StorageError: The storage failed or did not answer.
+    """
+    location = locate(url, storage_options)
+    found = await profile_of(location, asserted=guarantees or NONE, probe=probe)
+    return explained(found, is_local=location.open().is_local)

@@ -15,6 +15,7 @@ from upath import UPath
 from . import telemetry
 from .abc import TemporaryPath
 from .commit_options import CommitOptions, check_agreement
+from .completeness import Commit
 from .environment import EventLoopNeeded, cleaning_up, current, need_event_loop, shielded
 from .errors import AtomicPathError, CommitError, OutcomeUnknownError, ValidationError
 from .failures import Document
@@ -23,7 +24,8 @@ from .guarantees import NONE, Guarantee
 from .location import Location, PathLike, local_directory, locate
 from .multiprocess import Team
 from .multiprocessing_options import MultiprocessingOptions
-from .record import JSONValue, check_metadata, file_document, file_entry
+from .order import DEFAULT
+from .record import CommitRecord, JSONValue, check_metadata, file_document, file_entry
 from .reporting import is_the_callers, of_the_caller, reported
 from .room import describe, expect_room, is_full, is_used_up
 from .selection import STRATEGIES
@@ -68,6 +70,15 @@ class Writing:
         self._begun = False
         self._entered = False  # whether the other processes count on this one for the end
         self._pid = os.getpid()
+        self._is_committed = False
+        self._record: CommitRecord | None = None
+
+    def result(self) -> Commit:
+        """Return what was committed, as this process knows it; CommitError if nothing was, or not yet."""
+        if not self._is_committed:
+            raise CommitError(f"{self.location} has no result: its block has not ended, or nothing was committed")
+        name, record = self.location.name, self._record
+        return Commit(path=self.location.upath, name=name, record=record, step=DEFAULT.step(name, record))
 
     @property
     def is_local(self) -> bool:
@@ -157,6 +168,7 @@ class Writing:
         finally:
             self._temporary = None
             await self._unstage()
+        self._is_committed = True
         await self._team.part("finish")
 
     async def _copy(self, origin: Own | Staged, temporary: TemporaryPath, *, top: bool) -> None:
@@ -268,6 +280,7 @@ class Writing:
             await expect_all(self._storage, locate(temporary.get()), offers)
         with telemetry.finalizing(temporary), of_the_caller():
             await temporary.finalize()
+        self._record = temporary.committed_record
         return {}
 
     def _own(self) -> TemporaryPath:
@@ -302,7 +315,7 @@ class Writing:
                 await staging.remove()  # which never raises: after the commit point nothing may
 
 
-async def put(local_dir: PathLike, url: PathLike, options: CommitOptions) -> None:
+async def put(local_dir: PathLike, url: PathLike, options: CommitOptions) -> Commit:
     """Commit an existing local directory, which is left as it is."""
     directory = local_directory(local_dir, "local_dir")
     writing = Writing(url, options)
@@ -313,6 +326,7 @@ async def put(local_dir: PathLike, url: PathLike, options: CommitOptions) -> Non
         raise
     await writing.begin(source=True)
     await writing.finish(source)
+    return writing.result()
 
 
 async def _check_source(directory: Path, target: Location) -> Own:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from upath import UPath
+
 from .abc import Entry, Storage
 from .errors import IntegrityError, ValidationError
 from .layout import LEGACY_RECORD_FILE, RECORD_FILE, is_pending, is_reserved, is_unfinished
@@ -16,9 +18,26 @@ from .originals import is_original
 from .record import CommitRecord, FileEntry
 from .tasks import for_each
 
-__all__ = ["Verification", "compare", "damaged", "is_rewritten", "is_whole"]
+__all__ = ["Commit", "Verification", "compare", "damaged", "is_rewritten", "is_whole"]
 
 _FILES_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """A complete directory.
+
+    `record` is None if another tool committed it and left only its marker; and as the result of a commit in every rank
+    of a job but the primary, which alone wrote it: `read_record(url)` reads it.
+
+    `step` is `metadata["step"]` of its record if that is an integer, else what its name tells (`step_100`,
+    `checkpoint-100`, `100`), else None; with `step=` what that tells.
+    """
+
+    path: UPath
+    name: str
+    record: CommitRecord | None
+    step: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

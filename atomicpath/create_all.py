@@ -49,11 +49,19 @@ class Signal(Protocol):
 async def create_all(
     paths: Iterable[TemporaryPath], *, multiprocessing_options: MultiprocessingOptions | None = None
 ) -> None:
-    """Call in all active processes: the primary creates all paths, many at once; then all of them may write.
+    """Create all paths, many at once, in the primary of a job; call in all active processes, which then may write.
 
-    Returns only if every process has come and everything was created. Else it raises in every process, and
-    what this one had created is discarded: the error itself where it happened, elsewhere the same if it is one of
-    ours, else RankFailedError; CoordinationTimeoutError where a process did not come.
+    Every process returns only once all have come and everything was created. After an error what this one had created
+    is discarded.
+
+    Args:
+        paths: The attempts, in the same order in every process.
+        multiprocessing_options: Which processes take part; left out, this one alone.
+
+    Raises:
+        AtomicPathError: The error of the primary, the same in every process.
+        RankFailedError: Another process failed with an error that is not of this library.
+        CoordinationTimeoutError: A process did not come in time.
     """
     group = Group(multiprocessing_options)
     team = Team(group, current(), "create_all", undone="nothing was created")
@@ -130,8 +138,14 @@ def create_all_async(
 async def on_commit_callback(temporary_path: TemporaryPath, *, checkpoint_start_time: float) -> None:
     """Finalize an attempt, record how long the save took, and log who committed what, on logger "atomicpath".
 
-    `checkpoint_start_time`: when the save began, in seconds since the epoch. The errors are those of `finalize`;
-    after one nothing is recorded.
+    Concurrent readers and writers see what they see of `TemporaryPath.finalize`.
+
+    Args:
+        temporary_path: The attempt.
+        checkpoint_start_time: When the save began, in seconds since the epoch.
+
+    Raises:
+        AtomicPathError: As for `TemporaryPath.finalize`; nothing is recorded then.
     """
     with telemetry.finalizing(temporary_path), of_the_caller():
         await temporary_path.finalize()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .errors import GuaranteeError
+from .notes import Notes, wrapped
 
 __all__ = [
     "NONE",
@@ -74,7 +75,7 @@ class Profile:
         observed: A probe at the target's parent saw that these hold.
         refuted: A probe saw that these do not hold.
         asserted: The user said that these hold.
-        evidence: Says for each guarantee, in words, where the answer comes from.
+        evidence: Says for each guarantee, in words, where the answer comes from; one piece of evidence a line.
     """
 
     location: str = ""
@@ -95,50 +96,66 @@ class Profile:
 
 
 def check(who: str, needed: Guarantee, profile: Profile) -> None:
-    """GuaranteeError unless the profile has all that is needed; it says what is missing and what would accept it."""
+    """Raise GuaranteeError unless the profile has all of `needed`; it says what is missing and what to do about it."""
     missing = profile.missing(needed)
     if missing:
-        raise GuaranteeError(
-            f"{who} is not safe at {profile.location or 'this location'}:\n"
-            f"  {shortage(who, needed, profile)}\n{advice(missing, profile)}"
-        )
+        notes = Notes()
+        lines = shortage("it", needed, profile, notes)
+        head = f"{who} is not safe at {profile.location or 'this location'}:"
+        raise GuaranteeError("\n".join([head, *lines, *notes.lines(), *advice(missing, profile)]))
 
 
 def check_replacing(who: str, needed: Guarantee | None, what: str, profile: Profile) -> None:
-    """GuaranteeError unless `who` may put a directory in the place of a committed one; `what` asked for it.
+    """Raise GuaranteeError unless `who` may put a directory in the place of a committed one; `what` asked for it.
 
-    `needed`: what that takes beside what a commit needs; None if it is no way of `who` at all.
+    Args:
+        who: The strategy.
+        needed: What that takes beside what a commit needs; None if the strategy has no way to do it.
+        what: The caller's argument.
+        profile: What holds at the place.
     """
     if needed is not None and not profile.missing(needed):
         return
-    where = profile.location or "this location"
+    notes = Notes()
     if needed is None:
-        reason = f"{who} has no way to do that: it takes {Guarantee.RENAME_EXCHANGE}, two directories that swap names"
+        lines = wrapped(f"  {who} has no way to let two directories swap names ({Guarantee.RENAME_EXCHANGE})", hang=4)
     else:
-        reason = f"{shortage(who, needed, profile)}: two directories that swap names in one step"
-    asserted = f" {advice(profile.missing(needed), profile)}." if needed is not None else ""
+        lines = shortage(who, needed, profile, notes)
     raise GuaranteeError(
-        f"{what} is not safe at {where}: there would be a moment at which neither directory, or a mixture, is seen.\n"
-        f"  {reason}.\nCommit under another name, and let readers take latest(...); or remove(...) what is there first,"
-        f" and accept that for a while nothing is there.{asserted}"
+        "\n".join(
+            [
+                f"{what} is not safe at {profile.location or 'this location'}:",
+                *lines,
+                *notes.lines(),
+                "Readers would see neither directory for a moment, or a mixture of both.",
+                "Commit under another name, and let readers take latest(...); or remove(...) what is there first,",
+                "and accept that for a while nothing is there.",
+                *(advice(profile.missing(needed), profile) if needed is not None else ()),
+            ]
+        )
     )
 
 
-def shortage(who: str, needed: Guarantee, profile: Profile) -> str:
-    """In words, what is missing and how that is known."""
-    reasons = []
+def shortage(who: str, needed: Guarantee, profile: Profile, notes: Notes | None = None) -> list[str]:
+    """Return lines that say what is missing, and refer to how that is known where there are `notes`."""
+    missing: dict[tuple[bool, str], Guarantee] = {}
     for guarantee in profile.missing(needed):
-        status = "was refuted" if guarantee & profile.refuted else "is not known to hold"
-        evidence = dict(profile.evidence).get(guarantee)
-        reasons.append(f"{guarantee}, which {status}" + (f" ({evidence})" if evidence else ""))
-    return f"{who} needs {'; '.join(reasons)}"
+        known = bool(guarantee & profile.refuted), profile.evidence.get(guarantee, "") if notes else ""
+        missing[known] = missing.get(known, NONE) | guarantee
+    reasons = []
+    for (is_refuted, evidence), guarantees in missing.items():
+        one = len(guarantees) == 1
+        status = "refuted" if is_refuted else "not known to hold"
+        verb = ("was" if one else "were") if is_refuted else ("is" if one else "are")
+        reference = notes.refer(evidence) if notes else ""
+        reasons.append(f"{guarantees}, which {verb} {status} {reference}".rstrip())
+    return wrapped(f"  {who} needs {'; '.join(reasons)}", hang=4)
 
 
-def advice(missing: Guarantee, profile: Profile) -> str:
-    """What a caller can do about it."""
+def advice(missing: Guarantee, profile: Profile) -> list[str]:
+    """Return lines that say what a caller can do about what is missing."""
     if missing & profile.refuted:
-        return "What was refuted cannot be asserted: use another location. atomicpath.explain(url) shows what was tried"
+        return ["What was refuted cannot be asserted: use another location."]
+    it = "it holds" if len(missing) == 1 else "they hold"
     asserted = " | ".join(f"Guarantee.{name}" for name in missing.names())
-    return (
-        f"If you know that they hold there, say so: guarantees={asserted}. atomicpath.explain(url) shows what was tried"
-    )
+    return [f"If you know that {it} there, pass", *wrapped(f"  guarantees={asserted}", hang=4)]

@@ -11,7 +11,7 @@ from typing import TypeVar
 from upath import UPath
 
 from .abc import Entry, NoBucketError, Storage
-from .completeness import Verification, compare, is_whole
+from .completeness import Commit, Verification, compare, is_whole
 from .errors import AtomicPathError, IntegrityError, NotCommittedError, ValidationError
 from .layout import HOUSEKEEPING, PROBE_PREFIX, RECORD_FILE, is_temporary
 from .liveness import proof_of_life
@@ -45,20 +45,6 @@ _LOOKS = 10  # at a directory that is replaced while it is looked at
 _reported: set[str] = set()  # roots of which this process has said that attempts were left there
 _UNMARKED = "it has neither a commit record nor a marker"
 _LINK = "a symbolic link"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Commit:
-    """A complete directory. `record` is None if another tool committed it and left only its marker.
-
-    `step` is `metadata["step"]` of its record if that is an integer, else what its name tells (`step_100`,
-    `checkpoint-100`, `100`), else None; with `step=` what that tells.
-    """
-
-    path: UPath
-    name: str
-    record: CommitRecord | None
-    step: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,10 +13,10 @@ from .record import CommitRecord
 
 __all__ = ["DEFAULT", "Moment", "Order", "StepRule", "in_order", "moments", "step_of"]
 
-StepRule: TypeAlias = "str | re.Pattern[str] | Callable[[str], int | None]"
+StepRule: TypeAlias = str | re.Pattern[str] | Callable[[str], int | None]
 """How a name tells its step: a regular expression with one group, which is searched for, or a function."""
 
-Moment: TypeAlias = "tuple[int, str, int]"
+Moment: TypeAlias = tuple[int, str, int]
 """A place in the order of commits; comparable with the others of one call of `moments`."""
 
 # One word and a number (`step_100`, `checkpoint-100`, Megatron's `iter_0000100`), or the number alone. The one name

@@ -23,7 +23,7 @@ from .storage import is_known_to_fsspec
 
 __all__ = ["PathLike", "Place", "read"]
 
-PathLike: TypeAlias = "str | os.PathLike[str] | UPath"
+PathLike: TypeAlias = str | os.PathLike[str] | UPath
 
 _SCHEME = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]+"

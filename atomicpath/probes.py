@@ -130,7 +130,7 @@ class Probe:
             self._has_decided = self._has_decided or isinstance(error, Refuted)
             return error
         if isinstance(error, GuaranteeError):
-            return Refuted(f"refused when tried: {error}")
+            return Refuted(f"it was refused: {error}")
         if isinstance(error, OSError) and is_unsupported(error):
             return Refuted(f"the storage does not implement it: {error}")
         if isinstance(error, ConnectionError) and is_lasting(error):

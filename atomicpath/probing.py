@@ -131,7 +131,7 @@ async def _probe(location: Location, due: Guarantee, declaration: Declaration, f
                     await probe.run(guarantee)
                 except Refuted as finding:
                     findings.refuted |= guarantee
-                    findings.evidence[guarantee] = f"refuted by a probe: {finding}"
+                    findings.evidence[guarantee] = _piece(f"a probe found: {finding}")
                 except NotShown as finding:
                     _leave_open(findings, guarantee, declaration, finding)
                     continue
@@ -151,7 +151,7 @@ def _told(declaration: Declaration, findings: _Findings) -> dict[Guarantee, str]
     told = dict(declaration.evidence) | findings.evidence
     for guarantee in findings.refuted:
         if guarantee in declaration.evidence and guarantee in findings.evidence:
-            told[guarantee] = f"{findings.evidence[guarantee]}; {declaration.evidence[guarantee]}"
+            told[guarantee] = f"{findings.evidence[guarantee]}\n{declaration.evidence[guarantee]}"
     return told
 
 
@@ -159,5 +159,10 @@ def _leave_open(findings: _Findings, guarantee: Guarantee, declaration: Declarat
     """Note why a guarantee was neither shown nor refuted; what is declared stands meanwhile."""
     _LOG.debug("the probe of %s could not be carried out: %s", guarantee, reason)
     known = declaration.evidence.get(guarantee) if guarantee & declaration.declared else None
-    said = f"the probe could not be carried out: {reason}"
-    findings.evidence[guarantee] = f"{known}; {said}" if known else said
+    said = _piece(f"the probe could not be carried out: {reason}")
+    findings.evidence[guarantee] = f"{known}\n{said}" if known else said
+
+
+def _piece(text: str) -> str:
+    """A piece of evidence is one line, whatever a storage put into its error."""
+    return " ".join(text.split())

@@ -12,6 +12,7 @@ from .abc import Backend
 from .concurrency import unforked
 from .errors import BackendError
 from .guarantees import RENAMING, WRITING
+from .notes import wrapped
 from .storage import is_known_to_fsspec
 
 __all__ = ["GROUP", "LOCAL", "backend_for", "is_local", "is_served", "serving"]
@@ -67,10 +68,10 @@ def _found(protocol: str) -> Backend:
             raise BackendError(f"the backend {name!r} does not load: {type(why).__name__}: {why}") from why
         _LOG.warning("the backend %r does not load: %s: %s", name, type(why).__name__, why)
     served = sorted({known for point in points if point.name not in failed for known in _load(point).protocols})
-    raise BackendError(
-        f"no backend serves {protocol!r} URLs (served here: {', '.join(served) or 'none'}). {_why(protocol)}"
-        + (f". Not loaded: {', '.join(sorted(failed))}" if failed else "")
-    )
+    lines = [f"no backend serves {protocol!r} URLs (served here: {', '.join(served) or 'none'}).", *_why(protocol)]
+    if failed:
+        lines.append(f"Not loaded: {', '.join(sorted(failed))}")
+    raise BackendError("\n".join(line for text in lines for line in wrapped(text)))
 
 
 def is_local(protocol: str) -> bool:
@@ -87,16 +88,17 @@ def is_served(protocol: str) -> bool:
     return True
 
 
-def _why(protocol: str) -> str:
-    """What stands between a protocol and being served: nothing is guessed of a store."""
+def _why(protocol: str) -> list[str]:
+    """Say, sentence by sentence, what stands between a protocol and being served: nothing is guessed of a store."""
     plug_in = f"a plug-in, which is an entry point of the group {GROUP!r}"
     if not is_known_to_fsspec(protocol):
-        return f"fsspec does not know it either: check the spelling, or install or write {plug_in}"
-    return (
-        "fsspec can read and write there, but nothing is known of what such a store guarantees, and nothing is guessed."
-        f" Install or write {plug_in}, that says, or lets probes find out, whether {RENAMING} or {WRITING} hold:"
-        " docs/writing-a-backend.md"
-    )
+        return [f"fsspec does not know it either: check the spelling, or install or write {plug_in}"]
+    return [
+        "fsspec can read and write there, but nothing is known of what such a store guarantees.",
+        f"Install or write {plug_in}: docs/writing-a-backend.md",
+        f"It says, or lets probes find out, whether {RENAMING} hold,",
+        f"or {WRITING}.",
+    ]
 
 
 @cache

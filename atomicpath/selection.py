@@ -5,20 +5,25 @@ from __future__ import annotations
 from .abc import TemporaryPath
 from .errors import GuaranteeError
 from .guarantees import Guarantee, Profile, advice, check_replacing, shortage
+from .notes import Notes
 from .strategies.atomic_rename import AtomicRenameTemporaryPath
 from .strategies.commit_file import CommitFileTemporaryPath
 
-__all__ = ["STRATEGIES", "select"]
+__all__ = ["STRATEGIES", "refusal", "select"]
 
 STRATEGIES: tuple[type[TemporaryPath], ...] = (AtomicRenameTemporaryPath, CommitFileTemporaryPath)
 """In order of preference."""
 
 
 def select(profile: Profile, *, replace: bool = False) -> type[TemporaryPath]:
-    """The preferred strategy whose needs the profile meets; with `replace` those of replacing a directory, too.
+    """Return the preferred strategy whose needs the profile meets; nothing weaker is ever chosen unasked. Pure.
 
-    GuaranteeError if there is none, saying for each strategy what is missing and how to accept it: nothing
-    weaker is ever chosen unasked.
+    Args:
+        profile: What holds at the place.
+        replace: Whether a committed directory is to be replaced, which takes more.
+
+    Raises:
+        GuaranteeError: There is none. It says for each strategy what is missing, and what to do about it.
     """
     able = [strategy for strategy in STRATEGIES if not profile.missing(strategy.requires)]
     if able and replace:
@@ -27,17 +32,17 @@ def select(profile: Profile, *, replace: bool = False) -> type[TemporaryPath]:
         return nearest
     if able:
         return able[0]
-    shortages = [f"  {shortage(strategy.__name__, strategy.requires, profile)}" for strategy in STRATEGIES]
+    notes = Notes()
+    shortages, remedy = refusal(profile, notes)
+    head = f"no commit strategy is safe at {profile.location or 'this location'}:"
+    raise GuaranteeError("\n".join([head, *shortages, *notes.lines(), *remedy]))
+
+
+def refusal(profile: Profile, notes: Notes | None = None) -> tuple[list[str], list[str]]:
+    """Return lines that say what each strategy lacks, with evidence if there are `notes`, and what to do about it."""
+    lacks = [line for one in STRATEGIES for line in shortage(one.__name__, one.requires, profile, notes)]
     nearest = min(STRATEGIES, key=lambda strategy: _distance(profile.missing(strategy.requires), profile))
-    raise GuaranteeError(
-        "\n".join(
-            [
-                f"no commit strategy is safe at {profile.location or 'this location'}:",
-                *shortages,
-                advice(profile.missing(nearest.requires), profile),
-            ]
-        )
-    )
+    return lacks, advice(profile.missing(nearest.requires), profile)
 
 
 def _distance(missing: Guarantee, profile: Profile) -> tuple[bool, bool, int]:

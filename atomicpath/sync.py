@@ -1,25 +1,58 @@
-"""The blocking face: the functions and the context manager of `aio`, for scripts, threads, notebooks."""
+"""The blocking face: the functions of `aio`, for scripts, threads, notebooks."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import ParamSpec, TypeVar
+from types import EllipsisType, TracebackType
+from typing import Literal, ParamSpec, TypeVar
 
 from upath import UPath
 
-from .aio import Committing
+from . import aio
+from .abc import Coordinator, FileOptions, TemporaryPath
+from .cleaning import Swept
 from .commit import Writing
 from .environment import EventLoopNeeded
+from .explain import Explanation
+from .guarantees import Guarantee, Profile
+from .inspect import Attempt, Commit, Verification
 from .interruption import Signals
+from .location import PathLike
+from .multiprocessing_options import MultiprocessingOptions
+from .order import StepRule
+from .record import CommitRecord, JSONValue
 from .runner import run, run_alone
+from .staging import Progress
 
-__all__ = ["BlockingCommit", "blocking", "blocking_context"]
+__all__ = [
+    "BlockingCommit",
+    "attempts",
+    "blocking",
+    "commit",
+    "committed",
+    "create_all",
+    "explain",
+    "get",
+    "is_committed",
+    "keep_last",
+    "latest",
+    "on_commit_callback",
+    "profile",
+    "put",
+    "read_record",
+    "remove",
+    "resolve",
+    "sweep",
+    "verify",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+Options = Mapping[str, object] | None
 
 
 def blocking(function: Callable[P, Coroutine[object, object, T]]) -> Callable[P, T]:
@@ -32,22 +65,8 @@ def blocking(function: Callable[P, Coroutine[object, object, T]]) -> Callable[P,
     return call
 
 
-def blocking_context(function: Callable[P, Committing]) -> Callable[P, BlockingCommit]:
-    """The same for a function that returns an async context manager."""
-
-    @functools.wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> BlockingCommit:
-        with Signals() as signals:
-            committing = function(*args, **kwargs)
-        if signals.error is not None:
-            raise signals.error
-        return BlockingCommit(committing.writing)
-
-    return call
-
-
 class BlockingCommit:
-    """What the blocking `commit` returns: a context manager, to be entered once."""
+    """One commit: a context manager, to be entered once."""
 
     def __init__(self, writing: Writing) -> None:
         self._writing = writing
@@ -70,6 +89,11 @@ class BlockingCommit:
             self._give_up(raised)
             raise
 
+    @property
+    def result(self) -> Commit:
+        """Return what was committed, once the block has ended; CommitError before, and where nothing was. No I/O."""
+        return self._writing.result()
+
     def _run(self, main: Callable[[], Coroutine[object, object, T]]) -> T:
         if self._alone:
             try:
@@ -87,3 +111,580 @@ class BlockingCommit:
             except BaseException as raised:  # noqa: BLE001 - of a handler again: the first is raised by the caller
                 second = second or raised
         del second
+
+
+def commit(
+    url: PathLike,
+    *,
+    storage_options: Options = None,
+    temporary_path_class: type[TemporaryPath] | None = None,
+    direct: bool = False,
+    replace: bool = False,
+    durable: bool = True,
+    coordinator: Coordinator | Literal["auto"] | None = None,
+    file_options: FileOptions | None = None,
+    metadata: Mapping[str, JSONValue] | None = None,
+    checksums: bool = False,
+    staging_dir: PathLike | None = None,
+    progress: Progress | bool | None = None,
+    guarantees: Guarantee | None = None,
+    unsafe_takeover: bool = False,
+    allow_empty: bool = False,
+    marker: str | EllipsisType | None = ...,
+) -> BlockingCommit:
+    """Write a directory in a block; at its end it is committed, and had the block raised, nothing is visible.
+
+    Enter the result with `with`. The block gets a real local directory: the attempt's own where the target is one, else
+    a staging directory, which is uploaded at the end. A file that still changes when the block has ended, and one by
+    whose name another tool says that it has not finished it (Orbax, torch.distributed.checkpoint, huggingface_hub,
+    TensorFlow, TensorStore, rclone), is refused: nothing is committed.
+
+    On a local file system modes, empty directories and holes stay as the block made them. A store has none of these,
+    and one line in the log (logger "atomicpath") says so where there were any.
+
+    Readers see all of it or nothing. Of two concurrent writers of one path one commits, and the other gets an error
+    that says who did; of two that replace, the last one stays. An unfinished attempt on an object store is taken over
+    at once if its process is provably gone on this host. Otherwise it is watched for one lease (60 s; what its record
+    states, between 10 s and 10 min) by this host's own clock: renewed meanwhile, it is a ConflictError.
+
+    Args:
+        url: The final place: a URL, a path or a UPath.
+        storage_options: For the file system behind the URL. No message shows them.
+        temporary_path_class: The strategy; left out, it follows from what the location guarantees.
+        direct: Write on the store itself, through a `UPath`, not in a staging directory that is uploaded at the end.
+        replace: A committed directory at the URL is no error: the new one atomically takes over its name, and the old
+            one is then deleted. It needs RENAME_EXCHANGE, which known disks of Linux have. With `durable=False` a power
+            cut may take both.
+        durable: Sync files, directories and the final name on a file system of this host.
+        coordinator: Which processes commit together: None is this process alone, "auto" every process of the engine
+            that is initialised (torch.distributed, JAX or MPI), a `Coordinator` every process of that one. All of them
+            call with the same arguments. Where an engine of several processes is initialised None is ValidationError:
+            pass "auto" in every rank, or `SingleProcess()` in the one that commits alone.
+        file_options: The mode of the directory.
+        metadata: JSON that travels in the record.
+        checksums: Add the SHA-256 of every file to the record.
+        staging_dir: Where the staging directory is made; else where the environment variable ATOMICPATH_STAGING_DIR
+            says, else in the system's temporary directory. Where others may write there, it is in a directory of this
+            user alone, `atomicpath-<uid>`. What processes that are provably dead have staged there is deleted.
+        progress: Called with the bytes uploaded and the bytes in all; True shows a bar.
+        guarantees: What you know of the location, which is added to what is known of it. Probes may refute it.
+        unsafe_takeover: Take the place of an unfinished attempt that nothing here could stop, should it still write.
+        allow_empty: Commit a directory without files, too. Most often the block wrote elsewhere.
+        marker: The name of a file that tells other tools that the directory is complete, such as "_SUCCESS"; None is
+            none. By default only the commit-file strategy writes one, `commit_success.txt`. atomicpath reads the
+            record.
+
+    Returns:
+        A context manager that gives the directory to write in. After the block its `result` is the `Commit`.
+
+    Raises:
+        AlreadyCommittedError: A committed directory is there; `record` says by whom.
+        ConflictError: A live attempt or foreign files hold the path.
+        AbandonedError: Another process swept or took over this attempt.
+        GuaranteeError: No strategy is safe there; the message says what is missing and what to do.
+        OutcomeUnknownError: The storage does not say what became of the commit; nothing was cleaned up.
+        ValidationError: An argument cannot be used, or what was written may not be complete.
+        AtomicPathError: Anything else; nothing was committed.
+    """
+    with Signals() as signals:
+        committing = aio.commit(
+            url,
+            storage_options=storage_options,
+            temporary_path_class=temporary_path_class,
+            direct=direct,
+            replace=replace,
+            durable=durable,
+            coordinator=coordinator,
+            file_options=file_options,
+            metadata=metadata,
+            checksums=checksums,
+            staging_dir=staging_dir,
+            progress=progress,
+            guarantees=guarantees,
+            unsafe_takeover=unsafe_takeover,
+            allow_empty=allow_empty,
+            marker=marker,
+        )
+    if signals.error is not None:
+        raise signals.error
+    return BlockingCommit(committing.writing)
+
+
+def put(
+    local_dir: PathLike,
+    url: PathLike,
+    *,
+    storage_options: Options = None,
+    temporary_path_class: type[TemporaryPath] | None = None,
+    direct: bool = False,
+    replace: bool = False,
+    durable: bool = True,
+    coordinator: Coordinator | Literal["auto"] | None = None,
+    file_options: FileOptions | None = None,
+    metadata: Mapping[str, JSONValue] | None = None,
+    checksums: bool = False,
+    staging_dir: PathLike | None = None,
+    progress: Progress | bool | None = None,
+    guarantees: Guarantee | None = None,
+    unsafe_takeover: bool = False,
+    allow_empty: bool = False,
+    marker: str | EllipsisType | None = ...,
+) -> Commit:
+    """Commit a copy of an existing local directory.
+
+    Links to files are followed. If the directory is itself a committed one, its record and marker are not copied: they
+    describe that commit. To a local file system modes and empty directories are copied, as `cp -r` does.
+
+    Readers and concurrent writers of the path see what they see of `commit`.
+
+    Args:
+        local_dir: The directory on this host, which stays as it is.
+        url: The final place: a URL, a path or a UPath.
+        storage_options: For the file system behind the URL. No message shows them.
+        temporary_path_class: The strategy; left out, it follows from what the location guarantees.
+        direct: Write on the store itself, through a `UPath`, not in a staging directory that is uploaded at the end.
+        replace: A committed directory at the URL is no error: the new one atomically takes over its name, and the old
+            one is then deleted. It needs RENAME_EXCHANGE, which known disks of Linux have. With `durable=False` a power
+            cut may take both.
+        durable: Sync files, directories and the final name on a file system of this host.
+        coordinator: Which processes commit together: None is this process alone, "auto" every process of the engine
+            that is initialised (torch.distributed, JAX or MPI), a `Coordinator` every process of that one. All of them
+            call with the same arguments. Where an engine of several processes is initialised None is ValidationError:
+            pass "auto" in every rank, or `SingleProcess()` in the one that commits alone.
+        file_options: The mode of the directory.
+        metadata: JSON that travels in the record.
+        checksums: Add the SHA-256 of every file to the record.
+        staging_dir: Where the staging directory is made; else where the environment variable ATOMICPATH_STAGING_DIR
+            says, else in the system's temporary directory. Where others may write there, it is in a directory of this
+            user alone, `atomicpath-<uid>`. What processes that are provably dead have staged there is deleted.
+        progress: Called with the bytes uploaded and the bytes in all; True shows a bar.
+        guarantees: What you know of the location, which is added to what is known of it. Probes may refute it.
+        unsafe_takeover: Take the place of an unfinished attempt that nothing here could stop, should it still write.
+        allow_empty: Commit a directory without files, too. Most often the block wrote elsewhere.
+        marker: The name of a file that tells other tools that the directory is complete, such as "_SUCCESS"; None is
+            none. By default only the commit-file strategy writes one, `commit_success.txt`. atomicpath reads the
+            record.
+
+    Returns:
+        What was committed, with its record.
+
+    Raises:
+        AlreadyCommittedError: A committed directory is there; `record` says by whom.
+        ConflictError: A live attempt or foreign files hold the path.
+        AbandonedError: Another process swept or took over this attempt.
+        GuaranteeError: No strategy is safe there; the message says what is missing and what to do.
+        OutcomeUnknownError: The storage does not say what became of the commit; nothing was cleaned up.
+        ValidationError: An argument cannot be used, or the directory changed while it was copied.
+        IntegrityError: The directory was begun by atomicpath and never committed, or lacks files of its manifest.
+        AtomicPathError: Anything else; nothing was committed.
+    """
+    return run(
+        functools.partial(
+            aio.put,
+            local_dir,
+            url,
+            storage_options=storage_options,
+            temporary_path_class=temporary_path_class,
+            direct=direct,
+            replace=replace,
+            durable=durable,
+            coordinator=coordinator,
+            file_options=file_options,
+            metadata=metadata,
+            checksums=checksums,
+            staging_dir=staging_dir,
+            progress=progress,
+            guarantees=guarantees,
+            unsafe_takeover=unsafe_takeover,
+            allow_empty=allow_empty,
+            marker=marker,
+        )
+    )
+
+
+def get(url: PathLike, local_dir: PathLike, *, verify: bool = True, storage_options: Options = None) -> Path:
+    """Download a committed directory, whole or not at all.
+
+    From a local file system modes and empty directories are copied, as `cp -r` does; a store has neither.
+
+    The local directory appears at once, as a committed one. A remote directory that is replaced meanwhile is read
+    again, for as long as half a minute: then CommitError.
+
+    Args:
+        url: The committed directory.
+        local_dir: The new directory on this host, which must not exist.
+        verify: Compare sizes, versions and recorded checksums on the way.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        The local directory.
+
+    Raises:
+        NotCommittedError: No complete directory is there.
+        IntegrityError: The record is damaged, or what was read is not what it says.
+        StorageError: The storage failed or did not answer.
+        AlreadyCommittedError: A committed directory is at `local_dir`.
+        ConflictError: Something else is there.
+    """
+    return run(functools.partial(aio.get, url, local_dir, verify=verify, storage_options=storage_options))
+
+
+def resolve(url: PathLike, *, storage_options: Options = None) -> UPath:
+    """Return the path of a committed directory, to read from.
+
+    A directory that another process replaces or removes afterwards may be gone when it is read.
+
+    Args:
+        url: The committed directory.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        Its path, with the storage options in it.
+
+    Raises:
+        NotCommittedError: No complete directory is there.
+        IntegrityError: Its record is damaged, or was written by a newer version.
+        StorageError: The storage failed or did not answer.
+    """
+    return run(functools.partial(aio.resolve, url, storage_options=storage_options))
+
+
+def is_committed(url: PathLike, *, storage_options: Options = None) -> bool:
+    """Tell whether a complete directory is at the URL; raise, rather than guess, where the storage does not answer.
+
+    A link to a complete directory counts as one. A copy of one counts once all its files have arrived.
+
+    A path that is often replaced, and always committed, is never said not to be.
+
+    Args:
+        url: The place to look at.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        True if it is complete, False if it is not there or unfinished.
+
+    Raises:
+        NotCommittedError: Not even the bucket is there, whose name may be misspelt.
+        IntegrityError: Its record is damaged, or was written by a newer version.
+        StorageError: The storage failed or did not answer.
+    """
+    return run(functools.partial(aio.is_committed, url, storage_options=storage_options))
+
+
+def read_record(url: PathLike, *, storage_options: Options = None) -> CommitRecord:
+    """Read the record of a committed directory.
+
+    A record is written once: later readers see the same one, or that of a directory that took its place.
+
+    Args:
+        url: The committed directory.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        The record: writer, times, manifest, metadata.
+
+    Raises:
+        NotCommittedError: No complete directory is there.
+        IntegrityError: Its record is damaged, was written by a newer version, or another tool left a marker only.
+        StorageError: The storage failed or did not answer.
+    """
+    return run(functools.partial(aio.read_record, url, storage_options=storage_options))
+
+
+def committed(
+    root: PathLike, *, step: StepRule | None = None, prefix: str | None = None, storage_options: Options = None
+) -> list[Commit]:
+    """List the complete directories right below a root, oldest first.
+
+    The step of a directory is `metadata["step"]` of its record if that is an integer, else what its name tells: `100`,
+    `step_100`, `checkpoint-100` and DeepSpeed's `global_step100` do; a date, a hash, or a name with several numbers
+    does not. Names with the same text before the step are one series, in the order of their steps, and equal steps in
+    the order of their commits. Several series follow one another, last the one that was last committed to. Those
+    without a step come first, in the order of their commits: by the writers' clocks, but within one boot of a host by
+    the clock that nobody can set.
+
+    What is incomplete or cannot be looked at is left out and named in the log, logger "atomicpath"; so is a copy of a
+    committed directory that lacks files. Links to committed directories are followed.
+
+    Each directory is looked at on its own: one that is committed or removed meanwhile may be listed or not.
+
+    Args:
+        root: The directory that holds them.
+        step: The rule by which a name tells a step: a regular expression with one group, which is searched for in the
+            name, or a function of the name that returns an int or None. Only names with a step are taken, as one
+            series.
+        prefix: Only names that begin with it are taken, as one series; what follows it may be the step, too.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        What is complete.
+
+    Raises:
+        ValidationError: `step` or `prefix` cannot be used, or the root is a file.
+        NotCommittedError: Nothing can be below the root, such as in a bucket that does not exist.
+        StorageError: The storage failed or did not answer.
+        AccessError: The storage refuses everything.
+    """
+    return run(functools.partial(aio.committed, root, step=step, prefix=prefix, storage_options=storage_options))
+
+
+def latest(
+    root: PathLike, *, step: StepRule | None = None, prefix: str | None = None, storage_options: Options = None
+) -> Commit | None:
+    """Find the last of what `committed` lists.
+
+    It reads as little as it can: names that tell a step are believed, newest first, unless a record says otherwise.
+    What newer is incomplete is named in the log.
+
+    A directory that is committed meanwhile may be the answer or not.
+
+    Args:
+        root: The directory that holds them.
+        step: The rule by which a name tells a step: a regular expression with one group, which is searched for in the
+            name, or a function of the name that returns an int or None. Only names with a step are taken, as one
+            series.
+        prefix: Only names that begin with it are taken, as one series; what follows it may be the step, too.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        The last one; None if none is complete.
+
+    Raises:
+        ValidationError: `step` or `prefix` cannot be used, or the root is a file.
+        NotCommittedError: Nothing can be below the root, such as in a bucket that does not exist.
+        StorageError: The storage failed or did not answer.
+        AccessError: The storage refuses everything.
+    """
+    return run(functools.partial(aio.latest, root, step=step, prefix=prefix, storage_options=storage_options))
+
+
+def attempts(root: PathLike, *, storage_options: Options = None) -> list[Attempt]:
+    """List what is right below a root under way or left behind: temporary directories and unfinished final ones.
+
+    An attempt that ends meanwhile may be listed or not.
+
+    Args:
+        root: The directory that holds them.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        The attempts.
+
+    Raises:
+        NotCommittedError: Nothing can be below the root, such as in a bucket that does not exist.
+        StorageError: The storage failed or did not answer.
+    """
+    return run(functools.partial(aio.attempts, root, storage_options=storage_options))
+
+
+def verify(url: PathLike, *, checksums: bool = False, storage_options: Options = None) -> Verification:
+    """Compare a committed directory with its manifest: names, sizes and versions.
+
+    A directory that is replaced or removed meanwhile may be found incomplete.
+
+    Args:
+        url: The committed directory.
+        checksums: Read every file and compare its SHA-256, where one is recorded.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        What is missing, altered or extra; `ok` if nothing is.
+
+    Raises:
+        NotCommittedError: No complete directory is there.
+        IntegrityError: Its record is damaged, or was written by a newer version.
+        StorageError: The storage failed or did not answer.
+    """
+    return run(functools.partial(aio.verify, url, checksums=checksums, storage_options=storage_options))
+
+
+def sweep(
+    root: PathLike,
+    *,
+    older_than: timedelta = timedelta(hours=24),
+    dry_run: bool = False,
+    storage_options: Options = None,
+) -> list[Swept]:
+    """Delete what jobs that died have left right below a root, and add the markers that are missing.
+
+    Only what is ours and abandoned is deleted: attempts, discarded and replaced directories, probes. Ages are by the
+    storage's own clock. An error about one of them is in its entry, and does not stop the others.
+
+    An attempt of a live process of this host is never touched, one that cannot be judged from here only after its
+    lease. A writer that wakes up afterwards loses cleanly.
+
+    Args:
+        root: The directory that holds them.
+        older_than: Nothing younger is touched.
+        dry_run: Change nothing, and say what would be done.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        Everything found, also what was kept, and why.
+
+    Raises:
+        ValidationError: An argument cannot be used.
+        NotCommittedError: Nothing can be below the root.
+        StorageError: The storage failed or did not answer.
+    """
+    return run(
+        functools.partial(aio.sweep, root, older_than=older_than, dry_run=dry_run, storage_options=storage_options)
+    )
+
+
+def remove(url: PathLike, *, guarantees: Guarantee | None = None, storage_options: Options = None) -> None:
+    """Remove a committed directory, with all that is in it.
+
+    Readers see it whole, or not at all.
+
+    Args:
+        url: The committed directory.
+        guarantees: What you know of the location, as for `commit`.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Raises:
+        NotCommittedError: Nothing complete is there.
+        ConflictError: Another process replaces or removes it.
+        GuaranteeError: Nothing could keep readers from seeing half of it.
+        ValidationError: Another tool committed it, or it is a link.
+        OutcomeUnknownError: The storage does not say what became of it.
+        AtomicPathError: Anything else; `sweep` deletes what is left.
+    """
+    return run(functools.partial(aio.remove, url, guarantees=guarantees, storage_options=storage_options))
+
+
+def keep_last(
+    root: PathLike,
+    n: int,
+    *,
+    protect: Iterable[PathLike] = (),
+    step: StepRule | None = None,
+    prefix: str | None = None,
+    guarantees: Guarantee | None = None,
+    storage_options: Options = None,
+) -> list[Commit]:
+    """Remove the committed directories right below a root, oldest first, but the newest `n` and the protected.
+
+    The order is that of `committed`. Where names tell a step, they are the series: a `best` beside them is neither
+    counted nor removed. Of several series, such as `checkpoint-` and `step_`, each keeps its newest `n`. What is
+    incomplete does not count and is not touched; nor is a link, nor what a link in the root points to, nor what another
+    tool committed.
+
+    Where a directory that would go may have been committed later than one that would stay, nothing is removed: after a
+    run was rolled back to an earlier step, or where a clock was set back.
+
+    Each goes only while a newer one is seen to be complete, and readers see it whole or not at all.
+
+    Args:
+        root: The directory that holds them.
+        n: How many are kept, of each series; at least 1.
+        protect: Names below the root, or URLs, that are kept besides. One that is not there protects nothing.
+        step: The rule by which a name tells a step: a regular expression with one group, which is searched for in the
+            name, or a function of the name that returns an int or None. Only names with a step are taken, as one
+            series.
+        prefix: Only names that begin with it are taken, as one series; what follows it may be the step, too.
+        guarantees: What you know of the location, as for `commit`.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        What was removed. A directory that could not be removed is kept and named in the log.
+
+    Raises:
+        ValidationError: An argument cannot be used, or the order of steps and that of commits disagree.
+        AtomicPathError: As for `remove`, if nothing could be removed.
+    """
+    return run(
+        functools.partial(
+            aio.keep_last,
+            root,
+            n,
+            protect=protect,
+            step=step,
+            prefix=prefix,
+            guarantees=guarantees,
+            storage_options=storage_options,
+        )
+    )
+
+
+def profile(
+    url: PathLike, *, storage_options: Options = None, guarantees: Guarantee | None = None, probe: bool = True
+) -> Profile:
+    """Find out what a location guarantees, and how that is known.
+
+    Probes work under random names, and clean up after themselves. They are made once per place and process.
+
+    Args:
+        url: A place at which something may be committed.
+        storage_options: For the file system behind the URL. No message shows them.
+        guarantees: What you know of the location, added as asserted.
+        probe: Try, at the parent of the target, what is not documented for this very kind of location.
+
+    Returns:
+        The guarantees, with evidence.
+
+    Raises:
+        ValidationError: The URL cannot be used.
+        BackendError: No backend serves the URL.
+        StorageError: The storage failed or did not answer.
+    """
+    return run(functools.partial(aio.profile, url, storage_options=storage_options, guarantees=guarantees, probe=probe))
+
+
+def explain(
+    url: PathLike, *, storage_options: Options = None, guarantees: Guarantee | None = None, probe: bool = True
+) -> Explanation:
+    """Find out what a location guarantees, and the strategy that follows; `print` the result.
+
+    Probes work under random names, and clean up after themselves. They are made once per place and process.
+
+    Args:
+        url: A place at which something may be committed.
+        storage_options: For the file system behind the URL. No message shows them.
+        guarantees: What you know of the location, added as asserted.
+        probe: Try, at the parent of the target, what is not documented for this very kind of location.
+
+    Returns:
+        The profile, the strategy or None, and the reason.
+
+    Raises:
+        ValidationError: The URL cannot be used.
+        BackendError: No backend serves the URL.
+        StorageError: The storage failed or did not answer.
+    """
+    return run(functools.partial(aio.explain, url, storage_options=storage_options, guarantees=guarantees, probe=probe))
+
+
+def create_all(
+    paths: Iterable[TemporaryPath], *, multiprocessing_options: MultiprocessingOptions | None = None
+) -> None:
+    """Create all paths, many at once, in the primary of a job; call in all active processes, which then may write.
+
+    Every process returns only once all have come and everything was created. After an error what this one had created
+    is discarded.
+
+    Args:
+        paths: The attempts, in the same order in every process.
+        multiprocessing_options: Which processes take part; left out, this one alone.
+
+    Raises:
+        AtomicPathError: The error of the primary, the same in every process.
+        RankFailedError: Another process failed with an error that is not of this library.
+        CoordinationTimeoutError: A process did not come in time.
+    """
+    return run(functools.partial(aio.create_all, paths, multiprocessing_options=multiprocessing_options))
+
+
+def on_commit_callback(temporary_path: TemporaryPath, *, checkpoint_start_time: float) -> None:
+    """Finalize an attempt, record how long the save took, and log who committed what, on logger "atomicpath".
+
+    Concurrent readers and writers see what they see of `TemporaryPath.finalize`.
+
+    Args:
+        temporary_path: The attempt.
+        checkpoint_start_time: When the save began, in seconds since the epoch.
+
+    Raises:
+        AtomicPathError: As for `TemporaryPath.finalize`; nothing is recorded then.
+    """
+    return run(functools.partial(aio.on_commit_callback, temporary_path, checkpoint_start_time=checkpoint_start_time))

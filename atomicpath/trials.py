@@ -282,11 +282,11 @@ TRIED = reduce(operator.or_, TRIALS)
 
 SUCCESS: Mapping[Guarantee, str] = {
     Guarantee.LIST_AFTER_WRITE: "a probe saw each of its writes in the next listing",
-    Guarantee.EXCLUSIVE_CREATE: f"a probe raced {RACERS} creations of one name: one won, and its bytes were there",
+    Guarantee.EXCLUSIVE_CREATE: f"a probe raced {RACERS} creations of one name: one won and was stored",
     Guarantee.EXCLUSIVE_MULTIPART: f"a probe raced {RACERS} multi-part completions {_ROUNDS} times: one won each",
-    Guarantee.COMPARE_AND_SWAP: f"a probe raced {RACERS} swaps from one version: one won, and its bytes were there",
-    Guarantee.CONDITIONAL_DELETE: "a probe's delete naming an old version was refused, naming the present one was done",
+    Guarantee.COMPARE_AND_SWAP: f"a probe raced {RACERS} swaps from one version: one won and was stored",
+    Guarantee.CONDITIONAL_DELETE: "a probe deleted the present version, and no old one",
     Guarantee.DIRECTORIES: "a probe made a directory and saw it",
-    Guarantee.ATOMIC_RENAME: "a probe watched a directory being renamed: it was seen whole or not at all",
-    Guarantee.RENAME_NOREPLACE: f"a probe raced {RACERS} directories to one name: one won, no empty one was replaced",
+    Guarantee.ATOMIC_RENAME: "a probe watched a directory renamed: it was seen whole or not at all",
+    Guarantee.RENAME_NOREPLACE: f"a probe raced {RACERS} renames to one name: one won, nothing was replaced",
 }

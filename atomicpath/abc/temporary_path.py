@@ -15,7 +15,7 @@ from upath import UPath
 
 from atomicpath.environment import current
 from atomicpath.guarantees import NONE, Guarantee
-from atomicpath.record import FileEntry, JSONValue
+from atomicpath.record import CommitRecord, FileEntry, JSONValue
 
 from .metadata_store import MetadataStore
 
@@ -79,6 +79,9 @@ class TemporaryPath(abc.ABC):
 
     token: str = ""
     """What tells this attempt from every other at the same path, where the strategy has such a thing."""
+
+    committed_record: CommitRecord | None = None
+    """The record as committed, once `finalize` has returned, where the strategy writes one."""
 
     @classmethod
     @abc.abstractmethod

@@ -284,6 +284,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             except BaseException:
                 await self._end(keep_record=await self._is_left())
                 raise
+            self.committed_record = record
             await self._end()
 
     @reported("cannot say whether {} is committed", at_final)

@@ -217,6 +217,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         )
         with shielded():
             await self._commit(register, committed)
+        self.committed_record = committed
 
     async def retire(self) -> None:
         await self._withdraw(free=False)  # under the record whatever comes late is found, and cleared with it

@@ -75,18 +75,16 @@ class Fence:
         """Tell what is assumed about a place where files are committed by a record."""
         if not self.swaps:
             return (
-                f"Where {Guarantee.COMPARE_AND_SWAP} is not known to hold the marker decides: no attempt is taken over"
-                " unless unsafe_takeover=True, remove and keep_last are refused, and sweep has nothing but the age of"
-                " an attempt to go by where it cannot see its process."
+                f"{Guarantee.COMPARE_AND_SWAP} is not known to hold, so the marker decides: nothing is taken over"
+                " without unsafe_takeover=True, remove and keep_last are refused, and sweep has only the age of an"
+                " attempt to go by where it cannot see its process."
             )
         if self.conditional:
             return ""
         return (
-            f"Deletes cannot name a version here ({Guarantee.CONDITIONAL_DELETE} is not known to hold). remove,"
-            " keep_last, sweep and the take-over of a dead attempt assume instead that a delete is carried out within a"
-            " lease, or never: each is sent once, early in a lease that was just renewed. After one without an answer"
-            " the record stays, as discarded, and its name cannot be used until a lease and a quarter have passed; then"
-            " the next attempt takes it over, or sweep(...) deletes it."
+            "Deletes cannot name a version here. remove, keep_last, sweep and a take-over assume that a delete is"
+            " carried out within a lease or never: each is sent once, early in a lease that was just renewed. After"
+            " one without an answer the name is free again a lease and a quarter later."
         )
 
 

@@ -32,7 +32,7 @@ def declaration(host: str, *, hierarchical: bool | None, problem: str | None) ->
     """
     is_vendors = any(host.endswith(suffix) for suffix in _VENDOR)
     known = _CONDITIONS | (_DIRECTORIES if hierarchical else NONE)
-    evidence = {Guarantee.ATOMIC_WRITE: "a blob is stored by Put Blob or Put Block List, each whole or not at all"}
+    evidence = {Guarantee.ATOMIC_WRITE: "Put Blob and Put Block List store a blob whole or not at all"}
     if is_vendors:
         evidence |= dict.fromkeys(_CONDITIONS, "Azure documents it for accounts of both kinds, flat and hierarchical")
     if not hierarchical:

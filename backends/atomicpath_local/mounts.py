@@ -138,7 +138,7 @@ def _unknown(reason: str) -> Declaration:
         observable=_OBSERVABLE,
         refutable=_REFUTABLE,
         renames_between_directories=None,
-        evidence=dict.fromkeys(_SHOWN, f"{reason}; guarantees= asserts what you know of it"),
+        evidence=dict.fromkeys(_SHOWN, reason),
     )
 
 

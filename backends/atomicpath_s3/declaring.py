@@ -11,7 +11,7 @@ from .stores import CONDITIONS, PARTS, Store, known
 __all__ = ["declaration"]
 
 _WHOLE = "S3's protocol has no other way to store an object than whole"
-_UNPROVEN = "no probe can show it: completions that did not meet prove nothing. Large files go by one request"
+_UNPROVEN = "no probe can show it: a large file is sent in one request"
 
 
 def declaration(endpoint: str, bucket: str, *, server: str) -> Declaration:

@@ -49,7 +49,7 @@ def declaration_of(server: Server, file_system: int | None) -> Declaration:
     """
     names = f"{server.software or 'the server'}"
     if not server.is_openssh:
-        unknown = f"{names}: nothing is known of what this server does; guarantees= asserts what you know of it"
+        unknown = f"{names}: nothing is known of what this server does"
         return Declaration(
             observable=Guarantee.DIRECTORIES,
             refutable=_TESTABLE,
@@ -63,8 +63,5 @@ def declaration_of(server: Server, file_system: int | None) -> Declaration:
     }
     if file_system:
         return Declaration(declared=declared, observable=_TESTABLE, evidence=evidence)
-    behind = (
-        f"{names}: the file system behind it tells no id, as network and FUSE mounts do; guarantees= asserts what you"
-        " know of it"
-    )
+    behind = f"{names}: the file system behind it tells no id, as network and FUSE mounts do"
     return Declaration(declared=declared, refutable=_TESTABLE, evidence=evidence | dict.fromkeys(_TESTABLE, behind))

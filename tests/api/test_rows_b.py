@@ -97,9 +97,10 @@ def test_evidence_says_where_every_answer_comes_from(root: Root) -> None:
     for member in found.profile.declared | found.profile.observed | found.profile.refuted:
         assert found.profile.evidence[member]
     text = str(found)
-    assert all(str(member.name) in text for member in Guarantee)
-    assert (root / "a") in text
     assert found.strategy is not None
+    known = found.profile.effective | found.profile.refuted
+    assert all(str(member.name) in text for member in known | found.strategy.requires)
+    assert (root / "a") in text
     assert found.strategy.__name__ in text
 
 
@@ -137,14 +138,15 @@ def test_no_silent_weakening_the_message_says_what_each_strategy_lacks_and_what_
         with pytest.raises(atomicpath.GuaranteeError) as raised:
             _publish(local, "a")
         message = str(raised.value)
-        first, second = (line for line in message.splitlines() if line.startswith("  "))
+        first, second, evidence = message.splitlines()[1:4]
         assert "AtomicRenameTemporaryPath needs ATOMIC_RENAME" in first
         assert "RENAME_NOREPLACE" in first
         assert "CommitFileTemporaryPath needs" in second
         assert "EXCLUSIVE_CREATE" in second
+        assert evidence.startswith("  (1) fuse.sshfs at / ")
         assert "guarantees=Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE" in message
         assert local.names() == []
-        with pytest.raises(atomicpath.GuaranteeError, match=r"durable=False.*needs SYNC"):
+        with pytest.raises(atomicpath.GuaranteeError, match=r"(?s)durable=False.*needs SYNC"):
             _publish(local, "a", guarantees=RENAME)
         assert local.names() == []
         _publish(local, "a", guarantees=RENAME, durable=False)
@@ -573,8 +575,11 @@ def test_resolve_gives_a_path_to_read_from_with_the_options_in_it(root: Root) ->
 @pytest.mark.parametrize("name", atomicpath.aio.__all__)
 def test_both_faces_have_the_same_names_signatures_and_documentation(name: str) -> None:
     blocking, asynchronous = getattr(atomicpath, name), getattr(atomicpath.aio, name)
-    assert inspect.signature(blocking) == inspect.signature(asynchronous)
-    assert inspect.getdoc(blocking) == inspect.getdoc(asynchronous)
+    ours, theirs = inspect.signature(blocking), inspect.signature(asynchronous)
+    assert ours.parameters == theirs.parameters
+    if name != "commit":  # whose two context managers differ: tests/api/test_signatures.py
+        assert ours == theirs
+        assert inspect.getdoc(blocking) == inspect.getdoc(asynchronous)
     assert inspect.getdoc(blocking)
     assert not inspect.iscoroutinefunction(inspect.unwrap(blocking)) or blocking is not asynchronous
     if name not in ("commit", "create_all_async", "select"):

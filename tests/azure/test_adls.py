@@ -320,7 +320,7 @@ async def test_an_account_that_does_not_say_to_be_hierarchical_gets_no_rename(
 ) -> None:
     fake_adls.detection = says
     url = f"abfs://{top}/step_1"
-    explanation = str(await aio.explain(url, storage_options=options))
+    explanation = " ".join(str(await aio.explain(url, storage_options=options)).split())
     assert ("only where the namespace is hierarchical, which is not known: " in explanation) == (says != "false")
     assert ("the account has no hierarchical namespace" in explanation) == (says == "false")
     if says == "refused":

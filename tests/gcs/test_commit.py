@@ -175,9 +175,10 @@ def test_what_an_emulator_lacks_is_found_out_and_explained(store: Store, tmp_pat
     url = f"gs://{store.bucket}/run/step_1"
     options = {"storage_options": store.options, "staging_dir": str(tmp_path)}
     explained = str(atomicpath.explain(url, storage_options=store.options))
-    assert "CONDITIONAL_DELETE   refuted   refuted by a probe: a delete that named an old version was not" in explained
+    assert "CONDITIONAL_DELETE   refuted   a probe found: a delete that named an old version was not" in explained
     assert "EXCLUSIVE_MULTIPART  refuted" in explained
-    assert "ATOMIC_RENAME        unknown   the bucket's storage layout is not known (the endpoint answered" in explained
+    assert "ATOMIC_RENAME        unknown   (2)" in explained
+    assert "(2) the bucket's storage layout is not known (the endpoint answered" in explained
     assert "Commits here use CommitFileTemporaryPath" in explained
     assert "each is sent once, early in a lease" in explained
     killer = Killer(of="request", at=5)

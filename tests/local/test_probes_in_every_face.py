@@ -90,7 +90,7 @@ def refused(face: str, url: object) -> str:
                 pytest.fail("the block was entered")
         else:
             anyio.run(main, backend=face)
-    return str(caught.value)
+    return " ".join(str(caught.value).split())
 
 
 def tried(url: object, options: dict[str, Any] | None = None) -> Guarantee:

@@ -85,5 +85,5 @@ async def test_an_honest_rename_is_observed(tmp_path: Path) -> None:
     profile = await profile_of(Location(backend=Of(Remote), path=f"{tmp_path}/new/step_1"))
     assert profile.observed == RENAME
     assert "seen whole or not at all" in profile.evidence[Guarantee.ATOMIC_RENAME]
-    assert "no empty one was replaced" in profile.evidence[Guarantee.RENAME_NOREPLACE]
+    assert "one won, nothing was replaced" in profile.evidence[Guarantee.RENAME_NOREPLACE]
     assert list(tmp_path.iterdir()) == []

@@ -16,6 +16,7 @@ import pytest
 import atomicpath
 from atomicpath import environment
 from atomicpath.abc import Environment
+from atomicpath.explain import explained
 from atomicpath.guarantees import Guarantee
 from atomicpath.layout import HOUSEKEEPING
 from atomicpath.strategies import borders
@@ -276,10 +277,10 @@ def test_explain_says_what_was_tried_and_what_is_not_promised(sftp_place: SftpRo
     found = atomicpath.explain(sftp_place / "run/step_1", storage_options=sftp_place.storage_options)
     assert found.strategy is atomicpath.AtomicRenameTemporaryPath
     assert RENAME in found.profile.observed
-    words = str(found)
-    assert "raced 6 directories to one name: one won" in words
+    assert "\n  SYNC              unknown   " in str(found)
+    words = " ".join(str(found).split())
+    assert "raced 6 renames to one name: one won" in words
     assert "OpenSSH_" in words
-    assert "SYNC                 unknown" in words
     assert "a power cut of the server may undo a commit, with durable=True too" in words
     assert names_in(sftp_place.path) == [], "the probes cleaned up"
 
@@ -331,5 +332,6 @@ def test_of_what_is_not_known_a_probe_can_only_refute(changes: dict[str, Any], v
     found = declaration_of(dataclasses.replace(OPENSSH, **changes), volume)
     assert RENAME in found.refutable
     assert not RENAME & (found.declared | found.observable)
-    assert "guarantees=" in found.evidence[Guarantee.ATOMIC_RENAME]
+    profile = atomicpath.Profile(declared=found.declared, evidence=found.evidence)
+    assert "guarantees=" in explained(profile).reason
     assert RENAME in declaration_of(OPENSSH, 7).observable
