@@ -204,6 +204,13 @@ def this_run() -> Run | None:
     return _run.get()
 
 
+async def safe_point() -> None:
+    """Break the call off here if it was interrupted. It would otherwise be seen only at the next step or wait."""
+    run = _run.get()
+    if run is not None:
+        await run.checkpoint()
+
+
 def need_event_loop() -> None:
     """Raise EventLoopNeeded if no event loop is running. Call before any side effect."""
     run = _run.get()

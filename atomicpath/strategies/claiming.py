@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 
 from atomicpath.abc import Content, Entry, Storage
-from atomicpath.environment import cleaning_up
+from atomicpath.environment import cleaning_up, safe_point
 from atomicpath.errors import AlreadyCommittedError, ConflictError
 from atomicpath.guarantees import Guarantee
 from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, is_unfinished
@@ -53,6 +53,7 @@ async def claim(storage: Storage, final: Location, register: Register, *, guaran
     for _ in range(_TRIES):
         with cleaning_up(final):  # cancelled on its way, the record might be made after we have looked for it
             in_the_way, (there, failure) = await both(register.claim, look)
+        await safe_point()
         if isinstance(failure, ConflictError):
             if in_the_way is None:
                 with cleaning_up(final):
@@ -123,6 +124,7 @@ async def _take_over(
         raise await inside_error(storage, final, places)
     with cleaning_up(final):  # as for a claim
         is_taken = await register.take(abandoned, there)
+    await safe_point()
     if not is_taken:
         return False
     _LOG.warning("took over %s from %s, which left it unfinished", final, there.writer)
