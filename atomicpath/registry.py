@@ -11,8 +11,7 @@ from functools import cache
 from .abc import Backend
 from .concurrency import unforked
 from .errors import BackendError
-from .guarantees import RENAMING, WRITING
-from .storage import is_known_to_fsspec
+from .storage import backend_without_plugin, is_known_to_fsspec
 
 __all__ = ["GROUP", "LOCAL", "backend_for", "is_local", "is_served", "serving"]
 
@@ -37,6 +36,8 @@ def serving(backend: Backend) -> Iterator[None]:
 
 def backend_for(protocol: str) -> Backend:
     """The backend that serves a protocol; BackendError if there is none or it does not load.
+
+    One of fsspec's that no plug-in serves is served all the same, where the caller asserts what holds there.
 
     The entry point named like the protocol is tried first, then the others in alphabetical order, so
     that a plug-in that does not load costs nobody but its own users.
@@ -66,9 +67,12 @@ def _found(protocol: str) -> Backend:
         if name == protocol:
             raise BackendError(f"the backend {name!r} does not load: {type(why).__name__}: {why}") from why
         _LOG.warning("the backend %r does not load: %s: %s", name, type(why).__name__, why)
+    if is_known_to_fsspec(protocol):
+        return backend_without_plugin(protocol)
     served = sorted({known for point in points if point.name not in failed for known in _load(point).protocols})
     raise BackendError(
-        f"no backend serves {protocol!r} URLs (served here: {', '.join(served) or 'none'}). {_why(protocol)}"
+        f"no backend serves {protocol!r} URLs (served here: {', '.join(served) or 'none'}), and fsspec does not know"
+        f" it either: check the spelling, or install or write a plug-in, which is an entry point of the group {GROUP!r}"
         + (f". Not loaded: {', '.join(sorted(failed))}" if failed else "")
     )
 
@@ -85,18 +89,6 @@ def is_served(protocol: str) -> bool:
     except BackendError:
         return False
     return True
-
-
-def _why(protocol: str) -> str:
-    """What stands between a protocol and being served: nothing is guessed of a store."""
-    plug_in = f"a plug-in, which is an entry point of the group {GROUP!r}"
-    if not is_known_to_fsspec(protocol):
-        return f"fsspec does not know it either: check the spelling, or install or write {plug_in}"
-    return (
-        "fsspec can read and write there, but nothing is known of what such a store guarantees, and nothing is guessed."
-        f" Install or write {plug_in}, that says, or lets probes find out, whether {RENAMING} or {WRITING} hold:"
-        " docs/writing-a-backend.md"
-    )
 
 
 @cache
