@@ -85,9 +85,17 @@ class FsspecBackend(Backend):
         """Return the builtin error that an error of the client means; the error itself where it means nothing more."""
         return error
 
-    def client_options(self, options: Mapping[str, object]) -> Mapping[str, object]:
-        """Return what the class is made with, by default the options as they are."""
-        return options
+    def filesystem_class(self) -> type[Any]:
+        """Return the class, by default fsspec's for the first of the protocols.
+
+        Raises:
+            ImportError: It is not installed.
+        """
+        kind: type[Any] = fsspec.get_filesystem_class(self.protocols[0])
+        return kind
+
+    def close(self, filesystem: Any) -> None:
+        """Close an instance that is not used any more."""
 
     def native(self, kind: type[Any], path: str) -> str:
         """Return the path as methods of the class take it, by default without the protocol.
@@ -133,16 +141,17 @@ class FsspecBackend(Backend):
     def open(self, storage_options: Mapping[str, object], environment: Environment) -> MethodStorage:
         kind, options = self._kind(), self._options(storage_options)
         check_arguments(kind, options)
-        return MethodStorage(self, kind, Kept(Instances, {"kind": kind, "options": options}), environment)
+        made = {"kind": kind, "options": options, "close": self.close}
+        return MethodStorage(self, kind, Kept(Instances, made), environment)
 
     def _options(self, given: Mapping[str, object]) -> dict[str, object]:
-        options = self.client_options({**configuration(self.protocols), **given})
+        options = {**configuration(self.protocols), **given}
         return {name: value for name, value in options.items() if name not in _OURS}
 
     def _kind(self) -> type[Any]:
         protocol = self.protocols[0]
         try:
-            kind: type[Any] = fsspec.get_filesystem_class(protocol)
+            kind = self.filesystem_class()
         except ImportError as error:
             raise BackendError(f"{protocol}:// needs a library that is not installed: {error}") from error
         except ValueError as error:

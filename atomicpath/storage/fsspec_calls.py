@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,15 +33,19 @@ from atomicpath.errors import ValidationError
 
 from .fsspec_errors import fsspec_answers
 
-__all__ = ["Allowance", "Instances", "check_arguments", "in_instance"]
+__all__ = ["DEFINITE", "Allowance", "Instances", "check_arguments", "in_instance"]
 
 T = TypeVar("T")
+
+_LOG = logging.getLogger("atomicpath")
 
 _PATIENCE = 40.0  # seconds without a sign, the making of a connection included
 _SLOWEST = 64 * 1024  # bytes a second, for classes that give no sign before the end
 _IDLE = 30.0  # seconds: servers end connections that nobody uses, some after a minute
 _AT_ONCE = 8  # calls of one event loop: sshd drops connections of which ten are not authenticated yet (MaxStartups)
-_DEFINITE = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+
+DEFINITE = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+"""By what a store says that it has done nothing."""
 
 
 class Allowance(Callback):  # type: ignore[misc]  # fsspec is not typed
@@ -73,9 +78,10 @@ class Instances:
     """The instances of one class under one set of options, in one process."""
 
     def __init__(self, of: Mapping[str, Any]) -> None:
-        """`of` has the class as "kind" and its "options"."""
+        """`of` has the class as "kind", its "options", and what closes an instance as "close"."""
         self._kind: type[Any] = of["kind"]
         self._options: Mapping[str, object] = of["options"]
+        self._close: Callable[[Any], None] = of["close"]
         self._is_shared = bool(getattr(self._kind, "async_impl", False))
         self._idle: list[tuple[float, Any]] = []
 
@@ -85,8 +91,11 @@ class Instances:
         instance = self._take()
         try:
             yield instance
-        except _DEFINITE:
+        except DEFINITE:
             self._give_back(instance)
+            raise
+        except BaseException:
+            self._end(instance)
             raise
         self._give_back(instance)
 
@@ -95,6 +104,7 @@ class Instances:
             since, instance = self._idle[-1] if self._is_shared else self._idle.pop()
             if self._is_shared or time.monotonic() - since < _IDLE:
                 return instance
+            self._end(instance)
         with fsspec_answers(f"{self._kind.__name__}(...), made from storage_options", about=None):
             instance = self._kind(**self._options, skip_instance_cache=True)
         if isinstance(getattr(instance, "dircache", None), DirCache):
@@ -102,6 +112,14 @@ class Instances:
         if self._is_shared:
             self._idle.append((time.monotonic(), instance))
         return instance
+
+    def _end(self, instance: Any) -> None:
+        if self._is_shared:
+            return
+        try:
+            self._close(instance)
+        except Exception as error:  # noqa: BLE001 - it is not used any more, whatever it says
+            _LOG.debug("an instance of %s could not be closed: %r", self._kind.__name__, error)
 
     def _give_back(self, instance: Any) -> None:
         if not self._is_shared:

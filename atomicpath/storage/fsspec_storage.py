@@ -29,7 +29,7 @@ from atomicpath.abc import Content, Declaration, Entry, Environment, Storage
 from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath.guarantees import NONE, Guarantee
 
-from .fsspec_calls import Allowance, Instances, in_instance
+from .fsspec_calls import DEFINITE, Allowance, Instances, in_instance
 from .fsspec_errors import fsspec_answers, is_of_the_client
 from .names import UNFINISHED
 from .source import Source, bodies
@@ -219,21 +219,27 @@ class MethodStorage(Storage):
         if not self._has_directories:
             await super().make_directory(path, mode=mode, durable=durable)
         try:
-            await self._ask("mkdir", self._backend.mkdir, path, writes=True)
+            await self._mkdir(path)
         except FileNotFoundError:
             await self._make_ancestors(path)
+            await self._mkdir(path)
+
+    async def _mkdir(self, path: str) -> None:
+        try:
             await self._ask("mkdir", self._backend.mkdir, path, writes=True)
+        except OSError as error:
+            if _is_over(error) and await self.kind(path) is not None:
+                raise self._taken(path) from error
+            raise
 
     async def rename_directory(self, source: str, target: str) -> None:
         if not _overrides(self._backend, "rename"):
             await super().rename_directory(source, target)
         try:
             await self._ask("rename", self._backend.rename, source, target, writes=True)
-        except (FileExistsError, FileNotFoundError, TimeoutError, ConnectionError):
-            raise
-        except OSError as error:  # answered, and so over: where both are there, the one stood in the way of the other
-            if await self.kind(source) is not None and await self.kind(target) is not None:
-                raise FileExistsError(errno.EEXIST, f"something is at {self._url(target)}") from error
+        except OSError as error:
+            if _is_over(error) and await self.kind(source) is not None and await self.kind(target) is not None:
+                raise self._taken(target) from error
             raise
 
     async def remove_tree(self, path: str) -> None:
@@ -253,20 +259,27 @@ class MethodStorage(Storage):
         """By what a small file is created, in the class's words."""
         if _overrides(self._backend, "create"):
             return "create"
-        return _PIPE if _creates(self._kind, "pipe_file") else _OPEN
+        return self._created_by("pipe_file", _PIPE)
 
     @property
     def _large(self) -> str:
         """By what a file is created that is too large to be held in memory."""
-        if _creates(self._kind, "put_file"):
-            return _PUT
-        return "put_file" if _overrides(self._backend, "rename") else _OPEN
+        return self._created_by("put_file", _PUT)
+
+    def _created_by(self, method: str, exclusively: str) -> str:
+        """The method alone if it overwrites: only where renames publish, and so nothing has to be exclusive."""
+        if _creates(self._kind, method):
+            return exclusively
+        return method if _overrides(self._backend, "rename") else _OPEN
 
     def _create(self, filesystem: Any, native: str, data: bytes) -> None:
         if self._small == "create":
             self._backend.create(filesystem, native, data)
         elif self._small == _PIPE:
             filesystem.pipe_file(native, data, mode="create")
+        elif self._small == "pipe_file":
+            _expect_free(filesystem, native)
+            filesystem.pipe_file(native, data)
         else:
             with filesystem.open(native, "xb") as file:
                 file.write(data)
@@ -282,8 +295,8 @@ class MethodStorage(Storage):
                         allowance.relative_update(len(piece))
                 return
             options = {"mode": "create"} if self._large == _PUT else {}
-            if not options and _look(filesystem, native) is not None:
-                raise FileExistsError(errno.EEXIST, "something is there", native)
+            if not options:
+                _expect_free(filesystem, native)
             filesystem.put_file(str(seen.path), native, callback=allowance, **options)
 
         await self._put("put_file", path, send, allowance)
@@ -309,7 +322,7 @@ class MethodStorage(Storage):
             if "/" in parent:
                 await self._make_ancestors(parent)
             with suppress(FileExistsError):
-                await self._ask("mkdir", self._backend.mkdir, parent, writes=True)
+                await self._mkdir(parent)
 
     async def _expect_file(self, path: str) -> Entry:
         entry = await self.stat(path)
@@ -362,9 +375,14 @@ class MethodStorage(Storage):
                 found[guarantee] = (
                     f"{reason}: it takes a plug-in with a {adapter} of its own, docs/writing-a-backend.md"
                 )
-        if self._large == "put_file":
-            found[Guarantee.EXCLUSIVE_MULTIPART] = f"put_file of {self._kind.__name__} overwrites what is there"
+        overwriting = {Guarantee.EXCLUSIVE_CREATE: self._small, Guarantee.EXCLUSIVE_MULTIPART: self._large}
+        for guarantee, by in overwriting.items():
+            if by in ("pipe_file", "put_file"):
+                found[guarantee] = f"{by} of {self._kind.__name__} overwrites what is there"
         return found
+
+    def _taken(self, path: str) -> FileExistsError:
+        return FileExistsError(errno.EEXIST, f"something is at {self._url(path)}; nothing of it was changed")
 
     def _url(self, path: str) -> str:
         return self._backend.url(path)
@@ -410,6 +428,16 @@ def _scan(filesystem: Any, native: str) -> list[dict[str, Any]]:
 
 def _cat(filesystem: Any, native: str) -> bytes:
     return bytes(filesystem.cat_file(native))
+
+
+def _is_over(error: OSError) -> bool:
+    """Tell whether the store has answered, without a reason: what stands in the way now may have been it."""
+    return not isinstance(error, (*DEFINITE, TimeoutError, ConnectionError))
+
+
+def _expect_free(filesystem: Any, native: str) -> None:
+    if _look(filesystem, native) is not None:
+        raise FileExistsError(errno.EEXIST, "something is there", native)
 
 
 def _expect_same(source: Source) -> None:
