@@ -118,18 +118,27 @@ class FsspecBackend(Backend):
         return shown
 
     def path(self, url: str) -> str:
-        path = super().path(url)
+        path = super().path(url).lstrip("/")
         if flaw := flaw_of_key(path, longest=_LONGEST):
             raise unusable(url, flaw.replace("key", "path"))
         return path
 
     def located(self, url: str, storage_options: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
-        named: Mapping[str, object] = self._kind()._get_kwargs_from_urls(url)  # noqa: SLF001 - as above
+        given = self._options(storage_options)
+        scheme, _, rest = url.partition("://")
+        read = self._kind()._get_kwargs_from_urls  # noqa: SLF001 - as above
+        if rest.startswith("/") and "host" in read(f"{scheme}://host/path"):  # universal-pathlib leaves the host out
+            if not given.get("host"):
+                raise unusable(url, f"it names no host: {scheme}://host/path, or storage_options={{'host': ...}}")
+            url = f"{scheme}://{_authority(given)}{rest}"
+        named: Mapping[str, object] = read(url)
         for name, value in named.items():
-            if str(storage_options.get(name, value)) != str(value):
+            if str(given.get(name, value)) != str(value):
                 raise unusable(
                     url, f"it says {name} {value!r}, and storage_options say something else: leave one of them out"
                 )
+        if named.get("host"):  # a user's name goes into the options, so that one place has one path
+            url = f"{scheme}://{_authority(named)}/{url.partition('://')[2].partition('/')[2]}"
         return self.path(url), {**named, **storage_options}
 
     def place(self, path: str, storage_options: Mapping[str, object]) -> str:
@@ -177,6 +186,10 @@ def backend_without_plugin(protocol: str) -> FsspecBackend:
         ValidationError: It lays one file system over another.
     """
     return _WithoutPlugin(protocol)
+
+
+def _authority(options: Mapping[str, object]) -> str:
+    return f"{options['host']}:{options['port']}" if options.get("port") else str(options["host"])
 
 
 def _plain(value: object) -> object:

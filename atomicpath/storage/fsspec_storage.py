@@ -187,10 +187,14 @@ class MethodStorage(Storage):
 
         def delete(filesystem: Any, native: str) -> None:
             info = _look(filesystem, native)
-            if info is not None and info.get("type") == "directory":  # some classes would delete all that is in it
-                raise IsADirectoryError(errno.EISDIR, "it is a directory", native)
-            if info is not None:
+            if info is None:
+                return
+            if info.get("type") != "directory":
                 filesystem.rm_file(native)
+            elif self._has_directories:  # some classes would delete all that is in it
+                raise IsADirectoryError(errno.EISDIR, "it is a directory", native)
+            elif not _scan(filesystem, native):  # made for what was written in it
+                filesystem.rmdir(native)
 
         with suppress(FileNotFoundError):
             await self._ask("rm_file", delete, path, writes=True)
@@ -308,7 +312,10 @@ class MethodStorage(Storage):
     ) -> None:
         try:
             await self._ask(what, work, path, writes=True, allowance=allowance)
-        except FileNotFoundError:
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError):  # not every class says so of a parent that is missing
+                if not _is_over(error) or await self.stat(path.rpartition("/")[0]) is not None:
+                    raise
             await self._make_ancestors(path)
             await self._ask(what, work, path, writes=True, allowance=allowance)
 
@@ -343,6 +350,10 @@ class MethodStorage(Storage):
             if parent != plain:
                 raise OSError(errno.EIO, f"the listing of {self._url(path)} names {full!r}, which is not in it")
             found[name] = self._entry(name, info, f"{path}/{name}")
+        if [*found] == [path.rpartition("/")[2]]:  # some classes list a file as if it were in itself
+            itself = await self.stat(path)
+            if itself is not None and itself.kind == "file":
+                return []
         return [*found.values()]
 
     def _entry(self, name: str, info: Mapping[str, Any], path: str) -> Entry:
