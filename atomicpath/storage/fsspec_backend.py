@@ -151,7 +151,7 @@ class FsspecBackend(Backend):
         kind, options = self._kind(), self._options(storage_options)
         check_arguments(kind, options)
         made = {"kind": kind, "options": options, "close": self.close}
-        return MethodStorage(self, kind, Kept(Instances, made), environment)
+        return MethodStorage(self, kind, Kept(Instances, made, under=str(id(kind))), environment)
 
     def _options(self, given: Mapping[str, object]) -> dict[str, object]:
         options = {**configuration(self.protocols), **given}

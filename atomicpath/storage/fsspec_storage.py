@@ -313,9 +313,11 @@ class MethodStorage(Storage):
         try:
             await self._ask(what, work, path, writes=True, allowance=allowance)
         except OSError as error:
-            if not isinstance(error, FileNotFoundError):  # not every class says so of a parent that is missing
-                if not _is_over(error) or await self.stat(path.rpartition("/")[0]) is not None:
-                    raise
+            is_missing = isinstance(error, FileNotFoundError)
+            if not is_missing and _is_over(error):  # not every class says so of a parent that is missing
+                is_missing = await self.stat(path.rpartition("/")[0]) is None
+            if not is_missing:
+                raise
             await self._make_ancestors(path)
             await self._ask(what, work, path, writes=True, allowance=allowance)
 
