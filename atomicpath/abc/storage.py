@@ -304,7 +304,8 @@ class Storage(abc.ABC):
     async def lock_file(self, path: str, *, existing: bool = False) -> Hold | None:
         """Create a file if it is missing, and take an exclusive lock on it without waiting for one.
 
-        With `existing` nothing is created, and `FileNotFoundError` says that no such file is there. None where the storage has no locks. `BlockingIOError`: another process holds it, which is therefore alive.
+        With `existing` nothing is created, and `FileNotFoundError` says that no such file is there. None where the
+        storage has no locks. `BlockingIOError`: another process holds it, which is therefore alive.
         Once it returns, the name is that of the locked file; `FileNotFoundError` if the directory it is in has gone.
         Locks on files reach the other hosts of a network file system wherever anything does; locks on directories
         do not. The file itself stays when the lock is released.
