@@ -27,6 +27,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy examples/write_a_backend/src
+	$(BIN)/mypy examples/write_an_fsspec_backend/src
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 

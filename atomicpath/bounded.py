@@ -6,26 +6,21 @@ runs in a daemon thread of its own, in every face. One that has no answer when t
 
 from __future__ import annotations
 
-import contextvars
 import errno
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Generic, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import anyio
-import anyio.lowlevel
 
-from .concurrency import start_thread, wake
+from .concurrency import InThread
 from .environment import Environment, EventLoopNeeded, need_event_loop
 
 __all__ = ["BoundedEnvironment", "NoAnswerError"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_CANCELLED_WAIT = 5.0  # seconds that a step has to end after its caller was cancelled
 
 
 class NoAnswerError(TimeoutError):
@@ -80,7 +75,7 @@ class BoundedEnvironment(Environment):
 
     async def step(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         left = self._left()
-        running = _Step(partial(function, *args, **kwargs))
+        running = InThread(partial(function, *args, **kwargs), "atomicpath-probe")
         try:
             need_event_loop()
         except EventLoopNeeded:
@@ -102,56 +97,3 @@ class BoundedEnvironment(Environment):
         error = NoAnswerError(f"no answer within {self._seconds:g} s")
         error.errno = errno.ETIMEDOUT
         return error
-
-
-class _Step(Generic[T]):
-    """One function in a daemon thread of its own, under way from the start."""
-
-    def __init__(self, function: Callable[[], T]) -> None:
-        self._function = function
-        self._ended = threading.Event()
-        self._value: list[T] = []
-        self._error: BaseException | None = None
-        self._wake: Callable[[], object] | None = None
-        self._lock = threading.Lock()
-        context = contextvars.copy_context()
-        if not start_thread(lambda: context.run(self._run), "atomicpath-probe"):
-            self._run()
-
-    def wait_for(self, seconds: float) -> bool:
-        """Block until it has ended, at most for so long; return whether it has."""
-        return self._ended.wait(seconds)
-
-    async def wait(self, seconds: float) -> bool:
-        """Wait the same way in an event loop. A cancelled caller waits a little longer."""
-        token, over = anyio.lowlevel.current_token(), anyio.Event()
-        with self._lock:
-            if not self._ended.is_set():
-                self._wake = partial(wake, token, over.set)
-        if self._wake is None:
-            await anyio.lowlevel.checkpoint()
-            return True
-        try:
-            with anyio.move_on_after(seconds):
-                await over.wait()
-        except BaseException:
-            with anyio.move_on_after(min(seconds, _CANCELLED_WAIT), shield=True):
-                await over.wait()
-            raise
-        return self._ended.is_set()
-
-    def result(self) -> T:
-        if self._error is not None:
-            raise self._error
-        return self._value[0]
-
-    def _run(self) -> None:
-        try:
-            self._value.append(self._function())
-        except BaseException as error:  # noqa: BLE001 - raised again by `result`
-            self._error = error
-        with self._lock:
-            self._ended.set()
-            tell = self._wake
-        if tell is not None:
-            tell()

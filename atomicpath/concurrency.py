@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import threading
 from collections.abc import Callable, Iterable
 from contextvars import Context
+from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
+import anyio
+import anyio.lowlevel
 from anyio.lowlevel import EventLoopToken
 
-__all__ = ["Lock", "Turn", "Unforked", "in_threads", "start_thread", "unforked", "wake"]
+__all__ = ["InThread", "Lock", "Turn", "Unforked", "in_threads", "start_thread", "unforked", "wake"]
 
 T = TypeVar("T")
+
+_CANCELLED_WAIT = 5.0  # seconds that a function has to end after its caller was cancelled
 
 
 class Lock:
@@ -122,6 +128,60 @@ def start_thread(function: Callable[[], object], name: str) -> bool:
     except RuntimeError:
         return False
     return True
+
+
+class InThread(Generic[T]):
+    """One function in a daemon thread of its own, under way from the start. Who waits for it may leave it behind."""
+
+    def __init__(self, function: Callable[[], T], name: str) -> None:
+        self._function = function
+        self._ended = threading.Event()
+        self._value: list[T] = []
+        self._error: BaseException | None = None
+        self._wake: Callable[[], object] | None = None
+        self._lock = threading.Lock()
+        context = contextvars.copy_context()
+        if not start_thread(lambda: context.run(self._run), name):
+            self._run()
+
+    def wait_for(self, seconds: float) -> bool:
+        """Block until it has ended, at most for so long; return whether it has."""
+        return self._ended.wait(seconds)
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait the same way in an event loop, from one task at a time. A cancelled caller waits a little longer."""
+        over = anyio.Event()
+        with self._lock:
+            has_ended = self._ended.is_set()
+            self._wake = None if has_ended else partial(wake, anyio.lowlevel.current_token(), over.set)
+        if has_ended:
+            await anyio.lowlevel.checkpoint()
+            return True
+        try:
+            with anyio.move_on_after(seconds):
+                await over.wait()
+        except BaseException:
+            with anyio.move_on_after(min(seconds, _CANCELLED_WAIT), shield=True):
+                await over.wait()
+            raise
+        return self._ended.is_set()
+
+    def result(self) -> T:
+        """Return, or raise, what the function did once it has ended."""
+        if self._error is not None:
+            raise self._error
+        return self._value[0]
+
+    def _run(self) -> None:
+        try:
+            self._value.append(self._function())
+        except BaseException as error:  # noqa: BLE001 - raised again by `result`
+            self._error = error
+        with self._lock:
+            self._ended.set()
+            tell = self._wake
+        if tell is not None:
+            tell()
 
 
 def in_threads(function: Callable[[T], object], items: Iterable[T], *, threads: int) -> None:

@@ -57,6 +57,8 @@ async def profile_of(
         due = (declaration.observable & ~declaration.declared | declaration.refutable) & ~findings.tried
         if wanted is not None:
             due &= wanted
+        if declaration.is_tried_if_asserted:
+            due &= asserted
         if due:
             try:
                 await _probe(location, due, declaration, findings)
@@ -68,7 +70,7 @@ async def profile_of(
         location=str(location),
         declared=declaration.declared,
         observed=findings.observed & declaration.observable,
-        refuted=findings.refuted,
+        refuted=findings.refuted | declaration.impossible,
         asserted=asserted,
         evidence=dict.fromkeys(asserted, "asserted by the caller") | _told(declaration, findings),
     )

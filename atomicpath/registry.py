@@ -11,9 +11,8 @@ from functools import cache
 from .abc import Backend
 from .concurrency import unforked
 from .errors import BackendError
-from .guarantees import RENAMING, WRITING
 from .notes import wrapped
-from .storage import is_known_to_fsspec
+from .storage import backend_without_plugin, is_known_to_fsspec
 
 __all__ = ["GROUP", "LOCAL", "backend_for", "is_local", "is_served", "serving"]
 
@@ -38,6 +37,8 @@ def serving(backend: Backend) -> Iterator[None]:
 
 def backend_for(protocol: str) -> Backend:
     """The backend that serves a protocol; BackendError if there is none or it does not load.
+
+    One of fsspec's that no plug-in serves is served all the same, where the caller asserts what holds there.
 
     The entry point named like the protocol is tried first, then the others in alphabetical order, so
     that a plug-in that does not load costs nobody but its own users.
@@ -67,8 +68,14 @@ def _found(protocol: str) -> Backend:
         if name == protocol:
             raise BackendError(f"the backend {name!r} does not load: {type(why).__name__}: {why}") from why
         _LOG.warning("the backend %r does not load: %s: %s", name, type(why).__name__, why)
+    if is_known_to_fsspec(protocol):
+        return backend_without_plugin(protocol)
     served = sorted({known for point in points if point.name not in failed for known in _load(point).protocols})
-    lines = [f"no backend serves {protocol!r} URLs (served here: {', '.join(served) or 'none'}).", *_why(protocol)]
+    lines = [
+        f"no backend serves {protocol!r} URLs (served here: {', '.join(served) or 'none'}).",
+        "fsspec does not know it either: check the spelling, or install or write a plug-in, which is an entry point of"
+        f" the group {GROUP!r}",
+    ]
     if failed:
         lines.append(f"Not loaded: {', '.join(sorted(failed))}")
     raise BackendError("\n".join(line for text in lines for line in wrapped(text)))
@@ -86,19 +93,6 @@ def is_served(protocol: str) -> bool:
     except BackendError:
         return False
     return True
-
-
-def _why(protocol: str) -> list[str]:
-    """Say, sentence by sentence, what stands between a protocol and being served: nothing is guessed of a store."""
-    plug_in = f"a plug-in, which is an entry point of the group {GROUP!r}"
-    if not is_known_to_fsspec(protocol):
-        return [f"fsspec does not know it either: check the spelling, or install or write {plug_in}"]
-    return [
-        "fsspec can read and write there, but nothing is known of what such a store guarantees.",
-        f"Install or write {plug_in}: docs/writing-a-backend.md",
-        f"It says, or lets probes find out, whether {RENAMING} hold,",
-        f"or {WRITING}.",
-    ]
 
 
 @cache

@@ -80,6 +80,8 @@ class Declaration:
     `declared`: documented for this very kind of location. `observable`: probes may find it to hold.
     `refutable`: probes may find that it does not hold, but their success would prove nothing (the
     kernel itself answers EEXIST, and one host cannot see another). `evidence` in words for people.
+    `impossible`: this storage has no way to keep it, so that it counts as refuted, untried, whoever asserts it.
+    `is_tried_if_asserted`: nobody vouches for anything here, so that only what the caller asserts is tried.
     `renames_between_directories`: True where a directory that can be renamed within one parent can be renamed into
     another one as well, in one step; False where it cannot; None where that is not known, and is tried.
     """
@@ -87,6 +89,8 @@ class Declaration:
     declared: Guarantee = NONE
     observable: Guarantee = NONE
     refutable: Guarantee = NONE
+    impossible: Guarantee = NONE
+    is_tried_if_asserted: bool = False
     evidence: Mapping[Guarantee, str] = field(default_factory=dict[Guarantee, str])
     renames_between_directories: bool | None = True
 

@@ -16,6 +16,7 @@ from .access import (
     is_known_to_fsspec,
 )
 from .contact import Link, missing_link
+from .fsspec_backend import FsspecBackend, backend_without_plugin
 from .many import together
 from .names import UNFINISHED, flaw_of_key, unusable
 from .options import (
@@ -43,6 +44,7 @@ __all__ = [
     "UNFINISHED",
     "Answer",
     "AsyncFilesystem",
+    "FsspecBackend",
     "FsspecStorage",
     "IOLoop",
     "Kept",
@@ -58,6 +60,7 @@ __all__ = [
     "as_flag",
     "as_text",
     "as_url",
+    "backend_without_plugin",
     "bodies",
     "bounds_lookups",
     "check_length",

@@ -134,8 +134,8 @@ def forget_cached(known: type[object], options: Mapping[str, object]) -> None:
 
 
 def is_known_to_fsspec(protocol: str) -> bool:
-    """Whether fsspec has, or could have, a file system for a protocol."""
-    return protocol in fsspec.available_protocols()
+    """Tell whether fsspec has, or could have, a file system for a protocol."""
+    return protocol in fsspec.registry or protocol in fsspec.available_protocols()
 
 
 def io_loop() -> IOLoop:

@@ -46,9 +46,13 @@ class Additions:
         self._owner = owner_of(self._token, rank)
         self._joined = True
 
-    def versions(self) -> dict[str, str]:
-        """Return what is ours without a further look: the names that were created, with the versions that gave."""
-        return {name: entry.etag for name, entry in self._files.items() if entry is not None and entry.etag}
+    def versions(self) -> dict[str, str | None]:
+        """Return what is ours without a further look: the names that were created, with the versions that gave.
+
+        Where a store gives none, its answer to the creation is all the proof that there is.
+        """
+        is_proof = not self._storage.is_local
+        return {name: entry.etag for name, entry in self._files.items() if entry and (entry.etag or is_proof)}
 
     def entries(self) -> tuple[FileEntry, ...]:
         """All that is there, by name."""
