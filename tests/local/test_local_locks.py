@@ -312,6 +312,7 @@ async def test_an_attempt_that_ends_while_a_later_one_looks_at_it_leaves_nothing
     storage: LocalStorage, tmp_path: Path
 ) -> None:
     """Two threads begin one path. The second reads the record of the first, which ends before it is judged."""
+
     class Ending(LocalStorage):
         async def read(self, path: str) -> Content:
             content = await super().read(path)
