@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import fsspec.config
 import pytest
 
+from tests import tiers
 from tests.probed import probed
 from tests.proxy import Proxy
 from tests.roots import SECRET, LocalRoot, MemoryRoot, Root, S3Root
@@ -51,15 +52,20 @@ _SLOW = {"seaweedfs"}  # a second for every contended write; tests/s3 and tests/
 _ON_A_SERVER = "server"  # a fixture: what tests/protocol has of trio is shown by its tests of the memory
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m is applied
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With ATOMICPATH_FULL=1 everything; without it, trio where it may matter, and of slow servers what is short.
+    """Set the marks of tests/tiers.py. Without ATOMICPATH_FULL=1 also leave out what is repeated or marked `full`.
 
-    `@pytest.mark.full`, on a test or one of its parameters, leaves out more: each time another test, or another
-    parameter, shows the same behaviour of the same code every day.
+    Left out are trio where asyncio shows the same, and of slow servers what is long. `@pytest.mark.full`, on a test or
+    one of its parameters, leaves out more: each time another test, or another parameter, shows the same behaviour of
+    the same code in `make test` or `make test-long`.
     """
     left_out = [] if _FULL else [item for item in items if _is_left_out(item)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in set(left_out)]
+    for item in items:
+        for name in tiers.marks_of(item):
+            item.add_marker(name)
 
 
 def _is_left_out(item: pytest.Item) -> bool:
