@@ -67,6 +67,10 @@ LONG: dict[str, tuple[str, ...]] = {
     "relay/test_ambiguity.py": (),
     "cluster/test_gluster.py": (),
     "conformance/test_lies.py": (),
+    # Stores that speak S3 as moto does, and examples that train a model. Every day, one commit on SeaweedFS.
+    "s3/test_ceph.py": (),
+    "s3/test_seaweedfs.py": ("test_a_commit_from_begin_to_end",),
+    "test_examples.py": (),
 }
 """Files that are not run every day, each with the beginnings of the names of the tests in it that are."""
 
