@@ -3,13 +3,34 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test faults relay check docs bench clean
+.PHONY: demo test test-core test-long test-all faults relay check docs bench clean
 
 demo: $(VENV)/.examples
 	$(BIN)/python examples/demo.py
 
+# One worker more than cores, at most five: tests wait for servers and processes a third of the time.
+WORKERS = $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() or 1, 4) + 1)')
+PYTEST = -m pytest -n $(WORKERS) --dist worksteal
+
+# What every change runs; tests/tiers.py says what it leaves to test-long.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python $(PYTEST) -m "not long"
+
+test-long: $(VENV)/.dev
+	$(BIN)/python $(PYTEST) -m long
+
+test-all: test
+	$(MAKE) test-long
+
+# With Python alone, in an environment without the client of any store: the core, the local disk and the memory.
+CORE_TESTS = tests/api tests/local tests/memory tests/staging
+test-core: $(VENV)/core/.made
+	$(VENV)/core/bin/python $(PYTEST) -m "not (servers or jobs or long)" $(CORE_TESTS)
+
+$(VENV)/core/.made: $(VENV)/.made pyproject.toml
+	$(PYTHON) -m venv $(VENV)/core
+	$(VENV)/core/bin/python -m pip install --quiet --editable '.[test]'
+	touch $@
 
 # Every fault at every call through the seam, for every operation on every kind of place: docs/reliability.md.
 faults: $(VENV)/.dev

@@ -7,26 +7,25 @@ import signal
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import fsspec.config
 import pytest
-from azure.storage.blob import BlobServiceClient, ContainerClient
 
+from tests import tiers
 from tests.probed import probed
 from tests.proxy import Proxy
 from tests.roots import SECRET, LocalRoot, MemoryRoot, Root, S3Root
-from tests.servers import azurite as azurite_server
-from tests.servers import s3 as s3_servers
-from tests.servers.fake_adls import AdlsRoot, FakeAdls
-from tests.servers.fake_hns import FakeGcs
-from tests.servers.gcs import FakeGcsRoot, GcsRoot, client_of, fake_gcs_server
-from tests.servers.rclone import RcloneRoot
-from tests.servers.rclone import rclone as running_rclone
-from tests.servers.seaweedfs import seaweedfs as running_seaweedfs
-from tests.servers.sftp import SftpRoot, SftpServer
-from tests.servers.sftp import openssh as running_openssh
+
+if TYPE_CHECKING:  # at run time each fixture imports the client that it needs: the tests of the core need none
+    from azure.storage.blob import BlobServiceClient, ContainerClient
+
+    from tests.servers.azurite import AzureRoot
+    from tests.servers.fake_adls import AdlsRoot, FakeAdls
+    from tests.servers.fake_hns import FakeGcs
+    from tests.servers.gcs import FakeGcsRoot, GcsRoot
+    from tests.servers.rclone import RcloneRoot
+    from tests.servers.sftp import SftpRoot, SftpServer
 
 # Read by gcsfs when it is imported: without it, a path that a user gets asks for its bucket's layout by gRPC, which
 # no emulator answers for minutes. Our backend never does, whatever the environment.
@@ -53,15 +52,20 @@ _SLOW = {"seaweedfs"}  # a second for every contended write; tests/s3 and tests/
 _ON_A_SERVER = "server"  # a fixture: what tests/protocol has of trio is shown by its tests of the memory
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m is applied
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With ATOMICPATH_FULL=1 everything; without it, trio where it may matter, and of slow servers what is short.
+    """Set the marks of tests/tiers.py. Without ATOMICPATH_FULL=1 also leave out what is repeated or marked `full`.
 
-    `@pytest.mark.full`, on a test or one of its parameters, leaves out more: each time another test, or another
-    parameter, shows the same behaviour of the same code every day.
+    Left out are trio where asyncio shows the same, and of slow servers what is long. `@pytest.mark.full`, on a test or
+    one of its parameters, leaves out more: each time another test, or another parameter, shows the same behaviour of
+    the same code in `make test` or `make test-long`.
     """
     left_out = [] if _FULL else [item for item in items if _is_left_out(item)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in set(left_out)]
+    for item in items:
+        for name in tiers.marks_of(item):
+            item.add_marker(name)
 
 
 def _is_left_out(item: pytest.Item) -> bool:
@@ -99,6 +103,9 @@ def conf() -> Iterator[dict[str, dict[str, Any]]]:
 @pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every connection that a client has tried to make."""
+
+    import aiohttp
+
     tried: list[str] = []
     connect = aiohttp.TCPConnector._create_connection
 
@@ -131,6 +138,9 @@ def server(moto_server: str) -> str:
 @pytest.fixture(scope="session")
 def moto_server(_no_ambient_configuration: None) -> Iterator[str]:
     """The endpoint of moto's S3."""
+
+    from tests.servers import s3 as s3_servers
+
     with s3_servers.moto() as endpoint:
         yield endpoint
 
@@ -138,6 +148,9 @@ def moto_server(_no_ambient_configuration: None) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def raw(server: str) -> Iterator[Any]:
     """boto's own client, directly to the server."""
+
+    from tests.servers import s3 as s3_servers
+
     with s3_servers.client(server) as client:
         yield client
 
@@ -153,6 +166,9 @@ def bucket(raw: Any) -> str:
 @pytest.fixture(scope="session")
 def azurite(_no_ambient_configuration: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The endpoint of Microsoft's emulator of Blob Storage."""
+
+    from tests.servers import azurite as azurite_server
+
     with azurite_server.azurite(tmp_path_factory.mktemp("azurite") / "log") as endpoint:
         yield endpoint
 
@@ -160,6 +176,9 @@ def azurite(_no_ambient_configuration: None, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="session")
 def azure_client(azurite: str) -> Iterator[BlobServiceClient]:
     """Microsoft's own client, directly to the emulator."""
+
+    from tests.servers import azurite as azurite_server
+
     with azurite_server.raw(azurite) as client:
         yield client
 
@@ -167,12 +186,18 @@ def azure_client(azurite: str) -> Iterator[BlobServiceClient]:
 @pytest.fixture
 def container(azure_client: BlobServiceClient) -> ContainerClient:
     """An empty container of the test's own."""
+
+    from tests.servers import azurite as azurite_server
+
     return azurite_server.new_container(azure_client)
 
 
 @pytest.fixture
 def fake_adls(_no_ambient_configuration: None) -> Iterator[FakeAdls]:
     """A fake of an Azure account with a hierarchical namespace."""
+
+    from tests.servers.fake_adls import FakeAdls
+
     with FakeAdls() as fake:
         yield fake
 
@@ -199,6 +224,9 @@ def truth(raw: Any, bucket: str) -> Callable[[], dict[str, bytes]]:
 @pytest.fixture
 def s3_options(server: str) -> dict[str, Any]:
     """Storage options for the server itself."""
+
+    from tests.servers import s3 as s3_servers
+
     return {"endpoint_url": server, "key": s3_servers.KEY, "secret": SECRET}
 
 
@@ -240,12 +268,17 @@ def moto_place(raw: Any, bucket: str, server: str) -> S3Root:
 @pytest.fixture(scope="session")
 def seaweedfs(_no_ambient_configuration: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The endpoint of SeaweedFS."""
+
+    from tests.servers.seaweedfs import seaweedfs as running_seaweedfs
+
     with running_seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as endpoint:
         yield endpoint
 
 
 @pytest.fixture(scope="session")
 def seaweedfs_client(seaweedfs: str) -> Iterator[Any]:
+    from tests.servers import s3 as s3_servers
+
     with s3_servers.client(seaweedfs) as client:
         client.create_bucket(Bucket="places")
         yield client
@@ -264,12 +297,17 @@ def rclone_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def rclone(_no_ambient_configuration: None, rclone_directory: Path) -> Iterator[str]:
     """The endpoint of rclone's S3 server."""
+
+    from tests.servers.rclone import rclone as running_rclone
+
     with running_rclone(rclone_directory) as endpoint:
         yield endpoint
 
 
 @pytest.fixture(scope="session")
 def rclone_client(rclone: str) -> Iterator[Any]:
+    from tests.servers import s3 as s3_servers
+
     with s3_servers.client(rclone) as client:
         client.create_bucket(Bucket="places")
         yield client
@@ -277,6 +315,8 @@ def rclone_client(rclone: str) -> Iterator[Any]:
 
 @pytest.fixture
 def rclone_place(rclone_client: Any, rclone: str, rclone_directory: Path) -> RcloneRoot:
+    from tests.servers.rclone import RcloneRoot
+
     return RcloneRoot(rclone_client, "places", rclone, rclone_directory)
 
 
@@ -286,6 +326,9 @@ def rclone_place(rclone_client: Any, rclone: str, rclone_directory: Path) -> Rcl
 @pytest.fixture(scope="session")
 def gcs_server(tmp_path_factory: pytest.TempPathFactory, _no_ambient_configuration: None) -> Iterator[str]:
     """The endpoint of fake-gcs-server."""
+
+    from tests.servers.gcs import fake_gcs_server
+
     with fake_gcs_server(tmp_path_factory.mktemp("gcs") / "log") as url:
         yield url
 
@@ -293,6 +336,9 @@ def gcs_server(tmp_path_factory: pytest.TempPathFactory, _no_ambient_configurati
 @pytest.fixture(scope="session")
 def gcs_raw(gcs_server: str) -> Iterator[Any]:
     """Google's own client, directly to the server."""
+
+    from tests.servers.gcs import client_of
+
     with client_of(gcs_server) as client:
         yield client
 
@@ -307,33 +353,47 @@ def gcs_bucket(gcs_raw: Any) -> str:
 
 @pytest.fixture
 def gcs_place(gcs_raw: Any, gcs_bucket: str, gcs_server: str) -> GcsRoot:
+    from tests.servers.gcs import GcsRoot
+
     return GcsRoot(gcs_raw, gcs_bucket, gcs_server)
 
 
 @pytest.fixture
 def fake_gcs(_no_ambient_configuration: None) -> Iterator[FakeGcs]:
     """Our own fake, which has folders and keeps every condition, and is wrong on request."""
+
+    from tests.servers.fake_hns import FakeGcs
+
     with FakeGcs() as server:
         yield server
 
 
 @pytest.fixture
 def gcs_flat_place(fake_gcs: FakeGcs) -> FakeGcsRoot:
+    from tests.servers.gcs import FakeGcsRoot
+
     return FakeGcsRoot(fake_gcs, hierarchical=False)
 
 
 @pytest.fixture
 def gcs_hns_place(fake_gcs: FakeGcs) -> FakeGcsRoot:
+    from tests.servers.gcs import FakeGcsRoot
+
     return FakeGcsRoot(fake_gcs, hierarchical=True)
 
 
 @pytest.fixture
-def azure_place(azurite: str, container: ContainerClient) -> azurite_server.AzureRoot:
-    return azurite_server.AzureRoot(azurite, container)
+def azure_place(azurite: str, container: ContainerClient) -> AzureRoot:
+    from tests.servers.azurite import AzureRoot
+
+    return AzureRoot(azurite, container)
 
 
 @pytest.fixture
 def adls_place(fake_adls: FakeAdls) -> Iterator[AdlsRoot]:
+    from tests.servers import azurite as azurite_server
+    from tests.servers.fake_adls import AdlsRoot
+
     with azurite_server.raw(fake_adls.url) as client:
         yield AdlsRoot(fake_adls.url, azurite_server.new_container(client))
 
@@ -341,10 +401,15 @@ def adls_place(fake_adls: FakeAdls) -> Iterator[AdlsRoot]:
 @pytest.fixture(scope="session")
 def openssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SftpServer]:
     """OpenSSH's own server."""
+
+    from tests.servers.sftp import openssh as running_openssh
+
     with running_openssh(tmp_path_factory.mktemp("openssh")) as server:
         yield server
 
 
 @pytest.fixture
 def sftp_place(openssh: SftpServer) -> SftpRoot:
+    from tests.servers.sftp import SftpRoot
+
     return SftpRoot(openssh)

@@ -16,19 +16,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any, ParamSpec, TypeVar
 
-import adlfs
-import aiobotocore.client
 import anyio
-import anyio._backends._asyncio
-import gcsfs
-import s3fs
-import upath.implementations.cloud
 
 import atomicpath
-import atomicpath_azure.storage
-import atomicpath_gcs.storage
-import atomicpath_s3.storage
-from atomicpath import environment, probing, registry
+from atomicpath import environment, probing
 from atomicpath.environment import Environment
 from tests.trees import write_tree
 from tests.waiting import PATIENCE
@@ -51,21 +42,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([__name__, "pytest"])
-_IMPORTED_ONCE = (
-    adlfs,
-    aiobotocore.client,
-    anyio._backends._asyncio,
-    gcsfs,
-    s3fs,
-    upath.implementations.cloud,
-    atomicpath_azure.storage,
-    atomicpath_gcs.storage,
-    atomicpath_s3.storage,
-)
-registry.backend_for("s3")
-registry.backend_for("gs")
-registry.backend_for("abfs")
+CONTEXT.set_forkserver_preload([__name__, "pytest", "tests.preload"])
 
 FILES = ("model.bin", "optimizer/state.bin")
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -14,6 +17,8 @@ import atomicpath
 import atomicpath.aio
 import atomicpath.errors
 from atomicpath import layout
+from tests import tiers
+from tests.waiting import PATIENCE
 
 TOP = Path(__file__).parent.parent
 PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text())
@@ -197,3 +202,33 @@ def test_the_error_tree_is_that_of_the_design() -> None:
             expected |= {found.__name__ for found in getattr(atomicpath, base).__mro__ if found.__name__ in ERRORS}
         assert ours == expected, f"{name} is also {ours - expected}"
         assert name in (atomicpath.errors.__doc__ or "")
+
+
+def test_what_is_daily_in_a_long_file_is_there() -> None:
+    for name, daily in tiers.LONG.items():
+        text = (TOP / "tests" / name).read_text()
+        assert [one for one in daily if f"def {one.partition('[')[0]}" not in text] == []
+
+
+def test_the_tests_of_the_core_import_no_client_and_no_framework() -> None:
+    (folders,) = re.findall(r"^CORE_TESTS = (.*)$", (TOP / "Makefile").read_text(), re.MULTILINE)
+    script = "import sys, pytest; code = pytest.main(sys.argv[1:]); print(code, *sys.modules); sys.exit(code)"
+    command = [sys.executable, "-c", script, "--collect-only", "-qq", "-p", "no:cacheprovider", *folders.split()]
+    ended = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    imported = {name.partition(".")[0] for name in ended.stdout.splitlines()[-1].split()}
+    assert "atomicpath_local" in imported
+    foreign = {
+        "adlfs",
+        "aiobotocore",
+        "asyncssh",
+        "azure",
+        "boto3",
+        "gcsfs",
+        "google",
+        "jax",
+        "mpi4py",
+        "s3fs",
+        "torch",
+    }
+    assert imported & foreign == set()

@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from atomicpath.environment import Environment, use
 from atomicpath.layout import PROBE_PREFIX
@@ -23,22 +21,9 @@ from tests.waiting import PATIENCE
 
 
 @pytest.fixture(scope="session")
-def client(server: str) -> Iterator[Any]:
-    client = boto3.client(
-        "s3",
-        endpoint_url=server,
-        aws_access_key_id="key",
-        aws_secret_access_key=SECRET,
-        config=Config(retries={"total_max_attempts": 1}),
-    )
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="session")
-def bucket(client: Any) -> str:
+def bucket(raw: Any) -> str:
     name = f"b-{uuid.uuid4().hex[:12]}"
-    client.create_bucket(Bucket=name)
+    raw.create_bucket(Bucket=name)
     return name
 
 
@@ -54,9 +39,9 @@ def memory() -> MemoryRoot:
 
 
 @pytest.fixture
-def s3(client: Any, bucket: str, server: str) -> S3Root:
+def s3(raw: Any, bucket: str, server: str) -> S3Root:
     """Probed before: the tests of probes come through a proxy, which makes it another place."""
-    return probed("moto", S3Root(client, bucket, server))
+    return probed("moto", S3Root(raw, bucket, server))
 
 
 @pytest.fixture(params=["local", "memory", "s3"])

@@ -503,6 +503,7 @@ def _check_silent(error: BaseException) -> None:
         chain = chain.__cause__ or (None if chain.__suppress_context__ else chain.__context__)
 
 
+@pytest.mark.servers
 def test_credentials_that_are_wrong(
     refusing: str, tmp_path: Path, staging: Path, caplog: pytest.LogCaptureFixture, quiet: None
 ) -> None:
@@ -561,6 +562,7 @@ def test_nothing_that_people_print_shows_the_credentials(s3: S3Root) -> None:
 # endpoints
 
 
+@pytest.mark.servers
 def test_an_endpoint_that_cannot_be_reached(tmp_path: Path, staging: Path, quiet: None) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -576,6 +578,7 @@ def test_an_endpoint_that_cannot_be_reached(tmp_path: Path, staging: Path, quiet
     assert list(staging.iterdir()) == []
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("endpoint", ["localhost:9000", f"u:{SECRET}@host", "not a url"])
 def test_an_endpoint_that_is_no_url(endpoint: str, tmp_path: Path, quiet: None) -> None:
     options = {"endpoint_url": endpoint, "key": "key", "secret": SECRET}

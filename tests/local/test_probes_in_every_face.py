@@ -132,6 +132,7 @@ def test_a_trial_that_hangs_is_left_behind_and_the_others_are_not_begun(
     assert Guarantee.ATOMIC_RENAME in tried(tmp_path / "step_1"), "it is tried again when there is an answer"
 
 
+@pytest.mark.servers
 def test_a_real_fuse_mount_is_put_to_the_test(face: str, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     with rclone_mount(str(tmp_path / "source"), tmp_path) as (point, _):
@@ -152,6 +153,7 @@ def test_a_mount_of_a_store_is_put_to_the_test(face: str, bucket: str, server: s
         refused(face, point / "step_1")
 
 
+@pytest.mark.servers
 def test_a_mount_whose_server_hangs_keeps_nobody_waiting(face: str, impatient: None, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     with rclone_mount(str(tmp_path / "source"), tmp_path) as (point, server):
@@ -164,6 +166,7 @@ def test_a_mount_whose_server_hangs_keeps_nobody_waiting(face: str, impatient: N
         assert "no answer within 1 s" in refused(face, point / "run" / "step_1")
 
 
+@pytest.mark.servers
 def test_an_assertion_needs_no_probe_that_hangs_again(impatient: None, tmp_path: Path) -> None:
     """Whoever asserts what holds on a mount that hangs is told that nothing there answers."""
     (tmp_path / "source").mkdir()

@@ -9,9 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
-from botocore.config import Config
-
 from tests.roots import SECRET
 
 __all__ = ["KEY", "client", "moto"]
@@ -41,6 +38,9 @@ def moto() -> Iterator[str]:
 @contextmanager
 def client(endpoint: str) -> Iterator[Any]:
     """A client with the credentials of `S3Root`, which repeats nothing by itself."""
+    import boto3
+    from botocore.config import Config
+
     made = boto3.client(
         "s3",
         endpoint_url=endpoint,
