@@ -240,12 +240,13 @@ async def move_away(storage: Storage, directory: Location, final: Location) -> L
     raise failure or FileNotFoundError(directory.path)
 
 
-async def delete_moved(storage: Storage, doomed: Location, final: Location) -> None:
+async def delete_moved(storage: Storage, doomed: Location, final: Location, *, is_durable: bool = False) -> None:
     """Delete a directory that was moved away from `final`, by whomever, once that is durable.
 
-    Else a power cut might undo the move, and leave a committed name with half of its files.
+    Else a power cut might undo the move, and leave a committed name with half of its files. `is_durable` says that the
+    caller has synced the parent since.
     """
-    if storage.is_local:
+    if storage.is_local and not is_durable:
         try:
             await storage.sync_directory(final.parent.path)
         except GuaranteeError as error:

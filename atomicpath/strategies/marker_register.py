@@ -19,8 +19,9 @@ class MarkerRegister(Register):
 
     async def _take(self, seen: Content) -> bool:  # noqa: ARG002 - nothing here can be conditional on it
         began = self._storage.environment.monotonic()
+        self.inherits = True  # before the write, whose error may come after it was done
         self.version = await self._storage.write(self.path, self.record.encode())  # only ever for unsafe_takeover
-        self.held = self.inherits = True
+        self.held = True
         self.seen_at = self.moved_at = began
         return True
 

@@ -51,8 +51,8 @@ class Displaced:
     standing: Standing
     hold: FinalHold
 
-    async def remove(self) -> None:
-        """Delete it. The commit is done: what cannot be deleted is logged, and left for `sweep`."""
+    async def remove(self, *, is_durable: bool) -> None:
+        """Delete it, once the exchange `is_durable`. The commit is done: an error is logged, and left for `sweep`."""
         storage, place = self.publication.storage, self.publication.temporary
         try:
             found = await standing_at(storage, place)
@@ -76,7 +76,8 @@ class Displaced:
             await refuse_mounts(storage, place)
             await storage.rename_directory(place.path, self.publication.doomed)
             # Also with durable=False: what made room was durable, and may be half deleted under a discarded name only.
-            await delete_moved(storage, place.at(self.publication.doomed), self.publication.final)
+            doomed = place.at(self.publication.doomed)
+            await delete_moved(storage, doomed, self.publication.final, is_durable=is_durable)
         except FileNotFoundError:
             _LOG.debug("%s had gone before it was deleted", place)
         except (OSError, AtomicPathError) as error:
@@ -125,7 +126,7 @@ async def publish(publication: Publication, way: Way) -> None:
             if way.durable:
                 await publication.sync()
             if displaced is not None:
-                await displaced.remove()
+                await displaced.remove(is_durable=way.durable)
         finally:
             if displaced is not None:
                 await displaced.release()
