@@ -10,7 +10,7 @@ from .operations import OPERATIONS, Operation
 from .places import PLACES, Setting, s3_setting
 from .runner import Cell, Density, run_cell
 
-__all__ = ["WHOLE", "Key", "keys", "run", "run_whole"]
+__all__ = ["WHOLE", "Cell", "Key", "keys", "run", "run_whole"]
 
 WHOLE = os.environ.get("ATOMICPATH_FAULTS") == "all"
 _TURNS = 9
