@@ -49,30 +49,32 @@ class SftpStorage(FsspecStorage[Sessions]):
         if await self.kind(path) is not None:  # so that a writer that comes late leaves no trace beside the other's
             raise _taken(path)
         private = self._private(path)
-        await self.ask(private, files.write, data)
-        await self._publish(private, path)
+        async with self._removed_after_failure(private):
+            await self.ask(private, files.write, data)
+            await self._publish(private, path)
 
     async def write(self, path: str, data: bytes, *, private: bool = False) -> None:
         if private:
             await self.ask(path, files.overwrite, data)
             return
         hidden = self._private(path)
-        await self.ask(hidden, files.write, data)
         async with self._removed_after_failure(hidden):
+            await self.ask(hidden, files.write, data)
             await self.ask(hidden, requests.posix_rename, _remote(path))
 
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:  # noqa: ARG002 - no file keeps one, none is sent in parts
         seen = await self.environment.step(Source.look, source)
         private = self._private(path)
-        for again in (True, False):
-            try:
-                await self.ask(private, files.send, seen, self.filesystem.loop)
-                break
-            except FileNotFoundError:
-                if not again:
-                    raise
-                await self._make_ancestors(path)
-        await self._publish(private, path)
+        async with self._removed_after_failure(private):
+            for again in (True, False):
+                try:
+                    await self.ask(private, files.send, seen, self.filesystem.loop)
+                    break
+                except FileNotFoundError:
+                    if not again:
+                        raise
+                    await self._make_ancestors(path)
+            await self._publish(private, path)
         return Entry(name="", size=seen.size)
 
     async def download(self, path: str, target: Path) -> Entry:
@@ -229,15 +231,14 @@ class SftpStorage(FsspecStorage[Sessions]):
 
     async def _publish(self, private: str, path: str) -> None:
         """Give a finished file its name, which must not exist."""
-        async with self._removed_after_failure(private):
-            try:
-                linked = await self.ask(private, requests.publish, _remote(path))
-            except Failure as error:
-                if await self.kind(path) is not None:
-                    raise _taken(path) from error
-                raise
-            if linked:
-                await self.ask(private, requests.remove)
+        try:
+            linked = await self.ask(private, requests.publish, _remote(path))
+        except Failure as error:
+            if await self.kind(path) is not None:
+                raise _taken(path) from error
+            raise
+        if linked:
+            await self.ask(private, requests.remove)
 
     @asynccontextmanager
     async def _removed_after_failure(self, path: str) -> AsyncIterator[None]:

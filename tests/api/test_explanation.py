@@ -282,7 +282,7 @@ def test_shared_memory_says_that_nothing_survives() -> None:
     assert "sync succeeds, nothing survives a power cut" in " ".join(str(found).split())
 
 
-@pytest.mark.parametrize("url", ["webdav://host/run/step_1", "nosuch://host/run/step_1"])
+@pytest.mark.parametrize("url", ["no-such://host/run/step_1", "nosuch://host/run/step_1"])
 def test_an_unknown_protocol_is_refused_in_lines_that_fit(url: str) -> None:
     with pytest.raises(atomicpath.BackendError) as caught:
         atomicpath.explain(url)

@@ -308,6 +308,7 @@ def _with_host(self: Any, host: str) -> None:
     type(self).host = host
 
 
+@pytest.mark.filterwarnings("ignore:The async:DeprecationWarning")  # pyftpdlib imports asyncore, on Python before 3.12
 def test_a_real_ftp_server_is_refuted(tmp_path: Path) -> None:
     """fsspec's FTP has no exclusive creation: it asks whether a file exists, and then stores it."""
     from pyftpdlib.authorizers import DummyAuthorizer

@@ -325,7 +325,8 @@ class _Handler(BaseHTTPRequestHandler):
         request = Request(self.command, self.path, headers, b"".join(self._body()))
         reply = self.server.fake.answer(request)
         self.send_response(reply.status)
-        for name, value in {"Content-Length": str(len(reply.body)), **reply.headers}.items():
+        always = {"Content-Length": str(len(reply.body)), "x-ms-request-id": str(uuid.uuid4())}
+        for name, value in {**always, **reply.headers}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(b"" if self.command == "HEAD" else reply.body)
