@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from upath import UPath
 
 from atomicpath.abc import AttemptOptions, SnapshotType
+from atomicpath.environment import cleaning_up
 from atomicpath.errors import CommitError, OutcomeUnknownError, ValidationError
 from atomicpath.layout import temporary_of
 from atomicpath.location import Location, PathLike, locate
 from atomicpath.probing import are_beside
 from atomicpath.reporting import reported
-from atomicpath.runner import protected
+from atomicpath.runner import protected, run_detached, run_protected
 
 from .atomic_rename import AtomicRenameTemporaryPath
 from .begin import expect_absolute
@@ -72,8 +73,6 @@ class Snapshot:
         """Where the copy is, once it is created; stable. No I/O."""
         return self._attempt.get()
 
-    @protected
-    @reported("cannot make a snapshot of {}", lambda self: self._source)
     async def create_snapshot(self) -> UPath:
         """Copy the source; its path, to be written to.
 
@@ -83,14 +82,29 @@ class Snapshot:
         """
         self._expect(_Phase.NEW)
         try:
-            path = await self._attempt.create()
-        except BaseException:
-            options = self._attempt.options
-            self._attempt = _attempt(self._source, self._final)
-            self._attempt.configure(options)
+            return await run_protected(self._create)
+        except GeneratorExit:  # of a coroutine that is dropped, which may not wait
+            run_detached(self._forget)
             raise
+        except BaseException:
+            await run_protected(self._forget)
+            raise
+
+    @reported("cannot make a snapshot of {}", lambda self: self._source)
+    async def _create(self) -> UPath:
+        path = await self._attempt.create()
         self._phase = _Phase.CREATED
         return path
+
+    async def _forget(self) -> None:
+        """Begin anew after an error. A caller that was interrupted at the last moment never sees a copy that was made."""
+        with cleaning_up(self._final):
+            if self._phase is _Phase.CREATED:
+                await self._attempt.discard()
+        options = self._attempt.options
+        self._attempt = _attempt(self._source, self._final)
+        self._attempt.configure(options)
+        self._phase = _Phase.NEW
 
     @protected
     @reported("{} was not replaced", lambda self: self._source)

@@ -9,7 +9,7 @@ import os
 import shutil
 import struct
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pytest
 from upath import UPath
 
 import atomicpath
-from atomicpath import AtomicRenameTemporaryPath, FileOptions, Snapshot, SnapshotType, environment
+from atomicpath import AtomicRenameTemporaryPath, FileOptions, Snapshot, SnapshotType, environment, liveness
 from atomicpath.abc import AttemptOptions
 from atomicpath.layout import PENDING_PREFIX, TMP_DIR_SUFFIX
 from atomicpath_local import copies
@@ -552,3 +552,23 @@ async def test_a_snapshot_shares_its_blocks_with_the_source_where_the_file_syste
     await snapshot.replace_source()
     assert (final / "model.bin").read_bytes()[:6] == b"edited"
     assert (await atomicpath.aio.verify(final)).ok
+
+
+async def test_a_snapshot_whose_caller_is_interrupted_as_it_is_made_leaves_nothing_and_can_be_made_again(
+    final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = Snapshot(final)
+
+    async def too_late_for_it(main: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        monkeypatch.undo()
+        await main()
+        raise SystemExit("by a signal handler, in the event loop")
+
+    monkeypatch.setattr("atomicpath.strategies.snapshot.run_protected", too_late_for_it)
+    with pytest.raises(SystemExit):
+        await snapshot.create_snapshot()
+    assert beside(final) == []
+    assert liveness._held == {}
+    await snapshot.create_snapshot()
+    await snapshot.release_snapshot()
+    assert beside(final) == []
