@@ -97,7 +97,7 @@ class Snapshot:
         return path
 
     async def _forget(self) -> None:
-        """Begin anew after an error. A caller that was interrupted at the last moment never sees a copy that was made."""
+        """Begin anew after an error. A caller that was interrupted may never see a copy that was made."""
         with cleaning_up(self._final):
             if self._phase is _Phase.CREATED:
                 await self._attempt.discard()
