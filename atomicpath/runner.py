@@ -13,6 +13,7 @@ import math
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any, Generic, ParamSpec, TypeVar
@@ -34,6 +35,7 @@ T = TypeVar("T")
 Main = Callable[[], Coroutine[object, object, T]]
 
 _LOG = logging.getLogger("atomicpath")
+_AGAIN = 1.0  # seconds after an interruption from which another one is a new wish: forwarders send a signal twice
 _LOOK = 1.0  # seconds between looks at what is waited for, should something beyond this process's control go wrong
 
 
@@ -91,8 +93,10 @@ def run(main: Main[T]) -> T:
     with Signals(look) as signals:
         worker = Worker(main, backend="asyncio", inline=True, ended=look)
         worker.start()
-        worker_left = False
+        interrupted_at: float | None = None
+        again = worker_left = False
         while not (worker.ended or worker_left):
+            raised = signals.raised
             try:
                 # Only says that there is something to see: what was seen is never taken from here, nor lost with it.
                 events.get(timeout=_LOOK)
@@ -102,7 +106,9 @@ def run(main: Main[T]) -> T:
                 signals.keep(error)
             if signals.deliver():
                 worker.interrupt()
-                worker_left = signals.raised > 1 and not worker.run.is_shielded
+                interrupted_at = interrupted_at or time.monotonic()
+                again = again or (signals.raised > raised and time.monotonic() - interrupted_at >= _AGAIN)
+                worker_left = again and not worker.run.is_shielded
     outcome = worker.error
     if worker_left:
         _LOG.warning("interrupted again: what is being given up is not waited for any longer")

@@ -214,6 +214,44 @@ def test_ctrl_c_at_an_endpoint_that_never_answers_comes_back(tmp_path: Path) -> 
     assert [*tmp_path.iterdir()] == []
 
 
+_AGAIN = """
+import logging
+
+class Kept(logging.Handler):
+    def emit(self, record):
+        logged.append(record.getMessage())
+
+logged = []
+logging.getLogger("atomicpath").addHandler(Kept())
+
+def in_log(words):
+    return any(words in line for line in logged)
+
+for seconds in arguments["after"]:
+    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    save("step", staging_dir=arguments["staging"][0])
+    said = "returned"
+except BaseException as error:
+    said = type(error).__name__
+say(said, in_log("interrupted again"), in_log("could not be cleaned up"))
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(("after", "left"), [([2.0, 5.0], True), ([2.0, 2.1, 2.2], False)], ids=["again", "at once"])
+def test_a_second_ctrl_c_ends_the_wait_for_the_clean_up_and_one_that_was_sent_twice_does_not(
+    tmp_path: Path, after: list[float], left: bool
+) -> None:
+    """A terminal and a launcher both pass Ctrl-C on: a signal that comes twice at the same moment is one wish."""
+    with socket.socket() as dead:
+        dead.bind(("127.0.0.1", 0))
+        dead.listen()
+        options = {"endpoint_url": f"http://127.0.0.1:{dead.getsockname()[1]}", "key": "key", "secret": "secret"}
+        (said,) = run(_AGAIN, "s3://bucket/run", options, staging=[str(tmp_path)], after=after)
+    assert said == ["KeyboardInterrupt", left, not left]
+
+
 _TWICE = """
 from atomicpath import environment
 
