@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fsspec.config
+import hypothesis
 import pytest
 
 from tests import tiers
@@ -34,6 +35,12 @@ os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 # A shell starts background jobs with SIGINT ignored, and the processes that tests interrupt inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes is the machine's affair, which may be busy.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 _AMBIENT = ("AWS_", "AZURE_", "GCSFS_DEFAULT", "GOOGLE_", "STORAGE_EMULATOR_HOST")
 

@@ -185,7 +185,13 @@ finals = (
 tokens = st.text("0123456789abcdef", min_size=1)
 
 
-@given(finals, tokens, st.sampled_from(["", "/"]))
+def is_cut(final: str) -> bool:
+    """Tell whether a final name is too long to be repeated in a temporary one, from which it then does not come back."""
+    name = final.rpartition("/")[2]
+    return f"/{name}{atomicpath.TMP_DIR_SUFFIX}" not in temporary_of(final, "0")
+
+
+@given(finals.filter(lambda path: not is_cut(path)), tokens, st.sampled_from(["", "/"]))
 def test_the_final_path_comes_back_from_the_temporary_one(final: str, token: str, root: str) -> None:
     temporary = temporary_of(root + final, token)
     assert final_of(temporary) == root + final
