@@ -186,7 +186,7 @@ tokens = st.text("0123456789abcdef", min_size=1)
 
 
 def is_cut(final: str) -> bool:
-    """Tell whether a final name is too long to be repeated in a temporary one, from which it then does not come back."""
+    """Tell whether a final name is too long for a temporary name to repeat it: it then does not come back."""
     name = final.rpartition("/")[2]
     return f"/{name}{atomicpath.TMP_DIR_SUFFIX}" not in temporary_of(final, "0")
 
