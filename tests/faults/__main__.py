@@ -23,7 +23,8 @@ from .report import failures, table
 from .runner import run_once
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
-_BEGIN, _END = "<!-- printed by the battery -->\n", "\n<!-- end -->"
+_BEGIN = f"<!-- printed by the {'whole battery' if cells.WHOLE else 'battery'} -->\n"
+_END = "\n<!-- end -->"
 
 
 def _s3(wanted: bool) -> AbstractContextManager[str | None]:
