@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, TypeVar
 
 from atomicpath.environment import current
@@ -51,8 +51,9 @@ class TorchStoreCoordinator(KeyValueCoordinator):
             raise ValidationError("a store does not know which ranks use it: pass rank= and world_size= as well")
         elif not isinstance(store, distributed.Store):
             raise ValidationError(f"store={store!r} is no torch.distributed.Store")
-        values = InParts(_TorchValues(find, is_open), _LARGEST)
-        super().__init__(values, rank, world_size, timeout=timeout, name=name)
+        values = _TorchValues(find, is_open)
+        super().__init__(InParts(values, _LARGEST), rank, world_size, timeout=timeout, name=name)
+        values.connect()  # last, as torch waits minutes for a server that has gone; but now, while every rank is there
 
 
 def _always() -> bool:
@@ -89,22 +90,13 @@ class _TorchValues(KeyValues):
         self._find = find
         self._is_open = is_open
 
-    @cached_property
-    def _store(self) -> Any:
-        """Return the store to ask, connected in the worker thread that asks first: torch may wait minutes for a server.
-
-        Two threads that come first together may connect twice. Each connection is as good as the other.
-        """
-        given = self._ask(self._find)
-        if not hasattr(given, "clone"):
-            return given
-        store = self._ask(given.clone)
-        store.set_timeout(_ANSWER)
-        return store
-
-    @cached_property
-    def _gets_many(self) -> bool:
-        return bool(getattr(self._store, "has_extended_api", lambda: False)())
+    def connect(self) -> None:
+        """Get a connection of our own, for as long as the store itself waits for its server."""
+        self._store = self._ask(self._find)
+        if hasattr(self._store, "clone"):
+            self._store = self._ask(self._store.clone)
+            self._store.set_timeout(_ANSWER)
+        self._gets_many = bool(getattr(self._store, "has_extended_api", lambda: False)())
 
     def create(self, key: str, value: bytes) -> bytes:
         return bytes(self._ask(self._store.compare_set, key, b"", value))
