@@ -7,7 +7,6 @@ import pytest
 import atomicpath
 from atomicpath import guarantees
 
-
 _CLIENT = pytest.mark.servers  # its class in fsspec imports the client of a store
 
 
