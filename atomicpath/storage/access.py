@@ -35,6 +35,7 @@ __all__ = [
     "forget_cached",
     "io_loop",
     "is_known_to_fsspec",
+    "limiter_of",
 ]
 
 P = ParamSpec("P")
@@ -240,7 +241,7 @@ async def _run(loop: IOLoop, start: Callable[[], Coroutine[object, object, T]]) 
         for task in tasks:
             task.cancel()
 
-    async with _limiter():
+    async with limiter_of(_limiters, _IN_FLIGHT):
         # In a context of its own: the caller's one may say that this is trio, which anyio would believe there.
         Context().run(loop.call_soon_threadsafe, begin)
         try:
@@ -261,11 +262,12 @@ async def _run(loop: IOLoop, start: Callable[[], Coroutine[object, object, T]]) 
 _limiters: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar("atomicpath_requests")
 
 
-def _limiter() -> anyio.CapacityLimiter:
-    limiter = _limiters.get(None)
+def limiter_of(limiters: anyio.lowlevel.RunVar[anyio.CapacityLimiter], tokens: int) -> anyio.CapacityLimiter:
+    """Return the limiter of the running event loop, which is made with so many tokens when it is first asked for."""
+    limiter = limiters.get(None)
     if limiter is None:
-        limiter = anyio.CapacityLimiter(_IN_FLIGHT)
-        _limiters.set(limiter)
+        limiter = anyio.CapacityLimiter(tokens)
+        limiters.set(limiter)
     return limiter
 
 

@@ -31,6 +31,7 @@ from atomicpath.concurrency import InThread
 from atomicpath.environment import look_ahead, need_event_loop
 from atomicpath.errors import ValidationError
 
+from .access import limiter_of
 from .fsspec_errors import fsspec_answers
 
 __all__ = ["DEFINITE", "Allowance", "Instances", "check_arguments", "in_instance"]
@@ -152,7 +153,7 @@ async def _in_thread(instances: Instances, work: Callable[[Any], T], allowance: 
         with instances.use() as instance:
             return work(instance)
 
-    async with _limiter():
+    async with limiter_of(_limiters, _AT_ONCE):
         running = InThread(call, "atomicpath-fsspec")
         try:
             while not await running.wait(max(allowance.seconds(), 0.0)):
@@ -164,11 +165,3 @@ async def _in_thread(instances: Instances, work: Callable[[Any], T], allowance: 
 
 
 _limiters: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar("atomicpath_fsspec_calls")
-
-
-def _limiter() -> anyio.CapacityLimiter:
-    limiter = _limiters.get(None)
-    if limiter is None:
-        limiter = anyio.CapacityLimiter(_AT_ONCE)
-        _limiters.set(limiter)
-    return limiter
