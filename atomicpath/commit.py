@@ -102,7 +102,9 @@ class Writing:
                 self._staging = Staging(self._storage.environment, self._options.staging_dir)
                 self._staged = await self._staging.create()
             begun = await self._team.decide(
-                "begin", self._options.view(self.location, direct=direct), partial(self._create, direct)
+                "begin",
+                {} if self._team.is_alone else self._options.view(self.location, direct=direct),
+                partial(self._create, direct),
             )
             self._begun = self._entered = True
             if self._temporary is None:
@@ -114,8 +116,11 @@ class Writing:
             raise
         if self._staged is not None:
             return self._staged
+        temporary = self._own()
+        if self._storage.is_local and type(temporary) is AtomicRenameTemporaryPath:
+            return Path(temporary.directory.path)
         with of_the_caller():
-            path = self._own().get()
+            path = temporary.get()
         return Path(cast("os.PathLike[str]", path)) if self._storage.is_local else path
 
     def expect_new(self) -> None:
@@ -239,12 +244,14 @@ class Writing:
             need_event_loop()  # any other may wait for what it likes
         self._begun = True
         if strategy is AtomicRenameTemporaryPath:  # no need to make a path of the location, and to read that again
-            temporary: TemporaryPath = strategy.new(self.location, file_options=self._options.file_options)
+            own = strategy.new(self.location, file_options=self._options.file_options)
+            temporary, create = own, own.begin
         else:
             temporary = strategy.from_final(self.location.upath, file_options=self._options.file_options)
+            create = temporary.create
         temporary.configure(self._options.attempt(profile.effective, direct=direct, metadata=self._metadata))
         with telemetry.creating(temporary), of_the_caller():
-            await temporary.create()
+            await create()
         self._temporary = temporary
         if self._team.is_alone:
             return {}

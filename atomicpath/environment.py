@@ -95,10 +95,11 @@ class Environment:
         the safe point at which an interruption is seen.
         """
         run = _run.get()
+        if run is not None and not run.has_event_loop:
+            run.check()
+            return function(*args, **kwargs)
         if run is not None:
             await run.checkpoint()
-            if not run.has_event_loop:
-                return function(*args, **kwargs)
         if _inline.get():
             return function(*args, **kwargs)
         return await anyio.to_thread.run_sync(partial(function, *args, **kwargs))
@@ -218,11 +219,9 @@ def need_event_loop() -> None:
         raise EventLoopNeeded
 
 
-@contextmanager
-def shielded() -> Iterator[None]:
+def shielded() -> AbstractContextManager[None]:
     """Let the block come to its end, whoever interrupts: for a commit and what settles its outcome."""
-    with (_run.get() or Run()).shielded():
-        yield
+    return (_run.get() or Run()).shielded()
 
 
 @contextmanager

@@ -76,6 +76,7 @@ class Profile:
         refuted: A probe saw that these do not hold.
         asserted: The user said that these hold.
         evidence: Says for each guarantee, in words, where the answer comes from; one piece of evidence a line.
+        effective: The guarantees that may be relied on: declared, observed or asserted, and not refuted.
     """
 
     location: str = ""
@@ -84,11 +85,11 @@ class Profile:
     refuted: Guarantee = NONE
     asserted: Guarantee = NONE
     evidence: Mapping[Guarantee, str] = field(default_factory=dict, hash=False)
+    effective: Guarantee = field(init=False, repr=False, compare=False)
 
-    @property
-    def effective(self) -> Guarantee:
-        """The guarantees that may be relied on: declared, observed or asserted, and not refuted."""
-        return (self.declared | self.observed | self.asserted) & ~self.refuted
+    def __post_init__(self) -> None:
+        # once: every commit asks four times, and each operation on flags takes as long as a system call
+        object.__setattr__(self, "effective", (self.declared | self.observed | self.asserted) & ~self.refuted)
 
     def missing(self, needed: Guarantee) -> Guarantee:
         """Return those of `needed` that may not be relied on."""

@@ -63,8 +63,7 @@ class Signals:
         if threading.current_thread() is not threading.main_thread():
             return self
         try:
-            for number in _SIGNALS:
-                handler = _getsignal(number)
+            for number, handler in zip(_SIGNALS, map(_getsignal, _SIGNALS), strict=True):
                 if callable(handler):
                     self._handlers[number] = handler
                     _setsignal(number, self._note)

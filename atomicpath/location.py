@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from upath import UPath
 
@@ -18,6 +17,9 @@ from .places import PathLike, Place, read
 from .registry import backend_for
 
 __all__ = ["Location", "PathLike", "local_directory", "locate", "upath_of"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,27 +61,24 @@ class Location:
     @property
     def place(self) -> str:
         """A text equal for equal places only; without credentials."""
-        with _first_use(self.backend):
-            return self.backend.place(self.path, self.storage_options)
+        return _used(self.backend, self.backend.place, self.path, self.storage_options)
 
     def open(self) -> Storage:
         """Access to it, in the environment now in force. No I/O."""
-        with _first_use(self.backend):
-            return self.backend.open(self.storage_options, current())
+        return _used(self.backend, self.backend.open, self.storage_options, current())
 
 
-_used: set[type[Backend]] = set()
+_ready: set[type[Backend]] = set()
 
 
-@contextmanager
-def _first_use(backend: Backend) -> Iterator[None]:
-    """Let no fork break into the block while a backend has not been used yet: it may import what it needs only now."""
-    if type(backend) in _used:
-        yield
-        return
+def _used(backend: Backend, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a method. At the first use of a backend no fork breaks in: it may import what it needs only now."""
+    if type(backend) in _ready:
+        return method(*args, **kwargs)
     with unforked:
-        yield
-    _used.add(type(backend))
+        result = method(*args, **kwargs)
+    _ready.add(type(backend))
+    return result
 
 
 def locate(url: PathLike, storage_options: Mapping[str, object] | None = None) -> Location:

@@ -53,7 +53,7 @@ async def profile_of(
     """The profile of a location. `wanted` limits the probes to those; with `probe` false nothing is tried."""
     findings = _findings_of(location)
     declaration = await _declare(location, findings)
-    if probe:
+    if probe and (declaration.observable or declaration.refutable):
         due = (declaration.observable & ~declaration.declared | declaration.refutable) & ~findings.tried
         if wanted is not None:
             due &= wanted

@@ -344,8 +344,10 @@ def record_in_marker(data: bytes) -> tuple[str, str] | None:
 
 def check_metadata(metadata: Mapping[str, JSONValue] | None) -> dict[str, JSONValue]:
     """Return user metadata as it will be read back. Raise ValidationError if JSON cannot hold it."""
+    if not metadata:
+        return {}
     try:
-        kept = json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
+        kept = json.loads(json.dumps(dict(metadata), allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise ValidationError(f"metadata must be a mapping that JSON can hold: {error}") from error
     return _mapping(kept, "metadata")

@@ -50,9 +50,9 @@ def reporting(doing: str, where: Callable[[], object]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, AtomicPathError) or is_the_callers(error):
+        if (told := _in_our_words(error, doing, where)) is None:
             raise
-        raise _told(f"{doing.format(_shown(where))}: {_reason(error)}. {_advice(error)}", error) from error
+        raise told from error
 
 
 def reported(
@@ -63,8 +63,12 @@ def reported(
     def decorate(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
         @functools.wraps(function)
         async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-            with reporting(doing, functools.partial(where, *args, **kwargs)):
+            try:  # not `with reporting`, which takes longer: a commit passes here four times
                 return await function(*args, **kwargs)
+            except OSError as error:
+                if (told := _in_our_words(error, doing, functools.partial(where, *args, **kwargs))) is None:
+                    raise
+                raise told from error
 
         return call
 
@@ -100,6 +104,12 @@ def of_the_caller() -> Iterator[None]:
 def is_the_callers(error: BaseException) -> bool:
     """Tell whether an error was raised by the caller's own code."""
     return getattr(error, _OWN, False) is True
+
+
+def _in_our_words(error: OSError, doing: str, where: Callable[[], object]) -> OSError | None:
+    if isinstance(error, AtomicPathError) or is_the_callers(error):
+        return None
+    return _told(f"{doing.format(_shown(where))}: {_reason(error)}. {_advice(error)}", error)
 
 
 def _shown(where: Callable[[], object]) -> str:

@@ -271,18 +271,20 @@ class Storage(abc.ABC):
         not sync.
         """
 
-    async def make_shared_directory(self, path: str) -> None:
+    async def make_shared_directory(self, path: str) -> bool:
         """Make a directory, unless it exists, in which everybody may write who may write in its parent.
 
-        It gets its parent's mode and group, where the storage has them. `FileNotFoundError` if the parent is missing.
-        `ValidationError` if something else than a directory is there, or a directory of somebody who could not have
-        made it for everybody: what is written there could be exchanged.
+        Return True if this call made it. It gets its parent's mode and group, where the storage has them.
+        `FileNotFoundError` if the parent is missing. `ValidationError` if something else than a directory is there, or
+        a directory of somebody who could not have made it for everybody: what is written there could be exchanged.
         """
         try:
             await self.make_directory(path, mode=None, durable=False)
         except FileExistsError:
             if (kind := await self.kind(path)) not in ("directory", None):
                 raise ValidationError(f"{path} is {kind}, where a directory is needed: move it away") from None
+            return False
+        return True
 
     async def remove_empty(self, path: str) -> None:  # noqa: B027 - on a store it costs a request
         """Remove a directory if it is empty and if that costs nothing; else do nothing."""
@@ -312,6 +314,14 @@ class Storage(abc.ABC):
         do not. The file itself stays when the lock is released.
         """
         return None
+
+    async def lock_new_file(self, path: str, data: bytes) -> Hold | None:
+        """Create a small file that must not exist, with `data` in it, and lock it as `lock_file` does.
+
+        None, and the file there, where the storage has no locks. Neither atomic nor durable by itself.
+        """
+        await self.create(path, data)
+        return await self.lock_file(path, existing=True)
 
     async def open_directory(self, path: str) -> OpenDirectory | None:
         """Open an existing directory, links followed, so that it can be synced by its descriptor later.

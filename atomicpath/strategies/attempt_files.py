@@ -1,6 +1,7 @@
 """What an attempt of the rename strategy has in the house-keeping directory: its record, locked, beside its directory.
 
-    begin   on disks: record file created and locked · exclusive mkdir of the directory, which stays empty · record
+    begin   on disks: house-keeping directory made · record created and locked · exclusive mkdir of the directory, which
+            stays empty
             on stores: exclusive mkdir, which makes the house-keeping directory too · record
     seal    on stores only: swap of the record, so that an attempt that was swept meanwhile cannot be published
     end     record deleted · lock released · house-keeping directory removed if it is empty
@@ -11,9 +12,9 @@ until the attempt is over, and the system withdraws it when the process dies.
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from atomicpath.abc import Hold, Storage
@@ -59,21 +60,16 @@ class AttemptFiles:
             await self._storage.write(self._record.path, record.encode(), private=True)
 
     async def _begin_locked(self, record: CommitRecord, mode: int | None) -> None:
-        storage = self._storage
-        if await storage.kind(self._directory.path) is not None:
-            raise FileExistsError(errno.EEXIST, "another attempt has this name", self._directory.path)
-        tries: list[None] = []
-
-        async def lock() -> Hold | None:
-            tries.append(None)
-            return await storage.lock_file(self._record.path)
-
-        self._hold = await in_housekeeping(storage, self._directory, lock)
-        self.came_first = len(tries) > 1
+        storage, path = self._storage, self._record.path
+        create = partial(storage.lock_new_file, path, record.encode())
+        self._hold, self.came_first = await in_housekeeping(storage, self._directory, create)
         if self._hold is not None:
             hold(self._token, self._hold.release)
-        await storage.make_directory(self._directory.path, mode=mode, durable=False)
-        await storage.write(self._record.path, record.encode(), private=True)
+        try:
+            await storage.make_directory(self._directory.path, mode=mode, durable=False)
+        except FileExistsError:
+            await self.end()  # the directory is not ours, but the record is
+            raise
 
     async def _create(self, record: CommitRecord) -> None:
         try:
@@ -118,17 +114,21 @@ class AttemptFiles:
         release(self._token)
 
 
-async def in_housekeeping(storage: Storage, path: Location, step: Callable[[], Awaitable[T]]) -> T:
+async def in_housekeeping(storage: Storage, path: Location, step: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
     """Do a step that needs the house-keeping directory of `path`, which is made if it is missing.
 
     Others remove it when it is empty, so it may go again between the two: then it is made again.
+
+    Returns:
+        What the step returns, and whether the directory was made for it.
     """
+    failure = ""
     for _ in range(_TRIES):
+        made = await storage.make_shared_directory(path.parent.path)
         try:
-            return await step()
+            return await step(), made
         except FileNotFoundError as error:
-            failure = error
-        await storage.make_shared_directory(path.parent.path)
+            failure = str(error)
     raise CommitError(f"{path.parent} is removed again and again while something is written there: {failure}")
 
 

@@ -278,7 +278,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         """Lock a file in the house-keeping directory: the proof of life that reaches other hosts of a file system."""
         if self._storage.is_local:
             lock = self._final.at(record_of(self._attempt.path))
-            self._hold = await in_housekeeping(self._storage, lock, lambda: self._storage.lock_file(lock.path))
+            self._hold, _ = await in_housekeeping(self._storage, lock, lambda: self._storage.lock_file(lock.path))
 
     @property
     def _attempt(self) -> Location:

@@ -63,7 +63,8 @@ async def hold_final(storage: Storage, final: Location) -> FinalHold:
     lock = final.at(lock_of(final.path))
     if not storage.is_local:
         return FinalHold(storage, lock, None)
-    return FinalHold(storage, lock, await in_housekeeping(storage, lock, lambda: storage.lock_file(lock.path)))
+    hold, _ = await in_housekeeping(storage, lock, lambda: storage.lock_file(lock.path))
+    return FinalHold(storage, lock, hold)
 
 
 async def hold_committed(storage: Storage, final: Location, only: Base | None) -> tuple[FinalHold, Standing]:

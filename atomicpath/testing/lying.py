@@ -76,14 +76,17 @@ class Lie(Storage):
     async def make_parents(self, path: str, *, durable: bool) -> None:
         await self.inner.make_parents(path, durable=durable)
 
-    async def make_shared_directory(self, path: str) -> None:
-        await self.inner.make_shared_directory(path)
+    async def make_shared_directory(self, path: str) -> bool:
+        return await self.inner.make_shared_directory(path)
 
     async def remove_empty(self, path: str) -> None:
         await self.inner.remove_empty(path)
 
     async def lock_file(self, path: str, *, existing: bool = False) -> Hold | None:
         return await self.inner.lock_file(path, existing=existing)
+
+    async def lock_new_file(self, path: str, data: bytes) -> Hold | None:
+        return await self.inner.lock_new_file(path, data)
 
     async def open_directory(self, path: str) -> OpenDirectory | None:
         return await self.inner.open_directory(path)

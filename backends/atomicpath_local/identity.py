@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
 
 from .statx import see
-from .system import DIRECTORY, System
+from .system import System
 
 __all__ = ["identity"]
 
-_FOR_LOOKING: int = getattr(os, "O_PATH", os.O_RDONLY)  # needs no permission on the directory itself
 _SECOND = 1_000_000_000
 
 
@@ -18,9 +19,10 @@ def identity(system: System, path: str) -> str:
     """Numbers are given again to directories made later, so without the moment of birth nothing is told: ""."""
     if sys.platform != "linux":
         return ""
-    with system.descriptor(path, _FOR_LOOKING | DIRECTORY) as fd:
-        seen = system.call(see, fd)
-        if seen.birth is None:
-            return ""
-        born = f"{seen.birth // _SECOND:x}-{seen.birth % _SECOND:x}"
-        return f"{system.call(os.fstatvfs, fd).f_fsid:x}-{seen.number:x}-{born}"
+    seen = system.call(see, path)
+    if not stat.S_ISDIR(seen.mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+    if seen.birth is None:
+        return ""
+    born = f"{seen.birth // _SECOND:x}-{seen.birth % _SECOND:x}"
+    return f"{system.call(os.statvfs, path).f_fsid:x}-{seen.number:x}-{born}"

@@ -7,7 +7,8 @@ import os
 import stat
 import sys
 import weakref
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from atomicpath.abc import Hold
 from atomicpath.errors import ValidationError
@@ -18,7 +19,7 @@ from .system import NOFOLLOW, NONBLOCK, System, named
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["LockHold", "lock", "lock_file"]
+__all__ = ["LockHold", "lock", "lock_file", "lock_new_file"]
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 _NOT_A_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EOPNOTSUPP)
@@ -87,6 +88,7 @@ if sys.platform != "win32":
 def lock(system: System, fd: int, path: str) -> LockHold | None:
     """Lock an open file or directory; None, and the descriptor closed, where the file system has no locks."""
     if sys.platform == "win32":  # it has no such locks
+        system.call(os.close, fd)
         return None
     try:
         system.call(fcntl.flock, fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,12 +108,21 @@ def lock_file(system: System, path: str, *, existing: bool = False) -> LockHold 
     """
     if sys.platform == "win32":  # it has no such locks
         return None
+    return _locked(system, path, lambda: _open(system, path, existing=existing))
+
+
+def lock_new_file(system: System, path: str, data: bytes) -> LockHold | None:
+    """Lock a file that is created, with `data` in it; it has that before anybody can find it without the lock."""
+    return _locked(system, path, lambda: _create(system, path, data))
+
+
+def _locked(system: System, path: str, open_file: Callable[[], int | None]) -> LockHold | None:
+    """Lock what `open_file` opens once it is what `path` names: a sweep may be there first, and delete it."""
     for _ in range(_TRIES):
         with named(path):
-            fd = _open(system, path, existing=existing)
+            fd = open_file()
             if fd is None:
                 continue  # deleted between two calls
-            _refuse_what_is_no_file(system, fd, path)
             held = lock(system, fd, path)
             if held is None or held.keep_if_at(path):
                 return held
@@ -119,7 +130,35 @@ def lock_file(system: System, path: str, *, existing: bool = False) -> LockHold 
     raise OSError(errno.EAGAIN, reason, path)
 
 
+def _create(system: System, path: str, data: bytes) -> int:
+    fd = system.call(os.open, path, os.O_RDWR | os.O_CREAT | os.O_EXCL | NOFOLLOW, 0o666)
+    with _closed_on_error(system, fd):
+        system.write(fd, data)
+    return fd
+
+
 def _open(system: System, path: str, *, existing: bool) -> int | None:
+    """Open a file; None if it was deleted between two calls."""
+    fd = _open_whatever(system, path, existing=existing)
+    if fd is not None:
+        with _closed_on_error(system, fd):
+            mode = system.call(os.fstat, fd).st_mode
+            if not stat.S_ISREG(mode):
+                raise _no_file(path, kind_of(mode))
+    return fd
+
+
+@contextmanager
+def _closed_on_error(system: System, fd: int) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # the first error is the one that is raised
+            system.call(os.close, fd)
+        raise
+
+
+def _open_whatever(system: System, path: str, *, existing: bool) -> int | None:
     flags = os.O_RDWR | NOFOLLOW | NONBLOCK
     try:
         return system.call(os.open, path, flags if existing else flags | os.O_CREAT, 0o666)
@@ -139,17 +178,6 @@ def _open(system: System, path: str, *, existing: bool) -> int | None:
         except FileNotFoundError:
             return None
         raise _no_file(path, kind) from error
-
-
-def _refuse_what_is_no_file(system: System, fd: int, path: str) -> None:
-    try:
-        mode = system.call(os.fstat, fd).st_mode
-        if not stat.S_ISREG(mode):
-            raise _no_file(path, kind_of(mode))
-    except BaseException:
-        with suppress(OSError):  # the first error is the one that is raised
-            system.call(os.close, fd)
-        raise
 
 
 def _no_file(path: str, kind: str) -> ValidationError:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import stat
 import sys
 from contextlib import suppress
 from dataclasses import replace
@@ -15,8 +17,8 @@ from .system import DIRECTORY, System
 __all__ = ["mount_number", "mount_of", "mounts_within", "read_proc"]
 
 _MOST = 64
-_known: dict[tuple[int, int], Mount] = {}
-"""Mounts that were looked up, by both of their numbers, of which the unique one never stands for another mount.
+_known: dict[int, Mount] = {}
+"""Mounts that were looked up, by the unique number, which never stands for another mount.
 
 The kind of a mount never changes, but for a GlusterFS volume, which may be extended. On Linux before 6.8 none is here.
 """
@@ -79,18 +81,21 @@ def read_proc(path: str) -> str:
 if sys.platform == "linux":
 
     def _mount_of_directory(system: System, path: str) -> Mount | None:
+        seen = system.call(see, path)
+        if not stat.S_ISDIR(seen.mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        if seen.mount is not None and (known := _known.get(seen.mount)) is not None:
+            return known
         number, unique, mounts = None, None, ""
         with system.descriptor(path, os.O_PATH | DIRECTORY) as fd, suppress(OSError):  # without /proc nothing is known
             number = mount_id(system.call(read_proc, f"/proc/self/fdinfo/{fd}"))
             unique = system.call(see, fd).mount
-            if number is not None and unique is not None and (known := _known.get((number, unique))) is not None:
-                return known
             mounts = system.call(read_proc, "/proc/self/mountinfo")
         found = None if number is None else by_number(mounts, number)
-        if found is not None and number is not None and unique is not None and found.kind != "fuse.glusterfs":
+        if found is not None and unique is not None and found.kind != "fuse.glusterfs":
             if len(_known) >= _MOST:
                 _known.clear()
-            _known[number, unique] = found
+            _known[unique] = found
         found = found or by_prefix(parse_mountinfo(mounts), system.call(os.path.realpath, path))
         if found is not None and found.kind == "fuse.glusterfs":
             found = replace(found, volume=gluster_volume(_attribute(system, found.point, "glusterfs.pathinfo")))

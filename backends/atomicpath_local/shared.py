@@ -19,25 +19,26 @@ _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _STAYS = (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def make_shared_directory(system: System, path: str) -> None:
+def make_shared_directory(system: System, path: str) -> bool:
     parent = system.call(os.stat, os.path.dirname(path))
     with suppress(FileExistsError):
         _make_like(system, path, parent)
-        return
+        return True
     try:
         found = system.call(os.lstat, path)
     except FileNotFoundError:
-        return  # removed again meanwhile, as the caller will find
+        return False  # removed again meanwhile, as the caller will find
     if not stat.S_ISDIR(found.st_mode):
         raise ValidationError(f"{path} is {kind_of(found.st_mode)}, where a directory is needed: move it away")
     if sys.platform == "win32":
-        return
+        return False
     trusted = {0, parent.st_uid, system.call(os.geteuid)}
     if parent.st_mode & stat.S_ISVTX and found.st_uid not in trusted:
         raise ValidationError(
             f"{path} belongs to user {found.st_uid}, who could exchange what you write there before it is published:"
             f" remove it, or commit below a directory that is yours and not {os.path.dirname(path)}"
         )
+    return False
 
 
 def remove_empty(system: System, path: str) -> None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from atomicpath.abc import Content, Declaration, Entry, Environment, Hold, OpenDirectory, Storage
-from atomicpath.errors import AccessError, GuaranteeError, ValidationError
+from atomicpath.errors import AccessError, AtomicPathError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 
 from . import ancestors, copies, directories, files, locks, lookup, mounts, rename, shared, trees
 from .identity import identity
-from .system import System, named
+from .system import System, name
 
 __all__ = ["LocalStorage"]
 
@@ -82,8 +81,8 @@ class LocalStorage(Storage):
     async def make_parents(self, path: str, *, durable: bool) -> None:
         await self._step(directories.make_parents, path, durable)
 
-    async def make_shared_directory(self, path: str) -> None:
-        await self._making_step(shared.make_shared_directory, path)
+    async def make_shared_directory(self, path: str) -> bool:
+        return await self._making_step(shared.make_shared_directory, path)
 
     async def remove_empty(self, path: str) -> None:
         with suppress(FileNotFoundError):
@@ -97,6 +96,9 @@ class LocalStorage(Storage):
 
     async def lock_file(self, path: str, *, existing: bool = False) -> Hold | None:
         return await self._making_step(locks.lock_file, path, existing=existing)
+
+    async def lock_new_file(self, path: str, data: bytes) -> Hold | None:
+        return await self._making_step(locks.lock_new_file, path, data)
 
     async def open_directory(self, path: str) -> OpenDirectory | None:
         return await self._step(directories.open_directory, path)
@@ -147,32 +149,41 @@ class LocalStorage(Storage):
     async def _step(
         self, function: Callable[Concatenate[System, str, P], T], path: str, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        operation = partial(function, self._system, path, *args, **kwargs)
-        return await self.environment.step(_with_usable_names, operation, path)
+        return await self.environment.step(_with_usable_names, function, self._system, path, *args, **kwargs)
 
 
-def _with_usable_names(operation: Callable[[], T], path: str) -> T:
+def _with_usable_names(
+    function: Callable[Concatenate[System, str, P], T], system: System, path: str, *args: P.args, **kwargs: P.kwargs
+) -> T:
     try:
-        with named(path):
-            return operation()
-    except NotADirectoryError as error:
-        raise ValidationError(
+        return function(system, path, *args, **kwargs)
+    except OSError as error:
+        name(error, path)
+        refused = _refusal(error, path)
+        if refused is None:
+            raise
+        raise refused from error
+
+
+def _refusal(error: OSError, path: str) -> AtomicPathError | None:
+    """The error of ours for one that says that a name cannot be used, or not by this user; None for any other."""
+    if isinstance(error, NotADirectoryError):
+        return ValidationError(
             f"{_shown(path)}: part of this path is a file, not a directory: choose another one, or move the file"
-        ) from error
-    except PermissionError as error:
+        )
+    if isinstance(error, PermissionError):
         refused = AccessError(
             f"{_shown(str(error.filename or path))}: {error.strerror}: check the permissions there and the user this"
             " process runs as"
         )
         refused.errno = error.errno
-        raise refused from error
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        raise ValidationError(
+        return refused
+    if error.errno == errno.ENAMETOOLONG:
+        return ValidationError(
             f"{_shown(path)}: a name in it or below it is longer than the file system allows (commonly 255 bytes "
             "a name and 4095 a path): shorten it, or nest less deeply"
-        ) from error
+        )
+    return None
 
 
 def _shown(path: str) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 if sys.platform == "darwin":
     import fcntl
 
-__all__ = ["DIRECTORY", "NOFOLLOW", "NONBLOCK", "SyncUnsupportedError", "System", "named"]
+__all__ = ["DIRECTORY", "NOFOLLOW", "NONBLOCK", "SyncUnsupportedError", "System", "name", "named"]
 
 # Python opens every descriptor close-on-exec (PEP 446); Windows has none of these flags.
 DIRECTORY: int = getattr(os, "O_DIRECTORY", 0)
@@ -37,7 +37,7 @@ class SyncUnsupportedError(GuaranteeError, OSError):
 class named:  # noqa: N801 - read as a word: `with named(path)`
     """Give an `OSError` of the block that names no path this one: a call on a descriptor knows none.
 
-    It is a class, and so is what opens and closes, because a commit enters some sixty of them: a generator costs more
+    It is a class, and so is what opens and closes, because a commit enters a dozen of them: a generator costs more
     than the system call in it.
     """
 
@@ -53,7 +53,7 @@ class named:  # noqa: N801 - read as a word: `with named(path)`
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, OSError):
-            _name(error, self._path)
+            name(error, self._path)
 
 
 class _Closing:
@@ -74,13 +74,14 @@ class _Closing:
             self._system.call(os.close, self._fd)
         except OSError as second:
             if error is None:
-                _name(second, self._path)
+                name(second, self._path)
                 raise
         if isinstance(error, OSError):
-            _name(error, self._path)
+            name(error, self._path)
 
 
-def _name(error: OSError, path: str) -> None:
+def name(error: OSError, path: str) -> None:
+    """Give an error that names no path this one."""
     if error.filename is None and error.errno is not None:
         error.filename = path
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import inspect
 import json
 import logging
@@ -28,10 +27,9 @@ from atomicpath.layout import temporary_of
 from atomicpath.liveness import proof_of_life
 from atomicpath.record import CommitRecord, State, Writer, marker_of
 from atomicpath.testing.cancelling import Caller
+from tests.mounts import ASKED, answer
 from tests.proxy import Proxy, Rule, drop_reply, ignore_conditions, is_, truncate
 from tests.roots import LocalRoot, MemoryRoot, Root, S3Root
-
-lookup = importlib.import_module("atomicpath_local.lookup")
 
 RENAME = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE
 
@@ -43,8 +41,8 @@ class Mounted(Environment):
         self.text = f"21 1 0:30 / / rw - {kind} device rw\n"
 
     def call(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-        if function is lookup.read_proc:
-            return self.text if args[0].endswith("mountinfo") else "flags: 0\n"
+        if function in ASKED:
+            return answer(self.text, function, args[0])
         return super().call(function, *args, **kwargs)
 
 

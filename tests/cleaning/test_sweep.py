@@ -20,7 +20,6 @@ from atomicpath.guarantees import Guarantee
 from atomicpath.layout import PROBE_PREFIX, TMP_DIR_SUFFIX, record_of, temporary_of
 from atomicpath.record import DecidedBy, State
 from atomicpath_local import ages
-from atomicpath_local.lookup import read_proc
 from atomicpath_local.system import System
 from tests.cleaning.leftovers import (
     ELSEWHERE,
@@ -35,6 +34,7 @@ from tests.cleaning.leftovers import (
     sweep,
     told,
 )
+from tests.mounts import ASKED, answer
 from tests.protocol.worlds import ALL, decoded, trust
 from tests.roots import LocalRoot, Root, S3Root
 from tests.waiting import PATIENCE
@@ -355,8 +355,8 @@ class Mounted(Later):
         self.mountinfo = mountinfo
 
     def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        if function is read_proc:
-            return self.mountinfo if args[0].endswith("mountinfo") else ""
+        if function in ASKED:
+            return answer(self.mountinfo, function, args[0])
         return super().call(function, *args, **kwargs)
 
 

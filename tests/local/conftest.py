@@ -10,14 +10,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import pytest
 
 from atomicpath.abc import Environment
-from atomicpath_local.lookup import read_proc
 from atomicpath_local.storage import LocalStorage
+from tests.mounts import ASKED, answer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,7 +66,8 @@ class World(Environment):
 
     def mount(self, mountinfo: str) -> None:
         """Let the kernel report other mounts, and no number for a descriptor."""
-        self.faults[read_proc] = lambda path: mountinfo if path.endswith("mountinfo") else "flags: 0\n"
+        for asked in ASKED:
+            self.faults[asked] = partial(answer, mountinfo, asked)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 
 from atomicpath.explain import explained
 from atomicpath.guarantees import Guarantee, Profile
+from atomicpath_local import lookup
 from atomicpath_local.file_systems import BY_KIND, Refusal
 from atomicpath_local.mounts import (
     Mount,
@@ -206,10 +207,12 @@ async def test_without_a_mount_number_the_name_decides(storage: LocalStorage, wo
     assert (await storage.declare(f"{tmp_path}/link")).evidence[Guarantee.SYNC].startswith("ext4 at / ")
 
 
-async def test_without_proc_nothing_is_promised(storage: LocalStorage, world, tmp_path: Path) -> None:
-    from atomicpath_local.lookup import read_proc
+async def test_without_proc_nothing_is_promised(
+    storage: LocalStorage, world, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookup, "_known", {})
 
-    world.refuse(read_proc, 2)
+    world.refuse(lookup.read_proc, 2)
     assert (await storage.declare(str(tmp_path))).declared == Guarantee(0)
 
 

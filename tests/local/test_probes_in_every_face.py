@@ -18,8 +18,8 @@ from atomicpath import Guarantee, GuaranteeError, Profile, aio, probes, probing
 from atomicpath.environment import Environment, use
 from atomicpath.location import locate
 from atomicpath.trials import TRIED
-from atomicpath_local.lookup import read_proc
 from atomicpath_local.rename import no_replace
+from tests.mounts import ASKED, answer
 from tests.servers.fuse import rclone_mount
 from tests.servers.s3 import KEY, SECRET
 
@@ -47,8 +47,8 @@ class Elsewhere(Environment):
         if function is self.hangs:
             self.go.wait()
             raise OSError("the test is over")
-        if function is read_proc:
-            return _MOUNTINFO if str(args[0]).endswith("mountinfo") else "flags: 0\n"  # type: ignore[return-value]
+        if function in ASKED:
+            return answer(_MOUNTINFO, function, args[0])  # type: ignore[return-value,arg-type]
         return function(*args, **kwargs)
 
 

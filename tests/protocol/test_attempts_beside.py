@@ -16,8 +16,8 @@ import atomicpath
 from atomicpath import AlreadyCommittedError, AtomicRenameTemporaryPath, Guarantee, aio
 from atomicpath.environment import Environment, use
 from atomicpath.layout import HOUSEKEEPING
-from atomicpath_local.lookup import read_proc
 from atomicpath_local.rename import no_replace
+from tests.mounts import ASKED, answer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,9 +33,9 @@ class Mounted(Environment):
         self.made: list[str] = []
 
     def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        if function is read_proc:
-            told = f"1 0 0:1 / / rw - {self.kind} server rw\n"
-            return told if str(args[0]).endswith("mountinfo") else "flags: 0\n"  # type: ignore[return-value]
+        if function in ASKED:
+            mounts = f"1 0 0:1 / / rw - {self.kind} server rw\n"
+            return answer(mounts, function, args[0])  # type: ignore[arg-type,return-value]
         if function in (no_replace, os.rename):
             self._check_rename(function, str(args[0]), str(args[1]))
         if function is os.mkdir:
