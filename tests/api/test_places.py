@@ -344,7 +344,7 @@ def test_a_host_in_a_path_is_no_protocol_of_a_file_that_exists(here: Path) -> No
 
 
 def test_create_all_takes_attempts_and_no_paths(here: Path) -> None:
-    for call in (atomicpath._jobs.create_all, atomicpath.create_all_async):
+    for call in (atomicpath.create_all, atomicpath.create_all_async):
         for wrong in (["s3://bucket/x"], [here / "x"], here / "x", "x"):
             with pytest.raises(atomicpath.ValidationError, match="from_final|list of attempts"):
                 call(wrong)  # type: ignore[arg-type]
