@@ -11,10 +11,9 @@ from typing import Any, Literal
 
 from upath import UPath
 
-from . import _cleaning as cleaning
+from . import _cleaning
 from ._cleaning import Swept
-from ._commit import fetch
-from ._commit import readers as inspect
+from ._commit import fetch, readers
 from ._commit.explanation import Explanation, explained
 from ._commit.options import CommitOptions
 from ._commit.readers import Attempt, Commit, Verification
@@ -325,7 +324,7 @@ async def resolve(url: PathLike, *, storage_options: Options = None) -> UPath:
         IntegrityError: Its record is damaged, or was written by a newer version.
         StorageError: The storage failed or did not answer.
     """
-    return (await inspect.load(locate(url, storage_options))).path
+    return (await readers.load(locate(url, storage_options))).path
 
 
 @reported("cannot say whether {} is committed", at_url)
@@ -348,7 +347,7 @@ async def is_committed(url: PathLike, *, storage_options: Options = None) -> boo
         IntegrityError: Its record is damaged, or was written by a newer version.
         StorageError: The storage failed or did not answer.
     """
-    return await inspect.is_complete(locate(url, storage_options))
+    return await readers.is_complete(locate(url, storage_options))
 
 
 @reported("cannot read the record of {}", at_url)
@@ -370,7 +369,7 @@ async def read_record(url: PathLike, *, storage_options: Options = None) -> Comm
         StorageError: The storage failed or did not answer.
     """
     location = locate(url, storage_options)
-    record = (await inspect.load(location)).record
+    record = (await readers.load(location)).record
     if record is None:
         raise IntegrityError(f"{location} was committed by another tool, which left a marker and no record")
     return record
@@ -411,7 +410,7 @@ async def committed(
         StorageError: The storage failed or did not answer.
         AccessError: The storage refuses everything.
     """
-    return await inspect.committed(locate(root, storage_options), Order.of(step, prefix))
+    return await readers.committed(locate(root, storage_options), Order.of(step, prefix))
 
 
 @reported("cannot find the latest below {}", at_root)
@@ -442,7 +441,7 @@ async def latest(
         StorageError: The storage failed or did not answer.
         AccessError: The storage refuses everything.
     """
-    return await inspect.latest(locate(root, storage_options), Order.of(step, prefix))
+    return await readers.latest(locate(root, storage_options), Order.of(step, prefix))
 
 
 @reported("cannot list the attempts below {}", at_root)
@@ -462,7 +461,7 @@ async def attempts(root: PathLike, *, storage_options: Options = None) -> list[A
         NotCommittedError: Nothing can be below the root, such as in a bucket that does not exist.
         StorageError: The storage failed or did not answer.
     """
-    return await inspect.attempts(locate(root, storage_options))
+    return await readers.attempts(locate(root, storage_options))
 
 
 @reported("cannot compare {} with its manifest", at_url)
@@ -484,7 +483,7 @@ async def verify(url: PathLike, *, checksums: bool = False, storage_options: Opt
         IntegrityError: Its record is damaged, or was written by a newer version.
         StorageError: The storage failed or did not answer.
     """
-    return await inspect.verify(locate(url, storage_options), checksums=checksums)
+    return await readers.verify(locate(url, storage_options), checksums=checksums)
 
 
 @protected
@@ -518,7 +517,7 @@ async def sweep(
         NotCommittedError: Nothing can be below the root.
         StorageError: The storage failed or did not answer.
     """
-    return await cleaning.sweep(locate(root, storage_options), older_than=older_than, dry_run=dry_run)
+    return await _cleaning.sweep(locate(root, storage_options), older_than=older_than, dry_run=dry_run)
 
 
 @protected
@@ -541,7 +540,7 @@ async def remove(url: PathLike, *, guarantees: Guarantee | None = None, storage_
         OutcomeUnknownError: The storage does not say what became of it.
         AtomicPathError: Anything else; `sweep` deletes what is left.
     """
-    await cleaning.remove(locate(url, storage_options), guarantees=guarantees or NONE)
+    await _cleaning.remove(locate(url, storage_options), guarantees=guarantees or NONE)
 
 
 @protected
@@ -587,7 +586,7 @@ async def keep_last(
         AtomicPathError: As for `remove`, if nothing could be removed.
     """
     location, order = locate(root, storage_options), Order.of(step, prefix)
-    return await cleaning.keep_last(location, n, protect=protect, order=order, guarantees=guarantees or NONE)
+    return await _cleaning.keep_last(location, n, protect=protect, order=order, guarantees=guarantees or NONE)
 
 
 @protected

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
+from atomicpath._core.runner import run
 from atomicpath.coordinators.options import MultiprocessingOptions
 from atomicpath.coordinators.process_group import Announcement, Group
 from atomicpath.errors import ValidationError
-from atomicpath.sync import blocking
 
 __all__ = ["CompletionSignal"]
 
@@ -33,7 +35,7 @@ class CompletionSignal:
 
         CoordinationTimeoutError after `timeout` seconds, by default those of the options.
         """
-        blocking(self.wait_async)(timeout)
+        run(functools.partial(self.wait_async, timeout))
 
     async def wait_async(self, timeout: float | None = None) -> None:
         """`wait`, as a coroutine."""

@@ -10,13 +10,14 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from atomicpath._core.environment import current
-from atomicpath.abc import TemporaryPath
 
 from .commits import this_commit
 from .instruments import Attributes, Instruments, close, error_type, told, within
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Histogram
+
+    from atomicpath.abc import TemporaryPath  # a layer above: only its type is named here
 
 __all__ = ["creating", "finalizing", "in_background", "record_save", "uploaded", "uploading"]
 
