@@ -88,12 +88,14 @@ class Profile:
     effective: Guarantee = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # once: every commit asks four times, and each operation on flags takes as long as a system call
-        object.__setattr__(self, "effective", (self.declared | self.observed | self.asserted) & ~self.refuted)
+        # once, and on the numbers: a commit asks four times, and an operation on flags takes as long as a system call
+        known = self.declared._value_ | self.observed._value_ | self.asserted._value_
+        object.__setattr__(self, "effective", Guarantee(known & ~self.refuted._value_))
 
     def missing(self, needed: Guarantee) -> Guarantee:
         """Return those of `needed` that may not be relied on."""
-        return needed & ~self.effective
+        missing = needed._value_ & ~self.effective._value_
+        return Guarantee(missing) if missing else NONE
 
 
 def check(who: str, needed: Guarantee, profile: Profile) -> None:

@@ -27,6 +27,9 @@ __all__ = ["CommitOptions", "check_agreement"]
 _WANTED = RENAMING | WANTED | Guarantee.DIRECTORIES
 """What is always worth a probe before a commit; multi-part completion only once a large file comes."""
 
+_WANTED_BY_ANY = _WANTED | Guarantee.EXCLUSIVE_CREATE | Guarantee.LIST_AFTER_WRITE
+"""What is worth one if the strategy is yet to be selected."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitOptions:
@@ -80,9 +83,11 @@ class CommitOptions:
     async def strategy(self, location: Location, *, is_local: bool) -> tuple[type[TemporaryPath], Profile]:
         """The strategy for a place, and what holds there; GuaranteeError if there is none that is safe."""
         chosen = self.temporary_path_class
-        needs = (chosen.requires if chosen else Guarantee.EXCLUSIVE_CREATE | Guarantee.LIST_AFTER_WRITE) | _WANTED
-        asserted = self.guarantees or NONE  # put to the test too: what a probe refutes cannot be asserted
-        profile = await profile_of(location, wanted=needs | asserted, asserted=asserted)
+        wanted = _WANTED | chosen.requires if chosen else _WANTED_BY_ANY
+        asserted = self.guarantees or NONE
+        if asserted:  # put to the test too: what a probe refutes cannot be asserted
+            wanted |= asserted
+        profile = await profile_of(location, wanted=wanted, asserted=asserted)
         if chosen is None:
             chosen = select(profile, replace=self.replace)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial, reduce
 from operator import or_
 from pathlib import Path
@@ -246,7 +246,8 @@ class Writing:
         self._begun = True
         if strategy is AtomicRenameTemporaryPath:  # no need to make a path of the location, and to read that again
             own = strategy.new(self.location, file_options=self._options.file_options)
-            temporary, create = own, own.begin
+            temporary: TemporaryPath = own
+            create: Callable[[], Awaitable[object]] = own.begin
         else:
             temporary = strategy.from_final(self.location.upath, file_options=self._options.file_options)
             create = temporary.create

@@ -182,17 +182,22 @@ def is_in_this_thread() -> bool:
     return _inline.get()
 
 
-@contextmanager
-def under(run: Run) -> Iterator[None]:
+class under:  # noqa: N801 - read as a word: `with under(run)`
     """Make the block part of a call of a face, by which its safe points and shields are ruled.
 
     If the call has no event loop, steps run in the calling thread, and nothing can be waited for.
     """
-    token = _run.set(run)
-    try:
-        yield
-    finally:
-        _run.reset(token)
+
+    __slots__ = ("_run", "_token")
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __enter__(self) -> None:
+        self._token = _run.set(self._run)
+
+    def __exit__(self, *_: object) -> None:
+        _run.reset(self._token)
 
 
 def without_event_loop() -> AbstractContextManager[None]:

@@ -57,7 +57,6 @@ class Signals:
         self._noted: list[tuple[int, FrameType | None]] = []
         self._delivering = False
         self._noticed = noticed
-        self._note: _Handler = self._take_note  # one object, by which it is known again
 
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
@@ -66,7 +65,7 @@ class Signals:
             for number, handler in zip(_SIGNALS, map(_getsignal, _SIGNALS), strict=True):
                 if callable(handler):
                     self._handlers[number] = handler
-                    _setsignal(number, self._note)
+                    _setsignal(number, self._take_note)
         except ValueError:  # an interpreter inside another one has no handlers
             return self
         except BaseException:
@@ -111,7 +110,7 @@ class Signals:
         for number, handler in self._handlers.items():
             while True:
                 try:
-                    if _getsignal(number) is self._note:
+                    if _getsignal(number) == self._take_note:
                         _setsignal(number, handler)
                     break
                 except BaseException as error:  # noqa: BLE001 - of a handler that is back already; kept
@@ -127,17 +126,13 @@ class Run:
     def __init__(self, poll: Callable[[], bool] | None = None) -> None:
         self.loop: object = None  # the event loop that the call has to itself
         self._poll = poll
+        self.has_event_loop = poll is None  # to wait with
         self._shields = 0
         self._clean_ups: set[anyio.CancelScope] = set()
         self.interrupted = False
         self._until: float | None = None
         self.asked = False  # from any thread: whether the call is to be broken off
         self.break_off: Callable[[], object] | None = None  # how, in its event loop
-
-    @property
-    def has_event_loop(self) -> bool:
-        """Whether there is one to wait with."""
-        return self._poll is None
 
     @property
     def is_shielded(self) -> bool:

@@ -207,7 +207,7 @@ def is_pending(name: str) -> bool:
 
 def is_temporary(path: str) -> bool:
     """Whether any component of `path` is an attempt's or a probe's: nothing below one is ever committed."""
-    return any(
+    return HOUSEKEEPING in path and any(  # which all of them begin with
         part == HOUSEKEEPING or TMP_DIR_SUFFIX in part or part.startswith(PROBE_PREFIX) for part in path.split("/")
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from upath import UPath
 
@@ -30,6 +30,8 @@ class Location:
     backend: Backend = field(repr=False)
     path: str
     storage_options: Mapping[str, object] = field(default_factory=dict, repr=False, hash=False)
+    _parent: Location | None = field(default=None, init=False, repr=False, compare=False)
+    _place: str | None = field(default=None, init=False, repr=False, compare=False)
 
     def __str__(self) -> str:
         return self.backend.url(self.path)
@@ -42,7 +44,9 @@ class Location:
     @property
     def parent(self) -> Location:
         """The directory or prefix this is in."""
-        return self.at(self.path.rpartition("/")[0] or "/")
+        if self._parent is None:  # kept: a commit asks for that of its final path eight times, for its place four times
+            object.__setattr__(self, "_parent", self.at(self.path.rpartition("/")[0] or "/"))
+        return cast("Location", self._parent)
 
     def child(self, name: str) -> Location:
         """A name below this one."""
@@ -62,7 +66,10 @@ class Location:
     @property
     def place(self) -> str:
         """A text equal for equal places only; without credentials."""
-        return _used(self.backend, self.backend.place, self.path, self.storage_options)
+        if self._place is None:
+            place = _used(self.backend, self.backend.place, self.path, self.storage_options)
+            object.__setattr__(self, "_place", place)
+        return cast("str", self._place)
 
     def open(self) -> Storage:
         """Access to it, in the environment now in force. No I/O."""

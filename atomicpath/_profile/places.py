@@ -70,7 +70,7 @@ def read(place: PathLike) -> Place:
 
     A UPath is believed as it is. Any other path object is a local path, unless it says that it is a URL.
     """
-    if _is_universal(place):
+    if not isinstance(place, str) and _is_universal(place):
         text = place.path if is_local(place.protocol or LOCAL) else str(place)  # type: ignore[union-attr]  # see there
         if is_local(place.protocol) and not isinstance(place, pathlib.PurePath):  # type: ignore[union-attr]  # see there
             _refuse_host(place)

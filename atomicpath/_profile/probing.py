@@ -108,7 +108,8 @@ def are_beside(location: Location) -> bool:
 
 
 def _findings_of(location: Location) -> _Findings:
-    return _known.setdefault(location.parent.place, _Findings())
+    place = location.parent.place
+    return _known.get(place) or _known.setdefault(place, _Findings())
 
 
 async def _declare(location: Location, findings: _Findings) -> Declaration:

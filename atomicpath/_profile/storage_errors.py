@@ -10,6 +10,7 @@ import errno
 import functools
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from atomicpath.abc import TemporaryPath
@@ -91,15 +92,19 @@ def at_final(temporary_path: TemporaryPath, *_: object, **__: object) -> object:
     return locate(temporary_path.get_final())
 
 
-@contextmanager
-def of_the_caller() -> Iterator[None]:
+class of_the_caller:  # noqa: N801 - read as a word: `with of_the_caller()`
     """Mark what the block raises as the caller's own, by a callback or a strategy: it comes out as it is."""
-    try:
-        yield
-    except OSError as error:
-        if not isinstance(error, AtomicPathError):
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError) and not isinstance(error, AtomicPathError):
             setattr(error, _OWN, True)
-        raise
 
 
 def is_the_callers(error: BaseException) -> bool:

@@ -37,7 +37,7 @@ class Team:
         """`undone`: what to say when a rank has failed, such as "nothing was committed"."""
         self._group = group
         self._environment = environment
-        self._key = group.key(what)
+        self._key = "" if group.is_alone else group.key(what)
         self._what, self._undone = what, undone
         self._writers: dict[int, Writer] = {}
         self._silent: tuple[int, ...] = ()  # those that the primary has waited for in vain

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -146,14 +146,14 @@ class LocalStorage(Storage):
                 raise
             raise FileNotFoundError(errno.ENOENT, "its directory was removed on another host", path) from error
 
-    async def _step(
+    def _step(
         self, function: Callable[Concatenate[System, str, P], T], path: str, *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        return await self.environment.step(_with_usable_names, function, self._system, path, *args, **kwargs)
+    ) -> Awaitable[T]:
+        return self.environment.step(_with_usable_names, function, self._system, path, args, kwargs)
 
 
 def _with_usable_names(
-    function: Callable[Concatenate[System, str, P], T], system: System, path: str, *args: P.args, **kwargs: P.kwargs
+    function: Callable[..., T], system: System, path: str, args: Sequence[object], kwargs: Mapping[str, object]
 ) -> T:
     try:
         return function(system, path, *args, **kwargs)

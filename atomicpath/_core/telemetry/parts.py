@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ __all__ = ["creating", "finalizing", "in_background", "record_save", "uploaded",
 
 _last_commit: list[float] = []  # of this process, by the monotonic clock
 _mode: ContextVar[str] = ContextVar("atomicpath_mode", default="blocking")
+_UNTOLD = nullcontext()  # of whoever has nobody to tell
 _part: ContextVar[tuple[str, int]] = ContextVar("atomicpath_part", default=("", 0))
 
 if hasattr(os, "register_at_fork"):
@@ -39,14 +40,18 @@ def in_background() -> Generator[None]:
         _mode.reset(token)
 
 
-@contextmanager
-def creating(attempt: TemporaryPath) -> Generator[None]:
+def creating(attempt: TemporaryPath) -> AbstractContextManager[None]:
     """For the `create` of an attempt, its caller's or its own: where both say so it counts once."""
+    instruments = told()
+    return _UNTOLD if instruments is None else _creating(instruments, attempt)
+
+
+@contextmanager
+def _creating(instruments: Instruments, attempt: TemporaryPath) -> Generator[None]:
     commit = this_commit()
     if commit is not None:
         commit.name_strategy(type(attempt).__name__)
-    instruments = told()
-    if instruments is None or _part.get() == ("create", id(attempt)):
+    if _part.get() == ("create", id(attempt)):
         yield
         return
     attributes = {**_of(attempt), "atomicpath.create.mode": _mode.get()}
@@ -54,11 +59,15 @@ def creating(attempt: TemporaryPath) -> Generator[None]:
         yield
 
 
-@contextmanager
-def finalizing(attempt: TemporaryPath) -> Generator[None]:
+def finalizing(attempt: TemporaryPath) -> AbstractContextManager[None]:
     """For the `finalize` of an attempt, in the same way."""
     instruments = told()
-    if instruments is None or _part.get() == ("finalize", id(attempt)):
+    return _UNTOLD if instruments is None else _finalizing(instruments, attempt)
+
+
+@contextmanager
+def _finalizing(instruments: Instruments, attempt: TemporaryPath) -> Generator[None]:
+    if _part.get() == ("finalize", id(attempt)):
         yield
         return
     attributes = _of(attempt)
