@@ -12,13 +12,13 @@ from typing import Any, Literal
 from upath import UPath
 
 from . import _cleaning
-from ._cleaning import Swept
+from ._cleaning import SweepResult
 from ._commit import fetch, readers
 from ._commit.explanation import Explanation, explained
 from ._commit.options import CommitOptions
-from ._commit.readers import Attempt, Commit, Verification
+from ._commit.readers import Commit, UnfinishedCommit, Verification
 from ._commit.selection import select
-from ._commit.session import Writing
+from ._commit.session import CommitSession
 from ._commit.session import put as put_directory
 from ._commit.staging import Progress
 from ._core.record import CommitRecord, JSONValue
@@ -64,7 +64,7 @@ def _at_second(_: PathLike, url: PathLike, **options: Any) -> object:
 class AsyncCommit:
     """One commit: an async context manager, to be entered once."""
 
-    def __init__(self, writing: Writing) -> None:
+    def __init__(self, writing: CommitSession) -> None:
         self.writing = writing
 
     async def __aenter__(self) -> Path | UPath:
@@ -184,7 +184,7 @@ def commit(
         marker=marker,
     )
     with reporting("cannot begin to write {}", partial(locate, url, storage_options)):
-        return AsyncCommit(Writing(url, options))
+        return AsyncCommit(CommitSession(url, options))
 
 
 @protected
@@ -445,7 +445,7 @@ async def latest(
 
 
 @reported("cannot list the attempts below {}", at_root)
-async def attempts(root: PathLike, *, storage_options: Options = None) -> list[Attempt]:
+async def attempts(root: PathLike, *, storage_options: Options = None) -> list[UnfinishedCommit]:
     """List what is right below a root under way or left behind: temporary directories and unfinished final ones.
 
     An attempt that ends meanwhile may be listed or not.
@@ -494,7 +494,7 @@ async def sweep(
     older_than: timedelta = timedelta(hours=24),
     dry_run: bool = False,
     storage_options: Options = None,
-) -> list[Swept]:
+) -> list[SweepResult]:
     """Delete what jobs that died have left right below a root, and add the markers that are missing.
 
     Only what is ours and abandoned is deleted: attempts, discarded and replaced directories, probes. Ages are by the
