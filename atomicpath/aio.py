@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 from upath import UPath
 
-from . import _cleaning
-from ._cleaning import SweepResult
+from ._cleaning.remove import remove as remove_committed
+from ._cleaning.results import SweepResult
+from ._cleaning.retain import keep_last as keep_newest
+from ._cleaning.sweep import sweep as sweep_root
 from ._commit import fetch, readers
 from ._commit.explanation import Explanation, explained
 from ._commit.options import CommitOptions
@@ -517,7 +519,7 @@ async def sweep(
         NotCommittedError: Nothing can be below the root.
         StorageError: The storage failed or did not answer.
     """
-    return await _cleaning.sweep(locate(root, storage_options), older_than=older_than, dry_run=dry_run)
+    return await sweep_root(locate(root, storage_options), older_than=older_than, dry_run=dry_run)
 
 
 @protected
@@ -540,7 +542,7 @@ async def remove(url: PathLike, *, guarantees: Guarantee | None = None, storage_
         OutcomeUnknownError: The storage does not say what became of it.
         AtomicPathError: Anything else; `sweep` deletes what is left.
     """
-    await _cleaning.remove(locate(url, storage_options), guarantees=guarantees or NONE)
+    await remove_committed(locate(url, storage_options), guarantees=guarantees or NONE)
 
 
 @protected
@@ -586,7 +588,7 @@ async def keep_last(
         AtomicPathError: As for `remove`, if nothing could be removed.
     """
     location, order = locate(root, storage_options), Order.of(step, prefix)
-    return await _cleaning.keep_last(location, n, protect=protect, order=order, guarantees=guarantees or NONE)
+    return await keep_newest(location, n, protect=protect, order=order, guarantees=guarantees or NONE)
 
 
 @protected
