@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 from upath import UPath
 
-from ._cleaning.remove import remove as remove_committed
+from ._cleaning.removal import remove as remove_committed
 from ._cleaning.results import SweepResult
-from ._cleaning.retain import keep_last as keep_newest
-from ._cleaning.sweep import sweep as sweep_root
+from ._cleaning.retention import keep_last as keep_newest
+from ._cleaning.sweeper import sweep as sweep_root
 from ._commit import fetch, readers
 from ._commit.explanation import Explanation, explained
 from ._commit.options import CommitOptions

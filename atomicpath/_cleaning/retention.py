@@ -22,7 +22,7 @@ from atomicpath.errors import (
 )
 from atomicpath.guarantees import NONE, Guarantee
 
-from .remove import remove
+from .removal import remove
 
 __all__ = ["keep_last"]
 
