@@ -14,9 +14,9 @@ be reached.
 from __future__ import annotations
 
 from . import aio
-from ._cleaning import Swept
+from ._cleaning import SweepResult
 from ._commit.explanation import Explanation
-from ._commit.readers import Attempt, Commit, Verification
+from ._commit.readers import Commit, UnfinishedCommit, Verification
 from ._commit.selection import select
 from ._core.layout import COMMIT_SUCCESS_FILE, TMP_DIR_SUFFIX
 from ._core.record import CommitRecord, FileEntry
@@ -78,7 +78,6 @@ __all__ = [
     "AlreadyCommittedError",
     "AtomicPathError",
     "AtomicRenameTemporaryPath",
-    "Attempt",
     "Backend",
     "BackendError",
     "Commit",
@@ -112,8 +111,9 @@ __all__ = [
     "StepMetadata",
     "Storage",
     "StorageError",
-    "Swept",
+    "SweepResult",
     "TemporaryPath",
+    "UnfinishedCommit",
     "ValidationError",
     "Verification",
     "aio",

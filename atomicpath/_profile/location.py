@@ -31,7 +31,7 @@ class Location:
     path: str
     storage_options: Mapping[str, object] = field(default_factory=dict, repr=False, hash=False)
     _parent: Location | None = field(default=None, init=False, repr=False, compare=False)
-    _place: str | None = field(default=None, init=False, repr=False, compare=False)
+    _identity: str | None = field(default=None, init=False, repr=False, compare=False)
 
     def __str__(self) -> str:
         return self.backend.url(self.path)
@@ -44,7 +44,9 @@ class Location:
     @property
     def parent(self) -> Location:
         """The directory or prefix this is in."""
-        if self._parent is None:  # kept: a commit asks for that of its final path eight times, for its place four times
+        if (
+            self._parent is None
+        ):  # kept: a commit asks eight times, and four times for its identity
             object.__setattr__(self, "_parent", self.at(self.path.rpartition("/")[0] or "/"))
         return cast("Location", self._parent)
 
@@ -64,12 +66,12 @@ class Location:
         return path
 
     @property
-    def place(self) -> str:
+    def identity(self) -> str:
         """A text equal for equal places only; without credentials."""
-        if self._place is None:
-            place = _used(self.backend, self.backend.place, self.path, self.storage_options)
-            object.__setattr__(self, "_place", place)
-        return cast("str", self._place)
+        if self._identity is None:
+            identity = _used(self.backend, self.backend.identity, self.path, self.storage_options)
+            object.__setattr__(self, "_identity", identity)
+        return cast("str", self._identity)
 
     def open(self) -> Storage:
         """Access to it, in the environment now in force. No I/O."""
@@ -119,7 +121,7 @@ def upath_of(path: PathLike) -> UPath:
 
 def _located(place: Place, storage_options: Mapping[str, object]) -> Location:
     backend = backend_for(place.protocol)
-    path, left = backend.located(place.text, storage_options)
+    path, left = backend.normalize(place.text, storage_options)
     if not place.is_local:
         place.check_read()
     return Location(backend=backend, path=path, storage_options=left)

@@ -108,7 +108,7 @@ def are_beside(location: Location) -> bool:
 
 
 def _findings_of(location: Location) -> _Findings:
-    place = location.parent.place
+    place = location.parent.identity
     return _known.get(place) or _known.setdefault(place, _Findings())
 
 

@@ -41,7 +41,7 @@ def there(name):
 def held():
     # what this process holds, beside fsspec's own event loop and threads that wait to be used again
     gc.collect()
-    from atomicpath import liveness
+    from atomicpath._core import liveness
     threads = [t.name for t in threading.enumerate() if t.name.startswith("atomicpath")]
     ours = (f"{root}/", *arguments.get("staging", ()))
     open_files = []

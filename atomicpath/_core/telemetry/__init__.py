@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from .commits import CommitSpan, abandoning, closing, opening
-from .instruments import here, told, within
+from .instruments import current_instruments, current_trace, within
 from .parts import creating, finalizing, in_background, record_save, uploaded, uploading
 
 __all__ = [
@@ -22,8 +22,8 @@ __all__ = [
     "abandoning",
     "closing",
     "creating",
+    "current_trace",
     "finalizing",
-    "here",
     "in_background",
     "observed",
     "opening",
@@ -48,7 +48,7 @@ def observed(
     ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
         @functools.wraps(method)
         async def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-            if told() is None:
+            if current_instruments() is None:
                 return await method(self, *args, **kwargs)
             with part(self):
                 return await method(self, *args, **kwargs)

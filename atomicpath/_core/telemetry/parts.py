@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from atomicpath._core.environment import current
 
 from .commits import this_commit
-from .instruments import Attributes, Instruments, close, error_type, told, within
+from .instruments import Attributes, Instruments, close, current_instruments, error_type, within
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Histogram
@@ -42,7 +42,7 @@ def in_background() -> Generator[None]:
 
 def creating(attempt: TemporaryPath) -> AbstractContextManager[None]:
     """For the `create` of an attempt, its caller's or its own: where both say so it counts once."""
-    instruments = told()
+    instruments = current_instruments()
     return _UNTOLD if instruments is None else _creating(instruments, attempt)
 
 
@@ -61,7 +61,7 @@ def _creating(instruments: Instruments, attempt: TemporaryPath) -> Generator[Non
 
 def finalizing(attempt: TemporaryPath) -> AbstractContextManager[None]:
     """For the `finalize` of an attempt, in the same way."""
-    instruments = told()
+    instruments = current_instruments()
     return _UNTOLD if instruments is None else _finalizing(instruments, attempt)
 
 
@@ -82,7 +82,7 @@ def _finalizing(instruments: Instruments, attempt: TemporaryPath) -> Generator[N
 @contextmanager
 def uploading(size: int) -> Generator[None]:
     """For the upload of all staged files, `size` bytes together."""
-    instruments = told()
+    instruments = current_instruments()
     if instruments is None:
         yield
         return
@@ -92,14 +92,14 @@ def uploading(size: int) -> Generator[None]:
 
 def uploaded(size: int) -> None:
     """Bytes of one file that has been uploaded."""
-    instruments = told()
+    instruments = current_instruments()
     if instruments is not None:
         instruments.uploaded.add(size)
 
 
 def record_save(seconds: float, attempt: TemporaryPath) -> None:
     """The duration of a commit made by hand, which only the caller knows the begin of."""
-    instruments = told()
+    instruments = current_instruments()
     if instruments is not None:
         instruments.commit.record(max(0.0, seconds), {**_of(attempt), "atomicpath.outcome": "committed"})
 

@@ -22,7 +22,7 @@ from atomicpath.errors import (
 )
 from atomicpath.guarantees import NONE, Guarantee
 
-from .remove import remove
+from .removal import remove
 
 __all__ = ["keep_last"]
 
@@ -177,6 +177,6 @@ def _name_of(root: Location, one: PathLike) -> str:
     if isinstance(one, str) and "/" not in one and one.strip():
         return one
     place = locate(one, root.storage_options)
-    if place.parent.place != root.place:
+    if place.parent.identity != root.identity:
         raise ValidationError(f"protect names {place}, which is not right below {root}: pass names or URLs of what is")
     return place.name
