@@ -44,9 +44,7 @@ class Location:
     @property
     def parent(self) -> Location:
         """The directory or prefix this is in."""
-        if (
-            self._parent is None
-        ):  # kept: a commit asks eight times, and four times for its identity
+        if self._parent is None:  # kept: a commit asks eight times, and four times for its identity
             object.__setattr__(self, "_parent", self.at(self.path.rpartition("/")[0] or "/"))
         return cast("Location", self._parent)
 

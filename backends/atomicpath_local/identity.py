@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 import sys
 
 from .statx import see
@@ -19,9 +17,7 @@ def identity(system: System, path: str) -> str:
     """Numbers are given again to directories made later, so without the moment of birth nothing is told: ""."""
     if sys.platform != "linux":
         return ""
-    seen = system.call(see, path)
-    if not stat.S_ISDIR(seen.mode):
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+    seen = system.call(see, f"{path}/")  # a directory, or an error
     if seen.birth is None:
         return ""
     born = f"{seen.birth // _SECOND:x}-{seen.birth % _SECOND:x}"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
-import stat
 import sys
 from contextlib import suppress
 from dataclasses import replace
@@ -81,10 +79,8 @@ def read_proc(path: str) -> str:
 if sys.platform == "linux":
 
     def _mount_of_directory(system: System, path: str) -> Mount | None:
-        seen = system.call(see, path)
-        if not stat.S_ISDIR(seen.mode):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-        if seen.mount is not None and (known := _known.get(seen.mount)) is not None:
+        unique = system.call(see, f"{path}/").mount  # of a directory only
+        if unique is not None and (known := _known.get(unique)) is not None:
             return known
         number, unique, mounts = None, None, ""
         with system.descriptor(path, os.O_PATH | DIRECTORY) as fd, suppress(OSError):  # without /proc nothing is known

@@ -57,6 +57,8 @@ def _make_like(system: System, path: str, parent: os.stat_result) -> None:
     if sys.platform == "win32" or not mode & _WRITABLE_BY_OTHERS:
         system.call(os.mkdir, path, mode)
         return
+    if system.call(os.path.lexists, path):  # with no need of a draft
+        raise FileExistsError(errno.EEXIST, "it is there already", path)
     draft = f"{path}-probe-{system.environment.token()}"  # a name that sweep knows, should this process be killed now
     system.call(os.mkdir, draft, 0o700)
     try:

@@ -12,8 +12,8 @@ __all__ = ["Seen", "see"]
 
 _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
-_STATX_TYPE, _STATX_CTIME, _STATX_INO, _STATX_BTIME = 0x1, 0x80, 0x100, 0x800
-_NEEDED = _STATX_TYPE | _STATX_CTIME | _STATX_INO
+_STATX_CTIME, _STATX_INO, _STATX_BTIME = 0x80, 0x100, 0x800
+_NEEDED = _STATX_CTIME | _STATX_INO
 _STATX_MNT_ID_UNIQUE = 0x4000
 _WANTED = _NEEDED | _STATX_BTIME | _STATX_MNT_ID_UNIQUE
 _SECOND = 1_000_000_000
@@ -22,21 +22,19 @@ _SECOND = 1_000_000_000
 class Seen(NamedTuple):
     """A file or directory. Times are in nanoseconds; that of birth is None where it is not told, or was never set.
 
-    Of `mode` only the kind of file is meant to be read.
     `mount` is the number of the mount it is on, which no other mount gets as long as the host runs; None on Linux
     before 6.8, which gives the numbers of mounts again (STATX_MNT_ID_UNIQUE in statx(2)).
     """
 
     device: int
     number: int
-    mode: int
     changed: int
     birth: int | None
     mount: int | None
 
 
-_ANSWER = struct.Struct("=I24xH2xQ40xqI4xqI28xIIQ104x")
-"""What statx(2) fills in, 256 bytes on every architecture: mask, mode, number, birth, change, device, mount.
+_ANSWER = struct.Struct("=I28xQ40xqI4xqI28xIIQ104x")
+"""What statx(2) fills in, 256 bytes on every architecture: mask, number, birth, change, device, mount.
 
 Unpacked by hand, since a commit asks once for each directory above it and structures of ctypes take twice as long.
 """
@@ -53,12 +51,11 @@ def see(place: str | int) -> Seen:
         else:
             failed = statx(_AT_FDCWD, os.fsencode(place), 0, _WANTED, answer)
         if not failed:
-            mask, mode, number, born, born_ns, changed, changed_ns, major, minor, mount = _ANSWER.unpack(answer)
+            mask, number, born, born_ns, changed, changed_ns, major, minor, mount = _ANSWER.unpack(answer)
             if mask & _NEEDED == _NEEDED:
                 return Seen(
                     device=os.makedev(major, minor),
                     number=number,
-                    mode=mode,
                     changed=changed * _SECOND + changed_ns,
                     birth=born * _SECOND + born_ns or None if mask & _STATX_BTIME else None,
                     mount=mount if mask & _STATX_MNT_ID_UNIQUE else None,
@@ -67,7 +64,6 @@ def see(place: str | int) -> Seen:
     return Seen(
         device=status.st_dev,
         number=status.st_ino,
-        mode=status.st_mode,
         changed=status.st_ctime_ns,
         birth=None,
         mount=None,

@@ -12,7 +12,7 @@ import pytest
 from atomicpath import AtomicRenameTemporaryPath
 from atomicpath._profile.location import locate
 from atomicpath._strategies import predecessors
-from atomicpath.abc import Content
+from atomicpath.abc import Content, Storage
 from atomicpath.errors import AccessError, ValidationError
 from atomicpath_local.locks import LockHold
 from atomicpath_local.storage import LocalStorage
@@ -174,6 +174,87 @@ async def test_an_error_of_a_release_names_the_path_and_leaves_nothing_open(
     assert (caught.value.errno, caught.value.filename) == (errno.EIO, path)
     hold.release()
     assert not locked(path)
+    no_descriptor_leaks()
+
+
+async def test_a_new_file_is_locked_and_has_its_content(storage: LocalStorage, tmp_path: Path) -> None:
+    path = f"{tmp_path}/record"
+    hold = await storage.lock_new_file(path, b"data")
+    assert hold
+    assert locked(path)
+    assert Path(path).read_bytes() == b"data"
+    hold.release()
+    assert not locked(path)
+
+
+async def test_a_local_storage_that_says_nothing_of_new_files_locks_them_too(
+    storage: LocalStorage, tmp_path: Path
+) -> None:
+    hold = await Storage.lock_new_file(storage, f"{tmp_path}/record", b"data")
+    assert hold
+    assert locked(f"{tmp_path}/record")
+    assert (tmp_path / "record").read_bytes() == b"data"
+    hold.release()
+
+
+@pytest.mark.parametrize("there", ["a file", "a directory", "a FIFO", "a symbolic link", "a dangling link"])
+async def test_whatever_is_there_is_no_new_file_and_stays_as_it_is(
+    storage: LocalStorage,
+    tmp_path: Path,
+    there: str,
+    monkeypatch: pytest.MonkeyPatch,
+    no_descriptor_leaks: Callable[[], None],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "record"
+    if there == "a file":
+        path.write_bytes(b"another's")
+    elif not put_no_file(path, there):
+        path.symlink_to("nowhere")
+    before = path.lstat()
+    with pytest.raises(FileExistsError):
+        await storage.lock_new_file(str(path), b"ours")
+    assert path.lstat() == before
+    assert not (tmp_path / "nowhere").exists()
+    no_descriptor_leaks()
+
+
+async def test_a_new_file_that_is_deleted_before_it_is_locked_is_made_again(
+    storage: LocalStorage, world: World, tmp_path: Path, no_descriptor_leaks: Callable[[], None]
+) -> None:
+    path = tmp_path / "record"
+    deleted = []
+
+    def flock_late(fd: int, operation: int) -> None:
+        if not deleted:
+            deleted.append(path.unlink())
+        fcntl.flock(fd, operation)
+
+    world.faults[fcntl.flock] = flock_late
+    hold = await storage.lock_new_file(str(path), b"data")
+    assert hold
+    assert locked(str(path))
+    assert path.read_bytes() == b"data"
+    hold.release()
+    no_descriptor_leaks()
+
+
+async def test_a_new_file_is_there_where_there_are_no_locks(
+    storage: LocalStorage, world: World, tmp_path: Path, no_descriptor_leaks: Callable[[], None]
+) -> None:
+    world.refuse(fcntl.flock, errno.ENOLCK)
+    assert await storage.lock_new_file(f"{tmp_path}/record", b"data") is None
+    assert (tmp_path / "record").read_bytes() == b"data"
+    no_descriptor_leaks()
+
+
+async def test_a_disk_that_is_full_leaves_no_descriptor_of_a_new_file_open(
+    storage: LocalStorage, world: World, tmp_path: Path, no_descriptor_leaks: Callable[[], None]
+) -> None:
+    world.refuse(os.write, errno.ENOSPC)
+    with pytest.raises(OSError, match="No space left") as caught:
+        await storage.lock_new_file(f"{tmp_path}/record", b"data")
+    assert caught.value.filename == f"{tmp_path}/record"
     no_descriptor_leaks()
 
 
