@@ -175,9 +175,9 @@ def count(root: str) -> None:
         ours(f"{root}/functions")
     finally:
         sys.setprofile(None)
-    with use(Counting()) as counting:
+    counting = Counting()
+    with use(counting):
         ours(f"{root}/steps")
-    assert isinstance(counting, Counting)
     print(
         f"A durable commit of an empty directory enters {functions} Python functions, and asks the system"
         f" {counting.calls} times in {counting.steps} steps."
