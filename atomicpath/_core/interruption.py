@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import compress
 from types import FrameType, TracebackType
 from typing import Self, cast
 
@@ -63,9 +62,11 @@ class Signals:
         if threading.current_thread() is not threading.main_thread():
             return self
         try:
-            for number in compress(_SIGNALS, map(callable, map(_getsignal, _SIGNALS))):
-                self._handlers[number] = _getsignal(number)
-                _setsignal(number, self._take_note)
+            for number in _SIGNALS:
+                handler = _getsignal(number)
+                if callable(handler):
+                    self._handlers[number] = handler
+                    _setsignal(number, self._take_note)
         except ValueError:  # an interpreter inside another one has no handlers
             return self
         except BaseException:

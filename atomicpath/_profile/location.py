@@ -67,19 +67,19 @@ class Location:
     def identity(self) -> str:
         """A text equal for equal places only; without credentials."""
         if self._identity is None:
-            identity = _used(self.backend, self.backend.identity, self.path, self.storage_options)
+            identity = _ask(self.backend, self.backend.identity, self.path, self.storage_options)
             object.__setattr__(self, "_identity", identity)
         return cast("str", self._identity)
 
     def open(self) -> Storage:
         """Access to it, in the environment now in force. No I/O."""
-        return _used(self.backend, self.backend.open, self.storage_options, current())
+        return _ask(self.backend, self.backend.open, self.storage_options, current())
 
 
 _ready: set[type[Backend]] = set()
 
 
-def _used(backend: Backend, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def _ask(backend: Backend, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a method. At the first use of a backend no fork breaks in: it may import what it needs only now."""
     if type(backend) in _ready:
         return method(*args, **kwargs)

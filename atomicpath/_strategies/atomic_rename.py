@@ -390,9 +390,9 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         if self._staged and not copied:
             return tuple(entry for _, entry in sorted(self._added.items()))
         listing = await self._storage.list(self._temporary.path, recursive=True)
-        # an empty one that is to be committed is missed by the next step, if it is gone
-        is_missed = self._storage.is_local and self.options.allow_empty
-        if not (listing or is_missed) and await self._storage.kind(self._temporary.path) is None:
+        # where an empty directory may be committed, the next step fails if there is none
+        needs_look = not (listing or (self._storage.is_local and self.options.allow_empty))
+        if needs_look and await self._storage.kind(self._temporary.path) is None:
             raise AbandonedError(f"{self._final} was not committed: {self._temporary.name} was swept meanwhile")
         if copied:  # with what was added to the source, which stays by itself
             listing = [entry for entry in listing if not is_pending(entry.name)]

@@ -112,7 +112,7 @@ def lock_file(system: System, path: str, *, existing: bool = False) -> LockHold 
 
 
 def lock_new_file(system: System, path: str, data: bytes) -> LockHold | None:
-    """Lock a file that is created, with `data` in it; it has that before anybody can find it without the lock."""
+    """Create a file that must not exist, write `data` to it, and lock it; it is never locked without its content."""
     return _locked(system, path, lambda: _create(system, path, data))
 
 

@@ -114,7 +114,6 @@ def points_within(mountinfo: str, path: str) -> list[str]:
 
 
 @lru_cache(maxsize=64)
-@lru_cache(maxsize=64)
 def declaration_of(mount: Mount | None) -> Declaration:
     """What the kind of a mount promises: everything for disks, nothing for what only looks like one."""
     if mount is None:

@@ -61,13 +61,7 @@ def see(place: str | int) -> Seen:
                     mount=mount if mask & _STATX_MNT_ID_UNIQUE else None,
                 )
     status = os.stat(place)  # of a kernel without the call; and any error comes from here
-    return Seen(
-        device=status.st_dev,
-        number=status.st_ino,
-        changed=status.st_ctime_ns,
-        birth=None,
-        mount=None,
-    )
+    return Seen(device=status.st_dev, number=status.st_ino, changed=status.st_ctime_ns, birth=None, mount=None)
 
 
 @lru_cache(maxsize=1)
