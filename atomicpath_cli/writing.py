@@ -1,0 +1,94 @@
+"""The commands that write a directory: put, get."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import arguments as given
+from . import documents
+from .commands import command
+from .screen import print_document, print_line, progress
+
+__all__ = ["add"]
+
+Checksums = Annotated[bool, typer.Option("--checksums", help="Add the SHA-256 of every file to the record")]
+StagingDir = Annotated[
+    Path | None, typer.Option("--staging-dir", metavar="DIR", help="Where files are staged on this host")
+]
+Marker = Annotated[
+    str | None,
+    typer.Option("--marker", metavar="NAME", help='A file that tells other tools that it is complete; "" for none'),
+]
+
+
+def add(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+
+    @command(app, "put")
+    def put(
+        directory: Annotated[Path, typer.Argument(metavar="DIR", help="The directory on this host")],
+        url: given.Url,
+        replace: Annotated[bool, typer.Option("--replace", help="Take the place of a committed directory")] = False,
+        checksums: Checksums = False,
+        metadata: given.Metadata = None,
+        marker: Marker = None,
+        allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Commit a directory without files")] = False,
+        durable: Annotated[bool, typer.Option(help="Sync to the disk before the commit")] = True,
+        staging_dir: StagingDir = None,
+        guarantee: given.Assert = None,
+        option: given.StorageOption = None,
+        options_file: given.OptionsFile = None,
+        as_json: given.Json = False,
+        quiet: given.Quiet = False,
+    ) -> None:
+        """Commit a copy of the directory DIR at URL: readers see all of it or nothing."""
+        import atomicpath
+
+        more: dict[str, Any] = {} if marker is None else {"marker": marker or None}
+        with progress("writing", quiet=quiet) as show:
+            made = atomicpath.put(
+                directory,
+                url,
+                replace=replace,
+                checksums=checksums,
+                metadata=given.metadata_of(metadata),
+                allow_empty=allow_empty,
+                durable=durable,
+                staging_dir=staging_dir,
+                guarantees=given.guarantees(guarantee),
+                storage_options=given.storage_options(option, options_file),
+                progress=show,
+                **more,
+            )
+        _committed(documents.commit(made), as_json=as_json)
+
+    @command(app, "get", writes="directory")
+    def get(
+        url: given.Url,
+        directory: Annotated[Path, typer.Argument(metavar="DIR", help="The new directory on this host")],
+        verify: Annotated[bool, typer.Option(help="Compare with the manifest on the way")] = True,
+        option: given.StorageOption = None,
+        options_file: given.OptionsFile = None,
+        as_json: given.Json = False,
+        quiet: given.Quiet = False,
+    ) -> None:
+        """Download the committed directory at URL to DIR, whole or not at all."""
+        import atomicpath
+
+        options = given.storage_options(option, options_file)
+        with progress("reading", quiet=quiet):
+            local = atomicpath.get(url, directory, verify=verify, storage_options=options)
+        if as_json:
+            print_document({"url": url, "local_dir": str(local)})
+        else:
+            print_line(str(local))
+
+
+def _committed(document: documents.Document, *, as_json: bool) -> None:
+    if as_json:
+        print_document(document)
+    else:
+        print_line(f"committed {document['url']}: {document['file_count']} files, {documents.size(document['bytes'])}")
