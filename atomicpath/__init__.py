@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from . import aio
 from .abc import Backend, Coordinator, FileOptions, MetadataStore, SnapshotType, Storage, TemporaryPath
-from .cleaning import Swept
+from .cleaning import Retained, Swept
 from .coordinators import SingleProcess
 from .create_all import create_all_async
 from .deferred import DeferredPath, DeferredWritableTemporaryPath
@@ -66,6 +66,7 @@ from .sync import (
     read_record,
     remove,
     resolve,
+    retain,
     sweep,
     verify,
 )
@@ -106,6 +107,7 @@ __all__ = [
     "Profile",
     "RankFailedError",
     "ReadOnlyTemporaryPath",
+    "Retained",
     "SingleProcess",
     "Snapshot",
     "SnapshotType",
@@ -133,6 +135,7 @@ __all__ = [
     "read_record",
     "remove",
     "resolve",
+    "retain",
     "select",
     "sweep",
     "verify",

@@ -13,7 +13,7 @@ from upath import UPath
 
 from . import aio
 from .abc import Coordinator, FileOptions, TemporaryPath
-from .cleaning import Swept
+from .cleaning import Metric, Mode, Retained, Swept, Wanted
 from .commit import Writing
 from .environment import EventLoopNeeded
 from .explain import Explanation
@@ -45,6 +45,7 @@ __all__ = [
     "read_record",
     "remove",
     "resolve",
+    "retain",
     "sweep",
     "verify",
 ]
@@ -599,6 +600,94 @@ def keep_last(
             root,
             n,
             protect=protect,
+            step=step,
+            prefix=prefix,
+            guarantees=guarantees,
+            storage_options=storage_options,
+        )
+    )
+
+
+def retain(
+    root: PathLike,
+    *,
+    keep_last: int | None = None,
+    keep_every_n_steps: int | None = None,
+    keep_every: timedelta | None = None,
+    keep_within: timedelta | None = None,
+    keep_best: int | None = None,
+    metric: Metric | None = None,
+    mode: Mode = "min",
+    keep: Wanted | None = None,
+    protect: Iterable[PathLike] = (),
+    dry_run: bool = False,
+    step: StepRule | None = None,
+    prefix: str | None = None,
+    guarantees: Guarantee | None = None,
+    storage_options: Options = None,
+) -> list[Retained]:
+    """Remove the committed directories right below a root that no rule keeps, and say of each why it stays or goes.
+
+    A directory stays if any rule keeps it. Whatever the rules say these stay: the newest complete one, what was
+    committed last, what is protected, what a link in the root points to, links, and what another tool committed. What
+    is incomplete does not count and is not touched.
+
+    The order is that of `committed`. Where names tell a step, they are the series: a `best` beside them is neither
+    counted nor removed. The rules hold for each of several series by itself, such as `checkpoint-` and `step_`.
+
+    Where a directory that would go may have been committed later than one of the newest, nothing is removed: after a
+    run was rolled back to an earlier step, or where a clock was set back. With `step=` you say which order counts, and
+    then what was committed last may go.
+
+    A temporary commit of a `CheckpointManager` goes once a newer one is there, and no rule counts it.
+
+    Each goes only while a newer one is seen to be complete, and readers see it whole or not at all.
+
+    Args:
+        root: The directory that holds them.
+        keep_last: The newest so many stay.
+        keep_every_n_steps: Those stay whose step is a multiple of it. One without a step is not kept by this.
+        keep_every: One stays for each such time, by the times of the commits: the first, and each that came at least so
+            long after the last one that stays.
+        keep_within: Those stay that were committed at most so long before the newest one. The clock of this host does
+            not matter: where all are old, the newest ones are still kept.
+        keep_best: The best so many by `metric` stay. A directory without the metric, or with NaN, is not counted among
+            them. Of equal ones the newer is better. If none has the metric, nothing is removed.
+        metric: The name of a number in `metadata["metrics"]`, or else in the metadata; or a function of the `Commit`
+            that returns a float or None.
+        mode: Whether the least ("min") or the greatest ("max") value is the best.
+        keep: A function of the `Commit` that returns True for what stays. If it fails, nothing is removed.
+        protect: Names below the root, or URLs, that stay besides. One that is not there protects nothing.
+        dry_run: Change nothing, and say what would be done.
+        step: The rule by which a name tells a step: a regular expression with one group, which is searched for in the
+            name, or a function of the name that returns an int or None. Only names with a step are taken, as one
+            series.
+        prefix: Only names that begin with it are taken, as one series; what follows it may be the step, too.
+        guarantees: What you know of the location, as for `commit`.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        Each complete directory, oldest first, with the reason. One that could not be removed is kept, with that reason.
+
+    Raises:
+        ValidationError: There is no rule, an argument cannot be used, or the order of steps and that of commits
+            disagree.
+        AtomicPathError: As for `remove`, if nothing could be removed.
+    """
+    return run(
+        functools.partial(
+            aio.retain,
+            root,
+            keep_last=keep_last,
+            keep_every_n_steps=keep_every_n_steps,
+            keep_every=keep_every,
+            keep_within=keep_within,
+            keep_best=keep_best,
+            metric=metric,
+            mode=mode,
+            keep=keep,
+            protect=protect,
+            dry_run=dry_run,
             step=step,
             prefix=prefix,
             guarantees=guarantees,

@@ -1,8 +1,22 @@
 """The cleaner: what was left behind, what is to be removed, what is to be kept; public at the top level."""
 
 from .findings import Action, Found, Swept
+from .policies import Mode
 from .removing import remove
-from .retaining import keep_last
+from .retaining import Metric, Retained, Selection, Wanted, keep_last, retain
 from .sweeping import sweep
 
-__all__ = ["Action", "Found", "Swept", "keep_last", "remove", "sweep"]
+__all__ = [
+    "Action",
+    "Found",
+    "Metric",
+    "Mode",
+    "Retained",
+    "Selection",
+    "Swept",
+    "Wanted",
+    "keep_last",
+    "remove",
+    "retain",
+    "sweep",
+]
