@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import cleaning, reading, writing
+from . import bench, cleaning, doctor, reading, writing
 
 __all__ = ["app"]
 
@@ -39,3 +39,5 @@ def _atomicpath(
 reading.add(app)
 writing.add(app)
 cleaning.add(app)
+bench.add(app)
+doctor.add(app)

@@ -32,6 +32,7 @@ __all__ = [
     "StorageOption",
     "Url",
     "Yes",
+    "check_root",
     "duration",
     "guarantees",
     "metadata_of",
@@ -79,7 +80,7 @@ Metadata = Annotated[
     list[str] | None,
     typer.Option("-m", "--metadata", metavar="KEY=VALUE", parser=_pair, help="Metadata; the value may be JSON"),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Delete nothing; show what would be deleted, and why")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Delete nothing; show what would be deleted, and why")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, even on a terminal")]
 
 
@@ -109,6 +110,17 @@ def guarantees(names: list[str] | None) -> Guarantee | None:
             raise typer.BadParameter(f"no guarantee is called {name!r}. There are {', '.join(Guarantee.__members__)}")
         found = Guarantee[name] if found is None else found | Guarantee[name]
     return found
+
+
+def check_root(root: str) -> None:
+    """Raise NotCommittedError if a local root is not there; a store has no directories that could be missing."""
+    from upath import UPath
+
+    import atomicpath
+
+    path = UPath(root).expanduser() if "://" in root else Path(root).expanduser()
+    if getattr(path, "protocol", "") in ("", "file", "local") and not path.exists():
+        raise atomicpath.NotCommittedError(f"{root} is not there: check the spelling, or the current directory")
 
 
 def duration(text: str) -> timedelta:

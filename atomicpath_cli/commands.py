@@ -66,7 +66,7 @@ def _run(function: Callable[[], None], name: str, place_of: Callable[[BaseExcept
     except KeyboardInterrupt:
         say("interrupted")
         return ExitCode.INTERRUPTED
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - raised again if it is not one of ours
         if code_of(error) is None and isinstance(error, BrokenPipeError):
             return _without_reader()
         return failed(error, name, place_of(error), quiet=quiet)

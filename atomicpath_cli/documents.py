@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from atomicpath import Attempt, Commit, CommitRecord, Explanation, Swept, Verification
+    from atomicpath import Attempt, Commit, CommitRecord, Explanation, Retained, Swept, Verification
 
 __all__ = [
     "Document",
@@ -15,6 +15,7 @@ __all__ = [
     "explanation",
     "moment",
     "record_of",
+    "retained",
     "shown",
     "size",
     "swept",
@@ -102,6 +103,18 @@ def swept(found: Swept) -> Document:
         "writer": str(found.writer) if found.writer else None,
         "age_seconds": found.age,
         "error": str(found.error) if found.error else None,
+    }
+
+
+def retained(found: Retained, *, dry_run: bool) -> Document:
+    """Return what retention has decided of a directory as an object."""
+    return {
+        "url": str(found.commit.path),
+        "name": found.commit.name,
+        "step": found.commit.step,
+        "action": "keep" if found.kept else "remove",
+        "done": not found.kept and not dry_run,
+        "reason": found.reason,
     }
 
 

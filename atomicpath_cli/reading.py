@@ -36,7 +36,10 @@ def add(app: typer.Typer) -> None:
         as_json: given.Json = False,
         quiet: given.Quiet = False,
     ) -> None:
-        """Show what a location guarantees, with evidence, and the strategy that follows."""
+        """Show what a location guarantees.
+
+        Each guarantee is shown with its evidence, and at the end the strategy that follows.
+        """
         import atomicpath
 
         found = atomicpath.explain(
@@ -64,11 +67,16 @@ def add(app: typer.Typer) -> None:
         as_json: given.Json = False,
         quiet: given.Quiet = False,
     ) -> None:
-        """List the committed directories right below ROOT, oldest first."""
+        """List the committed directories below ROOT.
+
+        Only those right below it are listed, oldest first; what is incomplete is named on stderr.
+        """
         import atomicpath
 
         options = given.storage_options(option, options_file)
         found = atomicpath.committed(root, step=step, prefix=prefix, storage_options=options)
+        if not found:
+            given.check_root(root)
         commits = [documents.commit(one) for one in found]
         begun = None
         if unfinished:
@@ -98,7 +106,10 @@ def add(app: typer.Typer) -> None:
         as_json: given.Json = False,
         quiet: given.Quiet = False,
     ) -> None:
-        """Show the record of a committed directory: who committed it and when, its metadata and its files."""
+        """Show the record of a committed directory.
+
+        It says who committed the directory and when, its metadata and its files.
+        """
         document = documents.record_of(*_standing_at(url, given.storage_options(option, options_file)))
         if as_json:
             print_document(document)
@@ -121,12 +132,16 @@ def add(app: typer.Typer) -> None:
         as_json: given.Json = False,
         quiet: given.Quiet = False,
     ) -> None:
-        """Print the path of the newest committed directory right below ROOT."""
+        """Print the path of the newest one below ROOT.
+
+        The exit code is 3 if nothing is committed right below ROOT.
+        """
         import atomicpath
 
         options = given.storage_options(option, options_file)
         found = atomicpath.latest(root, step=step, prefix=prefix, storage_options=options)
         if found is None:
+            given.check_root(root)
             say(f"atomicpath latest: nothing is committed right below {root}")
             hint(f"atomicpath ls --all {quote(root)}", quiet=quiet)
             raise Stopped(ExitCode.NOT_COMMITTED)
@@ -144,7 +159,10 @@ def add(app: typer.Typer) -> None:
         as_json: given.Json = False,
         quiet: given.Quiet = False,
     ) -> None:
-        """Compare a committed directory with its manifest, and name every file that differs."""
+        """Compare a directory with its manifest.
+
+        Every file that is missing, altered or extra is named, and the exit code is 4 if there is one.
+        """
         import atomicpath
 
         options = given.storage_options(option, options_file)

@@ -44,7 +44,10 @@ def add(app: typer.Typer) -> None:
         as_json: given.Json = False,
         quiet: given.Quiet = False,
     ) -> None:
-        """Commit a copy of the directory DIR at URL: readers see all of it or nothing."""
+        """Commit a local directory at URL.
+
+        A copy of DIR is committed: readers see all of it or nothing. DIR stays as it is.
+        """
         import atomicpath
 
         more: dict[str, Any] = {} if marker is None else {"marker": marker or None}
@@ -75,7 +78,10 @@ def add(app: typer.Typer) -> None:
         as_json: given.Json = False,
         quiet: given.Quiet = False,
     ) -> None:
-        """Download the committed directory at URL to DIR, whole or not at all."""
+        """Download a committed directory to DIR.
+
+        DIR must not exist. It appears whole or not at all.
+        """
         import atomicpath
 
         options = given.storage_options(option, options_file)
