@@ -84,6 +84,7 @@ def _signals() -> Iterator[None]:
     """Have SIGTERM and SIGHUP end the block as Ctrl-C does: the library gives up what it has begun."""
 
     def end(number: int, frame: FrameType | None) -> None:
+        say(f"ended by {signal.Signals(number).name}")
         raise Stopped(ExitCode(128 + number))
 
     with ExitStack() as stack:

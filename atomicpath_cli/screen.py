@@ -23,6 +23,7 @@ __all__ = [
 
 _UNBOUNDED = 1_000_000  # columns: what is no terminal has no width
 _GAP = 2  # columns between two cells
+_SHORT = 24  # characters of a cell that is kept in one line, such as a time
 
 
 class Stopped(Exception):  # noqa: N818 - an end of the command, not a defect
@@ -57,10 +58,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, rig
 
     is_terminal = sys.stdout.isatty()
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold" if is_terminal else "")
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text("" if cell is None else _printable(str(cell))) for cell in row))
+    texts = [["" if cell is None else _printable(str(cell)) for cell in row] for row in rows]
+    for number, column in enumerate(columns):
+        is_short = all(len(row[number]) <= _SHORT for row in texts)
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold", no_wrap=is_short)
+    for row in texts:
+        table.add_row(*map(Text, row))
     console = Console(highlight=False, emoji=False, markup=False, width=None if is_terminal else _UNBOUNDED)
     if is_terminal:
         console.print(table)
