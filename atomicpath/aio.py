@@ -11,25 +11,27 @@ from typing import Any, Literal
 
 from upath import UPath
 
-from . import cleaning, fetch, inspect
+from . import _cleaning as cleaning
+from ._cleaning import Metric, Mode, Retained, Swept, Wanted
+from ._commit import fetch
+from ._commit import readers as inspect
+from ._commit.explanation import Explanation, explained
+from ._commit.options import CommitOptions
+from ._commit.readers import Attempt, Commit, Verification
+from ._commit.selection import select
+from ._commit.session import Writing
+from ._commit.session import put as put_directory
+from ._commit.staging import Progress
+from ._core.record import CommitRecord, JSONValue
+from ._core.runner import protected, run_detached, run_protected
+from ._core.step_order import Order, StepRule
+from ._jobs.create_all import create_all, create_all_async, on_commit_callback
+from ._profile.location import PathLike, local_directory, locate
+from ._profile.probing import profile_of
+from ._profile.storage_errors import at_root, at_url, reported, reporting
 from .abc import Coordinator, FileOptions, TemporaryPath
-from .cleaning import Metric, Mode, Retained, Swept, Wanted
-from .commit import Writing
-from .commit import put as put_directory
-from .commit_options import CommitOptions
-from .create_all import create_all, create_all_async, on_commit_callback
 from .errors import IntegrityError, ValidationError
-from .explain import Explanation, explained
 from .guarantees import NONE, Guarantee, Profile
-from .inspect import Attempt, Commit, Verification
-from .location import PathLike, local_directory, locate
-from .order import Order, StepRule
-from .probing import profile_of
-from .record import CommitRecord, JSONValue
-from .reporting import at_root, at_url, reported, reporting
-from .runner import protected, run_detached, run_protected
-from .selection import select
-from .staging import Progress
 
 __all__ = [
     "attempts",

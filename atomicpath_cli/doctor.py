@@ -186,8 +186,8 @@ class Examination:
 @contextmanager
 def _counted() -> Iterator[Counter[str]]:
     """Count the requests and the system calls of the block."""
+    from atomicpath._core.environment import use
     from atomicpath.abc import Environment
-    from atomicpath.environment import use
 
     count: Counter[str] = Counter()
     lock = threading.Lock()
