@@ -326,7 +326,7 @@ async def resolve(url: PathLike, *, storage_options: Options = None) -> UPath:
         IntegrityError: Its record is damaged, or was written by a newer version.
         StorageError: The storage failed or did not answer.
     """
-    return (await inspect.load(locate(url, storage_options))).path
+    return (await readers.load(locate(url, storage_options))).path
 
 
 @reported("cannot say whether {} is committed", at_url)
@@ -349,7 +349,7 @@ async def is_committed(url: PathLike, *, storage_options: Options = None) -> boo
         IntegrityError: Its record is damaged, or was written by a newer version.
         StorageError: The storage failed or did not answer.
     """
-    return await inspect.is_complete(locate(url, storage_options))
+    return await readers.is_complete(locate(url, storage_options))
 
 
 @reported("cannot read the record of {}", at_url)
@@ -371,7 +371,7 @@ async def read_record(url: PathLike, *, storage_options: Options = None) -> Comm
         StorageError: The storage failed or did not answer.
     """
     location = locate(url, storage_options)
-    record = (await inspect.load(location)).record
+    record = (await readers.load(location)).record
     if record is None:
         raise IntegrityError(f"{location} was committed by another tool, which left a marker and no record")
     return record
@@ -412,7 +412,7 @@ async def committed(
         StorageError: The storage failed or did not answer.
         AccessError: The storage refuses everything.
     """
-    return await inspect.committed(locate(root, storage_options), Order.of(step, prefix))
+    return await readers.committed(locate(root, storage_options), Order.of(step, prefix))
 
 
 @reported("cannot find the latest below {}", at_root)
@@ -443,7 +443,7 @@ async def latest(
         StorageError: The storage failed or did not answer.
         AccessError: The storage refuses everything.
     """
-    return await inspect.latest(locate(root, storage_options), Order.of(step, prefix))
+    return await readers.latest(locate(root, storage_options), Order.of(step, prefix))
 
 
 @reported("cannot list the attempts below {}", at_root)
@@ -463,7 +463,7 @@ async def attempts(root: PathLike, *, storage_options: Options = None) -> list[A
         NotCommittedError: Nothing can be below the root, such as in a bucket that does not exist.
         StorageError: The storage failed or did not answer.
     """
-    return await inspect.attempts(locate(root, storage_options))
+    return await readers.attempts(locate(root, storage_options))
 
 
 @reported("cannot compare {} with its manifest", at_url)
@@ -485,7 +485,7 @@ async def verify(url: PathLike, *, checksums: bool = False, storage_options: Opt
         IntegrityError: Its record is damaged, or was written by a newer version.
         StorageError: The storage failed or did not answer.
     """
-    return await inspect.verify(locate(url, storage_options), checksums=checksums)
+    return await readers.verify(locate(url, storage_options), checksums=checksums)
 
 
 @protected
@@ -519,7 +519,7 @@ async def sweep(
         NotCommittedError: Nothing can be below the root.
         StorageError: The storage failed or did not answer.
     """
-    return await cleaning.sweep(locate(root, storage_options), older_than=older_than, dry_run=dry_run)
+    return await _cleaning.sweep(locate(root, storage_options), older_than=older_than, dry_run=dry_run)
 
 
 @protected
@@ -542,7 +542,7 @@ async def remove(url: PathLike, *, guarantees: Guarantee | None = None, storage_
         OutcomeUnknownError: The storage does not say what became of it.
         AtomicPathError: Anything else; `sweep` deletes what is left.
     """
-    await cleaning.remove(locate(url, storage_options), guarantees=guarantees or NONE)
+    await _cleaning.remove(locate(url, storage_options), guarantees=guarantees or NONE)
 
 
 @protected
@@ -588,7 +588,7 @@ async def keep_last(
         AtomicPathError: As for `remove`, if nothing could be removed.
     """
     location, order = locate(root, storage_options), Order.of(step, prefix)
-    return await cleaning.keep_last(location, n, protect=protect, order=order, guarantees=guarantees or NONE)
+    return await _cleaning.keep_last(location, n, protect=protect, order=order, guarantees=guarantees or NONE)
 
 
 @protected

@@ -33,7 +33,7 @@ class CompletionSignal:
 
         CoordinationTimeoutError after `timeout` seconds, by default those of the options.
         """
-        blocking(self.wait_async)(timeout)
+        run(functools.partial(self.wait_async, timeout))
 
     async def wait_async(self, timeout: float | None = None) -> None:
         """`wait`, as a coroutine."""

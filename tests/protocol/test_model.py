@@ -31,7 +31,7 @@ from atomicpath._cleaning.results import Kept
 from atomicpath._core.environment import use
 from atomicpath._core.record import CommitRecord, State
 from atomicpath._profile.location import locate
-from atomicpath._strategies import takeover as claiming
+from atomicpath._strategies import takeover
 from atomicpath._strategies.attempt_record import RecordRegister
 from atomicpath.abc import Entry
 from atomicpath.errors import AtomicPathError, NotCommittedError, OutcomeUnknownError
@@ -286,7 +286,7 @@ def _first(group: BaseExceptionGroup[Any]) -> BaseException:
 def _any_holder_may_be_held_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Always, which is the worst: politeness is no part of safety."""
     monkeypatch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
-    monkeypatch.setattr(claiming, "proof_of_life", lambda environment, record: False)
+    monkeypatch.setattr(takeover, "proof_of_life", lambda environment, record: False)
     monkeypatch.setattr(finals, "proof_of_life", lambda environment, record: False)
     monkeypatch.setattr(RecordRegister, "keep_alive", lambda self: None)  # a thread would be outside the schedule
     monkeypatch.setattr("atomicpath._strategies.commit_file._LOG.disabled", True)

@@ -18,6 +18,8 @@ from .instruments import Attributes, Instruments, close, error_type, told, withi
 if TYPE_CHECKING:
     from opentelemetry.metrics import Histogram
 
+    from atomicpath.abc import TemporaryPath  # a layer above: only its type is named here
+
 __all__ = ["creating", "finalizing", "in_background", "record_save", "uploaded", "uploading"]
 
 _last_commit: list[float] = []  # of this process, by the monotonic clock
