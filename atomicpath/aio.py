@@ -11,10 +11,9 @@ from typing import Any, Literal
 
 from upath import UPath
 
-from . import _cleaning as cleaning
+from . import _cleaning
 from ._cleaning import Metric, Mode, Retained, Swept, Wanted
-from ._commit import fetch
-from ._commit import readers as inspect
+from ._commit import fetch, readers
 from ._commit.explanation import Explanation, explained
 from ._commit.options import CommitOptions
 from ._commit.readers import Attempt, Commit, Verification
@@ -659,7 +658,7 @@ async def retain(
             disagree.
         AtomicPathError: As for `remove`, if nothing could be removed.
     """
-    selection = cleaning.Selection.of(
+    selection = _cleaning.Selection.of(
         keep_last=keep_last,
         keep_every_n_steps=keep_every_n_steps,
         keep_every=keep_every,
@@ -672,7 +671,7 @@ async def retain(
     if selection.rules.is_empty:
         raise ValidationError("retain needs a rule that says what stays, such as keep_last=3")
     location, order = locate(root, storage_options), Order.of(step, prefix)
-    done = await cleaning.retain(
+    done = await _cleaning.retain(
         location, selection, protect=protect, order=order, guarantees=guarantees or NONE, dry_run=dry_run
     )
     return done.results

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
+from atomicpath._core.runner import run
 from atomicpath.coordinators.options import MultiprocessingOptions
 from atomicpath.coordinators.process_group import Announcement, Group
 from atomicpath.errors import ValidationError
-from atomicpath.sync import blocking
 
 __all__ = ["CompletionSignal"]
 

@@ -10,7 +10,6 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from atomicpath._core.environment import current
-from atomicpath.abc import TemporaryPath
 
 from .commits import this_commit
 from .instruments import Attributes, Instruments, close, error_type, told, within
