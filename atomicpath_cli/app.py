@@ -1,8 +1,10 @@
-"""The command line as a whole: its commands, in the order of its help, and its version."""
+"""The command line as a whole: its commands, in the order of its help, and its version.
+
+Here and in the modules of the commands, what help and completion do not need is imported where it is used.
+"""
 
 from __future__ import annotations
 
-import importlib.metadata
 from typing import Annotated
 
 import typer
@@ -23,6 +25,8 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
+        import importlib.metadata
+
         typer.echo(f"atomicpath {importlib.metadata.version('atomicpath')}")
         raise typer.Exit
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tomllib
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -154,6 +153,8 @@ def _from_file(file: Path) -> dict[str, object]:
     if file.suffix.lower() == ".json":
         return _mapping(_json(text, f"--options-file {file}"), f"--options-file {file}")
     if file.suffix.lower() == ".toml":
+        import tomllib
+
         try:
             return tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:

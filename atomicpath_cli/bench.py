@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
-import statistics
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -61,6 +58,8 @@ def add(app: typer.Typer) -> None:
         Files of random bytes are written below ROOT under random names, and removed again: by a plain copy with
         fsspec, which promises nothing, and by put and get.
         """
+        import tempfile
+
         count = _bytes(size)
         options, asserted = given.storage_options(option, options_file), given.guarantees(guarantee)
         if not quiet:
@@ -91,6 +90,9 @@ def add(app: typer.Typer) -> None:
 
 def _measure(root: str, directory: Path, writing: dict[str, Any], *, repeat: int, durable: bool) -> dict[str, float]:
     """Return the median of the seconds of each operation. All that is written at the location is removed again."""
+    import shutil
+    import statistics
+
     import atomicpath
 
     source, back = directory / "source", directory / "back"

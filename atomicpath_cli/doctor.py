@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import secrets
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -96,6 +93,8 @@ class Examination:
 
     def run(self) -> None:
         """Make every check. An error of the library ends them; it is kept as `error`."""
+        import tempfile
+
         self._check("software", _software)
         if not self._check("guarantees", self._explain) or not self._check("list", self._list):
             return
@@ -210,6 +209,9 @@ def _counted() -> Iterator[Counter[str]]:
 
 
 def _software() -> str:
+    import importlib.metadata
+    import platform
+
     found = [f"Python {platform.python_version()}"]
     for name in _PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):

@@ -125,7 +125,8 @@ def test_a_backend_imports_only_the_ports_of_the_core(path: Path) -> None:
 def test_the_command_line_imports_the_public_faces_only(path: Path) -> None:
     ours = {name for name in _imports(path) if name.startswith("atomicpath.")}
     assert {name for name in ours if name.rpartition(".")[2] not in atomicpath.__all__} <= {
-        "atomicpath._core.environment"
+        "atomicpath._core.environment",
+        "atomicpath.abc",
     }
 
 
