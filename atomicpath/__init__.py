@@ -41,6 +41,7 @@ from .explain import Explanation
 from .guarantees import Guarantee, Profile
 from .inspect import Attempt, Commit, Verification
 from .layout import COMMIT_SUCCESS_FILE, TMP_DIR_SUFFIX
+from .manager import BackgroundCommit, CheckpointManager, commit_in_background
 from .metadata import JsonMetadataStore, StepMetadata
 from .multiprocessing_options import MultiprocessingOptions
 from .read_only import ReadOnlyTemporaryPath
@@ -82,6 +83,8 @@ __all__ = [
     "Attempt",
     "Backend",
     "BackendError",
+    "BackgroundCommit",
+    "CheckpointManager",
     "Commit",
     "CommitError",
     "CommitFileTemporaryPath",
@@ -121,6 +124,7 @@ __all__ = [
     "aio",
     "attempts",
     "commit",
+    "commit_in_background",
     "committed",
     "create_all",
     "create_all_async",

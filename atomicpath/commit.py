@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from operator import or_
 from pathlib import Path
@@ -31,11 +31,11 @@ from .room import describe, expect_room, is_full, is_used_up
 from .selection import STRATEGIES
 from .shared import expect_all, seen_by_this_rank
 from .sources import Own, Staged, copy_directories, say_what_is_dropped
-from .staging import Staging, upload
+from .staging import LocalFile, Staging, upload
 from .staging_place import VARIABLE
 from .strategies.atomic_rename import AtomicRenameTemporaryPath
 
-__all__ = ["Writing", "expect_room_at", "put"]
+__all__ = ["Writing", "copy_and_commit", "expect_room_at", "put", "source_of"]
 
 _LOG = logging.getLogger("atomicpath")
 
@@ -86,6 +86,11 @@ class Writing:
         return self._storage.is_local and self._team.is_alone
 
     @property
+    def is_alone(self) -> bool:
+        """Whether no other process takes part."""
+        return self._team.is_alone
+
+    @property
     def is_open(self) -> bool:
         """Whether this process has begun something that is neither committed nor given up."""
         mine = os.getpid() == self._pid
@@ -132,13 +137,14 @@ class Writing:
 
     @reported("{} was not committed", _place)
     @telemetry.observed(telemetry.closing)
-    async def finish(self, source: Own | None = None) -> None:
-        """Commit what was written, or the local directory `source`."""
+    async def finish(self, source: Own | Staged | None = None, *, copied: Callable[[], object] = lambda: None) -> None:
+        """Commit what was written, or the local directory `source`; `copied` is called once that has been read."""
         temporary = self._own()
         try:
             origin = source or (Staged(self._storage.environment, self._staged) if self._staged else None)
             if origin is not None:
                 await self._copy(origin, temporary, top=source is not None)
+                copied()
             offer: Document = {"files": [file_document(file) for file in temporary.added()]}
         except BaseException as error:
             await self.abandon(error)
@@ -318,19 +324,45 @@ class Writing:
 async def put(local_dir: PathLike, url: PathLike, options: CommitOptions) -> Commit:
     """Commit an existing local directory, which is left as it is."""
     directory = local_directory(local_dir, "local_dir")
-    writing = Writing(url, options)
+    return await copy_and_commit(directory, Writing(url, options))
+
+
+async def copy_and_commit(
+    directory: Path,
+    writing: Writing,
+    *,
+    seen: Sequence[LocalFile] | None = None,
+    copied: Callable[[], object] = lambda: None,
+) -> Commit:
+    """Commit a copy of a local directory.
+
+    Args:
+        directory: The directory, which is left as it is.
+        writing: A commit that has not begun.
+        seen: The files as the caller saw them; ValidationError if they have changed since.
+        copied: Called once nothing more is read from the directory.
+    """
     try:
-        source = await _check_source(directory, writing.location)
+        source = await _check_source(directory, writing.location, seen)
     except BaseException as error:
         await writing.abandon(error)
         raise
     await writing.begin(source=True)
-    await writing.finish(source)
+    await writing.finish(source, copied=copied)
     return writing.result()
 
 
-async def _check_source(directory: Path, target: Location) -> Own:
+async def _check_source(directory: Path, target: Location, seen: Sequence[LocalFile] | None) -> Own:
     """Refuse before anything is begun."""
+    source = await source_of(directory, target, seen)
+    files = await source.files()
+    if target.open().is_local:
+        await expect_room_at(target, sum(file.stored for file in files))
+    return source
+
+
+async def source_of(directory: Path, target: Location, seen: Sequence[LocalFile] | None = None) -> Own:
+    """The directory to copy; ValidationError for one that cannot be."""
     if not os.path.isdir(directory):
         raise ValidationError(
             f"{directory} is not a directory, or not to be seen: put() commits an existing local directory"
@@ -338,11 +370,7 @@ async def _check_source(directory: Path, target: Location) -> Own:
     storage = target.open()
     if storage.is_local and Path(target.path).is_relative_to(directory):
         raise ValidationError(f"{target} is inside {directory}, the directory to commit: use another place")
-    source = Own(storage.environment, directory)
-    files = await source.files()
-    if storage.is_local:
-        await expect_room_at(target, sum(file.stored for file in files))
-    return source
+    return Own(storage.environment, directory, seen)
 
 
 async def expect_room_at(target: Location, needed: int) -> None:
