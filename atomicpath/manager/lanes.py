@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from atomicpath.concurrency import start_thread
 from atomicpath.errors import CommitError
@@ -24,7 +24,9 @@ from atomicpath.runner import Worker
 __all__ = ["COMMITS", "REMOVALS", "UPLOADS", "Cancelled", "Job", "Lane", "Promise"]
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
+Settled: TypeAlias = Callable[[list[T], BaseException | None], None]
+"""Called at the end of a job, in the lane's thread, before anybody who waits for it is told: with the result in a list,
+or with an empty one and the error."""
 
 _LOG = logging.getLogger("atomicpath")
 PATIENCE_AT_EXIT = 600.0
@@ -72,13 +74,6 @@ class Promise(Future[T]):
 
 class Cancelled(CommitError):  # noqa: N818 - what was asked for, not a mistake
     """It was cancelled by its caller, or when the interpreter ended."""
-
-
-class Settled(Protocol[T_co]):
-    """What a job calls at its end, in the lane's thread, before anybody who waits for it is told."""
-
-    def __call__(self, value: list[T_co], error: BaseException | None, /) -> None:
-        """`value` has the result, if there is one; else `error` says why."""
 
 
 class Job(Generic[T]):
@@ -129,7 +124,10 @@ class Lane:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._forget()
+        self._changed = threading.Condition()  # its lock can be taken again by the thread that has it
+        self._jobs: deque[Job[Any]] = deque()
+        self._current: Job[Any] | None = None
+        self._running = False
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
 
@@ -176,7 +174,7 @@ class Lane:
                 _LOG.exception("%s: a mistake in atomicpath", job.what)
         _here.works_in_a_lane = False
 
-    def _next(self) -> Job[object] | None:
+    def _next(self) -> Job[Any] | None:
         with self._changed:
             self._current = self._jobs.popleft() if self._jobs else None
             if self._current is None:
@@ -185,9 +183,9 @@ class Lane:
             return self._current
 
     def _forget(self) -> None:
-        self._changed = threading.Condition()  # its lock can be taken again by the thread that has it
-        self._jobs: deque[Job[object]] = deque()
-        self._current: Job[object] | None = None
+        self._changed = threading.Condition()
+        self._jobs.clear()
+        self._current = None
         self._running = False
 
 
