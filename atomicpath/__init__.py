@@ -41,7 +41,7 @@ from .explain import Explanation
 from .guarantees import Guarantee, Profile
 from .inspect import Attempt, Commit, Verification
 from .layout import COMMIT_SUCCESS_FILE, TMP_DIR_SUFFIX
-from .manager import BackgroundCommit, CheckpointManager, commit_in_background
+from ._manager import BackgroundCommit, CheckpointManager, commit_in_background
 from .metadata import JsonMetadataStore, StepMetadata
 from .multiprocessing_options import MultiprocessingOptions
 from .read_only import ReadOnlyTemporaryPath
