@@ -11,25 +11,27 @@ from typing import Any, Literal
 
 from upath import UPath
 
-from . import cleaning, fetch, inspect
+from . import _cleaning as cleaning
+from ._cleaning import Metric, Mode, Retained, SweepResult, Wanted
+from ._commit import fetch
+from ._commit import readers as inspect
+from ._commit.explanation import Explanation, explained
+from ._commit.options import CommitOptions
+from ._commit.readers import Commit, UnfinishedCommit, Verification
+from ._commit.selection import select
+from ._commit.session import CommitSession
+from ._commit.session import put as put_directory
+from ._commit.staging import Progress
+from ._core.record import CommitRecord, JSONValue
+from ._core.runner import protected, run_detached, run_protected
+from ._core.step_order import Order, StepRule
+from ._jobs.create_all import create_all, create_all_async, on_commit_callback
+from ._profile.location import PathLike, local_directory, locate
+from ._profile.probing import profile_of
+from ._profile.storage_errors import at_root, at_url, reported, reporting
 from .abc import Coordinator, FileOptions, TemporaryPath
-from .cleaning import Metric, Mode, Retained, Swept, Wanted
-from .commit import Writing
-from .commit import put as put_directory
-from .commit_options import CommitOptions
-from .create_all import create_all, create_all_async, on_commit_callback
 from .errors import IntegrityError, ValidationError
-from .explain import Explanation, explained
 from .guarantees import NONE, Guarantee, Profile
-from .inspect import Attempt, Commit, Verification
-from .location import PathLike, local_directory, locate
-from .order import Order, StepRule
-from .probing import profile_of
-from .record import CommitRecord, JSONValue
-from .reporting import at_root, at_url, reported, reporting
-from .runner import protected, run_detached, run_protected
-from .selection import select
-from .staging import Progress
 
 __all__ = [
     "attempts",
@@ -64,7 +66,7 @@ def _at_second(_: PathLike, url: PathLike, **options: Any) -> object:
 class AsyncCommit:
     """One commit: an async context manager, to be entered once."""
 
-    def __init__(self, writing: Writing) -> None:
+    def __init__(self, writing: CommitSession) -> None:
         self.writing = writing
 
     async def __aenter__(self) -> Path | UPath:
@@ -184,7 +186,7 @@ def commit(
         marker=marker,
     )
     with reporting("cannot begin to write {}", partial(locate, url, storage_options)):
-        return AsyncCommit(Writing(url, options))
+        return AsyncCommit(CommitSession(url, options))
 
 
 @protected
@@ -445,7 +447,7 @@ async def latest(
 
 
 @reported("cannot list the attempts below {}", at_root)
-async def attempts(root: PathLike, *, storage_options: Options = None) -> list[Attempt]:
+async def attempts(root: PathLike, *, storage_options: Options = None) -> list[UnfinishedCommit]:
     """List what is right below a root under way or left behind: temporary directories and unfinished final ones.
 
     An attempt that ends meanwhile may be listed or not.
@@ -494,7 +496,7 @@ async def sweep(
     older_than: timedelta = timedelta(hours=24),
     dry_run: bool = False,
     storage_options: Options = None,
-) -> list[Swept]:
+) -> list[SweepResult]:
     """Delete what jobs that died have left right below a root, and add the markers that are missing.
 
     Only what is ours and abandoned is deleted: attempts, discarded and replaced directories, probes. Ages are by the

@@ -30,8 +30,8 @@ import torch.distributed as dist
 from upath import UPath
 
 import atomicpath
+from atomicpath._core.environment import without_event_loop
 from atomicpath.coordinators import TorchStoreCoordinator
-from atomicpath.environment import without_event_loop
 
 SIZE = 4
 WARM_UP = 10

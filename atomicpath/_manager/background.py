@@ -8,17 +8,17 @@ from collections.abc import Mapping
 from types import EllipsisType
 from typing import Literal
 
+from atomicpath._commit.options import CommitOptions
+from atomicpath._commit.readers import Commit
+from atomicpath._commit.session import CommitSession, copy_and_commit, source_of
+from atomicpath._commit.staging import LocalFile, Progress
+from atomicpath._core.record import JSONValue
+from atomicpath._core.runner import run
+from atomicpath._profile.location import Location, PathLike, local_directory, locate
+from atomicpath._profile.storage_errors import reporting
 from atomicpath.abc import Coordinator, FileOptions, TemporaryPath
-from atomicpath.commit import Writing, copy_and_commit, source_of
-from atomicpath.commit_options import CommitOptions
 from atomicpath.errors import ValidationError
 from atomicpath.guarantees import Guarantee
-from atomicpath.inspect import Commit
-from atomicpath.location import Location, PathLike, local_directory, locate
-from atomicpath.record import JSONValue
-from atomicpath.reporting import reporting
-from atomicpath.runner import run
-from atomicpath.staging import LocalFile, Progress
 
 from .lanes import COMMITS, Cancelled, Job, Promise
 
@@ -139,7 +139,7 @@ def commit_in_background(
     return copying(local_dir, writing, run(look))
 
 
-def copying(local_dir: PathLike, writing: Writing, seen: list[LocalFile]) -> BackgroundCommit:
+def copying(local_dir: PathLike, writing: CommitSession, seen: list[LocalFile]) -> BackgroundCommit:
     """Add the commit of a copy of a directory, as it was seen by its user, to the work of this process."""
     directory, location = local_directory(local_dir, "local_dir"), writing.location
     what = f"the commit of {location}"
@@ -163,7 +163,7 @@ def copying(local_dir: PathLike, writing: Writing, seen: list[LocalFile]) -> Bac
     return BackgroundCommit(str(location), reusable, job.promise)
 
 
-def expect_alone(writing: Writing, function: str) -> None:
+def expect_alone(writing: CommitSession, function: str) -> None:
     """Raise ValidationError if other processes take part in a commit."""
     if not writing.is_alone:
         raise ValidationError(

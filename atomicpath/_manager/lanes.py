@@ -16,10 +16,10 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from atomicpath.concurrency import start_thread
+from atomicpath._core.concurrency import start_thread
+from atomicpath._core.interruption import GIVING_UP, Interrupted
+from atomicpath._core.runner import Worker
 from atomicpath.errors import CommitError
-from atomicpath.interruption import GIVING_UP, Interrupted
-from atomicpath.runner import Worker
 
 __all__ = ["COMMITS", "REMOVALS", "UPLOADS", "Cancelled", "Job", "Lane", "Promise"]
 

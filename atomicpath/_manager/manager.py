@@ -17,21 +17,21 @@ from typing import Literal, Self, SupportsFloat, SupportsIndex, TypeVar
 
 from upath import UPath
 
+from atomicpath._cleaning import TEMPORARY, Metric, Mode, Retained, Rules, Selection, Wanted
+from atomicpath._commit.options import CommitOptions
+from atomicpath._commit.readers import Commit
+from atomicpath._commit.session import CommitSession, expect_room_at
+from atomicpath._commit.staging import Staging
+from atomicpath._core.environment import current
+from atomicpath._core.interruption import GIVING_UP
+from atomicpath._core.record import JSONValue
+from atomicpath._core.runner import run
+from atomicpath._profile.location import PathLike, local_directory, locate
 from atomicpath.abc import Coordinator, FileOptions, TemporaryPath
-from atomicpath.cleaning import TEMPORARY, Metric, Mode, Retained, Rules, Selection, Wanted
-from atomicpath.commit import Writing, expect_room_at
-from atomicpath.commit_options import CommitOptions
-from atomicpath.environment import current
+from atomicpath.coordinators.options import MultiprocessingOptions
+from atomicpath.coordinators.process_group import Group
 from atomicpath.errors import AtomicPathError, CommitError, ValidationError
-from atomicpath.group import Group
 from atomicpath.guarantees import Guarantee
-from atomicpath.inspect import Commit
-from atomicpath.interruption import GIVING_UP
-from atomicpath.location import PathLike, local_directory, locate
-from atomicpath.multiprocessing_options import MultiprocessingOptions
-from atomicpath.record import JSONValue
-from atomicpath.runner import run
-from atomicpath.staging import Staging
 from atomicpath.sync import get, is_committed, read_record
 
 from .lanes import COMMITS, REMOVALS, UPLOADS, Cancelled, Job, Lane
@@ -429,7 +429,7 @@ class CheckpointManager:
             save = self._attempt(step, writing, done)
         return save, save.__enter__()
 
-    def _attempt(self, step: int, writing: Writing, done: Callable[..., None]) -> Save:
+    def _attempt(self, step: int, writing: CommitSession, done: Callable[..., None]) -> Save:
         lane = functools.partial(self._add_commit, step, COMMITS) if self._background else None
         return AttemptSave(writing, done, lane)
 

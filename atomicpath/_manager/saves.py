@@ -10,12 +10,12 @@ from typing import Protocol
 
 from upath import UPath
 
-from atomicpath.commit import Writing
-from atomicpath.environment import current
-from atomicpath.inspect import Commit
-from atomicpath.runner import run
-from atomicpath.sources import Staged
-from atomicpath.staging import LocalFile, Staging
+from atomicpath._commit.readers import Commit
+from atomicpath._commit.session import CommitSession
+from atomicpath._commit.sources import Staged
+from atomicpath._commit.staging import LocalFile, Staging
+from atomicpath._core.environment import current
+from atomicpath._core.runner import run
 from atomicpath.sync import BlockingCommit
 
 from .background import tell
@@ -43,7 +43,7 @@ class Save(Protocol):
 class AttemptSave:
     """A save that is written in the attempt itself, and committed by the caller, or in a lane."""
 
-    def __init__(self, writing: Writing, done: Done, lane: Callable[[Job[Commit]], None] | None) -> None:
+    def __init__(self, writing: CommitSession, done: Done, lane: Callable[[Job[Commit]], None] | None) -> None:
         """`lane` is given the job of the commit; None has the caller commit."""
         self._writing = writing
         self._session = BlockingCommit(writing)
@@ -74,7 +74,7 @@ class AttemptSave:
         self._lane(_committing(self._writing, staged, seen, self._done))
 
 
-def _committing(writing: Writing, staged: Staged, seen: list[LocalFile], done: Done) -> Job[Commit]:
+def _committing(writing: CommitSession, staged: Staged, seen: list[LocalFile], done: Done) -> Job[Commit]:
     async def main() -> Commit:
         try:
             await staged.expect_unchanged(seen)
@@ -97,7 +97,9 @@ def _committing(writing: Writing, staged: Staged, seen: list[LocalFile], done: D
 class StagedSave:
     """A save that is written in a staging directory; everything that the store is asked for is done in a lane."""
 
-    def __init__(self, writing: Writing, done: Done, lane: Callable[[Job[Commit]], None], staging: Staging) -> None:
+    def __init__(
+        self, writing: CommitSession, done: Done, lane: Callable[[Job[Commit]], None], staging: Staging
+    ) -> None:
         self._writing = writing
         self._done = done
         self._lane = lane

@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import SupportsFloat, SupportsIndex, cast
 
-from atomicpath.cleaning import METRICS, TEMPORARY, Retained, Selection, retain
-from atomicpath.commit import Writing, copy_and_commit
-from atomicpath.commit_options import CommitOptions
+from atomicpath._cleaning import METRICS, TEMPORARY, Retained, Selection, retain
+from atomicpath._commit.options import CommitOptions
+from atomicpath._commit.readers import Commit, committed, latest
+from atomicpath._commit.session import CommitSession, copy_and_commit
+from atomicpath._core.record import JSONValue, check_metadata
+from atomicpath._core.step_order import Order
+from atomicpath._profile.location import Location, PathLike
+from atomicpath._profile.storage_errors import reporting
 from atomicpath.errors import AlreadyCommittedError, AtomicPathError, IntegrityError, ValidationError
 from atomicpath.guarantees import NONE
-from atomicpath.inspect import Commit, committed, latest
-from atomicpath.location import Location, PathLike
-from atomicpath.order import Order
-from atomicpath.record import JSONValue, check_metadata
-from atomicpath.reporting import reporting
 
 __all__ = ["Follower", "Tier", "metadata_of", "step_number"]
 
@@ -43,7 +43,7 @@ class Tier:
         """Only what the manager saves, by its step."""
         return Order.of(None, self.prefix)
 
-    def writing(self, name: str, metadata: Mapping[str, JSONValue]) -> Writing:
+    def writing(self, name: str, metadata: Mapping[str, JSONValue]) -> CommitSession:
         """A commit that has not begun. No I/O."""
         place = self.root.child(name)
         with reporting("cannot begin to write {}", lambda: place):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import atomicpath
-from atomicpath.cleaning.policies import Candidate, Rules, decide
+from atomicpath._cleaning.policies import Candidate, Rules, decide
 from tests.cleaning.leftovers import commit, killed, options_of, rewrite
 from tests.roots import LocalRoot, MemoryRoot, Root
 
