@@ -11,10 +11,14 @@ from typing import Any, Literal
 
 from upath import UPath
 
-from . import _cleaning as cleaning
-from ._cleaning import Metric, Mode, Retained, SweepResult, Wanted
-from ._commit import fetch
-from ._commit import readers as inspect
+from ._cleaning.policies import Mode
+from ._cleaning.removal import remove as remove_committed
+from ._cleaning.results import SweepResult
+from ._cleaning.retention import Metric, Retained, Selection, Wanted
+from ._cleaning.retention import keep_last as keep_newest
+from ._cleaning.retention import retain as retain_below
+from ._cleaning.sweeper import sweep as sweep_root
+from ._commit import fetch, readers
 from ._commit.explanation import Explanation, explained
 from ._commit.options import CommitOptions
 from ._commit.readers import Commit, UnfinishedCommit, Verification
@@ -326,7 +330,7 @@ async def resolve(url: PathLike, *, storage_options: Options = None) -> UPath:
         IntegrityError: Its record is damaged, or was written by a newer version.
         StorageError: The storage failed or did not answer.
     """
-    return (await inspect.load(locate(url, storage_options))).path
+    return (await readers.load(locate(url, storage_options))).path
 
 
 @reported("cannot say whether {} is committed", at_url)
@@ -349,7 +353,7 @@ async def is_committed(url: PathLike, *, storage_options: Options = None) -> boo
         IntegrityError: Its record is damaged, or was written by a newer version.
         StorageError: The storage failed or did not answer.
     """
-    return await inspect.is_complete(locate(url, storage_options))
+    return await readers.is_complete(locate(url, storage_options))
 
 
 @reported("cannot read the record of {}", at_url)
@@ -371,7 +375,7 @@ async def read_record(url: PathLike, *, storage_options: Options = None) -> Comm
         StorageError: The storage failed or did not answer.
     """
     location = locate(url, storage_options)
-    record = (await inspect.load(location)).record
+    record = (await readers.load(location)).record
     if record is None:
         raise IntegrityError(f"{location} was committed by another tool, which left a marker and no record")
     return record
@@ -412,7 +416,7 @@ async def committed(
         StorageError: The storage failed or did not answer.
         AccessError: The storage refuses everything.
     """
-    return await inspect.committed(locate(root, storage_options), Order.of(step, prefix))
+    return await readers.committed(locate(root, storage_options), Order.of(step, prefix))
 
 
 @reported("cannot find the latest below {}", at_root)
@@ -443,7 +447,7 @@ async def latest(
         StorageError: The storage failed or did not answer.
         AccessError: The storage refuses everything.
     """
-    return await inspect.latest(locate(root, storage_options), Order.of(step, prefix))
+    return await readers.latest(locate(root, storage_options), Order.of(step, prefix))
 
 
 @reported("cannot list the attempts below {}", at_root)
@@ -463,7 +467,7 @@ async def attempts(root: PathLike, *, storage_options: Options = None) -> list[U
         NotCommittedError: Nothing can be below the root, such as in a bucket that does not exist.
         StorageError: The storage failed or did not answer.
     """
-    return await inspect.attempts(locate(root, storage_options))
+    return await readers.attempts(locate(root, storage_options))
 
 
 @reported("cannot compare {} with its manifest", at_url)
@@ -485,7 +489,7 @@ async def verify(url: PathLike, *, checksums: bool = False, storage_options: Opt
         IntegrityError: Its record is damaged, or was written by a newer version.
         StorageError: The storage failed or did not answer.
     """
-    return await inspect.verify(locate(url, storage_options), checksums=checksums)
+    return await readers.verify(locate(url, storage_options), checksums=checksums)
 
 
 @protected
@@ -519,7 +523,7 @@ async def sweep(
         NotCommittedError: Nothing can be below the root.
         StorageError: The storage failed or did not answer.
     """
-    return await cleaning.sweep(locate(root, storage_options), older_than=older_than, dry_run=dry_run)
+    return await sweep_root(locate(root, storage_options), older_than=older_than, dry_run=dry_run)
 
 
 @protected
@@ -542,7 +546,7 @@ async def remove(url: PathLike, *, guarantees: Guarantee | None = None, storage_
         OutcomeUnknownError: The storage does not say what became of it.
         AtomicPathError: Anything else; `sweep` deletes what is left.
     """
-    await cleaning.remove(locate(url, storage_options), guarantees=guarantees or NONE)
+    await remove_committed(locate(url, storage_options), guarantees=guarantees or NONE)
 
 
 @protected
@@ -588,7 +592,7 @@ async def keep_last(
         AtomicPathError: As for `remove`, if nothing could be removed.
     """
     location, order = locate(root, storage_options), Order.of(step, prefix)
-    return await cleaning.keep_last(location, n, protect=protect, order=order, guarantees=guarantees or NONE)
+    return await keep_newest(location, n, protect=protect, order=order, guarantees=guarantees or NONE)
 
 
 @protected
@@ -659,7 +663,7 @@ async def retain(
             disagree.
         AtomicPathError: As for `remove`, if nothing could be removed.
     """
-    selection = cleaning.Selection.of(
+    selection = Selection.of(
         keep_last=keep_last,
         keep_every_n_steps=keep_every_n_steps,
         keep_every=keep_every,
@@ -672,7 +676,7 @@ async def retain(
     if selection.rules.is_empty:
         raise ValidationError("retain needs a rule that says what stays, such as keep_last=3")
     location, order = locate(root, storage_options), Order.of(step, prefix)
-    done = await cleaning.retain(
+    done = await retain_below(
         location, selection, protect=protect, order=order, guarantees=guarantees or NONE, dry_run=dry_run
     )
     return done.results

@@ -55,7 +55,7 @@ class Way:
 
 
 def ours(endpoint: str) -> Way:
-    """The storage of the s3 backend, driven as `atomicpath._commit.staging` and `atomicpath.fetch` do."""
+    """The storage of the s3 backend, driven as `atomicpath._commit.staging` and `atomicpath._commit.fetch` do."""
     storage = S3Backend().open({"endpoint_url": endpoint, **KEYS}, Environment())
 
     def put(source: Path, prefix: str) -> None:

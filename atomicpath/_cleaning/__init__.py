@@ -1,7 +1,6 @@
 """The cleaner: what was left behind, what is to be removed, what is to be kept; public at the top level."""
 
-from atomicpath._cleaning.policies import Mode, Rules
-
+from .policies import Mode, Rules
 from .removal import remove
 from .results import Action, LeftoverKind, SweepResult
 from .retention import METRICS, TEMPORARY, Metric, Retained, Selection, Wanted, keep_last, retain
@@ -11,7 +10,7 @@ __all__ = [
     "METRICS",
     "TEMPORARY",
     "Action",
-    "Found",
+    "LeftoverKind",
     "Metric",
     "Mode",
     "Retained",

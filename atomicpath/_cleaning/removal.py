@@ -220,7 +220,7 @@ async def _end(storage: Storage, location: Location, register: CleaningAttemptRe
         raise
     except ConflictError as foreign:
         with shielded():
-            await register.free()  # all that was its own is deleted
+            await register.withdraw()  # all that was its own is deleted
         foreign.add_note(f"{location} is removed; what came in at the last moment and is not its own stays")
         raise
     except (OSError, AtomicPathError) as error:

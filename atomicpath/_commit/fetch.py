@@ -21,7 +21,7 @@ from atomicpath.errors import AtomicPathError, CommitError, IntegrityError, Vali
 from .completeness import is_rewritten
 from .options import CommitOptions
 from .readers import load
-from .session import expect_room_at
+from .session import CommitSession, expect_room_at
 from .sources import copy_directories
 
 __all__ = ["get"]
@@ -79,7 +79,7 @@ async def _get(location: Location, record: CommitRecord | None, local_dir: Path,
         if storage.is_local
         else sum(entry.size for entry in entries),
     )
-    writing = Writing(
+    writing = CommitSession(
         local_dir,
         CommitOptions(
             metadata=record.metadata if record else None,

@@ -24,9 +24,9 @@ from atomicpath.errors import AtomicPathError, IntegrityError, NotCommittedError
 from .completeness import Commit, Verification, compare, is_whole
 
 __all__ = [
-    "Attempt",
     "Commit",
     "Survey",
+    "UnfinishedCommit",
     "Verification",
     "attempts",
     "children",
@@ -49,7 +49,7 @@ _LINK = "a symbolic link"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class UnfinishedCommit:
     """What is under way or was left behind at `path`, meant to become `final`.
 
     `alive`: True if its process runs on this host, False if it is provably gone, None if that cannot be
@@ -187,10 +187,10 @@ async def attempts(root: Location) -> list[UnfinishedCommit]:
         except NewerFormatError:
             raise
         except (IntegrityError, ValidationError):
-            return Attempt(path=path.upath, final=path.upath, record=None, alive=None)
+            return UnfinishedCommit(path=path.upath, final=path.upath, record=None, alive=None)
         if record is None or await is_committed(storage, path, record):
             return None
-        return Attempt(
+        return UnfinishedCommit(
             path=path.upath, final=path.upath, record=record, alive=proof_of_life(storage.environment, record)
         )
 
@@ -202,7 +202,7 @@ async def attempts(root: Location) -> list[UnfinishedCommit]:
         if not left.has_directory and record is None:
             return None  # the lock of an attempt in place
         alive = proof_of_life(storage.environment, record) if record else None
-        return Attempt(path=left.path.upath, final=left.final(record).upath, record=record, alive=alive)
+        return UnfinishedCommit(path=left.path.upath, final=left.final(record).upath, record=record, alive=alive)
 
     lefts = {left.path.path: left for left in await _leftovers(storage, root, listing)}
     finals = [entry.name for entry in _directories(listing) if not is_temporary(entry.name)]
@@ -366,7 +366,7 @@ async def _report_leftovers(storage: Storage, root: Location, listing: list[Entr
 
     On a store their records are not read, and it is looked at once: `latest` has a budget of requests.
     """
-    place = root.place
+    place = root.identity
     if place in _reported:
         return
     left = await _leftovers(storage, root, listing)

@@ -22,9 +22,9 @@ from atomicpath._profile.location import Location, PathLike, local_directory, lo
 from atomicpath._profile.storage_errors import is_the_callers, of_the_caller, reported
 from atomicpath._strategies.atomic_rename import AtomicRenameTemporaryPath
 from atomicpath.abc import TemporaryPath
-from atomicpath.coordinators.collective import Team
+from atomicpath.coordinators.collective import CollectiveCall
 from atomicpath.coordinators.options import MultiprocessingOptions
-from atomicpath.coordinators.process_group import Group
+from atomicpath.coordinators.process_group import ProcessGroup
 from atomicpath.errors import AtomicPathError, CommitError, OutcomeUnknownError, ValidationError
 from atomicpath.guarantees import NONE, Guarantee
 
@@ -36,7 +36,7 @@ from .sources import Own, Staged, copy_directories, say_what_is_dropped
 from .staging import LocalFile, Staging, upload
 from .staging_place import VARIABLE
 
-__all__ = ["Writing", "copy_and_commit", "expect_room_at", "put", "source_of"]
+__all__ = ["CommitSession", "copy_and_commit", "expect_room_at", "put", "source_of"]
 
 _LOG = logging.getLogger("atomicpath")
 
@@ -45,7 +45,7 @@ def _place(writing: CommitSession, *_: object, **__: object) -> Location:
     return writing.location
 
 
-class Writing:
+class CommitSession:
     """One commit under way. `begin`, then the user's block, then exactly one of `finish` and `abandon`.
 
     In a job of several processes each has one, for one attempt, which the primary creates and finalizes.
@@ -53,11 +53,11 @@ class Writing:
 
     def __init__(self, url: PathLike, options: CommitOptions) -> None:
         # first of all: one rank that is refused here is still as far in the job's rounds as the others
-        self._team = Team(
-            Group(MultiprocessingOptions(coordinator=options.coordinator)),
+        self._team = CollectiveCall(
+            ProcessGroup(MultiprocessingOptions(coordinator=options.coordinator)),
             current(),
             "commit",
-            undone="nothing was committed",
+            failure_summary="nothing was committed",
         )
         self.location = options.final(url)
         self._options = options
@@ -107,7 +107,7 @@ class Writing:
             if not (direct or source):
                 self._staging = Staging(self._storage.environment, self._options.staging_dir)
                 self._staged = await self._staging.create()
-            begun = await self._team.decide(
+            begun = await self._team.run_on_primary(
                 "begin", self._options.view(self.location, direct=direct), partial(self._create, direct)
             )
             self._begun = self._entered = True
@@ -154,11 +154,11 @@ class Writing:
             raise
         try:
             together = self._storage.is_local and not self._team.is_alone
-            await self._team.decide(
+            await self._team.run_on_primary(
                 "finish",
                 offer,
                 self._finalize,
-                happened=temporary.is_published,
+                check_outcome=temporary.is_published,
                 then=partial(seen_by_this_rank, self._storage, locate(temporary.get())) if together else None,
             )
         except OutcomeUnknownError:
@@ -176,7 +176,7 @@ class Writing:
             self._temporary = None
             await self._unstage()
         self._is_committed = True
-        await self._team.part("finish")
+        await self._team.wait_for_acks("finish")
 
     async def _copy(self, origin: Own | Staged, temporary: TemporaryPath, *, top: bool) -> None:
         """Add the files of a local directory to the attempt, as they are at one moment."""
@@ -301,7 +301,7 @@ class Writing:
         """Whether the others do nothing any more; an interrupted primary does not wait for that."""
         if self._team.is_primary and not isinstance(error, Exception):
             return self._team.is_alone
-        return await self._team.part(phase, stay=isinstance(error, Exception))
+        return await self._team.wait_for_acks(phase, stay=isinstance(error, Exception))
 
     async def _discard(self, cause: BaseException, *, alone: bool) -> None:
         """Give up what is this process's own; never raises, so that `cause`, which led here, is what is seen."""
@@ -325,7 +325,7 @@ class Writing:
 async def put(local_dir: PathLike, url: PathLike, options: CommitOptions) -> Commit:
     """Commit an existing local directory, which is left as it is."""
     directory = local_directory(local_dir, "local_dir")
-    return await copy_and_commit(directory, Writing(url, options))
+    return await copy_and_commit(directory, CommitSession(url, options))
 
 
 async def copy_and_commit(

@@ -156,7 +156,7 @@ class Worker(Generic[T]):
         self._scope: anyio.CancelScope | None = None
         self._token: anyio.lowlevel.EventLoopToken | None = None
         # Nothing else of this context, which may say that a loop runs in it, but who called.
-        self._environment, self._trace = current(), telemetry.here()
+        self._environment, self._trace = current(), telemetry.current_trace()
 
     def start(self) -> None:
         """Begin. Where no thread can be started any more it is run at once, in the calling one."""

@@ -129,7 +129,7 @@ def commit_in_background(
     )
     directory = local_directory(local_dir, "local_dir")
     with reporting("cannot begin to write {}", functools.partial(locate, url, storage_options)):
-        writing = Writing(url, options)
+        writing = CommitSession(url, options)
     expect_alone(writing, "commit_in_background")
 
     async def look() -> list[LocalFile]:

@@ -29,7 +29,7 @@ from atomicpath._core.runner import run
 from atomicpath._profile.location import PathLike, local_directory, locate
 from atomicpath.abc import Coordinator, FileOptions, TemporaryPath
 from atomicpath.coordinators.options import MultiprocessingOptions
-from atomicpath.coordinators.process_group import Group
+from atomicpath.coordinators.process_group import ProcessGroup
 from atomicpath.errors import AtomicPathError, CommitError, ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath.sync import get, is_committed, read_record
@@ -175,7 +175,7 @@ class CheckpointManager:
             mode=mode,
             keep=keep,
         )
-        self._group = Group(MultiprocessingOptions(coordinator=coordinator))
+        self._group = ProcessGroup(MultiprocessingOptions(coordinator=coordinator))
         if not self._group.is_alone and (background or local is not None):
             raise ValidationError(
                 "background= and local= are for one process: in a job of several the order of the commits would not be"
@@ -188,7 +188,7 @@ class CheckpointManager:
         self._follower: Follower | None = None
         if local is not None:
             disk = locate(local_directory(local, "local"))
-            if disk.place == place.place:
+            if disk.identity == place.identity:
                 raise ValidationError(f"local= is the root itself, {place}: pass a directory on another disk")
             self._local = Tier(
                 root=disk,
@@ -198,7 +198,7 @@ class CheckpointManager:
                 options=CommitOptions(durable=durable, file_options=file_options, checksums=checksums),
             )
             self._follower = Follower(self._local, self._store)
-        self._places = [tier.root.place for tier in (self._store, self._local) if tier is not None]
+        self._places = [tier.root.identity for tier in (self._store, self._local) if tier is not None]
         for one in self._places:
             if (self._pid, one) in _open:
                 raise ValidationError(

@@ -47,7 +47,7 @@ class Tier:
         """A commit that has not begun. No I/O."""
         place = self.root.child(name)
         with reporting("cannot begin to write {}", lambda: place):
-            return Writing(str(place), replace(self.options, metadata=metadata))
+            return CommitSession(str(place), replace(self.options, metadata=metadata))
 
     async def latest(self) -> Commit | None:
         """The newest complete commit."""

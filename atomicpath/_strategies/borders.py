@@ -65,7 +65,7 @@ async def refuse_nested(storage: Storage, final: Location) -> None:
         ConflictError: An ancestor has a record, committed or not; it names the ancestor, its state and its writer.
         OSError: The storage does not say what is there.
     """
-    known = final.parent.place
+    known = final.parent.identity
     if known in _free:
         return
 

@@ -23,7 +23,7 @@ from upath import UPath
 
 from atomicpath._core.environment import cleaning_up, shielded
 from atomicpath._core.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, check_file_name, record_of, temporary_of
-from atomicpath._core.liveness import boot_clock, hold, release, this_process
+from atomicpath._core.liveness import boot_clock, this_process, track_attempt, untrack_attempt
 from atomicpath._core.record import CommitRecord, DecidedBy, FileEntry, Lease, State, marker_of, token_in_marker
 from atomicpath._core.telemetry import creating, finalizing, observed
 from atomicpath._profile.fingerprint import place_of
@@ -56,7 +56,7 @@ from .marker_record import MarkedAttemptRecord
 from .outcome import after_commit_point
 from .ownership import Ownership, chain_of
 from .parent_directory import FinalParent
-from .requirements import expect_directory, in_words, ready
+from .requirements import expect_directory, in_words, resolve_guarantees
 from .retention_policy import expect_overwriting
 from .step_metadata import StepMetadataWriter
 from .takeover import claim
@@ -131,7 +131,7 @@ class CommitFileTemporaryPath(TemporaryPath):
     async def create(self) -> UPath:
         if self._register is not None or self._over:
             raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
-        self.options = await ready(type(self), self._final, self.options)
+        self.options = await resolve_guarantees(type(self), self._final, self.options)
         register = self._new_register()
         try:
             await self._make_directory()
@@ -142,7 +142,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         self._register = register
         let_go = self._hold.release if self._hold else None
         # before anybody can read the record: a thread of ours would take it for left behind
-        hold(self.token, let_go, owner=self)
+        track_attempt(self.token, let_go, owner=self)
         try:
             await claim(
                 self._storage,
@@ -158,7 +158,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         except BaseException as error:
             with cleaning_up(self._final, error):
                 if not isinstance(error, AtomicPathError):
-                    await register.find()
+                    await register.recover()
             await self._give_up(error, f"cannot begin to write {self._final}")
             raise
         return self.get()
@@ -198,7 +198,7 @@ class CommitFileTemporaryPath(TemporaryPath):
                 await self._sync()
             await self._expect_settled()
             place = await place_of(self._storage, self._final, self._final, self.token)
-            await register.rest()
+            await register.stop_renewal()
         except BaseException as error:
             await self._give_up(error, f"{self._final} was not committed")
             raise
@@ -227,7 +227,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             return
         await self._step_metadata.rest()
         try:
-            await register.rest()
+            await register.stop_renewal()
             await register.discard()
             if self._alone and self._storage.is_local:
                 await self._delete_tree()
@@ -235,7 +235,7 @@ class CommitFileTemporaryPath(TemporaryPath):
                 if self._alone or register.inherits:  # else nothing but the record can be ours
                     await self._clear_own(register)
                 if free:
-                    await register.free()
+                    await register.withdraw()
         except (AbandonedError, AlreadyCommittedError) as error:
             _LOG.debug("nothing to discard: %s", error)
         except (OSError, AtomicPathError) as error:
@@ -417,7 +417,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         """The register of an attempt that another object or process created, for `from_temporary`: that of `token`."""
         if self._over:
             raise CommitError(f"the attempt at {self._final} is already over: begin a new one")
-        self.options = await ready(type(self), self._final, self.options)
+        self.options = await resolve_guarantees(type(self), self._final, self.options)
         register = self._new_register()
         began = self._storage.environment.monotonic()
         seen = await register.look()
@@ -472,7 +472,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         if self._storage.is_local:
             with shielded():
                 await end_lock(self._storage, self._attempt, self._hold)
-        release(self.token)
+        untrack_attempt(self.token)
 
     @property
     def _guarantees(self) -> Guarantee:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from atomicpath._core.environment import cleaning_up
 from atomicpath._core.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, discarded_of
-from atomicpath._core.liveness import hold, release, this_process
+from atomicpath._core.liveness import this_process, track_attempt, untrack_attempt
 from atomicpath._core.record import CommitRecord, Lease, State, token_in_marker
 from atomicpath._profile.location import Location
 from atomicpath._profile.probing import are_beside
@@ -102,12 +102,12 @@ async def delete_below(
     """Move the register to discarded, then delete what is below `final` and is ours, and the record last.
 
     AbandonedError: the register was not, or is not any more, ours; ConflictError: files that are not ours stay, and
-    so does the record, for the caller to `free`; OutcomeUnknownError as from every move. Others see, meanwhile, an
+    so does the record, for the caller to `withdraw`; OutcomeUnknownError as from every move. Others see, meanwhile, an
     attempt of this process under way.
     """
     # by the cleaner's own name: another one here that comes too late must not let go of what this one does
     token = register.cleaner if isinstance(register, CleaningAttemptRecord) else register.record.token
-    hold(token)
+    track_attempt(token)
     try:
         with cleaning_up(final):
             await register.discard()  # rule *register*: moved before anything is deleted
@@ -115,11 +115,11 @@ async def delete_below(
             await _unmark(storage, final, register, ownership)
         await clear(storage, final, register, ownership)
         try:
-            await register.free()
+            await register.withdraw()
         except StaleVersionError as error:
             raise AbandonedError(f"{final} has been taken over meanwhile, and is left to its new holder") from error
     finally:
-        release(token)
+        untrack_attempt(token)
 
 
 async def _unmark(storage: Storage, final: Location, register: AttemptRecord, ownership: Ownership) -> None:

@@ -102,6 +102,6 @@ class MarkedAttemptRecord(AttemptRecord):
     async def discard(self) -> None:
         await self.confirm()
 
-    async def free(self) -> None:
+    async def withdraw(self) -> None:
         await self.delete_record()
         self.held = False

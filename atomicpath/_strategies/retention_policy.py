@@ -28,7 +28,7 @@ async def expect_overwriting(storage: Storage, final: Location, register: Attemp
     Raises:
         AccessError: The store refused to overwrite it. No data was sent; the record stays there if the store keeps it.
     """
-    place = final.parent.place
+    place = final.parent.identity
     if not storage.may_retain or not isinstance(register, SwappedAttemptRecord) or place in _seen:
         return
     if Guarantee.COMPARE_AND_SWAP not in (await storage.declare(final.path)).declared:

@@ -316,7 +316,7 @@ def test_a_sweeper_never_adopts_a_holder_that_has_renewed(
     proxy.rules.append(Rule(match=swaps_to("discarded"), action=renewed))
     (swept,) = atomicpath.sweep(moto_place.url, older_than=NOW, storage_options=options)
     assert (swept.action, swept.done) == ("keep", False)
-    assert "moved meanwhile" in swept.why
+    assert "moved meanwhile" in swept.reason
     assert decoded(moto_place.read_all("step_1")[RECORD]).state is State.WRITING
     assert moto_place.read_all().keys() == before.keys()
 
