@@ -145,8 +145,8 @@ class CheckpointManager:
         self._queued: dict[str, Job[None]] = {}  # what follows commits and has not begun
         self._errors: list[BaseException] = []  # of commits: raised by whatever is called next
         self._behind: BaseException | None = None  # why the store lacks something that the local tier has
-        self._unretained: BaseException | None = None  # why old saves stay
-        self._told: list[BaseException] = []  # which of these two `check` has raised
+        self._unretained = ""  # why old saves stay
+        self._untold: dict[str, BaseException] = {}  # what `check` has to raise of these two
         self._size = 0  # bytes of the last save
         self._may_be_temporary = True
 
@@ -370,10 +370,10 @@ class CheckpointManager:
         """
         self._expect_own(closed=True)
         self._raise_first(self._errors, "")
-        for told in (self._behind, self._unretained):
-            if told is not None and told not in self._told:
-                self._told = [error for error in (self._behind, self._unretained) if error in (told, *self._told)]
-                raise told
+        with self._changed:
+            error = self._untold.pop(min(self._untold)) if self._untold else None
+        if error is not None:
+            raise error
 
     def close(self) -> None:
         """Wait for everything that was begun, and let another manager have the root. A second call does nothing.
@@ -471,6 +471,7 @@ class CheckpointManager:
 
         def settled(error: BaseException | None) -> None:
             was_behind, self._behind = self._behind, error
+            self._note("follow", error)
             if error is not None:
                 _LOG.warning(
                     "%s lacks commits of %s: %s. Saves go on, and the next one tries again to copy them",
@@ -503,9 +504,10 @@ class CheckpointManager:
         def settled(error: BaseException | None) -> None:
             if error is not None:
                 self._may_be_temporary = True
-                if str(error) != str(self._unretained):
+                if str(error) != self._unretained:
                     _LOG.warning("old saves below %s stay: %s", self._store.root, error)
-            self._unretained = error
+            self._unretained = "" if error is None else str(error)
+            self._note("retain", error)
 
         self._add("retain", REMOVALS, f"the removals below {self._store.root}", main, settled)
 
@@ -536,6 +538,12 @@ class CheckpointManager:
             self._under_way += 1
         lane.add(job)
         return job
+
+    def _note(self, key: str, error: BaseException | None) -> None:
+        with self._changed:
+            self._untold.pop(key, None)
+            if error is not None:
+                self._untold[key] = error
 
     def _less(self) -> None:
         with self._changed:
