@@ -14,9 +14,9 @@ be reached.
 from __future__ import annotations
 
 from . import aio
-from ._cleaning import Retained, Swept
+from ._cleaning import Retained, SweepResult
 from ._commit.explanation import Explanation
-from ._commit.readers import Attempt, Commit, Verification
+from ._commit.readers import Commit, UnfinishedCommit, Verification
 from ._commit.selection import select
 from ._core.layout import COMMIT_SUCCESS_FILE, TMP_DIR_SUFFIX
 from ._core.record import CommitRecord, FileEntry
@@ -24,6 +24,7 @@ from ._jobs.completion_signal import CompletionSignal
 from ._jobs.create_all import create_all_async
 from ._jobs.deferred import DeferredPath, DeferredWritableTemporaryPath
 from ._jobs.read_only import ReadOnlyTemporaryPath
+from ._manager import BackgroundCommit, CheckpointManager, commit_in_background
 from ._strategies.atomic_rename import AtomicRenameTemporaryPath
 from ._strategies.commit_file import CommitFileTemporaryPath
 from ._strategies.metadata_store import JsonMetadataStore, StepMetadata
@@ -79,9 +80,10 @@ __all__ = [
     "AlreadyCommittedError",
     "AtomicPathError",
     "AtomicRenameTemporaryPath",
-    "Attempt",
     "Backend",
     "BackendError",
+    "BackgroundCommit",
+    "CheckpointManager",
     "Commit",
     "CommitError",
     "CommitFileTemporaryPath",
@@ -114,13 +116,15 @@ __all__ = [
     "StepMetadata",
     "Storage",
     "StorageError",
-    "Swept",
+    "SweepResult",
     "TemporaryPath",
+    "UnfinishedCommit",
     "ValidationError",
     "Verification",
     "aio",
     "attempts",
     "commit",
+    "commit_in_background",
     "committed",
     "create_all",
     "create_all_async",

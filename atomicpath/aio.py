@@ -11,14 +11,19 @@ from typing import Any, Literal
 
 from upath import UPath
 
-from . import _cleaning
-from ._cleaning import Metric, Mode, Retained, Swept, Wanted
+from ._cleaning.policies import Mode
+from ._cleaning.removal import remove as remove_committed
+from ._cleaning.results import SweepResult
+from ._cleaning.retention import Metric, Retained, Selection, Wanted
+from ._cleaning.retention import keep_last as keep_newest
+from ._cleaning.retention import retain as retain_below
+from ._cleaning.sweeper import sweep as sweep_root
 from ._commit import fetch, readers
 from ._commit.explanation import Explanation, explained
 from ._commit.options import CommitOptions
-from ._commit.readers import Attempt, Commit, Verification
+from ._commit.readers import Commit, UnfinishedCommit, Verification
 from ._commit.selection import select
-from ._commit.session import Writing
+from ._commit.session import CommitSession
 from ._commit.session import put as put_directory
 from ._commit.staging import Progress
 from ._core.record import CommitRecord, JSONValue
@@ -65,7 +70,7 @@ def _at_second(_: PathLike, url: PathLike, **options: Any) -> object:
 class AsyncCommit:
     """One commit: an async context manager, to be entered once."""
 
-    def __init__(self, writing: Writing) -> None:
+    def __init__(self, writing: CommitSession) -> None:
         self.writing = writing
 
     async def __aenter__(self) -> Path | UPath:
@@ -185,7 +190,7 @@ def commit(
         marker=marker,
     )
     with reporting("cannot begin to write {}", partial(locate, url, storage_options)):
-        return AsyncCommit(Writing(url, options))
+        return AsyncCommit(CommitSession(url, options))
 
 
 @protected
@@ -446,7 +451,7 @@ async def latest(
 
 
 @reported("cannot list the attempts below {}", at_root)
-async def attempts(root: PathLike, *, storage_options: Options = None) -> list[Attempt]:
+async def attempts(root: PathLike, *, storage_options: Options = None) -> list[UnfinishedCommit]:
     """List what is right below a root under way or left behind: temporary directories and unfinished final ones.
 
     An attempt that ends meanwhile may be listed or not.
@@ -495,7 +500,7 @@ async def sweep(
     older_than: timedelta = timedelta(hours=24),
     dry_run: bool = False,
     storage_options: Options = None,
-) -> list[Swept]:
+) -> list[SweepResult]:
     """Delete what jobs that died have left right below a root, and add the markers that are missing.
 
     Only what is ours and abandoned is deleted: attempts, discarded and replaced directories, probes. Ages are by the
@@ -518,7 +523,7 @@ async def sweep(
         NotCommittedError: Nothing can be below the root.
         StorageError: The storage failed or did not answer.
     """
-    return await _cleaning.sweep(locate(root, storage_options), older_than=older_than, dry_run=dry_run)
+    return await sweep_root(locate(root, storage_options), older_than=older_than, dry_run=dry_run)
 
 
 @protected
@@ -541,7 +546,7 @@ async def remove(url: PathLike, *, guarantees: Guarantee | None = None, storage_
         OutcomeUnknownError: The storage does not say what became of it.
         AtomicPathError: Anything else; `sweep` deletes what is left.
     """
-    await _cleaning.remove(locate(url, storage_options), guarantees=guarantees or NONE)
+    await remove_committed(locate(url, storage_options), guarantees=guarantees or NONE)
 
 
 @protected
@@ -587,7 +592,7 @@ async def keep_last(
         AtomicPathError: As for `remove`, if nothing could be removed.
     """
     location, order = locate(root, storage_options), Order.of(step, prefix)
-    return await _cleaning.keep_last(location, n, protect=protect, order=order, guarantees=guarantees or NONE)
+    return await keep_newest(location, n, protect=protect, order=order, guarantees=guarantees or NONE)
 
 
 @protected
@@ -658,7 +663,7 @@ async def retain(
             disagree.
         AtomicPathError: As for `remove`, if nothing could be removed.
     """
-    selection = _cleaning.Selection.of(
+    selection = Selection.of(
         keep_last=keep_last,
         keep_every_n_steps=keep_every_n_steps,
         keep_every=keep_every,
@@ -671,7 +676,7 @@ async def retain(
     if selection.rules.is_empty:
         raise ValidationError("retain needs a rule that says what stays, such as keep_last=3")
     location, order = locate(root, storage_options), Order.of(step, prefix)
-    done = await _cleaning.retain(
+    done = await retain_below(
         location, selection, protect=protect, order=order, guarantees=guarantees or NONE, dry_run=dry_run
     )
     return done.results

@@ -12,10 +12,10 @@ from typing import Literal, ParamSpec, TypeVar
 from upath import UPath
 
 from . import aio
-from ._cleaning import Metric, Mode, Retained, Swept, Wanted
+from ._cleaning import Metric, Mode, Retained, SweepResult, Wanted
 from ._commit.explanation import Explanation
-from ._commit.readers import Attempt, Commit, Verification
-from ._commit.session import Writing
+from ._commit.readers import Commit, UnfinishedCommit, Verification
+from ._commit.session import CommitSession
 from ._commit.staging import Progress
 from ._core.environment import EventLoopNeeded
 from ._core.interruption import Signals
@@ -69,7 +69,7 @@ def blocking(function: Callable[P, Coroutine[object, object, T]]) -> Callable[P,
 class BlockingCommit:
     """One commit: a context manager, to be entered once."""
 
-    def __init__(self, writing: Writing) -> None:
+    def __init__(self, writing: CommitSession) -> None:
         self._writing = writing
         self._alone = writing.is_local
 
@@ -459,7 +459,7 @@ def latest(
     return run(functools.partial(aio.latest, root, step=step, prefix=prefix, storage_options=storage_options))
 
 
-def attempts(root: PathLike, *, storage_options: Options = None) -> list[Attempt]:
+def attempts(root: PathLike, *, storage_options: Options = None) -> list[UnfinishedCommit]:
     """List what is right below a root under way or left behind: temporary directories and unfinished final ones.
 
     An attempt that ends meanwhile may be listed or not.
@@ -505,7 +505,7 @@ def sweep(
     older_than: timedelta = timedelta(hours=24),
     dry_run: bool = False,
     storage_options: Options = None,
-) -> list[Swept]:
+) -> list[SweepResult]:
     """Delete what jobs that died have left right below a root, and add the markers that are missing.
 
     Only what is ours and abandoned is deleted: attempts, discarded and replaced directories, probes. Ages are by the

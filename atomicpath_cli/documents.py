@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from atomicpath import Attempt, Commit, CommitRecord, Explanation, Retained, Swept, Verification
+    from atomicpath import Commit, CommitRecord, Explanation, Retained, SweepResult, UnfinishedCommit, Verification
 
 __all__ = [
     "Document",
@@ -46,7 +46,7 @@ def record_of(url: str, record: CommitRecord | None) -> Document:
     }
 
 
-def attempt(found: Attempt) -> Document:
+def attempt(found: UnfinishedCommit) -> Document:
     """Return an unfinished attempt as an object."""
     record = found.record
     return {
@@ -92,14 +92,14 @@ def verification(url: str, found: Verification, *, checksums: bool) -> Document:
     }
 
 
-def swept(found: Swept) -> Document:
+def swept(found: SweepResult) -> Document:
     """Return what a sweep has found as an object."""
     return {
         "url": str(found.path),
         "found": str(found.found),
         "action": str(found.action),
         "done": found.done,
-        "reason": found.why,
+        "reason": found.reason,
         "writer": str(found.writer) if found.writer else None,
         "age_seconds": found.age,
         "error": str(found.error) if found.error else None,

@@ -48,7 +48,7 @@ ERRORS = {  # DESIGN.md, "Errors"
 
 PUBLIC = {  # DESIGN.md, "Public names", as far as there are rows for them yet
     *("commit", "put", "get", "resolve", "is_committed", "read_record", "committed", "latest", "verify"),
-    *("sweep", "remove", "keep_last", "Swept"),
+    *("sweep", "remove", "keep_last", "SweepResult"),
     *("profile", "explain", "select", "aio", "TemporaryPath", "AtomicRenameTemporaryPath", "CommitFileTemporaryPath"),
     *(
         "Snapshot",

@@ -1,20 +1,22 @@
 """The cleaner: what was left behind, what is to be removed, what is to be kept; public at the top level."""
 
-from atomicpath._cleaning.policies import Mode
-
-from .remove import remove
-from .results import Action, Found, Swept
-from .retain import Metric, Retained, Selection, Wanted, keep_last, retain
-from .sweep import sweep
+from .policies import Mode, Rules
+from .removal import remove
+from .results import Action, LeftoverKind, SweepResult
+from .retention import METRICS, TEMPORARY, Metric, Retained, Selection, Wanted, keep_last, retain
+from .sweeper import sweep
 
 __all__ = [
+    "METRICS",
+    "TEMPORARY",
     "Action",
-    "Found",
+    "LeftoverKind",
     "Metric",
     "Mode",
     "Retained",
+    "Rules",
     "Selection",
-    "Swept",
+    "SweepResult",
     "Wanted",
     "keep_last",
     "remove",

@@ -11,7 +11,7 @@ from upath import UPath
 
 from atomicpath._core.layout import LEGACY_RECORD_FILE, RECORD_FILE, is_pending, is_reserved, is_unfinished
 from atomicpath._core.record import CommitRecord, FileEntry
-from atomicpath._core.tasks import for_each
+from atomicpath._core.tasks import map_concurrently
 from atomicpath._profile.fingerprint import is_original
 from atomicpath._profile.location import Location
 from atomicpath._strategies.manifest import digest
@@ -76,7 +76,7 @@ async def compare(
     altered = {name for name, entry in wanted.items() if name in listing and _differs(entry, listing[name], original)}
     if checksums:
         unread = [entry for name, entry in wanted.items() if name in listing and name not in altered]
-        hashes = await for_each(
+        hashes = await map_concurrently(
             unread, lambda entry: _sha256(storage, location.child(entry.name)), at_once=_FILES_AT_ONCE
         )
         altered |= {entry.name for entry, found in zip(unread, hashes, strict=True) if found != entry.sha256}

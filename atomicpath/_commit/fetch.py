@@ -11,7 +11,7 @@ from atomicpath._core.environment import Environment, current
 from atomicpath._core.free_space import is_full, stored_size
 from atomicpath._core.layout import COMMIT_SUCCESS_FILE, is_pending
 from atomicpath._core.record import CommitRecord, FileEntry
-from atomicpath._core.tasks import for_each
+from atomicpath._core.tasks import map_concurrently
 from atomicpath._profile.fingerprint import is_original
 from atomicpath._profile.location import Location, locate
 from atomicpath._strategies.manifest import digest, entries_of
@@ -21,7 +21,7 @@ from atomicpath.errors import AtomicPathError, CommitError, IntegrityError, Vali
 from .completeness import is_rewritten
 from .options import CommitOptions
 from .readers import load
-from .session import Writing, expect_room_at
+from .session import CommitSession, expect_room_at
 from .sources import copy_directories
 
 __all__ = ["get"]
@@ -79,7 +79,7 @@ async def _get(location: Location, record: CommitRecord | None, local_dir: Path,
         if storage.is_local
         else sum(entry.size for entry in entries),
     )
-    writing = Writing(
+    writing = CommitSession(
         local_dir,
         CommitOptions(
             metadata=record.metadata if record else None,
@@ -106,7 +106,7 @@ async def _get(location: Location, record: CommitRecord | None, local_dir: Path,
             if entry.sha256 and await storage.environment.step(digest, current(), copy) != entry.sha256:
                 raise IntegrityError(f"{location}/{entry.name} does not have the checksum that was committed")
 
-        await for_each(entries, one, at_once=_FILES_AT_ONCE)
+        await map_concurrently(entries, one, at_once=_FILES_AT_ONCE)
         if storage.is_local:
             await copy_directories(storage, Path(location.path), target, top=True)
         if await _is_replaced(location, record):

@@ -111,7 +111,7 @@ class CommitOptions:
     def view(self, location: Location, *, direct: bool) -> Document:
         """What every process of a job must see alike."""
         return {
-            "place": location.place,
+            "place": location.identity,
             "url": str(location),
             "direct": direct,
             "replace": self.replace,

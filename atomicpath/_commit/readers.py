@@ -14,7 +14,7 @@ from atomicpath._core.layout import HOUSEKEEPING, PROBE_PREFIX, RECORD_FILE, is_
 from atomicpath._core.liveness import proof_of_life
 from atomicpath._core.record import CommitRecord, NewerFormatError, State
 from atomicpath._core.step_order import DEFAULT, Moment, Order, in_order, moments
-from atomicpath._core.tasks import for_each
+from atomicpath._core.tasks import map_concurrently
 from atomicpath._profile.location import Location
 from atomicpath._strategies.conflicts import is_committed, read_record, standing_at, when
 from atomicpath._strategies.leftovers import Leftover, attempts_in, housekeeping_entries, record_in
@@ -24,9 +24,9 @@ from atomicpath.errors import AtomicPathError, IntegrityError, NotCommittedError
 from .completeness import Commit, Verification, compare, is_whole
 
 __all__ = [
-    "Attempt",
     "Commit",
     "Survey",
+    "UnfinishedCommit",
     "Verification",
     "attempts",
     "children",
@@ -49,7 +49,7 @@ _LINK = "a symbolic link"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class UnfinishedCommit:
     """What is under way or was left behind at `path`, meant to become `final`.
 
     `alive`: True if its process runs on this host, False if it is provably gone, None if that cannot be
@@ -174,27 +174,27 @@ def _arranged(commits: Iterable[Commit], order: Order, links: frozenset[str]) ->
     )
 
 
-async def attempts(root: Location) -> list[Attempt]:
+async def attempts(root: Location) -> list[UnfinishedCommit]:
     """Everything below a root that has begun and not been committed: temporary paths and unfinished finals."""
     storage = root.open()
     listing = await children(storage, root)
     neighbours = _Neighbours(storage, root)
 
-    async def unfinished(name: str) -> Attempt | None:
+    async def unfinished(name: str) -> UnfinishedCommit | None:
         path = root.child(name)
         try:
             record = await read_record(storage, path)
         except NewerFormatError:
             raise
         except (IntegrityError, ValidationError):
-            return Attempt(path=path.upath, final=path.upath, record=None, alive=None)
+            return UnfinishedCommit(path=path.upath, final=path.upath, record=None, alive=None)
         if record is None or await is_committed(storage, path, record):
             return None
-        return Attempt(
+        return UnfinishedCommit(
             path=path.upath, final=path.upath, record=record, alive=proof_of_life(storage.environment, record)
         )
 
-    async def temporary(left: Leftover) -> Attempt | None:
+    async def temporary(left: Leftover) -> UnfinishedCommit | None:
         try:
             record = await record_in(storage, left)
         except (IntegrityError, ValidationError):
@@ -202,7 +202,7 @@ async def attempts(root: Location) -> list[Attempt]:
         if not left.has_directory and record is None:
             return None  # the lock of an attempt in place
         alive = proof_of_life(storage.environment, record) if record else None
-        return Attempt(path=left.path.upath, final=left.final(record).upath, record=record, alive=alive)
+        return UnfinishedCommit(path=left.path.upath, final=left.final(record).upath, record=record, alive=alive)
 
     lefts = {left.path.path: left for left in await _leftovers(storage, root, listing)}
     finals = [entry.name for entry in _directories(listing) if not is_temporary(entry.name)]
@@ -302,7 +302,7 @@ class _Neighbours:
             return found
 
         asked = list(names)
-        found = [result for results in await for_each(asked, one, at_once=_READS_AT_ONCE) for result in results]
+        found = [result for results in await map_concurrently(asked, one, at_once=_READS_AT_ONCE) for result in results]
         again = [name for name in asked if name in failed and not isinstance(failed[name], AtomicPathError)]
         for name in again:  # the storage did not say: once more, when the others have been asked
             del failed[name]
@@ -366,7 +366,7 @@ async def _report_leftovers(storage: Storage, root: Location, listing: list[Entr
 
     On a store their records are not read, and it is looked at once: `latest` has a budget of requests.
     """
-    place = root.place
+    place = root.identity
     if place in _reported:
         return
     left = await _leftovers(storage, root, listing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from operator import or_
 from pathlib import Path
@@ -22,9 +22,9 @@ from atomicpath._profile.location import Location, PathLike, local_directory, lo
 from atomicpath._profile.storage_errors import is_the_callers, of_the_caller, reported
 from atomicpath._strategies.atomic_rename import AtomicRenameTemporaryPath
 from atomicpath.abc import TemporaryPath
-from atomicpath.coordinators.collective import Team
+from atomicpath.coordinators.collective import CollectiveCall
 from atomicpath.coordinators.options import MultiprocessingOptions
-from atomicpath.coordinators.process_group import Group
+from atomicpath.coordinators.process_group import ProcessGroup
 from atomicpath.errors import AtomicPathError, CommitError, OutcomeUnknownError, ValidationError
 from atomicpath.guarantees import NONE, Guarantee
 
@@ -33,19 +33,19 @@ from .options import CommitOptions, check_agreement
 from .selection import STRATEGIES
 from .shared_directory import expect_all, seen_by_this_rank
 from .sources import Own, Staged, copy_directories, say_what_is_dropped
-from .staging import Staging, upload
+from .staging import LocalFile, Staging, upload
 from .staging_place import VARIABLE
 
-__all__ = ["Writing", "expect_room_at", "put"]
+__all__ = ["CommitSession", "copy_and_commit", "expect_room_at", "put", "source_of"]
 
 _LOG = logging.getLogger("atomicpath")
 
 
-def _place(writing: Writing, *_: object, **__: object) -> Location:
+def _place(writing: CommitSession, *_: object, **__: object) -> Location:
     return writing.location
 
 
-class Writing:
+class CommitSession:
     """One commit under way. `begin`, then the user's block, then exactly one of `finish` and `abandon`.
 
     In a job of several processes each has one, for one attempt, which the primary creates and finalizes.
@@ -53,11 +53,11 @@ class Writing:
 
     def __init__(self, url: PathLike, options: CommitOptions) -> None:
         # first of all: one rank that is refused here is still as far in the job's rounds as the others
-        self._team = Team(
-            Group(MultiprocessingOptions(coordinator=options.coordinator)),
+        self._team = CollectiveCall(
+            ProcessGroup(MultiprocessingOptions(coordinator=options.coordinator)),
             current(),
             "commit",
-            undone="nothing was committed",
+            failure_summary="nothing was committed",
         )
         self.location = options.final(url)
         self._options = options
@@ -87,6 +87,11 @@ class Writing:
         return self._storage.is_local and self._team.is_alone
 
     @property
+    def is_alone(self) -> bool:
+        """Whether no other process takes part."""
+        return self._team.is_alone
+
+    @property
     def is_open(self) -> bool:
         """Whether this process has begun something that is neither committed nor given up."""
         mine = os.getpid() == self._pid
@@ -102,7 +107,7 @@ class Writing:
             if not (direct or source):
                 self._staging = Staging(self._storage.environment, self._options.staging_dir)
                 self._staged = await self._staging.create()
-            begun = await self._team.decide(
+            begun = await self._team.run_on_primary(
                 "begin", self._options.view(self.location, direct=direct), partial(self._create, direct)
             )
             self._begun = self._entered = True
@@ -133,13 +138,14 @@ class Writing:
 
     @reported("{} was not committed", _place)
     @telemetry.observed(telemetry.closing)
-    async def finish(self, source: Own | None = None) -> None:
-        """Commit what was written, or the local directory `source`."""
+    async def finish(self, source: Own | Staged | None = None, *, copied: Callable[[], object] = lambda: None) -> None:
+        """Commit what was written, or the local directory `source`; `copied` is called once that has been read."""
         temporary = self._own()
         try:
             origin = source or (Staged(self._storage.environment, self._staged) if self._staged else None)
             if origin is not None:
                 await self._copy(origin, temporary, top=source is not None)
+                copied()
             offer: Document = {"files": [file_document(file) for file in temporary.added()]}
         except BaseException as error:
             await self.abandon(error)
@@ -148,11 +154,11 @@ class Writing:
             raise
         try:
             together = self._storage.is_local and not self._team.is_alone
-            await self._team.decide(
+            await self._team.run_on_primary(
                 "finish",
                 offer,
                 self._finalize,
-                happened=temporary.is_published,
+                check_outcome=temporary.is_published,
                 then=partial(seen_by_this_rank, self._storage, locate(temporary.get())) if together else None,
             )
         except OutcomeUnknownError:
@@ -170,7 +176,7 @@ class Writing:
             self._temporary = None
             await self._unstage()
         self._is_committed = True
-        await self._team.part("finish")
+        await self._team.wait_for_acks("finish")
 
     async def _copy(self, origin: Own | Staged, temporary: TemporaryPath, *, top: bool) -> None:
         """Add the files of a local directory to the attempt, as they are at one moment."""
@@ -295,7 +301,7 @@ class Writing:
         """Whether the others do nothing any more; an interrupted primary does not wait for that."""
         if self._team.is_primary and not isinstance(error, Exception):
             return self._team.is_alone
-        return await self._team.part(phase, stay=isinstance(error, Exception))
+        return await self._team.wait_for_acks(phase, stay=isinstance(error, Exception))
 
     async def _discard(self, cause: BaseException, *, alone: bool) -> None:
         """Give up what is this process's own; never raises, so that `cause`, which led here, is what is seen."""
@@ -319,19 +325,45 @@ class Writing:
 async def put(local_dir: PathLike, url: PathLike, options: CommitOptions) -> Commit:
     """Commit an existing local directory, which is left as it is."""
     directory = local_directory(local_dir, "local_dir")
-    writing = Writing(url, options)
+    return await copy_and_commit(directory, CommitSession(url, options))
+
+
+async def copy_and_commit(
+    directory: Path,
+    writing: CommitSession,
+    *,
+    seen: Sequence[LocalFile] | None = None,
+    copied: Callable[[], object] = lambda: None,
+) -> Commit:
+    """Commit a copy of a local directory.
+
+    Args:
+        directory: The directory, which is left as it is.
+        writing: A commit that has not begun.
+        seen: The files as the caller saw them; ValidationError if they have changed since.
+        copied: Called once nothing more is read from the directory.
+    """
     try:
-        source = await _check_source(directory, writing.location)
+        source = await _check_source(directory, writing.location, seen)
     except BaseException as error:
         await writing.abandon(error)
         raise
     await writing.begin(source=True)
-    await writing.finish(source)
+    await writing.finish(source, copied=copied)
     return writing.result()
 
 
-async def _check_source(directory: Path, target: Location) -> Own:
+async def _check_source(directory: Path, target: Location, seen: Sequence[LocalFile] | None) -> Own:
     """Refuse before anything is begun."""
+    source = await source_of(directory, target, seen)
+    files = await source.files()
+    if target.open().is_local:
+        await expect_room_at(target, sum(file.stored for file in files))
+    return source
+
+
+async def source_of(directory: Path, target: Location, seen: Sequence[LocalFile] | None = None) -> Own:
+    """The directory to copy; ValidationError for one that cannot be."""
     if not os.path.isdir(directory):
         raise ValidationError(
             f"{directory} is not a directory, or not to be seen: put() commits an existing local directory"
@@ -339,11 +371,7 @@ async def _check_source(directory: Path, target: Location) -> Own:
     storage = target.open()
     if storage.is_local and Path(target.path).is_relative_to(directory):
         raise ValidationError(f"{target} is inside {directory}, the directory to commit: use another place")
-    source = Own(storage.environment, directory)
-    files = await source.files()
-    if storage.is_local:
-        await expect_room_at(target, sum(file.stored for file in files))
-    return source
+    return Own(storage.environment, directory, seen)
 
 
 async def expect_room_at(target: Location, needed: int) -> None:

@@ -15,8 +15,8 @@ from atomicpath._core import telemetry
 from atomicpath._core.environment import Environment
 from atomicpath._core.free_space import describe, is_full, stored_size
 from atomicpath._core.layout import check_file_name, is_pending, is_reserved
-from atomicpath._core.liveness import hold, release
-from atomicpath._core.tasks import for_each
+from atomicpath._core.liveness import track_attempt, untrack_attempt
+from atomicpath._core.tasks import map_concurrently
 from atomicpath._core.tree_removal import identity, opened
 from atomicpath._profile.location import PathLike
 from atomicpath._profile.storage_errors import of_the_caller
@@ -100,7 +100,7 @@ class Staging:
                 error,
             )
         finally:
-            release(self._token)  # with its lock
+            untrack_attempt(self._token)  # with its lock
 
     def _create(self) -> Path:
         call = self._environment.call
@@ -111,8 +111,8 @@ class Staging:
             self._made = True
             with opened(self._environment, self._name, parent=parent) as outer:
                 self._identity = identity(call(os.fstat, outer))
-                hold(self._token, owner=self)  # before anybody can read the record
-                hold(self._token, lock_new(self._environment, outer, self._token).release)
+                track_attempt(self._token, owner=self)  # before anybody can read the record
+                track_attempt(self._token, lock_new(self._environment, outer, self._token).release)
                 call(os.mkdir, _FILES, 0o700, dir_fd=outer)
         return place / self._name / _FILES
 
@@ -147,7 +147,7 @@ async def upload(temporary: TemporaryPath, files: list[LocalFile], progress: Pro
         with of_the_caller():
             progress(0, total)
     with telemetry.uploading(total):
-        await for_each(files, one, at_once=_FILES_AT_ONCE)
+        await map_concurrently(files, one, at_once=_FILES_AT_ONCE)
 
 
 def _files_of(environment: Environment, top: Path, source: bool) -> list[LocalFile]:

@@ -14,7 +14,7 @@ from atomicpath._core.layout import RECORD_FILE
 from atomicpath._core.liveness import proof_of_life, this_process
 from atomicpath._core.record import CommitRecord, State
 from atomicpath._core.tree_removal import identity, opened, remove_tree
-from atomicpath.abc import Hold
+from atomicpath.abc import FileLock
 from atomicpath.errors import AtomicPathError
 
 if sys.platform != "win32":
@@ -32,7 +32,7 @@ _LARGEST_RECORD = 64 * 1024  # bytes; ours have some hundred
 _EXISTING = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
-class _Lock(Hold):
+class _Lock(FileLock):
     """An open file whose lock goes with its descriptor."""
 
     def __init__(self, environment: Environment, file: int) -> None:
@@ -45,7 +45,7 @@ class _Lock(Hold):
                 self._environment.call(os.close, self._files.pop())
 
 
-def lock_new(environment: Environment, outer: int, token: str) -> Hold:
+def lock_new(environment: Environment, outer: int, token: str) -> FileLock:
     """Write the record into a new staging directory, which is open, and lock it until the hold is released.
 
     The lock is taken before the record can be read. The record says whether there is one: some mounts have none.
@@ -116,7 +116,7 @@ def remove_staged(environment: Environment, parent: int, name: str, expected: tu
     call(os.rmdir, name, dir_fd=parent)
 
 
-def _lock_of_the_dead(environment: Environment, outer: int, name: str) -> Hold | None:
+def _lock_of_the_dead(environment: Environment, outer: int, name: str) -> FileLock | None:
     """The lock of an abandoned staging directory, held; None if it is not provably abandoned."""
     call = environment.call
     if not _is_ours(call(os.stat, RECORD_FILE, dir_fd=outer, follow_symlinks=False), stat.S_IFREG):

@@ -13,7 +13,15 @@ from collections.abc import Callable
 from .environment import Environment
 from .record import CommitRecord, Writer
 
-__all__ = ["boot_clock", "hold", "is_held_here", "lives", "proof_of_life", "release", "this_process"]
+__all__ = [
+    "boot_clock",
+    "is_tracked_here",
+    "lives",
+    "proof_of_life",
+    "this_process",
+    "track_attempt",
+    "untrack_attempt",
+]
 
 # The attempts that this very process has under way: a record of ours that is not among them was left behind.
 # With what each of them has besides, to be let go of by whichever object of this process ends it.
@@ -70,7 +78,7 @@ def proof_of_life(environment: Environment, record: CommitRecord) -> bool | None
     """Whether the holder of an attempt is at work on it: as `lives` of its process, and this one knows its own."""
     writer, here = record.writer, this_process(environment)
     if writer.boot and writer.start is not None and _same_process(writer, here):
-        return is_held_here(record.cleaner or record.token)
+        return is_tracked_here(record.cleaner or record.token)
     return lives(environment, writer)
 
 
@@ -101,7 +109,7 @@ def _same_process(one: Writer, other: Writer) -> bool:
     return (one.boot, one.namespace, one.pid, one.start) == (other.boot, other.namespace, other.pid, other.start)
 
 
-def hold(token: str, let_go: Callable[[], None] | None = None, *, owner: object = None) -> None:
+def track_attempt(token: str, let_go: Callable[[], None] | None = None, *, owner: object = None) -> None:
     """Note that this process has the attempt under way.
 
     Args:
@@ -109,18 +117,18 @@ def hold(token: str, let_go: Callable[[], None] | None = None, *, owner: object 
         owner: the object without which nobody can end the attempt. If it is garbage, the attempt is released.
     """
     if owner is not None:
-        weakref.finalize(owner, release, token).atexit = False
+        weakref.finalize(owner, untrack_attempt, token).atexit = False
     # without a lock, which a signal handler or a forked child could find taken: each of these steps is indivisible
     _held.setdefault(token, []).extend([let_go] if let_go else [])
 
 
-def release(token: str) -> None:
+def untrack_attempt(token: str) -> None:
     """Note that it is over."""
     for let_go in _held.pop(token, []):
         let_go()
 
 
-def is_held_here(token: str) -> bool:
+def is_tracked_here(token: str) -> bool:
     """Whether this process has the attempt under way."""
     return token in _held
 

@@ -17,13 +17,13 @@ from .layout import COMMIT_SUCCESS_FILE, LEGACY_RECORD_FILE, RECORD_FILE, check_
 __all__ = [
     "LONGEST_LEASE",
     "SHORTEST_LEASE",
-    "Base",
     "CommitRecord",
     "DecidedBy",
     "FileEntry",
     "JSONValue",
     "Lease",
     "NewerFormatError",
+    "SnapshotBase",
     "State",
     "Writer",
     "check_metadata",
@@ -146,7 +146,7 @@ class FileEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Base:
+class SnapshotBase:
     """The committed directory that a snapshot was made from.
 
     Attributes:
@@ -205,7 +205,7 @@ class CommitRecord:
     writer: Writer = field(default_factory=Writer)
     cleaner: str = ""
     place: str = ""
-    based_on: Base | None = None
+    based_on: SnapshotBase | None = None
     files: tuple[FileEntry, ...] = ()
     metadata: Mapping[str, JSONValue] = field(default_factory=dict, hash=False)
     unknown: Mapping[str, JSONValue] = field(default_factory=dict, hash=False)
@@ -372,9 +372,9 @@ def file_entry(document: Mapping[str, JSONValue]) -> FileEntry:
     )
 
 
-def _base(value: object, what: str) -> Base:
+def _base(value: object, what: str) -> SnapshotBase:
     document = _mapping(value, what)
-    return Base(
+    return SnapshotBase(
         token=_text(document["token"], f"{what}.token"),
         snapshot=_text(document["snapshot"], f"{what}.snapshot"),
         pending=_texts(document.get("pending", []), f"{what}.pending"),

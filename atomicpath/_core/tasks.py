@@ -9,13 +9,13 @@ import anyio
 
 from .environment import need_event_loop
 
-__all__ = ["both", "for_each"]
+__all__ = ["map_concurrently", "run_both"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-async def for_each(items: Iterable[T], function: Callable[[T], Awaitable[R]], *, at_once: int) -> list[R]:
+async def map_concurrently(items: Iterable[T], function: Callable[[T], Awaitable[R]], *, at_once: int) -> list[R]:
     """`function` of each item, at most `at_once` under way; the results in order.
 
     The first failure cancels the others and is raised itself, once they have ended.
@@ -43,8 +43,8 @@ async def for_each(items: Iterable[T], function: Callable[[T], Awaitable[R]], *,
     return [results[index] for index in range(len(work))]
 
 
-async def both(first: Callable[[], Awaitable[T]], second: Callable[[], Awaitable[R]]) -> tuple[T, R]:
-    """Two coroutines at once; fails as `for_each` does."""
+async def run_both(first: Callable[[], Awaitable[T]], second: Callable[[], Awaitable[R]]) -> tuple[T, R]:
+    """Two coroutines at once; fails as `map_concurrently` does."""
     left: list[T] = []
     right: list[R] = []
 
@@ -54,7 +54,7 @@ async def both(first: Callable[[], Awaitable[T]], second: Callable[[], Awaitable
     async def other() -> None:
         right.append(await second())
 
-    await for_each((one, other), lambda function: function(), at_once=2)
+    await map_concurrently((one, other), lambda function: function(), at_once=2)
     return left[0], right[0]
 
 

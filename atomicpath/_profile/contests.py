@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from atomicpath._core.bounded import NoAnswerError
-from atomicpath._core.tasks import for_each
+from atomicpath._core.tasks import map_concurrently
 from atomicpath.abc import Environment, StaleVersionError, Storage
 from atomicpath.errors import AtomicPathError
 
@@ -129,7 +129,7 @@ async def contest(
             return None
         return racer
 
-    told = await for_each(names_of(racers), one, at_once=racers)
+    told = await map_concurrently(names_of(racers), one, at_once=racers)
     return Race(won=[racer for racer in told if racer is not None], unanswered=unanswered)
 
 
@@ -173,7 +173,7 @@ async def race(attempt: Callable[[bytes], Awaitable[object]], racers: int = RACE
             raise
         return racer
 
-    return [racer for racer in await for_each(names_of(racers), one, at_once=racers) if racer is not None]
+    return [racer for racer in await map_concurrently(names_of(racers), one, at_once=racers) if racer is not None]
 
 
 def names_of(racers: int) -> list[bytes]:

@@ -58,10 +58,10 @@ class Location:
         return path
 
     @property
-    def place(self) -> str:
+    def identity(self) -> str:
         """A text equal for equal places only; without credentials."""
         with _first_use(self.backend):
-            return self.backend.place(self.path, self.storage_options)
+            return self.backend.identity(self.path, self.storage_options)
 
     def open(self) -> Storage:
         """Access to it, in the environment now in force. No I/O."""
@@ -113,7 +113,7 @@ def upath_of(path: PathLike) -> UPath:
 
 def _located(place: Place, storage_options: Mapping[str, object]) -> Location:
     backend = backend_for(place.protocol)
-    path, left = backend.located(place.text, storage_options)
+    path, left = backend.normalize(place.text, storage_options)
     if not place.is_local:
         place.check_read()
     return Location(backend=backend, path=path, storage_options=left)

@@ -108,7 +108,7 @@ def are_beside(location: Location) -> bool:
 
 
 def _findings_of(location: Location) -> _Findings:
-    return _known.setdefault(location.parent.place, _Findings())
+    return _known.setdefault(location.parent.identity, _Findings())
 
 
 async def _declare(location: Location, findings: _Findings) -> Declaration:

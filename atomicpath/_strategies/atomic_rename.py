@@ -47,14 +47,14 @@ from atomicpath.guarantees import NONE, RENAMING, Guarantee
 from .attempt_files import AttemptFiles
 from .borders import refuse_nested
 from .conflicts import foreign, standing_at
-from .copy_source import Origin, check_snapshot, has_copies, origin_at
+from .copy_source import SnapshotSource, check_snapshot, has_copies, origin_at
 from .directory_lock import KeptSnapshotError
-from .joint_manifest import include, is_of, owner_of, twice
+from .joint_manifest import duplicate_file_error, include, is_of, owner_of
 from .manifest import Stamps, digest, expect_content, expect_settled, manifest_of, stamps_of
 from .predecessors import clear_dead
-from .publish import Publication
-from .replace import Way, publish
-from .requirements import expect_absolute, expect_directory, in_words, ready
+from .publish import Publisher
+from .replace import PublishPlan, publish
+from .requirements import expect_absolute, expect_directory, in_words, resolve_guarantees
 from .step_metadata import StepMetadataWriter
 
 __all__ = ["AtomicRenameTemporaryPath"]
@@ -194,7 +194,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             raise
         return self.get()
 
-    async def _begin(self, origin: Origin | None) -> None:
+    async def _begin(self, origin: SnapshotSource | None) -> None:
         """Open the final path's parent, then make the attempt's record and its empty directory."""
         storage, environment = self._storage, self._storage.environment
         await storage.make_parents(self._publication.final.path, durable=self.options.durable)
@@ -230,7 +230,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             if there is None or not is_of(self.token, there.owner):
                 raise
             if there.owner != self._owner:
-                raise twice(name) from None
+                raise duplicate_file_error(name) from None
             entry = there  # the answer to our own retry
         environment = self._storage.environment
         sha256 = await environment.step(digest, environment, source) if self.options.checksums else None
@@ -275,7 +275,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             raise
         with shielded():
             durable = self.options.durable and self._storage.is_local
-            way = Way(outer=self._final, base=record.based_on, replacing=self.options.replace, durable=durable)
+            way = PublishPlan(outer=self._final, base=record.based_on, replacing=self.options.replace, durable=durable)
             try:
                 await publish(self._publication, way)
             except KeptSnapshotError:
@@ -325,14 +325,14 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             replacing = str(self._snapshot)
         if self._snapshot is not None and self.options.replace:
             raise ValidationError(f"replace=True and {self._snapshot} exclude each other: leave one of them out")
-        self.options = await ready(type(self), self._final, self.options, replacing=replacing)
+        self.options = await resolve_guarantees(type(self), self._final, self.options, replacing=replacing)
 
     def _lie_at(self, temporary: Location) -> None:
         self._temporary = temporary
         self._path = None
         final, snapshot = self._final, self._snapshot
         target = final.at(pending_of(final.path, self.token)) if snapshot is SnapshotType.EMPTY else final
-        self._publication = Publication(self._storage, target, temporary, self.token)
+        self._publication = Publisher(self._storage, target, temporary, self.token)
         self._files = AttemptFiles(self._storage, temporary, self.token)
 
     async def _check_way(self, kind: str) -> None:

@@ -17,10 +17,10 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from atomicpath._core.layout import is_in_housekeeping, record_of
-from atomicpath._core.liveness import hold, release
+from atomicpath._core.liveness import track_attempt, untrack_attempt
 from atomicpath._core.record import CommitRecord
 from atomicpath._profile.location import Location
-from atomicpath.abc import Hold, Storage
+from atomicpath.abc import FileLock, Storage
 from atomicpath.errors import AtomicPathError, CommitError
 from atomicpath.guarantees import Guarantee
 
@@ -40,14 +40,14 @@ class AttemptFiles:
         self._directory = directory
         self._record = directory.at(record_of(directory.path))
         self._token = token
-        self._hold: Hold | None = None
+        self._hold: FileLock | None = None
         self._version: str | None = None
         self.came_first = False
         """Whether no house-keeping directory was there, and so nothing that earlier attempts had left in it."""
 
     async def begin(self, record: CommitRecord, *, mode: int | None, known: Guarantee) -> None:
         """Make the two. `FileExistsError` if another attempt has their names; anything else leaves nothing to keep."""
-        hold(self._token, owner=self)
+        track_attempt(self._token, owner=self)
         if self._storage.is_local:
             await self._begin_locked(record, mode)
             return
@@ -64,14 +64,14 @@ class AttemptFiles:
             raise FileExistsError(errno.EEXIST, "another attempt has this name", self._directory.path)
         tries: list[None] = []
 
-        async def lock() -> Hold | None:
+        async def lock() -> FileLock | None:
             tries.append(None)
             return await storage.lock_file(self._record.path)
 
         self._hold = await in_housekeeping(storage, self._directory, lock)
         self.came_first = len(tries) > 1
         if self._hold is not None:
-            hold(self._token, self._hold.release)
+            track_attempt(self._token, self._hold.release)
         await storage.make_directory(self._directory.path, mode=mode, durable=False)
         await storage.write(self._record.path, record.encode(), private=True)
 
@@ -115,7 +115,7 @@ class AttemptFiles:
         """Delete the record and let go of it. What cannot be done is logged: it changes nothing of the outcome."""
         held, self._hold = self._hold, None
         await end_lock(self._storage, self._directory, held, keep_record=keep_record)
-        release(self._token)
+        untrack_attempt(self._token)
 
 
 async def in_housekeeping(storage: Storage, path: Location, step: Callable[[], Awaitable[T]]) -> T:
@@ -132,7 +132,7 @@ async def in_housekeeping(storage: Storage, path: Location, step: Callable[[], A
     raise CommitError(f"{path.parent} is removed again and again while something is written there: {failure}")
 
 
-async def end_lock(storage: Storage, directory: Location, held: Hold | None, *, keep_record: bool = False) -> None:
+async def end_lock(storage: Storage, directory: Location, held: FileLock | None, *, keep_record: bool = False) -> None:
     """Delete the record beside an attempt's directory, then let go of the lock on it; failures are logged."""
     try:
         if not keep_record:

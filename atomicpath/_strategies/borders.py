@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from atomicpath._core.layout import HOUSEKEEPING, TMP_DIR_SUFFIX, is_pending, is_unfinished
 from atomicpath._core.record import CommitRecord, State
-from atomicpath._core.tasks import for_each
+from atomicpath._core.tasks import map_concurrently
 from atomicpath._profile.location import Location
 from atomicpath.abc import MOUNT_POINT, Entry, Storage
 from atomicpath.errors import AccessError, ConflictError, IntegrityError, ValidationError
@@ -65,7 +65,7 @@ async def refuse_nested(storage: Storage, final: Location) -> None:
         ConflictError: An ancestor has a record, committed or not; it names the ancestor, its state and its writer.
         OSError: The storage does not say what is there.
     """
-    known = final.parent.place
+    known = final.parent.identity
     if known in _free:
         return
 
@@ -77,7 +77,7 @@ async def refuse_nested(storage: Storage, final: Location) -> None:
     if storage.is_local:  # a look is one system call: no need of an event loop, which a local commit can do without
         answers = [await look(path) for path in looks]
     else:
-        answers = await for_each(looks, look, at_once=_AT_ONCE) if looks else []
+        answers = await map_concurrently(looks, look, at_once=_AT_ONCE) if looks else []
     for ancestor, seen in answers:
         if seen is not None:
             raise ConflictError(
@@ -156,7 +156,7 @@ async def _judged(storage: Storage, entries: Sequence[Entry], ownership: Ownersh
     """Judge entries: one after the other on a disk, where that is a system call and no event loop may be there."""
     if storage.is_local or not entries:
         return [await ownership.judge(entry) for entry in entries]
-    return await for_each(entries, ownership.judge, at_once=_AT_ONCE)
+    return await map_concurrently(entries, ownership.judge, at_once=_AT_ONCE)
 
 
 async def listed(storage: Storage, directory: Location) -> list[Entry]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from atomicpath._core.layout import is_unfinished
-from atomicpath._core.tasks import for_each
+from atomicpath._core.tasks import map_concurrently
 from atomicpath._profile.location import Location
 from atomicpath.abc import Entry, Storage
 from atomicpath.errors import ConflictError
 
-from .attempt_record import Register
+from .attempt_record import AttemptRecord
 from .borders import inside_error
 from .conflicts import not_its_own
 from .ownership import Ownership, Whose, outside
@@ -25,7 +25,7 @@ class NotClearedError(ConflictError):
     """What is left after many passes may be an attempt's: the record has to stay with it."""
 
 
-async def clear(storage: Storage, final: Location, register: Register, ownership: Ownership) -> None:
+async def clear(storage: Storage, final: Location, register: AttemptRecord, ownership: Ownership) -> None:
     """Delete every file below `final` that is ours; the record stays. The register must have been moved before.
 
     Files of others, and everything below another place, are not touched.
@@ -64,7 +64,7 @@ async def clear(storage: Storage, final: Location, register: Register, ownership
     )
 
 
-async def _judged(storage: Storage, register: Register, listing: list[Entry], ownership: Ownership) -> list[Whose]:
+async def _judged(storage: Storage, register: AttemptRecord, listing: list[Entry], ownership: Ownership) -> list[Whose]:
     """The verdict on each entry. However many there are, the lease is renewed meanwhile, so that nobody takes over."""
     environment = storage.environment
     verdicts: list[Whose] = []
@@ -73,11 +73,11 @@ async def _judged(storage: Storage, register: Register, listing: list[Entry], ow
         if environment.monotonic() - renewed > register.record.lease.patience / 3:
             await register.renew()
             renewed = environment.monotonic()
-        verdicts += await for_each(listing[start : start + _BETWEEN_LOOKS], ownership.judge, at_once=_AT_ONCE)
+        verdicts += await map_concurrently(listing[start : start + _BETWEEN_LOOKS], ownership.judge, at_once=_AT_ONCE)
     return verdicts
 
 
-async def _delete(final: Location, register: Register, entries: list[Entry]) -> OSError | None:
+async def _delete(final: Location, register: AttemptRecord, entries: list[Entry]) -> OSError | None:
     """Delete what was listed; what cannot be told to have gone is left to the next pass. A failure of one, if any."""
     await register.renew()  # rule *confirm*: after the listing, before acting on it
     failures: list[OSError] = []
@@ -92,5 +92,5 @@ async def _delete(final: Location, register: Register, entries: list[Entry]) -> 
                 raise
             failures.append(error)
 
-    await for_each(entries, one, at_once=_AT_ONCE)
+    await map_concurrently(entries, one, at_once=_AT_ONCE)
     return failures[0] if failures else None

@@ -23,14 +23,14 @@ from upath import UPath
 
 from atomicpath._core.environment import cleaning_up, shielded
 from atomicpath._core.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, check_file_name, record_of, temporary_of
-from atomicpath._core.liveness import boot_clock, hold, release, this_process
+from atomicpath._core.liveness import boot_clock, this_process, track_attempt, untrack_attempt
 from atomicpath._core.record import CommitRecord, DecidedBy, FileEntry, Lease, State, marker_of, token_in_marker
 from atomicpath._core.telemetry import creating, finalizing, observed
 from atomicpath._profile.fingerprint import place_of
 from atomicpath._profile.location import Location, locate
 from atomicpath._profile.probing import profile_of
 from atomicpath._profile.storage_errors import at_final, reported
-from atomicpath.abc import FileOptions, Hold, MetadataStore, SnapshotType, TemporaryPath
+from atomicpath.abc import FileLock, FileOptions, MetadataStore, SnapshotType, TemporaryPath
 from atomicpath.errors import (
     AbandonedError,
     AlreadyCommittedError,
@@ -44,7 +44,7 @@ from atomicpath.errors import (
 from atomicpath.guarantees import NONE, WRITING, Guarantee
 
 from .attempt_files import end_lock, in_housekeeping
-from .attempt_record import RecordRegister, Register
+from .attempt_record import AttemptRecord, SwappedAttemptRecord
 from .borders import inside_error, refuse_nested
 from .cleanup import clear
 from .conflicts import foreign, is_committed, read_marker, read_record, taken
@@ -52,11 +52,11 @@ from .data_objects import Additions
 from .discard import delete_own_tree
 from .fences import Fence
 from .manifest import Stamps, expect_content, expect_settled, manifest_of, stamps_of
-from .marker_record import MarkerRegister
+from .marker_record import MarkedAttemptRecord
 from .outcome import after_commit_point
 from .ownership import Ownership, chain_of
 from .parent_directory import FinalParent
-from .requirements import expect_directory, in_words, ready
+from .requirements import expect_directory, in_words, resolve_guarantees
 from .retention_policy import expect_overwriting
 from .step_metadata import StepMetadataWriter
 from .takeover import claim
@@ -78,9 +78,9 @@ class CommitFileTemporaryPath(TemporaryPath):
         self._mode = file_options.path_permission_mode if file_options else None
         self._storage = final.open()
         self.token = self._storage.environment.token()
-        self._register: Register | None = None
+        self._register: AttemptRecord | None = None
         self._added = Additions(self._storage, final, self.token)
-        self._hold: Hold | None = None
+        self._hold: FileLock | None = None
         self._parent = FinalParent(self._storage, final)
         self._alone = False  # whether all that was at the final path is gone, and what is there now is of this attempt
         self._over = False
@@ -131,7 +131,7 @@ class CommitFileTemporaryPath(TemporaryPath):
     async def create(self) -> UPath:
         if self._register is not None or self._over:
             raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
-        self.options = await ready(type(self), self._final, self.options)
+        self.options = await resolve_guarantees(type(self), self._final, self.options)
         register = self._new_register()
         try:
             await self._make_directory()
@@ -142,7 +142,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         self._register = register
         let_go = self._hold.release if self._hold else None
         # before anybody can read the record: a thread of ours would take it for left behind
-        hold(self.token, let_go, owner=self)
+        track_attempt(self.token, let_go, owner=self)
         try:
             await claim(
                 self._storage,
@@ -158,7 +158,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         except BaseException as error:
             with cleaning_up(self._final, error):
                 if not isinstance(error, AtomicPathError):
-                    await register.find()
+                    await register.recover()
             await self._give_up(error, f"cannot begin to write {self._final}")
             raise
         return self.get()
@@ -198,7 +198,7 @@ class CommitFileTemporaryPath(TemporaryPath):
                 await self._sync()
             await self._expect_settled()
             place = await place_of(self._storage, self._final, self._final, self.token)
-            await register.rest()
+            await register.stop_renewal()
         except BaseException as error:
             await self._give_up(error, f"{self._final} was not committed")
             raise
@@ -227,7 +227,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             return
         await self._step_metadata.rest()
         try:
-            await register.rest()
+            await register.stop_renewal()
             await register.discard()
             if self._alone and self._storage.is_local:
                 await self._delete_tree()
@@ -235,7 +235,7 @@ class CommitFileTemporaryPath(TemporaryPath):
                 if self._alone or register.inherits:  # else nothing but the record can be ours
                     await self._clear_own(register)
                 if free:
-                    await register.free()
+                    await register.withdraw()
         except (AbandonedError, AlreadyCommittedError) as error:
             _LOG.debug("nothing to discard: %s", error)
         except (OSError, AtomicPathError) as error:
@@ -278,7 +278,7 @@ class CommitFileTemporaryPath(TemporaryPath):
     def _attempt(self) -> Location:
         return self._final.at(temporary_of(self._final.path, self.token))
 
-    def _new_register(self) -> Register:
+    def _new_register(self) -> AttemptRecord:
         environment = self._storage.environment
         record = CommitRecord(
             state=State.WRITING,
@@ -299,10 +299,10 @@ class CommitFileTemporaryPath(TemporaryPath):
                     f"marker=None cannot be had at {self._final}: without COMPARE_AND_SWAP the marker is the commit"
                     " itself. Leave marker= out, or name another file"
                 )
-            return MarkerRegister(self._storage, self._final, record, conditional_delete=fence.conditional)
-        return RecordRegister(self._storage, self._final, record, conditional_delete=fence.conditional)
+            return MarkedAttemptRecord(self._storage, self._final, record, conditional_delete=fence.conditional)
+        return SwappedAttemptRecord(self._storage, self._final, record, conditional_delete=fence.conditional)
 
-    def _claimed(self) -> Register:
+    def _claimed(self) -> AttemptRecord:
         if self._register is None or not self._register.held:
             raise CommitError(f"the attempt at {self._final} was not created, or is already over: begin a new one")
         return self._register
@@ -370,7 +370,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             await self._claimed().confirm()  # it may be gone because somebody has swept it
             raise
 
-    async def _commit(self, register: Register, committed: CommitRecord) -> None:
+    async def _commit(self, register: AttemptRecord, committed: CommitRecord) -> None:
         try:
             await register.commit(committed)
         except (AbandonedError, AlreadyCommittedError, OutcomeUnknownError):
@@ -384,7 +384,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             if committed.decided_by is DecidedBy.RECORD and committed.marker is not None:
                 await self._mark(register, committed.marker)
 
-    async def _mark(self, register: Register, name: str) -> None:
+    async def _mark(self, register: AttemptRecord, name: str) -> None:
         """Write the marker, which follows the commit; without it the directory is committed all the same."""
         committed = register.record
         path, marker = self._final.child(name).path, marker_of(committed.token)
@@ -399,7 +399,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         except (OSError, AtomicPathError) as error:
             _LOG.warning("%s is committed, but its marker could not be written: %s", self._final, error)
 
-    async def _make_room(self, path: str, register: Register) -> bool:
+    async def _make_room(self, path: str, register: AttemptRecord) -> bool:
         """Delete the marker of an attempt whose place this one took; False if ours is there, or somebody else's."""
         found, there = await self._storage.stat(path), await read_marker(self._storage, self._final)
         if found is None or there is None:
@@ -413,11 +413,11 @@ class CommitFileTemporaryPath(TemporaryPath):
             _LOG.debug("%s changed again before it was deleted", path)
         return True
 
-    async def _adopt(self, token: str | None = None) -> Register:
+    async def _adopt(self, token: str | None = None) -> AttemptRecord:
         """The register of an attempt that another object or process created, for `from_temporary`: that of `token`."""
         if self._over:
             raise CommitError(f"the attempt at {self._final} is already over: begin a new one")
-        self.options = await ready(type(self), self._final, self.options)
+        self.options = await resolve_guarantees(type(self), self._final, self.options)
         register = self._new_register()
         began = self._storage.environment.monotonic()
         seen = await register.look()
@@ -436,7 +436,7 @@ class CommitFileTemporaryPath(TemporaryPath):
 
     # the end
 
-    async def _clear_own(self, register: Register) -> None:
+    async def _clear_own(self, register: AttemptRecord) -> None:
         try:
             await clear(self._storage, self._final, register, self._ownership(register))
         except ConflictError as error:
@@ -444,7 +444,7 @@ class CommitFileTemporaryPath(TemporaryPath):
                 raise  # of a take-over cut short: the record stays, discarded, so that the next attempt can go on
             _LOG.warning("what this attempt wrote is deleted, but not all: %s", error)
 
-    def _ownership(self, register: Register) -> Ownership:
+    def _ownership(self, register: AttemptRecord) -> Ownership:
         """What this attempt may delete: what it created, or its chain did, and what its user wrote without an owner."""
         by_user = self.options.direct and self._alone
         proven = Ownership.of(self._storage, self._final, register.record, unowned=by_user)
@@ -472,7 +472,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         if self._storage.is_local:
             with shielded():
                 await end_lock(self._storage, self._attempt, self._hold)
-        release(self.token)
+        untrack_attempt(self.token)
 
     @property
     def _guarantees(self) -> Guarantee:

@@ -14,8 +14,8 @@ from atomicpath.errors import AlreadyCommittedError, CommitError, ConflictError
 __all__ = [
     "Standing",
     "already_committed",
+    "conflict_error",
     "foreign",
-    "held",
     "is_committed",
     "not_its_own",
     "read_marker",
@@ -82,7 +82,7 @@ class Standing:
         if self.committed:
             return already_committed(location, self.record)
         if self.record is not None:
-            return held(location, self.record, "an attempt that has not committed")
+            return conflict_error(location, self.record, "an attempt that has not committed")
         return foreign(location, self.kind)
 
 
@@ -139,7 +139,7 @@ def already_committed(location: Location, record: CommitRecord | None) -> Alread
     )
 
 
-def held(location: Location, record: CommitRecord, what: str) -> ConflictError:
+def conflict_error(location: Location, record: CommitRecord, what: str) -> ConflictError:
     """An attempt of ours that may not be taken over holds the path."""
     return ConflictError(
         f"{location} is held by {what} ({record.writer}, since {when(record.started)}). Wait for it, stop it, or"

@@ -16,10 +16,10 @@ from atomicpath._profile.location import Location
 from atomicpath.abc import Entry, Storage
 from atomicpath.errors import CommitError, ConflictError, OutcomeUnknownError
 
-from .attempt_record import Register
+from .attempt_record import AttemptRecord
 from .borders import inside_error
 from .conflicts import not_its_own
-from .joint_manifest import include, is_of, owner_of, twice
+from .joint_manifest import duplicate_file_error, include, is_of, owner_of
 from .manifest import digest
 from .ownership import Ownership, below
 
@@ -62,7 +62,7 @@ class Additions:
         """Add what other processes have added."""
         include(self._files, files)
 
-    async def add(self, register: Register, name: str, source: Path, *, multipart: bool, checksums: bool) -> None:
+    async def add(self, register: AttemptRecord, name: str, source: Path, *, multipart: bool, checksums: bool) -> None:
         """Create one object from a local file; a late writer's object in its place is deleted."""
         self._files[name] = None  # from here on it may be there
         target = self._final.child(name)
@@ -78,7 +78,7 @@ class Additions:
                     continue
                 if there.owner != self._owner:
                     if is_of(self._token, there.owner):
-                        raise twice(name) from None
+                        raise duplicate_file_error(name) from None
                     await register.confirm_to_delete()  # rule *confirm*: after the look, before acting on it
                     await self._remove_late(register, name, there)
                     continue
@@ -89,7 +89,7 @@ class Additions:
             return
         raise ConflictError(f"{target} cannot be written: somebody else keeps writing it. Stop it, or use another name")
 
-    async def _remove_late(self, register: Register, name: str, there: Entry) -> None:
+    async def _remove_late(self, register: AttemptRecord, name: str, there: Entry) -> None:
         """Delete what an attempt whose place this one took has written late; ConflictError if it is not of one."""
         target, ownership = self._final.child(name), Ownership.of(self._storage, self._final, register.record)
         if places := await self._places_around(name, ownership):
@@ -99,7 +99,7 @@ class Additions:
         if not await register.delete(target.path, version=there.version):  # rule *conditional*: the very version seen
             _LOG.debug("%s changed again before it was deleted", target)
 
-    async def _expect_lease(self, register: Register) -> None:
+    async def _expect_lease(self, register: AttemptRecord) -> None:
         """Return only if the attempt stands: whoever slept past its lease adds nothing to what is another's by now.
 
         The primary renews a lease of which too much has passed. A process that joined cannot: it reads the record.
@@ -116,7 +116,7 @@ class Additions:
                     f"{self._final} was not committed: its lease could not be renewed: {error}"
                 ) from error
 
-    def _is_safe(self, register: Register) -> bool:
+    def _is_safe(self, register: AttemptRecord) -> bool:
         if not self._joined:
             return register.is_well_within_lease()
         passed = self._storage.environment.monotonic() - register.seen_at

@@ -10,16 +10,16 @@ import errno
 import logging
 
 from atomicpath._core.layout import lock_of
-from atomicpath._core.record import Base
+from atomicpath._core.record import SnapshotBase
 from atomicpath._profile.location import Location
-from atomicpath.abc import Hold, SnapshotType, Storage
+from atomicpath.abc import FileLock, SnapshotType, Storage
 from atomicpath.errors import AtomicPathError, ConflictError, GuaranteeError
 
 from .attempt_files import in_housekeeping, tidy
 from .conflicts import Standing, foreign, standing_at
 from .copy_source import pending_in
 
-__all__ = ["FinalHold", "KeptSnapshotError", "changed", "hold_committed", "hold_final"]
+__all__ = ["DirectoryLock", "KeptSnapshotError", "changed", "hold_committed", "hold_final"]
 
 _LOG = logging.getLogger("atomicpath")
 _LOOKS, _PAUSE = 50, 0.1  # seconds between them
@@ -30,10 +30,10 @@ class KeptSnapshotError(ConflictError):
     """A snapshot cannot be published, as its directory was replaced, or is held. Nothing was changed, all is kept."""
 
 
-class FinalHold:
+class DirectoryLock:
     """The lock on a final path. It excludes others only where the storage has locks."""
 
-    def __init__(self, storage: Storage, lock: Location, hold: Hold | None) -> None:
+    def __init__(self, storage: Storage, lock: Location, hold: FileLock | None) -> None:
         self._storage = storage
         self._lock = lock
         self._hold = hold
@@ -58,15 +58,17 @@ class FinalHold:
             _LOG.warning("%s could not be let go of: %s", self._lock, error)
 
 
-async def hold_final(storage: Storage, final: Location) -> FinalHold:
+async def hold_final(storage: Storage, final: Location) -> DirectoryLock:
     """Lock a final path, without waiting. `BlockingIOError`: another process replaces or removes what is there."""
     lock = final.at(lock_of(final.path))
     if not storage.is_local:
-        return FinalHold(storage, lock, None)
-    return FinalHold(storage, lock, await in_housekeeping(storage, lock, lambda: storage.lock_file(lock.path)))
+        return DirectoryLock(storage, lock, None)
+    return DirectoryLock(storage, lock, await in_housekeeping(storage, lock, lambda: storage.lock_file(lock.path)))
 
 
-async def hold_committed(storage: Storage, final: Location, only: Base | None) -> tuple[FinalHold, Standing]:
+async def hold_committed(
+    storage: Storage, final: Location, only: SnapshotBase | None
+) -> tuple[DirectoryLock, Standing]:
     """Lock the path of a committed directory, so that nobody of ours moves it, and say which it is.
 
     FileNotFoundError if nothing is there. ConflictError if it is not committed, not `only`, or if another holder
@@ -96,7 +98,7 @@ async def hold_committed(storage: Storage, final: Location, only: Base | None) -
     return hold, standing
 
 
-async def _held(storage: Storage, final: Location, busy: type[ConflictError]) -> FinalHold:
+async def _held(storage: Storage, final: Location, busy: type[ConflictError]) -> DirectoryLock:
     for _ in range(_LOOKS):
         try:
             hold = await hold_final(storage, final)

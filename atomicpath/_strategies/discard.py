@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from atomicpath._core.environment import cleaning_up
 from atomicpath._core.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, discarded_of
-from atomicpath._core.liveness import hold, release, this_process
+from atomicpath._core.liveness import this_process, track_attempt, untrack_attempt
 from atomicpath._core.record import CommitRecord, Lease, State, token_in_marker
 from atomicpath._profile.location import Location
 from atomicpath._profile.probing import are_beside
@@ -23,19 +23,19 @@ from atomicpath.errors import (
 )
 
 from .attempt_files import tidy
-from .attempt_record import RecordRegister, Register
+from .attempt_record import AttemptRecord, SwappedAttemptRecord
 from .borders import inside_error, listed, refuse_mounts
 from .cleanup import clear
 from .conflicts import read_marker
-from .directory_lock import FinalHold, hold_final
+from .directory_lock import DirectoryLock, hold_final
 from .ownership import Ownership
 
 __all__ = [
-    "CleaningRegister",
+    "CleaningAttemptRecord",
     "delete_below",
     "delete_moved",
     "delete_own_tree",
-    "hold_directory",
+    "lock_directory",
     "move_away",
     "nested_in",
     "take_away",
@@ -46,7 +46,7 @@ _LOG = logging.getLogger("atomicpath")
 _TRIES = 5
 
 
-class CleaningRegister(RecordRegister):
+class CleaningAttemptRecord(SwappedAttemptRecord):
     """The record of somebody else's attempt, or of a committed directory, on its way to `discarded` by this process.
 
     It is moved from the very version that was judged, or not at all: a holder that has renewed it since lives.
@@ -94,7 +94,7 @@ class CleaningRegister(RecordRegister):
 async def delete_below(
     storage: Storage,
     final: Location,
-    register: Register,
+    register: AttemptRecord,
     *,
     ownership: Ownership,
     was_committed: bool,
@@ -102,12 +102,12 @@ async def delete_below(
     """Move the register to discarded, then delete what is below `final` and is ours, and the record last.
 
     AbandonedError: the register was not, or is not any more, ours; ConflictError: files that are not ours stay, and
-    so does the record, for the caller to `free`; OutcomeUnknownError as from every move. Others see, meanwhile, an
+    so does the record, for the caller to `withdraw`; OutcomeUnknownError as from every move. Others see, meanwhile, an
     attempt of this process under way.
     """
     # by the cleaner's own name: another one here that comes too late must not let go of what this one does
-    token = register.cleaner if isinstance(register, CleaningRegister) else register.record.token
-    hold(token)
+    token = register.cleaner if isinstance(register, CleaningAttemptRecord) else register.record.token
+    track_attempt(token)
     try:
         with cleaning_up(final):
             await register.discard()  # rule *register*: moved before anything is deleted
@@ -115,14 +115,14 @@ async def delete_below(
             await _unmark(storage, final, register, ownership)
         await clear(storage, final, register, ownership)
         try:
-            await register.free()
+            await register.withdraw()
         except StaleVersionError as error:
             raise AbandonedError(f"{final} has been taken over meanwhile, and is left to its new holder") from error
     finally:
-        release(token)
+        untrack_attempt(token)
 
 
-async def _unmark(storage: Storage, final: Location, register: Register, ownership: Ownership) -> None:
+async def _unmark(storage: Storage, final: Location, register: AttemptRecord, ownership: Ownership) -> None:
     """Delete the marker before all else: scripts that look for nothing but it must not see what is half deleted."""
     path = final.child(COMMIT_SUCCESS_FILE).path
     found = await storage.stat(path)
@@ -202,7 +202,7 @@ async def take_away(
 
 
 @asynccontextmanager
-async def hold_directory(storage: Storage, final: Location) -> AsyncIterator[FinalHold]:
+async def lock_directory(storage: Storage, final: Location) -> AsyncIterator[DirectoryLock]:
     """Lock a final path for the block, where the storage has locks; BlockingIOError if another process holds it."""
     held = await hold_final(storage, final)
     try:

@@ -7,12 +7,12 @@ from atomicpath._core.record import CommitRecord, DecidedBy, marker_of, token_in
 from atomicpath.abc import Content
 from atomicpath.errors import AbandonedError, CommitError, OutcomeUnknownError
 
-from .attempt_record import Register, pauses
+from .attempt_record import AttemptRecord, pauses
 
-__all__ = ["MarkerRegister"]
+__all__ = ["MarkedAttemptRecord"]
 
 
-class MarkerRegister(Register):
+class MarkedAttemptRecord(AttemptRecord):
     """Where it does not: the exclusive creation of the marker is the commit, and nobody takes anything over."""
 
     decided_by = DecidedBy.MARKER
@@ -102,6 +102,6 @@ class MarkerRegister(Register):
     async def discard(self) -> None:
         await self.confirm()
 
-    async def free(self) -> None:
+    async def withdraw(self) -> None:
         await self.delete_record()
         self.held = False

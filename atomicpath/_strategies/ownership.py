@@ -21,7 +21,7 @@ from atomicpath._core.layout import (
     is_pending,
 )
 from atomicpath._core.record import CommitRecord, token_in_marker
-from atomicpath._core.tasks import for_each
+from atomicpath._core.tasks import map_concurrently
 from atomicpath._profile.location import Location
 from atomicpath.abc import Entry, Storage
 from atomicpath.errors import IntegrityError
@@ -107,7 +107,7 @@ class Ownership:
         if self.storage.is_local:  # a look is one system call: no need of an event loop
             bordered = [await self._is_place(name) for name in found.values()]
         else:
-            bordered = await for_each(found.values(), self._is_place, at_once=_AT_ONCE) if found else []
+            bordered = await map_concurrently(found.values(), self._is_place, at_once=_AT_ONCE) if found else []
         return tuple(place for place, is_place in zip(found, bordered, strict=True) if is_place)
 
     async def _is_place(self, name: str) -> bool:

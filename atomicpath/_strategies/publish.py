@@ -29,7 +29,7 @@ from .borders import refuse_mounts
 from .conflicts import read_record, taken
 from .parent_directory import FinalParent
 
-__all__ = ["Publication"]
+__all__ = ["Publisher"]
 
 _LOG = logging.getLogger("atomicpath")
 _TRIES = 5
@@ -37,7 +37,7 @@ _PAUSE = 0.5  # seconds
 _REFUSALS = (FileExistsError, FileNotFoundError, PermissionError)  # by which a storage says that nothing was done
 
 
-class Publication:
+class Publisher:
     """The directory of the attempt `token`, on its way from `temporary` to `final`."""
 
     def __init__(self, storage: Storage, final: Location, temporary: Location, token: str) -> None:

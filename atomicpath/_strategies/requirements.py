@@ -15,10 +15,10 @@ from atomicpath.guarantees import Guarantee, Profile, check, check_replacing
 
 from .fences import WANTED
 
-__all__ = ["expect_absolute", "expect_directory", "in_words", "ready", "refuse"]
+__all__ = ["expect_absolute", "expect_directory", "in_words", "refuse", "resolve_guarantees"]
 
 
-async def ready(
+async def resolve_guarantees(
     strategy: type[TemporaryPath], final: Location, options: AttemptOptions, *, replacing: str | None = None
 ) -> AttemptOptions:
     """The options with the guarantees effective at `final`, looked up if `commit` has not; else GuaranteeError.

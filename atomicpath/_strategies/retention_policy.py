@@ -14,7 +14,7 @@ from atomicpath.abc import Storage
 from atomicpath.errors import AccessError, CommitError
 from atomicpath.guarantees import Guarantee
 
-from .attempt_record import RecordRegister, Register
+from .attempt_record import AttemptRecord, SwappedAttemptRecord
 
 __all__ = ["expect_overwriting"]
 
@@ -22,14 +22,14 @@ _seen: set[str] = set()
 """Places at which a record of this process's was overwritten. Only ever added to."""
 
 
-async def expect_overwriting(storage: Storage, final: Location, register: Register) -> None:
+async def expect_overwriting(storage: Storage, final: Location, register: AttemptRecord) -> None:
     """Move a record that was just claimed, once for each place and process, where nobody has tried that there.
 
     Raises:
         AccessError: The store refused to overwrite it. No data was sent; the record stays there if the store keeps it.
     """
-    place = final.parent.place
-    if not storage.may_retain or not isinstance(register, RecordRegister) or place in _seen:
+    place = final.parent.identity
+    if not storage.may_retain or not isinstance(register, SwappedAttemptRecord) or place in _seen:
         return
     if Guarantee.COMPARE_AND_SWAP not in (await storage.declare(final.path)).declared:
         return

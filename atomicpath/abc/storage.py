@@ -17,7 +17,7 @@ __all__ = [
     "Content",
     "Declaration",
     "Entry",
-    "Hold",
+    "FileLock",
     "NoBucketError",
     "OpenDirectory",
     "StaleVersionError",
@@ -95,7 +95,7 @@ class Declaration:
     renames_between_directories: bool | None = True
 
 
-class Hold(abc.ABC):
+class FileLock(abc.ABC):
     """A lock that proves life: the system withdraws it when this process dies."""
 
     @abc.abstractmethod
@@ -301,7 +301,7 @@ class Storage(abc.ABC):
         """
         raise GuaranteeError(_lacks(self, Guarantee.RENAME_EXCHANGE))
 
-    async def lock_file(self, path: str, *, existing: bool = False) -> Hold | None:
+    async def lock_file(self, path: str, *, existing: bool = False) -> FileLock | None:
         """Create a file if it is missing, and take an exclusive lock on it without waiting for one.
 
         With `existing` nothing is created, and `FileNotFoundError` says that no such file is there.

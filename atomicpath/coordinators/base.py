@@ -10,7 +10,7 @@ from atomicpath._core.environment import Environment, current
 from atomicpath.abc import Coordinator, Watch
 from atomicpath.errors import CoordinationError, CoordinationTimeoutError, ValidationError
 
-__all__ = ["SLICE", "JobMember", "Waiting", "too_late"]
+__all__ = ["SLICE", "BaseCoordinator", "Deadline", "too_late"]
 
 SLICE = 0.5
 """Seconds that a worker thread waits at most before cancellation and signs of a rank's end are looked at again."""
@@ -22,7 +22,7 @@ Look = Callable[[float, float], bool]
 """One slice of waiting, in a worker thread: seconds to wait at most, seconds waited before; whether all is there."""
 
 
-class JobMember(Coordinator):
+class BaseCoordinator(Coordinator):
     """A rank of a job of `world_size` processes; `timeout` in seconds, for calls that do not say."""
 
     def __init__(self, rank: int, world_size: int, *, timeout: float) -> None:
@@ -49,7 +49,7 @@ class JobMember(Coordinator):
     def _others(self) -> tuple[int, ...]:
         return tuple(rank for rank in range(self._world_size) if rank != self._rank)
 
-    def _begin(self, key: str, timeout: float, watch: Watch | None, root: int = 0) -> Waiting:
+    def _begin(self, key: str, timeout: float, watch: Watch | None, root: int = 0) -> Deadline:
         """Check what every call is given, before anything is sent."""
         if not key:
             raise ValidationError("a call of a coordinator needs a key, the same in all processes")
@@ -60,10 +60,10 @@ class JobMember(Coordinator):
                 f"rank {self._rank} of the job is process {self._process}, of which this one, {os.getpid()}, was "
                 "forked: only the parent can take part"
             )
-        return Waiting(current(), _checked(timeout), watch)
+        return Deadline(current(), _checked(timeout), watch)
 
 
-class Waiting:
+class Deadline:
     """One call's patience: until when it waits, and who else knows that waiting is in vain."""
 
     def __init__(self, environment: Environment, timeout: float, watch: Watch | None) -> None:

@@ -10,12 +10,12 @@ from atomicpath.errors import CoordinationError
 
 from .key_value_store import KeyValues
 
-__all__ = ["InParts"]
+__all__ = ["ChunkedStore"]
 
 _WHOLE, _PARTS = b"=", b"+"
 
 
-class InParts(KeyValues):
+class ChunkedStore(KeyValues):
     """Over `values`, of which none will be larger than `largest` bytes.
 
     What is larger stands in parts under names that nobody else has, and under its key, written after them, are

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from atomicpath._core.environment import current
 from atomicpath.errors import CoordinationError, ValidationError
 
-from .chunked_store import InParts
+from .chunked_store import ChunkedStore
 from .engine import engine_module
 from .key_value_store import KeyValues, poll
 from .keyvalue import KeyValueCoordinator
@@ -52,7 +52,7 @@ class TorchStoreCoordinator(KeyValueCoordinator):
         elif not isinstance(store, distributed.Store):
             raise ValidationError(f"store={store!r} is no torch.distributed.Store")
         values = _TorchValues(find, is_open)
-        super().__init__(InParts(values, _LARGEST), rank, world_size, timeout=timeout, name=name)
+        super().__init__(ChunkedStore(values, _LARGEST), rank, world_size, timeout=timeout, name=name)
         values.connect()  # last, as torch waits minutes for a server that has gone; but now, while every rank is there
 
 

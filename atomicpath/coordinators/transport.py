@@ -11,12 +11,12 @@ from atomicpath.errors import CoordinationError
 
 from .key_value_store import KeyValues
 
-__all__ = ["Mailbox"]
+__all__ = ["KeyValueTransport"]
 
 _KEPT = 1000  # published values that not every rank is known to have read; older ones are deleted all the same
 
 
-class Mailbox:
+class KeyValueTransport:
     """All calls block, in worker threads; several may be in it at once. `run` is asked for when the ranks have met."""
 
     def __init__(self, values: KeyValues, run: Callable[[], str], readers: int) -> None:

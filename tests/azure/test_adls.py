@@ -69,7 +69,9 @@ async def adls(options: dict[str, Any], top: str, lake_proxy: Proxy) -> Storage:
 def url(top: str, options: dict[str, Any]) -> str:
     """A final path, the guarantees of which are known, so that no probe is sent."""
     nothing_above(f"abfs://{top}/step_1", options)
-    probing._known[AzureBackend().place(top, options)] = probing._Findings(tried=~Guarantee(0), observed=~Guarantee(0))
+    probing._known[AzureBackend().identity(top, options)] = probing._Findings(
+        tried=~Guarantee(0), observed=~Guarantee(0)
+    )
     return f"abfs://{top}/step_1"
 
 

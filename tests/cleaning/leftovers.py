@@ -76,11 +76,11 @@ def from_elsewhere(place: Root, name: str, lease: float = 0.0) -> None:
     rewrite(place, name, writer=ELSEWHERE, lease=Lease(seconds=lease))
 
 
-def sweep(place: Root, older_than: timedelta = NOW, **options: Any) -> list[atomicpath.Swept]:
+def sweep(place: Root, older_than: timedelta = NOW, **options: Any) -> list[atomicpath.SweepResult]:
     return atomicpath.sweep(place.url, older_than=older_than, **options_of(place), **options)
 
 
-def told(swept: list[atomicpath.Swept]) -> list[tuple[str, str, str, bool]]:
+def told(swept: list[atomicpath.SweepResult]) -> list[tuple[str, str, str, bool]]:
     return [(one.path.name, one.found.value, one.action.value, one.done) for one in swept]
 
 

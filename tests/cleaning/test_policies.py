@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from atomicpath._cleaning.policies import Candidate, Rules, decide
 from hypothesis import given
 from hypothesis import strategies as st
 
 import atomicpath
+from atomicpath._cleaning.policies import Candidate, Rules, decide
 from tests.cleaning.leftovers import commit, killed, options_of, rewrite
 from tests.roots import LocalRoot, MemoryRoot, Root
 

@@ -205,7 +205,7 @@ def test_many_sweepers_at_once_do_it_once(place: Root) -> None:
     kept = place.read_all()
     for step in range(1, 4):
         killed(place, f"step_{step}")
-    results: list[list[atomicpath.Swept]] = []
+    results: list[list[atomicpath.SweepResult]] = []
     barrier = threading.Barrier(4)
 
     def one() -> None:

@@ -20,7 +20,7 @@ from atomicpath._core.liveness import proof_of_life
 from atomicpath._core.record import CommitRecord, State
 from atomicpath._profile.location import locate
 from atomicpath._strategies.directory_lock import hold_final
-from atomicpath._strategies.discard import CleaningRegister, delete_below
+from atomicpath._strategies.discard import CleaningAttemptRecord, delete_below
 from atomicpath._strategies.ownership import Ownership, Whose
 from atomicpath.abc import Entry
 from atomicpath.errors import AbandonedError
@@ -105,7 +105,7 @@ async def test_one_who_removes_too_late_does_not_let_go_of_what_another_in_this_
     record = CommitRecord.decode(seen.data, where="the test")
 
     async def clear() -> None:
-        register = CleaningRegister(storage, location, seen, record, conditional_delete=True)
+        register = CleaningAttemptRecord(storage, location, seen, record, conditional_delete=True)
         ownership = TooLate.of(storage, location, record)
         await delete_below(storage, location, register, ownership=ownership, was_committed=True)
 
@@ -316,7 +316,7 @@ def test_a_sweeper_never_adopts_a_holder_that_has_renewed(
     proxy.rules.append(Rule(match=swaps_to("discarded"), action=renewed))
     (swept,) = atomicpath.sweep(moto_place.url, older_than=NOW, storage_options=options)
     assert (swept.action, swept.done) == ("keep", False)
-    assert "moved meanwhile" in swept.why
+    assert "moved meanwhile" in swept.reason
     assert decoded(moto_place.read_all("step_1")[RECORD]).state is State.WRITING
     assert moto_place.read_all().keys() == before.keys()
 

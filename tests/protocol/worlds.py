@@ -107,14 +107,14 @@ class Hooked(Quick):
 def trust(url: str, options: Mapping[str, object] | None, guarantees: Guarantee, refuted: Guarantee = NONE) -> None:
     """As if probes at the parent of `url` had found this and nothing else."""
     everything = ~NONE
-    probing._known[locate(url, options).parent.place] = probing._Findings(
+    probing._known[locate(url, options).parent.identity] = probing._Findings(
         tried=everything, observed=guarantees, refuted=refuted
     )
 
 
 def nothing_above(url: str, options: Mapping[str, object] | None = None) -> None:
     """As if this process had looked above the parent of `url`, and seen no place there."""
-    borders._free.add(locate(url, options).parent.place)
+    borders._free.add(locate(url, options).parent.identity)
 
 
 def attempt(

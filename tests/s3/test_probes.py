@@ -59,7 +59,7 @@ def look(url: str, options: dict[str, object], wanted: Guarantee = CONDITIONS) -
 def believe(url: str, options: dict[str, object]) -> None:
     """As if probes had shown the conditions before, and nothing had been tried of uploads in parts."""
     findings = probing._Findings(tried=CONDITIONS, observed=CONDITIONS)
-    probing._known[locate(url, options).parent.place] = findings
+    probing._known[locate(url, options).parent.identity] = findings
 
 
 def of_a_trial(guarantee: Guarantee, method: str = "PUT") -> Callable[[Request], bool]:

@@ -27,7 +27,7 @@ def sftp(sftp_place: SftpRoot) -> Storage:
 @pytest.fixture
 def top(sftp_place: SftpRoot) -> str:
     """The backend's own path of the test's directory."""
-    return SftpBackend().path(sftp_place.url)
+    return SftpBackend().parse_url(sftp_place.url)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from atomicpath._profile.probing import profile_of
 from atomicpath._strategies.borders import foreign_below
 from atomicpath._strategies.cleanup import NotClearedError
 from atomicpath._strategies.conflicts import is_committed, read_record
-from atomicpath._strategies.discard import CleaningRegister, delete_below, delete_moved, hold_directory, move_away
+from atomicpath._strategies.discard import CleaningAttemptRecord, delete_below, delete_moved, lock_directory, move_away
 from atomicpath._strategies.fences import NEEDED, WANTED, Fence
 from atomicpath._strategies.ownership import Ownership
 from atomicpath.abc import Storage
@@ -80,7 +80,7 @@ async def _by_rename(
     storage: Storage, location: Location, record: CommitRecord, on_removed: Callable[[], object]
 ) -> None:
     try:
-        async with hold_directory(storage, location) as hold:
+        async with lock_directory(storage, location) as hold:
             await _expect_same(storage, location, record)
             await _expect_own(storage, location, record)
             with shielded():
@@ -184,7 +184,7 @@ async def _by_record(
     await _expect_own(storage, location, there)
     if not may_delete:
         await _expect_permission(storage, location, version=seen.version if fence.conditional else None)
-    register = CleaningRegister(storage, location, seen, there, conditional_delete=fence.conditional)
+    register = CleaningAttemptRecord(storage, location, seen, there, conditional_delete=fence.conditional)
     try:
         await _end(storage, location, register, there)
     finally:
@@ -207,7 +207,7 @@ async def _expect_permission(storage: Storage, location: Location, *, version: s
         raise
 
 
-async def _end(storage: Storage, location: Location, register: CleaningRegister, record: CommitRecord) -> None:
+async def _end(storage: Storage, location: Location, register: CleaningAttemptRecord, record: CommitRecord) -> None:
     ownership = Ownership.of(storage, location, record)
     try:
         await delete_below(storage, location, register, ownership=ownership, was_committed=True)
@@ -220,7 +220,7 @@ async def _end(storage: Storage, location: Location, register: CleaningRegister,
         raise
     except ConflictError as foreign:
         with shielded():
-            await register.free()  # all that was its own is deleted
+            await register.withdraw()  # all that was its own is deleted
         foreign.add_note(f"{location} is removed; what came in at the last moment and is not its own stays")
         raise
     except (OSError, AtomicPathError) as error:

@@ -8,14 +8,14 @@ from datetime import timedelta
 
 from atomicpath._commit.readers import children
 from atomicpath._core.layout import HOUSEKEEPING, LOCK_SUFFIX, PROBE_PREFIX, TMP_DIR_SUFFIX, is_probe
-from atomicpath._core.tasks import for_each
+from atomicpath._core.tasks import map_concurrently
 from atomicpath._profile.location import Location
 from atomicpath._strategies.leftovers import Leftover, attempts_in, housekeeping_entries
 from atomicpath.abc import Entry, Storage
 from atomicpath.errors import AtomicPathError, ValidationError
 
 from .finals import examine_final
-from .results import Action, Finding, Found, Kept, Swept
+from .results import Action, Finding, KeepError, LeftoverKind, SweepResult
 from .temporaries import examine_attempt, examine_lock, examine_probe
 
 __all__ = ["sweep"]
@@ -24,7 +24,7 @@ _LOG = logging.getLogger("atomicpath")
 _AT_ONCE = 8
 
 
-async def sweep(root: Location, *, older_than: timedelta, dry_run: bool) -> list[Swept]:
+async def sweep(root: Location, *, older_than: timedelta, dry_run: bool) -> list[SweepResult]:
     """What is right below a root and was left behind, in the order of its names, and what became of each.
 
     An error about one of them does not keep the others from being looked at: it is in the result, and in the log.
@@ -34,7 +34,7 @@ async def sweep(root: Location, *, older_than: timedelta, dry_run: bool) -> list
     seconds = older_than.total_seconds()
     storage = root.open()
 
-    async def one(found: tuple[Location, Entry | Leftover]) -> Swept | None:
+    async def one(found: tuple[Location, Entry | Leftover]) -> SweepResult | None:
         path, what = found
         try:
             if isinstance(what, Leftover):
@@ -43,12 +43,14 @@ async def sweep(root: Location, *, older_than: timedelta, dry_run: bool) -> list
                 finding = await _examine(storage, path, what, seconds, probe=not dry_run)
         except (OSError, AtomicPathError) as error:
             _LOG.warning("cannot look at %s: %s", path, error)
-            return Swept(path=path.upath, found=Found.UNKNOWN, action=Action.KEEP, why=str(error), error=error)
+            return SweepResult(
+                path=path.upath, found=LeftoverKind.UNKNOWN, action=Action.KEEP, reason=str(error), error=error
+            )
         if finding is None:
             return None
         return finding.swept if dry_run else await _acted(finding)
 
-    result = [swept for swept in await for_each(await _found(storage, root), one, at_once=_AT_ONCE) if swept]
+    result = [swept for swept in await map_concurrently(await _found(storage, root), one, at_once=_AT_ONCE) if swept]
     if not dry_run:
         await storage.remove_empty(root.child(HOUSEKEEPING).path)  # which a process that was killed may have left
     return result
@@ -76,17 +78,17 @@ async def _examine(storage: Storage, path: Location, entry: Entry, older_than: f
     return await examine_final(storage, path, older_than, probe=probe)
 
 
-async def _acted(finding: Finding) -> Swept:
+async def _acted(finding: Finding) -> SweepResult:
     if finding.act is None:
         return finding.swept
     swept = finding.swept
     try:
         more = await finding.act()
-    except Kept as kept:
-        return replace(swept, action=Action.KEEP, why=str(kept))
+    except KeepError as kept:
+        return replace(swept, action=Action.KEEP, reason=str(kept))
     except (OSError, AtomicPathError) as error:
         _LOG.warning("%s could not be cleaned up, and can be swept again: %s", swept.path, error)
         return replace(swept, error=error)
     # loudly where nothing but age spoke for it: whoever wonders where an attempt went has to find this
-    _LOG.log(logging.WARNING if finding.by_age_only else logging.INFO, "swept %s: %s", swept.path, swept.why)
-    return replace(swept, done=True, why=f"{swept.why}; {more}" if more else swept.why)
+    _LOG.log(logging.WARNING if finding.by_age_only else logging.INFO, "swept %s: %s", swept.path, swept.reason)
+    return replace(swept, done=True, reason=f"{swept.reason}; {more}" if more else swept.reason)

@@ -12,7 +12,6 @@ from typing import TypeAlias
 
 from upath import UPath
 
-from atomicpath._cleaning.policies import Candidate, Mode, Rules, decide
 from atomicpath._commit.readers import Commit, Survey, is_complete, survey
 from atomicpath._core.record import JSONValue
 from atomicpath._core.step_order import DEFAULT, Moment, Order, moments
@@ -27,7 +26,8 @@ from atomicpath.errors import (
 )
 from atomicpath.guarantees import NONE, Guarantee
 
-from .remove import remove
+from .policies import Candidate, Mode, Rules, decide
+from .removal import remove
 
 __all__ = ["METRICS", "TEMPORARY", "Metric", "Retained", "Selection", "Wanted", "keep_last", "retain"]
 
@@ -378,6 +378,6 @@ def _name_of(root: Location, one: PathLike) -> str:
     if isinstance(one, str) and "/" not in one and one.strip():
         return one
     place = locate(one, root.storage_options)
-    if place.parent.place != root.place:
+    if place.parent.identity != root.identity:
         raise ValidationError(f"protect names {place}, which is not right below {root}: pass names or URLs of what is")
     return place.name
