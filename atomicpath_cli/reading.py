@@ -91,11 +91,9 @@ def add(app: typer.Typer) -> None:
                     print_line("")
                 print_table(("unfinished", "for", "begun", "process", "alive"), [_unfinished(one) for one in begun])
         if not commits:
-            say(f"nothing is committed right below {root}")
+            _say_why_nothing(root, options, asked_for_all=unfinished, quiet=quiet)
         if begun:
             hint(f"atomicpath sweep --dry-run {quote(root)}", quiet=quiet)
-        elif not commits and not unfinished:
-            hint(f"atomicpath ls --all {quote(root)}", quiet=quiet)
 
     @command(app, "show")
     def show(
@@ -142,8 +140,7 @@ def add(app: typer.Typer) -> None:
         found = atomicpath.latest(root, step=step, prefix=prefix, storage_options=options)
         if found is None:
             given.check_root(root)
-            say(f"atomicpath latest: nothing is committed right below {root}")
-            hint(f"atomicpath ls --all {quote(root)}", quiet=quiet)
+            _say_why_nothing(root, options, quiet=quiet)
             raise Stopped(ExitCode.NOT_COMMITTED)
         if as_json:
             print_document(documents.commit(found))
@@ -179,6 +176,23 @@ def add(app: typer.Typer) -> None:
         if problems:
             hint(f"atomicpath ls {quote(parent_of(url))}", quiet=quiet)
             raise Stopped(ExitCode.DAMAGED)
+
+
+def _say_why_nothing(root: str, options: dict[str, object], *, asked_for_all: bool = False, quiet: bool) -> None:
+    """Say that nothing is below a root, and whether it is a committed directory itself."""
+    import atomicpath
+
+    try:
+        is_one = atomicpath.is_committed(root, storage_options=options)
+    except atomicpath.AtomicPathError:  # the listing, which says that nothing is there, is the answer
+        is_one = False
+    if is_one:
+        say(f"{root} is a committed directory itself: pass the directory that it is in")
+        hint(f"atomicpath show {quote(root)}", quiet=quiet)
+    else:
+        say(f"nothing is committed right below {root}")
+        if not asked_for_all:
+            hint(f"atomicpath ls --all {quote(root)}", quiet=quiet)
 
 
 def _standing_at(url: str, options: dict[str, object]) -> tuple[str, CommitRecord | None]:

@@ -102,7 +102,7 @@ def confirmed(question: str, *, yes: bool) -> None:
 
 @contextmanager
 def progress(doing: str, *, quiet: bool) -> Iterator[Callable[[int, int], object] | None]:
-    """Show a bar by bytes on stderr for the block, if that is a terminal.
+    """Show a bar on stderr for the block, if that is a terminal: by bytes once the library tells them.
 
     Args:
         doing: The word before the bar.
@@ -115,12 +115,17 @@ def progress(doing: str, *, quiet: bool) -> Iterator[Callable[[int, int], object
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    from rich.filesize import decimal
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn(doing), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn(doing), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(doing, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task("", total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, description=f"{decimal(done)} of {decimal(total)}")
+
+        yield show
 
 
 def _write(text: str) -> None:

@@ -304,6 +304,13 @@ def test_of_several_that_are_removed_one_that_fails_does_not_stop_the_others(she
     assert shell.place.names() == []
 
 
+@BOTH
+def test_a_committed_directory_taken_for_a_root_is_told(shell: Shell, source: Path) -> None:
+    shell("put", source, shell.url("step_1"))
+    for command in ("ls", "latest"):
+        assert f"next: atomicpath show {shell.url('step_1')}" in shell(command, shell.url("step_1")).err
+
+
 @ON_A_DISK
 def test_names_cannot_write_to_the_terminal(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "odd").mkdir()
