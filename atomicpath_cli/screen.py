@@ -26,8 +26,11 @@ _GAP = 2  # columns between two cells
 _SHORT = 24  # characters of a cell that is kept in one line, such as a time
 
 
-class Stopped(Exception):  # noqa: N818 - an end of the command, not a defect
-    """Ends the command with this exit code. What there was to say was printed."""
+class Stopped(BaseException):
+    """Ends the command with this exit code. What there was to say was printed.
+
+    It is no `Exception`: a signal handler may raise it where those are handled.
+    """
 
     def __init__(self, code: ExitCode) -> None:
         super().__init__(code)

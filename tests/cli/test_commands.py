@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import atomicpath
+from atomicpath._profile import probing
 from atomicpath_cli import cleaning, screen
 from atomicpath_cli.app import app
 from atomicpath_cli.exits import ExitCode
@@ -174,6 +175,16 @@ def test_explain_shows_the_evidence_and_the_strategy(shell: Shell) -> None:
     assert found["strategy"] in ("AtomicRenameTemporaryPath", "CommitFileTemporaryPath")
     assert {one["name"] for one in found["guarantees"]} == set(atomicpath.Guarantee.__members__)
     assert found["strategy"] in shell("explain", shell.url("step_1")).out
+
+
+@pytest.mark.parametrize("place", ["moto"], indirect=True)
+def test_where_nothing_is_known_to_be_safe_no_strategy_is_shown(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = shell.json("explain", "memory://run/step_1", "--no-probe")
+    assert found["strategy"] == "CommitFileTemporaryPath"
+    monkeypatch.setattr(probing, "_known", {})
+    found = shell.json("explain", shell.url("step_1"), "--no-probe", code=ExitCode.NO_GUARANTEE)
+    assert found["strategy"] is None
+    assert {one["status"] for one in found["guarantees"] if one["name"] == "EXCLUSIVE_CREATE"} == {"unknown"}
 
 
 @BOTH
