@@ -51,7 +51,9 @@ from .strategies.atomic_rename import AtomicRenameTemporaryPath
 from .strategies.commit_file import CommitFileTemporaryPath
 from .strategies.snapshot import Snapshot
 from .sync import (
+    Handle,
     attempts,
+    begin,
     commit,
     committed,
     create_all,
@@ -97,6 +99,7 @@ __all__ = [
     "FileOptions",
     "Guarantee",
     "GuaranteeError",
+    "Handle",
     "IntegrityError",
     "JsonMetadataStore",
     "MetadataStore",
@@ -118,6 +121,7 @@ __all__ = [
     "Verification",
     "aio",
     "attempts",
+    "begin",
     "commit",
     "committed",
     "create_all",

@@ -18,9 +18,10 @@ from .commit import Writing
 from .commit import put as put_directory
 from .commit_options import CommitOptions
 from .create_all import create_all, create_all_async, on_commit_callback
-from .errors import IntegrityError
+from .errors import CommitError, IntegrityError
 from .explain import Explanation, explained
 from .guarantees import NONE, Guarantee, Profile
+from .handles import BegunCommit
 from .inspect import Attempt, Commit, Verification
 from .location import PathLike, local_directory, locate
 from .order import Order, StepRule
@@ -33,6 +34,7 @@ from .staging import Progress
 
 __all__ = [
     "attempts",
+    "begin",
     "commit",
     "committed",
     "create_all",
@@ -90,6 +92,56 @@ class AsyncCommit:
     def result(self) -> Commit:
         """Return what was committed, once the block has ended; CommitError before, and where nothing was. No I/O."""
         return self.writing.result()
+
+
+class AsyncHandle:
+    """One commit that was begun without a block, to be ended by one call, in any task and any thread."""
+
+    def __init__(self, begun: BegunCommit, committing: AsyncCommit) -> None:
+        self._begun = begun
+        self._committing = committing
+
+    @property
+    def path(self) -> Path | UPath:
+        """Return the directory to write in. No I/O."""
+        return self._begun.path
+
+    async def finish(self) -> Commit:
+        """Commit what was written. After an error nothing is committed, and the handle is over.
+
+        Of several calls, in any threads, one ends the commit, and the others raise CommitError.
+
+        Returns:
+            What was committed, with its record.
+
+        Raises:
+            CommitError: It was finished or given up before, another call is ending it, or this process is a forked
+                child of the one that began it.
+            AtomicPathError: As for `commit`, at the end of its block.
+        """
+        with self._begun.finishing():
+            await self._committing.__aexit__(None, None, None)
+        return self._committing.result
+
+    async def abandon(self, error: BaseException | None = None) -> None:
+        """Give up what was written; nothing happens if it was given up, or failed, before.
+
+        Args:
+            error: Why. In a job of several processes the others are told.
+
+        Raises:
+            CommitError: It is committed, or another call is ending it.
+            RankFailedError: In a job of several processes, in every one of them.
+        """
+        error = error or CommitError(f"{self._begun.session.location} was given up by abandon()")
+        with self._begun.abandoning() as is_mine:
+            if is_mine:
+                await self._committing.__aexit__(type(error), error, error.__traceback__)
+
+
+def _session(url: PathLike, options: CommitOptions) -> AsyncCommit:
+    with reporting("cannot begin to write {}", partial(locate, url, options.storage_options)):
+        return AsyncCommit(Writing(url, options))
 
 
 def commit(
@@ -182,8 +234,95 @@ def commit(
         allow_empty=allow_empty,
         marker=marker,
     )
-    with reporting("cannot begin to write {}", partial(locate, url, storage_options)):
-        return AsyncCommit(Writing(url, options))
+    return _session(url, options)
+
+
+async def begin(
+    url: PathLike,
+    *,
+    storage_options: Options = None,
+    temporary_path_class: type[TemporaryPath] | None = None,
+    direct: bool = False,
+    replace: bool = False,
+    durable: bool = True,
+    coordinator: Coordinator | Literal["auto"] | None = None,
+    file_options: FileOptions | None = None,
+    metadata: Mapping[str, JSONValue] | None = None,
+    checksums: bool = False,
+    staging_dir: PathLike | None = None,
+    progress: Progress | bool | None = None,
+    guarantees: Guarantee | None = None,
+    unsafe_takeover: bool = False,
+    allow_empty: bool = False,
+    marker: str | EllipsisType | None = ...,
+) -> AsyncHandle:
+    """Begin to write a directory without a block; `finish` of the result commits it, in any thread.
+
+    It is `commit` for code that cannot keep a block open: hooks of a framework, or a save that another thread ends. The
+    rules for what is written are those of `commit`, and so is what readers and concurrent writers see. Keep the handle:
+    without it the attempt is one that `sweep`, or the next attempt at the same path, may remove. A handle that was not
+    finished when the interpreter ends is given up. A forked child has no part in its parent's handles.
+
+    Args:
+        url: The final place: a URL, a path or a UPath.
+        storage_options: For the file system behind the URL. No message shows them.
+        temporary_path_class: The strategy; left out, it follows from what the location guarantees.
+        direct: Write on the store itself, through a `UPath`, not in a staging directory that is uploaded at the end.
+        replace: A committed directory at the URL is no error: the new one atomically takes over its name, and the old
+            one is then deleted. It needs RENAME_EXCHANGE, which known disks of Linux have. With `durable=False` a power
+            cut may take both.
+        durable: Sync files, directories and the final name on a file system of this host.
+        coordinator: Which processes commit together: None is this process alone, "auto" every process of the engine
+            that is initialised (torch.distributed, JAX or MPI), a `Coordinator` every process of that one. All of them
+            call with the same arguments. Where an engine of several processes is initialised None is ValidationError:
+            pass "auto" in every rank, or `SingleProcess()` in the one that commits alone.
+        file_options: The mode of the directory.
+        metadata: JSON that travels in the record.
+        checksums: Add the SHA-256 of every file to the record.
+        staging_dir: Where the staging directory is made; else where the environment variable ATOMICPATH_STAGING_DIR
+            says, else in the system's temporary directory. Where others may write there, it is in a directory of this
+            user alone, `atomicpath-<uid>`. What processes that are provably dead have staged there is deleted.
+        progress: Called with the bytes uploaded and the bytes in all; True shows a bar.
+        guarantees: What you know of the location, which is added to what is known of it. Probes may refute it.
+        unsafe_takeover: Take the place of an unfinished attempt that nothing here could stop, should it still write.
+        allow_empty: Commit a directory without files, too. Most often the block wrote elsewhere.
+        marker: The name of a file that tells other tools that the directory is complete, such as "_SUCCESS"; None is
+            none. By default only the commit-file strategy writes one, `commit_success.txt`. atomicpath reads the
+            record.
+
+    Returns:
+        A handle: `path` is the directory to write in, `finish()` commits and returns the `Commit`, and
+        `abandon(error)` gives up.
+
+    Raises:
+        AlreadyCommittedError: A committed directory is there; `record` says by whom.
+        ConflictError: A live attempt or foreign files hold the path.
+        AbandonedError: Another process swept or took over this attempt.
+        GuaranteeError: No strategy is safe there; the message says what is missing and what to do.
+        OutcomeUnknownError: The storage does not say what became of the commit; nothing was cleaned up.
+        ValidationError: An argument cannot be used, or what was written may not be complete.
+        AtomicPathError: Anything else; nothing was committed.
+    """
+    options = CommitOptions(
+        storage_options=storage_options,
+        temporary_path_class=temporary_path_class,
+        direct=direct,
+        replace=replace,
+        durable=durable,
+        coordinator=coordinator,
+        file_options=file_options,
+        metadata=metadata,
+        checksums=checksums,
+        staging_dir=staging_dir,
+        progress=progress,
+        guarantees=guarantees,
+        unsafe_takeover=unsafe_takeover,
+        allow_empty=allow_empty,
+        marker=marker,
+    )
+    committing = _session(url, options)
+    path = await committing.__aenter__()
+    return AsyncHandle(BegunCommit(committing.writing, path), committing)
 
 
 @protected

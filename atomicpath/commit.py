@@ -70,12 +70,12 @@ class Writing:
         self._begun = False
         self._entered = False  # whether the other processes count on this one for the end
         self._pid = os.getpid()
-        self._is_committed = False
+        self.is_committed = False  # as far as this process knows
         self._record: CommitRecord | None = None
 
     def result(self) -> Commit:
         """Return what was committed, as this process knows it; CommitError if nothing was, or not yet."""
-        if not self._is_committed:
+        if not self.is_committed:
             raise CommitError(f"{self.location} has no result: its block has not ended, or nothing was committed")
         name, record = self.location.name, self._record
         return Commit(path=self.location.upath, name=name, record=record, step=DEFAULT.step(name, record))
@@ -168,7 +168,7 @@ class Writing:
         finally:
             self._temporary = None
             await self._unstage()
-        self._is_committed = True
+        self.is_committed = True
         await self._team.part("finish")
 
     async def _copy(self, origin: Own | Staged, temporary: TemporaryPath, *, top: bool) -> None:

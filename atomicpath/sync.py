@@ -16,8 +16,10 @@ from .abc import Coordinator, FileOptions, TemporaryPath
 from .cleaning import Swept
 from .commit import Writing
 from .environment import EventLoopNeeded
+from .errors import CommitError
 from .explain import Explanation
 from .guarantees import Guarantee, Profile
+from .handles import BegunCommit
 from .inspect import Attempt, Commit, Verification
 from .interruption import Signals
 from .location import PathLike
@@ -29,7 +31,9 @@ from .staging import Progress
 
 __all__ = [
     "BlockingCommit",
+    "Handle",
     "attempts",
+    "begin",
     "blocking",
     "commit",
     "committed",
@@ -69,13 +73,13 @@ class BlockingCommit:
     """One commit: a context manager, to be entered once."""
 
     def __init__(self, writing: Writing) -> None:
-        self._writing = writing
+        self.writing = writing
         self._alone = writing.is_local
 
     def __enter__(self) -> Path | UPath:
-        self._writing.expect_new()
+        self.writing.expect_new()
         try:
-            return self._run(self._writing.begin)
+            return self._run(self.writing.begin)
         except BaseException as error:
             self._give_up(error)
             raise
@@ -84,7 +88,7 @@ class BlockingCommit:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._run(functools.partial(self._writing.end, error))
+            self._run(functools.partial(self.writing.end, error))
         except BaseException as raised:
             self._give_up(raised)
             raise
@@ -92,7 +96,7 @@ class BlockingCommit:
     @property
     def result(self) -> Commit:
         """Return what was committed, once the block has ended; CommitError before, and where nothing was. No I/O."""
-        return self._writing.result()
+        return self.writing.result()
 
     def _run(self, main: Callable[[], Coroutine[object, object, T]]) -> T:
         if self._alone:
@@ -105,12 +109,57 @@ class BlockingCommit:
     def _give_up(self, error: BaseException) -> None:
         """A handler may have raised right before the work began, or after its end: then nobody else has given up."""
         second: BaseException | None = None
-        while self._writing.is_open:
+        while self.writing.is_open:
             try:
-                self._run(functools.partial(self._writing.abandon, error))
+                self._run(functools.partial(self.writing.abandon, error))
             except BaseException as raised:  # noqa: BLE001 - of a handler again: the first is raised by the caller
                 second = second or raised
         del second
+
+
+class Handle:
+    """One commit that was begun without a block, to be ended by one call, in any thread."""
+
+    def __init__(self, begun: BegunCommit, committing: BlockingCommit) -> None:
+        self._begun = begun
+        self._committing = committing
+
+    @property
+    def path(self) -> Path | UPath:
+        """Return the directory to write in. No I/O."""
+        return self._begun.path
+
+    def finish(self) -> Commit:
+        """Commit what was written. After an error nothing is committed, and the handle is over.
+
+        Of several calls, in any threads, one ends the commit, and the others raise CommitError.
+
+        Returns:
+            What was committed, with its record.
+
+        Raises:
+            CommitError: It was finished or given up before, another call is ending it, or this process is a forked
+                child of the one that began it.
+            AtomicPathError: As for `commit`, at the end of its block.
+        """
+        with self._begun.finishing():
+            self._committing.__exit__(None, None, None)
+        return self._committing.result
+
+    def abandon(self, error: BaseException | None = None) -> None:
+        """Give up what was written; nothing happens if it was given up, or failed, before.
+
+        Args:
+            error: Why. In a job of several processes the others are told.
+
+        Raises:
+            CommitError: It is committed, or another call is ending it.
+            RankFailedError: In a job of several processes, in every one of them.
+        """
+        error = error or CommitError(f"{self._begun.session.location} was given up by abandon()")
+        with self._begun.abandoning() as is_mine:
+            if is_mine:
+                self._committing.__exit__(type(error), error, error.__traceback__)
 
 
 def commit(
@@ -208,6 +257,93 @@ def commit(
     if signals.error is not None:
         raise signals.error
     return BlockingCommit(committing.writing)
+
+
+def begin(
+    url: PathLike,
+    *,
+    storage_options: Options = None,
+    temporary_path_class: type[TemporaryPath] | None = None,
+    direct: bool = False,
+    replace: bool = False,
+    durable: bool = True,
+    coordinator: Coordinator | Literal["auto"] | None = None,
+    file_options: FileOptions | None = None,
+    metadata: Mapping[str, JSONValue] | None = None,
+    checksums: bool = False,
+    staging_dir: PathLike | None = None,
+    progress: Progress | bool | None = None,
+    guarantees: Guarantee | None = None,
+    unsafe_takeover: bool = False,
+    allow_empty: bool = False,
+    marker: str | EllipsisType | None = ...,
+) -> Handle:
+    """Begin to write a directory without a block; `finish` of the result commits it, in any thread.
+
+    It is `commit` for code that cannot keep a block open: hooks of a framework, or a save that another thread ends. The
+    rules for what is written are those of `commit`, and so is what readers and concurrent writers see. Keep the handle:
+    without it the attempt is one that `sweep`, or the next attempt at the same path, may remove. A handle that was not
+    finished when the interpreter ends is given up. A forked child has no part in its parent's handles.
+
+    Args:
+        url: The final place: a URL, a path or a UPath.
+        storage_options: For the file system behind the URL. No message shows them.
+        temporary_path_class: The strategy; left out, it follows from what the location guarantees.
+        direct: Write on the store itself, through a `UPath`, not in a staging directory that is uploaded at the end.
+        replace: A committed directory at the URL is no error: the new one atomically takes over its name, and the old
+            one is then deleted. It needs RENAME_EXCHANGE, which known disks of Linux have. With `durable=False` a power
+            cut may take both.
+        durable: Sync files, directories and the final name on a file system of this host.
+        coordinator: Which processes commit together: None is this process alone, "auto" every process of the engine
+            that is initialised (torch.distributed, JAX or MPI), a `Coordinator` every process of that one. All of them
+            call with the same arguments. Where an engine of several processes is initialised None is ValidationError:
+            pass "auto" in every rank, or `SingleProcess()` in the one that commits alone.
+        file_options: The mode of the directory.
+        metadata: JSON that travels in the record.
+        checksums: Add the SHA-256 of every file to the record.
+        staging_dir: Where the staging directory is made; else where the environment variable ATOMICPATH_STAGING_DIR
+            says, else in the system's temporary directory. Where others may write there, it is in a directory of this
+            user alone, `atomicpath-<uid>`. What processes that are provably dead have staged there is deleted.
+        progress: Called with the bytes uploaded and the bytes in all; True shows a bar.
+        guarantees: What you know of the location, which is added to what is known of it. Probes may refute it.
+        unsafe_takeover: Take the place of an unfinished attempt that nothing here could stop, should it still write.
+        allow_empty: Commit a directory without files, too. Most often the block wrote elsewhere.
+        marker: The name of a file that tells other tools that the directory is complete, such as "_SUCCESS"; None is
+            none. By default only the commit-file strategy writes one, `commit_success.txt`. atomicpath reads the
+            record.
+
+    Returns:
+        A handle: `path` is the directory to write in, `finish()` commits and returns the `Commit`, and
+        `abandon(error)` gives up.
+
+    Raises:
+        AlreadyCommittedError: A committed directory is there; `record` says by whom.
+        ConflictError: A live attempt or foreign files hold the path.
+        AbandonedError: Another process swept or took over this attempt.
+        GuaranteeError: No strategy is safe there; the message says what is missing and what to do.
+        OutcomeUnknownError: The storage does not say what became of the commit; nothing was cleaned up.
+        ValidationError: An argument cannot be used, or what was written may not be complete.
+        AtomicPathError: Anything else; nothing was committed.
+    """
+    committing = commit(
+        url,
+        storage_options=storage_options,
+        temporary_path_class=temporary_path_class,
+        direct=direct,
+        replace=replace,
+        durable=durable,
+        coordinator=coordinator,
+        file_options=file_options,
+        metadata=metadata,
+        checksums=checksums,
+        staging_dir=staging_dir,
+        progress=progress,
+        guarantees=guarantees,
+        unsafe_takeover=unsafe_takeover,
+        allow_empty=allow_empty,
+        marker=marker,
+    )
+    return Handle(BegunCommit(committing.writing, committing.__enter__()), committing)
 
 
 def put(
