@@ -16,7 +16,7 @@ from .abc import Coordinator, FileOptions, TemporaryPath
 from .cleaning import Swept
 from .commit import Writing
 from .commit import put as put_directory
-from .commit_options import CommitOptions
+from .commit_options import CommitOptions, Exists
 from .create_all import create_all, create_all_async, on_commit_callback
 from .errors import CommitError, IntegrityError
 from .explain import Explanation, explained
@@ -151,6 +151,7 @@ def commit(
     temporary_path_class: type[TemporaryPath] | None = None,
     direct: bool = False,
     replace: bool = False,
+    exists: Exists | None = None,
     durable: bool = True,
     coordinator: Coordinator | Literal["auto"] | None = None,
     file_options: FileOptions | None = None,
@@ -186,6 +187,9 @@ def commit(
         replace: A committed directory at the URL is no error: the new one atomically takes over its name, and the old
             one is then deleted. It needs RENAME_EXCHANGE, which known disks of Linux have. With `durable=False` a power
             cut may take both.
+        exists: What to do if a committed directory is at the URL. "error", the default, raises AlreadyCommittedError.
+            "replace" is the same as `replace=True`. "keep" makes it the result: what is written now is discarded, so
+            that a save can be repeated. The block runs all the same, in a directory that is then deleted.
         durable: Sync files, directories and the final name on a file system of this host.
         coordinator: Which processes commit together: None is this process alone, "auto" every process of the engine
             that is initialised (torch.distributed, JAX or MPI), a `Coordinator` every process of that one. All of them
@@ -222,6 +226,7 @@ def commit(
         temporary_path_class=temporary_path_class,
         direct=direct,
         replace=replace,
+        exists=exists,
         durable=durable,
         coordinator=coordinator,
         file_options=file_options,
@@ -244,6 +249,7 @@ async def begin(
     temporary_path_class: type[TemporaryPath] | None = None,
     direct: bool = False,
     replace: bool = False,
+    exists: Exists | None = None,
     durable: bool = True,
     coordinator: Coordinator | Literal["auto"] | None = None,
     file_options: FileOptions | None = None,
@@ -271,6 +277,9 @@ async def begin(
         replace: A committed directory at the URL is no error: the new one atomically takes over its name, and the old
             one is then deleted. It needs RENAME_EXCHANGE, which known disks of Linux have. With `durable=False` a power
             cut may take both.
+        exists: What to do if a committed directory is at the URL. "error", the default, raises AlreadyCommittedError.
+            "replace" is the same as `replace=True`. "keep" makes it the result: what is written now is discarded, so
+            that a save can be repeated. The block runs all the same, in a directory that is then deleted.
         durable: Sync files, directories and the final name on a file system of this host.
         coordinator: Which processes commit together: None is this process alone, "auto" every process of the engine
             that is initialised (torch.distributed, JAX or MPI), a `Coordinator` every process of that one. All of them
@@ -308,6 +317,7 @@ async def begin(
         temporary_path_class=temporary_path_class,
         direct=direct,
         replace=replace,
+        exists=exists,
         durable=durable,
         coordinator=coordinator,
         file_options=file_options,
@@ -335,6 +345,7 @@ async def put(
     temporary_path_class: type[TemporaryPath] | None = None,
     direct: bool = False,
     replace: bool = False,
+    exists: Exists | None = None,
     durable: bool = True,
     coordinator: Coordinator | Literal["auto"] | None = None,
     file_options: FileOptions | None = None,
@@ -363,6 +374,9 @@ async def put(
         replace: A committed directory at the URL is no error: the new one atomically takes over its name, and the old
             one is then deleted. It needs RENAME_EXCHANGE, which known disks of Linux have. With `durable=False` a power
             cut may take both.
+        exists: What to do if a committed directory is at the URL. "error", the default, raises AlreadyCommittedError.
+            "replace" is the same as `replace=True`. "keep" makes it the result: what is written now is discarded, so
+            that a save can be repeated. The block runs all the same, in a directory that is then deleted.
         durable: Sync files, directories and the final name on a file system of this host.
         coordinator: Which processes commit together: None is this process alone, "auto" every process of the engine
             that is initialised (torch.distributed, JAX or MPI), a `Coordinator` every process of that one. All of them
@@ -400,6 +414,7 @@ async def put(
         temporary_path_class=temporary_path_class,
         direct=direct,
         replace=replace,
+        exists=exists,
         durable=durable,
         coordinator=coordinator,
         file_options=file_options,

@@ -15,6 +15,7 @@ from . import aio
 from .abc import Coordinator, FileOptions, TemporaryPath
 from .cleaning import Swept
 from .commit import Writing
+from .commit_options import Exists
 from .environment import EventLoopNeeded
 from .errors import CommitError
 from .explain import Explanation
@@ -169,6 +170,7 @@ def commit(
     temporary_path_class: type[TemporaryPath] | None = None,
     direct: bool = False,
     replace: bool = False,
+    exists: Exists | None = None,
     durable: bool = True,
     coordinator: Coordinator | Literal["auto"] | None = None,
     file_options: FileOptions | None = None,
@@ -204,6 +206,9 @@ def commit(
         replace: A committed directory at the URL is no error: the new one atomically takes over its name, and the old
             one is then deleted. It needs RENAME_EXCHANGE, which known disks of Linux have. With `durable=False` a power
             cut may take both.
+        exists: What to do if a committed directory is at the URL. "error", the default, raises AlreadyCommittedError.
+            "replace" is the same as `replace=True`. "keep" makes it the result: what is written now is discarded, so
+            that a save can be repeated. The block runs all the same, in a directory that is then deleted.
         durable: Sync files, directories and the final name on a file system of this host.
         coordinator: Which processes commit together: None is this process alone, "auto" every process of the engine
             that is initialised (torch.distributed, JAX or MPI), a `Coordinator` every process of that one. All of them
@@ -242,6 +247,7 @@ def commit(
             temporary_path_class=temporary_path_class,
             direct=direct,
             replace=replace,
+            exists=exists,
             durable=durable,
             coordinator=coordinator,
             file_options=file_options,
@@ -266,6 +272,7 @@ def begin(
     temporary_path_class: type[TemporaryPath] | None = None,
     direct: bool = False,
     replace: bool = False,
+    exists: Exists | None = None,
     durable: bool = True,
     coordinator: Coordinator | Literal["auto"] | None = None,
     file_options: FileOptions | None = None,
@@ -293,6 +300,9 @@ def begin(
         replace: A committed directory at the URL is no error: the new one atomically takes over its name, and the old
             one is then deleted. It needs RENAME_EXCHANGE, which known disks of Linux have. With `durable=False` a power
             cut may take both.
+        exists: What to do if a committed directory is at the URL. "error", the default, raises AlreadyCommittedError.
+            "replace" is the same as `replace=True`. "keep" makes it the result: what is written now is discarded, so
+            that a save can be repeated. The block runs all the same, in a directory that is then deleted.
         durable: Sync files, directories and the final name on a file system of this host.
         coordinator: Which processes commit together: None is this process alone, "auto" every process of the engine
             that is initialised (torch.distributed, JAX or MPI), a `Coordinator` every process of that one. All of them
@@ -331,6 +341,7 @@ def begin(
         temporary_path_class=temporary_path_class,
         direct=direct,
         replace=replace,
+        exists=exists,
         durable=durable,
         coordinator=coordinator,
         file_options=file_options,
@@ -354,6 +365,7 @@ def put(
     temporary_path_class: type[TemporaryPath] | None = None,
     direct: bool = False,
     replace: bool = False,
+    exists: Exists | None = None,
     durable: bool = True,
     coordinator: Coordinator | Literal["auto"] | None = None,
     file_options: FileOptions | None = None,
@@ -382,6 +394,9 @@ def put(
         replace: A committed directory at the URL is no error: the new one atomically takes over its name, and the old
             one is then deleted. It needs RENAME_EXCHANGE, which known disks of Linux have. With `durable=False` a power
             cut may take both.
+        exists: What to do if a committed directory is at the URL. "error", the default, raises AlreadyCommittedError.
+            "replace" is the same as `replace=True`. "keep" makes it the result: what is written now is discarded, so
+            that a save can be repeated. The block runs all the same, in a directory that is then deleted.
         durable: Sync files, directories and the final name on a file system of this host.
         coordinator: Which processes commit together: None is this process alone, "auto" every process of the engine
             that is initialised (torch.distributed, JAX or MPI), a `Coordinator` every process of that one. All of them
@@ -423,6 +438,7 @@ def put(
             temporary_path_class=temporary_path_class,
             direct=direct,
             replace=replace,
+            exists=exists,
             durable=durable,
             coordinator=coordinator,
             file_options=file_options,

@@ -78,6 +78,7 @@ OPTIONS: dict[str, Any] = {
     "temporary_path_class": atomicpath.CommitFileTemporaryPath,
     "direct": True,
     "replace": True,
+    "exists": "replace",
     "durable": False,
     "coordinator": atomicpath.SingleProcess(),
     "file_options": atomicpath.FileOptions(path_permission_mode=0o750),
