@@ -52,6 +52,7 @@ from .strategies.commit_file import CommitFileTemporaryPath
 from .strategies.snapshot import Snapshot
 from .sync import (
     Handle,
+    alias,
     attempts,
     begin,
     commit,
@@ -120,6 +121,7 @@ __all__ = [
     "ValidationError",
     "Verification",
     "aio",
+    "alias",
     "attempts",
     "begin",
     "commit",

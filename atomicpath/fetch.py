@@ -12,8 +12,8 @@ from .commit_options import CommitOptions
 from .completeness import is_rewritten
 from .coordinators import SingleProcess
 from .environment import Environment, current
-from .errors import AtomicPathError, CommitError, IntegrityError, ValidationError
-from .inspect import load
+from .errors import AtomicPathError, CommitError, IntegrityError, NotCommittedError, ValidationError
+from .inspect import find, load
 from .layout import COMMIT_SUCCESS_FILE, is_pending
 from .location import Location, locate
 from .manifest import digest, entries_of
@@ -40,10 +40,11 @@ async def get(location: Location, local_dir: Path, *, verify: bool) -> Path:
     tries = 0
     while tries < _TRIES or environment.monotonic() < ends:
         tries += 1
-        record = (await load(location)).record
+        place, commit = await find(location)
+        record = commit.record
         try:
-            return await _get(location, record, local_dir, verify=verify)
-        except (IntegrityError, ValidationError):  # the second by a listing with a record that was not there before
+            return await _get(place, record, local_dir, verify=verify)
+        except (IntegrityError, ValidationError, NotCommittedError):  # the second by a listing with a new record
             if not await _is_replaced(location, record):
                 raise
         except _ReplacedError:

@@ -33,6 +33,7 @@ from .staging import Progress
 __all__ = [
     "BlockingCommit",
     "Handle",
+    "alias",
     "attempts",
     "begin",
     "blocking",
@@ -481,6 +482,36 @@ def get(url: PathLike, local_dir: PathLike, *, verify: bool = True, storage_opti
     return run(functools.partial(aio.get, url, local_dir, verify=verify, storage_options=storage_options))
 
 
+def alias(
+    url: PathLike, target: PathLike, *, guarantees: Guarantee | None = None, storage_options: Options = None
+) -> None:
+    """Have a URL lead to a committed directory of the same root from now on, such as `last` or `best`.
+
+    An alias that is there already is moved, in one step: readers see the old target or the new one. Of concurrent
+    callers the last one stays. On a disk it is a symbolic link, which other tools follow, too. On a store it is a small
+    record, moved by compare-and-swap (COMPARE_AND_SWAP, EXCLUSIVE_CREATE).
+
+    `resolve`, `is_committed`, `read_record`, `verify` and `get` follow it. `committed`, `latest` and `sweep`
+    leave it out. `remove` and `keep_last` never remove the target of an alias; `remove` of the alias leaves its target.
+
+    Args:
+        url: The alias. What is there already may be an alias, and nothing else.
+        target: The committed directory, or another alias: a name in the same root, or its URL.
+        guarantees: What you know of the location, as for `commit`.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Raises:
+        NotCommittedError: The target is not complete.
+        ValidationError: The target is not right beside the URL, or leads back to it.
+        AlreadyCommittedError: A committed directory is at the URL.
+        ConflictError: An attempt or foreign files are at the URL.
+        GuaranteeError: Nothing there could move it in one step.
+        OutcomeUnknownError: The storage does not say what became of it.
+        StorageError: The storage failed or did not answer.
+    """
+    run(functools.partial(aio.alias, url, target, guarantees=guarantees, storage_options=storage_options))
+
+
 def resolve(url: PathLike, *, storage_options: Options = None) -> UPath:
     """Return the path of a committed directory, to read from.
 
@@ -556,7 +587,7 @@ def committed(
     the clock that nobody can set.
 
     What is incomplete or cannot be looked at is left out and named in the log, logger "atomicpath"; so is a copy of a
-    committed directory that lacks files. Links to committed directories are followed.
+    committed directory that lacks files. Links to committed directories elsewhere are followed. Aliases are left out.
 
     Each directory is looked at on its own: one that is committed or removed meanwhile may be listed or not.
 
@@ -685,18 +716,18 @@ def sweep(
 
 
 def remove(url: PathLike, *, guarantees: Guarantee | None = None, storage_options: Options = None) -> None:
-    """Remove a committed directory, with all that is in it.
+    """Remove a committed directory, with all that is in it; or an alias, whose target stays.
 
-    Readers see it whole, or not at all.
+    Readers see it whole, or not at all. The target of an alias is not removed.
 
     Args:
-        url: The committed directory.
+        url: The committed directory, or the alias.
         guarantees: What you know of the location, as for `commit`.
         storage_options: For the file system behind the URL. No message shows them.
 
     Raises:
         NotCommittedError: Nothing complete is there.
-        ConflictError: Another process replaces or removes it.
+        ConflictError: Another process replaces or removes it, or an alias leads to it.
         GuaranteeError: Nothing could keep readers from seeing half of it.
         ValidationError: Another tool committed it, or it is a link.
         OutcomeUnknownError: The storage does not say what became of it.
@@ -719,8 +750,8 @@ def keep_last(
 
     The order is that of `committed`. Where names tell a step, they are the series: a `best` beside them is neither
     counted nor removed. Of several series, such as `checkpoint-` and `step_`, each keeps its newest `n`. What is
-    incomplete does not count and is not touched; nor is a link, nor what a link in the root points to, nor what another
-    tool committed.
+    incomplete does not count and is not touched; nor is a link, nor what a link or an alias in the root leads to, nor
+    what another tool committed.
 
     Where a directory that would go may have been committed later than one that would stay, nothing is removed: after a
     run was rolled back to an earlier step, or where a clock was set back.

@@ -40,6 +40,8 @@ async def examine_final(storage: Storage, path: Location, older_than: float, *, 
     except IntegrityError as error:
         swept = Swept(path=path.upath, found=Found.DAMAGED, action=Action.KEEP, age=seen.age, why=str(error))
         return Finding(swept=swept)
+    if record.state is State.ALIAS:
+        return None
     if await is_committed(storage, path, record):
         return await _unmarked(storage, path, seen, record)
     found = Found.DISCARDED if record.state is State.DISCARDED else Found.ATTEMPT

@@ -19,8 +19,9 @@ from atomicpath.errors import (
 )
 from atomicpath.guarantees import NONE, Guarantee
 from atomicpath.inspect import Commit, Survey, is_complete, survey
-from atomicpath.location import Location, PathLike, locate
+from atomicpath.location import Location, PathLike, name_in
 from atomicpath.order import DEFAULT, Order, moments
+from atomicpath.strategies.aliases import aliases_of
 
 from .removing import remove
 
@@ -48,9 +49,9 @@ async def keep_last(
         raise ValidationError(f"keep_last keeps at least one: n must be an integer of 1 or more, not {n!r}")
     if isinstance(protect, str | bytes | os.PathLike | UPath):
         raise ValidationError(f"protect is a list of names or URLs, not one: pass protect=[{str(protect)!r}]")
-    names = {_name_of(root, one) for one in protect}
+    names = {name_in(root, one, "protect") for one in protect}
     all_series = _series(await survey(root, order), root)
-    names |= all_series.pointed_at
+    names |= all_series.pointed_at | frozenset((await aliases_of(root.open(), root)).values())
     for series in all_series.members:
         if order.rule is None:
             _expect_one_order(root, series, n, names)
@@ -170,13 +171,3 @@ class _Cleaner:
             except AtomicPathError as error:
                 _LOG.warning("%s cannot be looked at any more: %s", self._root.child(commit.name), error)
         return False
-
-
-def _name_of(root: Location, one: PathLike) -> str:
-    """The name below the root that is meant; ValidationError for a place elsewhere, which would protect nothing."""
-    if isinstance(one, str) and "/" not in one and one.strip():
-        return one
-    place = locate(one, root.storage_options)
-    if place.parent.place != root.place:
-        raise ValidationError(f"protect names {place}, which is not right below {root}: pass names or URLs of what is")
-    return place.name

@@ -45,11 +45,12 @@ from atomicpath.record import CommitRecord, FileEntry, State, marker_of
 from atomicpath.reporting import at_final, reported
 from atomicpath.telemetry import creating, finalizing, observed
 
+from .aliases import linked_name
 from .attempt_files import AttemptFiles
 from .begin import expect_absolute, expect_directory, in_words, ready
 from .borders import refuse_nested
 from .copying import Origin, check_snapshot, has_copies, origin_at
-from .held import foreign, standing_at
+from .held import aliased, foreign, standing_at
 from .holding import KeptSnapshotError
 from .joining import include, is_of, owner_of, twice
 from .predecessors import clear_dead
@@ -340,6 +341,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         standing = await standing_at(self._storage, self._final)
         gone = standing.kind is None
         if not (self.options.replace and (standing.committed or gone) and kind == "directory"):
+            if target := await linked_name(self._storage, self._final):
+                raise aliased(self._final, target)
             raise standing.conflict(self._final) if kind == "directory" else foreign(self._final, kind)
 
     async def _give_up(self, error: BaseException, what: str) -> None:

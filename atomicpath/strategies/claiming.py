@@ -18,7 +18,7 @@ from atomicpath.tasks import both
 from .borders import inside_error, refuse_nested
 from .clearing import NotClearedError, clear
 from .fences import Fence, by_user
-from .held import already_committed, foreign, held, is_committed, read_marker, unsettled
+from .held import aliased, already_committed, foreign, held, is_committed, read_marker, unsettled
 from .ownership import Ownership, chain_of
 from .register import Register
 
@@ -117,6 +117,8 @@ async def _take_over(
     there = CommitRecord.decode(seen.data, where=str(final))
     if await is_committed(storage, final, there):
         raise already_committed(final, there)
+    if there.state is State.ALIAS:
+        raise aliased(final, there.target)
     abandoned = await _wait_until_abandoned(storage, final, register.path, seen, there, fence=fence, unsafe=unsafe)
     if abandoned is None:
         return False
