@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from . import aio
 from .abc import Backend, Coordinator, FileOptions, MetadataStore, SnapshotType, Storage, TemporaryPath
-from .cleaning import Swept
+from ._cleaning import SweepResult
 from .coordinators import SingleProcess
-from .create_all import create_all_async
-from .deferred import DeferredPath, DeferredWritableTemporaryPath
+from ._jobs.create_all import create_all_async
+from ._jobs.deferred import DeferredPath, DeferredWritableTemporaryPath
 from .errors import (
     AbandonedError,
     AccessError,
@@ -37,19 +37,19 @@ from .errors import (
     StorageError,
     ValidationError,
 )
-from .explain import Explanation
+from ._commit.explanation import Explanation
 from .guarantees import Guarantee, Profile
-from .inspect import Attempt, Commit, Verification
-from .layout import COMMIT_SUCCESS_FILE, TMP_DIR_SUFFIX
-from .metadata import JsonMetadataStore, StepMetadata
-from .multiprocessing_options import MultiprocessingOptions
-from .read_only import ReadOnlyTemporaryPath
-from .record import CommitRecord, FileEntry
-from .selection import select
-from .signals import CompletionSignal
-from .strategies.atomic_rename import AtomicRenameTemporaryPath
-from .strategies.commit_file import CommitFileTemporaryPath
-from .strategies.snapshot import Snapshot
+from ._commit.readers import UnfinishedCommit, Commit, Verification
+from ._core.layout import COMMIT_SUCCESS_FILE, TMP_DIR_SUFFIX
+from ._strategies.metadata_store import JsonMetadataStore, StepMetadata
+from .coordinators.options import MultiprocessingOptions
+from ._jobs.read_only import ReadOnlyTemporaryPath
+from ._core.record import CommitRecord, FileEntry
+from ._commit.selection import select
+from ._jobs.completion_signal import CompletionSignal
+from ._strategies.atomic_rename import AtomicRenameTemporaryPath
+from ._strategies.commit_file import CommitFileTemporaryPath
+from ._strategies.snapshot import Snapshot
 from .sync import (
     Handle,
     alias,
@@ -116,7 +116,7 @@ __all__ = [
     "StepMetadata",
     "Storage",
     "StorageError",
-    "Swept",
+    "SweepResult",
     "TemporaryPath",
     "ValidationError",
     "Verification",

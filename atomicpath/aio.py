@@ -11,26 +11,27 @@ from typing import Any, Literal
 
 from upath import UPath
 
-from . import aliases, cleaning, fetch, inspect
+from ._commit import aliases, fetch, readers as inspect
+from . import _cleaning as cleaning
 from .abc import Coordinator, FileOptions, TemporaryPath
-from .cleaning import Swept
-from .commit import Writing
-from .commit import put as put_directory
-from .commit_options import CommitOptions, Exists
-from .create_all import create_all, create_all_async, on_commit_callback
+from ._cleaning import SweepResult
+from ._commit.session import CommitSession
+from ._commit.session import put as put_directory
+from ._commit.options import CommitOptions, Exists
+from ._jobs.create_all import create_all, create_all_async, on_commit_callback
 from .errors import CommitError, IntegrityError
-from .explain import Explanation, explained
+from ._commit.explanation import Explanation, explained
 from .guarantees import NONE, Guarantee, Profile
-from .handles import BegunCommit
-from .inspect import Attempt, Commit, Verification
-from .location import PathLike, local_directory, locate
-from .order import Order, StepRule
-from .probing import profile_of
-from .record import CommitRecord, JSONValue
-from .reporting import at_root, at_url, reported, reporting
-from .runner import protected, run_detached, run_protected
-from .selection import select
-from .staging import Progress
+from ._commit.handles import BegunCommit
+from ._commit.readers import UnfinishedCommit, Commit, Verification
+from ._profile.location import PathLike, local_directory, locate
+from ._core.step_order import Order, StepRule
+from ._profile.probing import profile_of
+from ._core.record import CommitRecord, JSONValue
+from ._profile.storage_errors import at_root, at_url, reported, reporting
+from ._core.runner import protected, run_detached, run_protected
+from ._commit.selection import select
+from ._commit.staging import Progress
 
 __all__ = [
     "alias",
@@ -66,7 +67,7 @@ def _at_second(_: PathLike, url: PathLike, **options: Any) -> object:
 class AsyncCommit:
     """One commit: an async context manager, to be entered once."""
 
-    def __init__(self, writing: Writing) -> None:
+    def __init__(self, writing: CommitSession) -> None:
         self.writing = writing
 
     async def __aenter__(self) -> Path | UPath:
@@ -142,7 +143,7 @@ class AsyncHandle:
 
 def _session(url: PathLike, options: CommitOptions) -> AsyncCommit:
     with reporting("cannot begin to write {}", partial(locate, url, options.storage_options)):
-        return AsyncCommit(Writing(url, options))
+        return AsyncCommit(CommitSession(url, options))
 
 
 def commit(
@@ -632,7 +633,7 @@ async def latest(
 
 
 @reported("cannot list the attempts below {}", at_root)
-async def attempts(root: PathLike, *, storage_options: Options = None) -> list[Attempt]:
+async def attempts(root: PathLike, *, storage_options: Options = None) -> list[UnfinishedCommit]:
     """List what is right below a root under way or left behind: temporary directories and unfinished final ones.
 
     An attempt that ends meanwhile may be listed or not.
@@ -681,7 +682,7 @@ async def sweep(
     older_than: timedelta = timedelta(hours=24),
     dry_run: bool = False,
     storage_options: Options = None,
-) -> list[Swept]:
+) -> list[SweepResult]:
     """Delete what jobs that died have left right below a root, and add the markers that are missing.
 
     Only what is ours and abandoned is deleted: attempts, discarded and replaced directories, probes. Ages are by the

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .errors import GuaranteeError
-from .notes import Notes, wrapped
+from ._core.text import Notes, wrapped
 
 __all__ = [
     "NONE",

@@ -13,22 +13,22 @@ from upath import UPath
 
 from . import aio
 from .abc import Coordinator, FileOptions, TemporaryPath
-from .cleaning import Swept
-from .commit import Writing
-from .commit_options import Exists
-from .environment import EventLoopNeeded
+from ._cleaning import SweepResult
+from ._commit.session import CommitSession
+from ._commit.options import Exists
+from ._core.environment import EventLoopNeeded
 from .errors import CommitError
-from .explain import Explanation
+from ._commit.explanation import Explanation
 from .guarantees import Guarantee, Profile
-from .handles import BegunCommit
-from .inspect import Attempt, Commit, Verification
-from .interruption import Signals
-from .location import PathLike
-from .multiprocessing_options import MultiprocessingOptions
-from .order import StepRule
-from .record import CommitRecord, JSONValue
-from .runner import run, run_alone
-from .staging import Progress
+from ._commit.handles import BegunCommit
+from ._commit.readers import UnfinishedCommit, Commit, Verification
+from ._core.interruption import Signals
+from ._profile.location import PathLike
+from .coordinators.options import MultiprocessingOptions
+from ._core.step_order import StepRule
+from ._core.record import CommitRecord, JSONValue
+from ._core.runner import run, run_alone
+from ._commit.staging import Progress
 
 __all__ = [
     "BlockingCommit",
@@ -74,7 +74,7 @@ def blocking(function: Callable[P, Coroutine[object, object, T]]) -> Callable[P,
 class BlockingCommit:
     """One commit: a context manager, to be entered once."""
 
-    def __init__(self, writing: Writing) -> None:
+    def __init__(self, writing: CommitSession) -> None:
         self.writing = writing
         self._alone = writing.is_local
 
@@ -641,7 +641,7 @@ def latest(
     return run(functools.partial(aio.latest, root, step=step, prefix=prefix, storage_options=storage_options))
 
 
-def attempts(root: PathLike, *, storage_options: Options = None) -> list[Attempt]:
+def attempts(root: PathLike, *, storage_options: Options = None) -> list[UnfinishedCommit]:
     """List what is right below a root under way or left behind: temporary directories and unfinished final ones.
 
     An attempt that ends meanwhile may be listed or not.
@@ -687,7 +687,7 @@ def sweep(
     older_than: timedelta = timedelta(hours=24),
     dry_run: bool = False,
     storage_options: Options = None,
-) -> list[Swept]:
+) -> list[SweepResult]:
     """Delete what jobs that died have left right below a root, and add the markers that are missing.
 
     Only what is ours and abandoned is deleted: attempts, discarded and replaced directories, probes. Ages are by the

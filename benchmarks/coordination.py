@@ -31,7 +31,7 @@ from upath import UPath
 
 import atomicpath
 from atomicpath.coordinators import TorchStoreCoordinator
-from atomicpath.environment import without_event_loop
+from atomicpath._core.environment import without_event_loop
 
 SIZE = 4
 WARM_UP = 10

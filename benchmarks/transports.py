@@ -34,9 +34,9 @@ import s3fs
 from obstore.store import S3Store
 
 import atomicpath
-from atomicpath import fetch, staging
+from atomicpath._commit import fetch, staging
 from atomicpath.abc import Environment
-from atomicpath.tasks import for_each
+from atomicpath._core.tasks import map_concurrently
 from atomicpath_s3 import S3Backend
 
 BUCKET = "bench"
@@ -55,7 +55,7 @@ class Way:
 
 
 def ours(endpoint: str) -> Way:
-    """The storage of the s3 backend, driven as `atomicpath.staging` and `atomicpath.fetch` do."""
+    """The storage of the s3 backend, driven as `atomicpath._commit.staging` and `atomicpath.fetch` do."""
     storage = S3Backend().open({"endpoint_url": endpoint, **KEYS}, Environment())
 
     def put(source: Path, prefix: str) -> None:
@@ -63,7 +63,7 @@ def ours(endpoint: str) -> Way:
             await storage.upload(path, f"{BUCKET}/{prefix}/{path.name}", owner="bench", multipart=False)
 
         async def main() -> None:
-            await for_each(sorted(source.iterdir()), one, at_once=staging._FILES_AT_ONCE)
+            await map_concurrently(sorted(source.iterdir()), one, at_once=staging._FILES_AT_ONCE)
 
         anyio.run(main)
 
@@ -72,7 +72,7 @@ def ours(endpoint: str) -> Way:
             await storage.download(f"{BUCKET}/{prefix}/{name}", target / name)
 
         async def main() -> None:
-            await for_each(names, one, at_once=fetch._FILES_AT_ONCE)
+            await map_concurrently(names, one, at_once=fetch._FILES_AT_ONCE)
 
         target.mkdir()
         anyio.run(main)
@@ -126,7 +126,7 @@ def of_obstore(endpoint: str) -> Way:
             await obstore.put_async(store, f"{prefix}/{path.name}", path, mode="create")
 
         async def main() -> None:
-            await for_each(sorted(source.iterdir()), one, at_once=OBSTORE_AT_ONCE)
+            await map_concurrently(sorted(source.iterdir()), one, at_once=OBSTORE_AT_ONCE)
 
         anyio.run(main)
 
@@ -138,7 +138,7 @@ def of_obstore(endpoint: str) -> Way:
                     file.write(chunk)
 
         async def main() -> None:
-            await for_each(names, one, at_once=OBSTORE_AT_ONCE)
+            await map_concurrently(names, one, at_once=OBSTORE_AT_ONCE)
 
         target.mkdir()
         anyio.run(main)

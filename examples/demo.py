@@ -77,7 +77,7 @@ def run_and_kill(out: str) -> bool:
     return any(attempt.final.name == step for attempt in attempts(out))
 
 
-def attempts(out: str) -> list[atomicpath.Attempt]:
+def attempts(out: str) -> list[atomicpath.UnfinishedCommit]:
     """What is under way or left behind below the target."""
     return atomicpath.attempts(out)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from atomicpath.environment import Environment
+from atomicpath._core.environment import Environment
 from atomicpath.errors import AccessError, GuaranteeError, ValidationError
 from atomicpath.guarantees import NONE, Guarantee
 
@@ -312,7 +312,7 @@ class Storage(abc.ABC):
         """
         raise GuaranteeError(_lacks(self, Guarantee.RENAME_EXCHANGE))
 
-    async def lock_file(self, path: str, *, existing: bool = False) -> Hold | None:
+    async def lock_file(self, path: str, *, existing: bool = False) -> FileLock | None:
         """Create a file if it is missing, and take an exclusive lock on it without waiting for one.
 
         With `existing` nothing is created, and `FileNotFoundError` says that no such file is there.

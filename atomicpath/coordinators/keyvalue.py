@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from atomicpath.abc import Watch
 from atomicpath.errors import CoordinationError, CoordinationTimeoutError, ValidationError
 
-from .mailbox import Mailbox
-from .meeting import Meeting
-from .member import SLICE, JobMember, Waiting, too_late
-from .values import KeyValues
+from .transport import KeyValueTransport
+from .rendezvous import Meeting
+from .base import SLICE, BaseCoordinator, Waiting, too_late
+from .key_value_store import KeyValues
 
 __all__ = ["KeyValueCoordinator", "KeyValues"]
 
 
-class KeyValueCoordinator(JobMember):
+class KeyValueCoordinator(BaseCoordinator):
     """A rank of a job whose processes share `values`.
 
     At their first call the ranks meet (`Meeting`), and all keys of the run stand below a name that no
@@ -37,7 +37,7 @@ class KeyValueCoordinator(JobMember):
         super().__init__(rank, world_size, timeout=timeout)
         self._values = values
         self._meeting = meeting = Meeting(values, rank, world_size, name)
-        self._mailbox = Mailbox(values, lambda: meeting.run, world_size - 1)
+        self._mailbox = KeyValueTransport(values, lambda: meeting.run, world_size - 1)
 
     async def broadcast(
         self, key: str, value: bytes | None = None, *, root: int = 0, timeout: float, watch: Watch | None = None
@@ -161,7 +161,7 @@ def _name(key: str) -> str:
 class _Awaited:
     """One published value that is waited for; before, perhaps, one's own message is sent."""
 
-    def __init__(self, mailbox: Mailbox, name: str, publisher: int, *, sending: str = "") -> None:
+    def __init__(self, mailbox: KeyValueTransport, name: str, publisher: int, *, sending: str = "") -> None:
         self._mailbox, self._name, self._publisher, self._sending = mailbox, name, publisher, sending
         self.value = b""
 
@@ -179,7 +179,7 @@ class _Collected:
     """The messages of all other ranks to this one under a key; before, perhaps, one's own is put beside them."""
 
     def __init__(
-        self, mailbox: Mailbox, meeting: Meeting, key: str, ranks: Sequence[int], *, sending: str = ""
+        self, mailbox: KeyValueTransport, meeting: Meeting, key: str, ranks: Sequence[int], *, sending: str = ""
     ) -> None:
         self._mailbox, self._meeting, self._sending = mailbox, meeting, sending
         self._names = {f"{_name(key)}/{rank}": rank for rank in ranks}

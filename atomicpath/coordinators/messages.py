@@ -9,10 +9,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from atomicpath.abc import Watch
-from atomicpath.environment import current
+from atomicpath._core.environment import current
 from atomicpath.errors import CoordinationError, CoordinationTimeoutError, ValidationError
 
-from .member import JobMember, Waiting, too_late
+from .base import BaseCoordinator, Waiting, too_late
 
 __all__ = ["MessageCoordinator", "Messages"]
 
@@ -38,7 +38,7 @@ class Messages(abc.ABC):
         """The next message, and who sent it; waits at most `seconds`. Never called by two threads at once."""
 
 
-class MessageCoordinator(JobMember):
+class MessageCoordinator(BaseCoordinator):
     """A rank of a job whose processes send messages; each names the call it belongs to.
 
     What comes for another call is kept for it. Rank 0 tells all others how a barrier ended, so a late one

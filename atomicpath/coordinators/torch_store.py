@@ -8,13 +8,13 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
-from atomicpath.environment import current
+from atomicpath._core.environment import current
 from atomicpath.errors import CoordinationError, ValidationError
 
 from .engine import engine_module
-from .in_parts import InParts
+from .chunked_store import ChunkedStore
 from .keyvalue import KeyValueCoordinator
-from .values import KeyValues, poll
+from .key_value_store import KeyValues, poll
 
 __all__ = ["TorchStoreCoordinator"]
 
@@ -52,7 +52,7 @@ class TorchStoreCoordinator(KeyValueCoordinator):
         elif not isinstance(store, distributed.Store):
             raise ValidationError(f"store={store!r} is no torch.distributed.Store")
         values = _TorchValues(find, is_open)
-        super().__init__(InParts(values, _LARGEST), rank, world_size, timeout=timeout, name=name)
+        super().__init__(ChunkedStore(values, _LARGEST), rank, world_size, timeout=timeout, name=name)
         values.connect()  # last, as torch waits minutes for a server that has gone; but now, while every rank is there
 
 

@@ -20,8 +20,8 @@ import fsspec.asyn
 import fsspec.config
 
 from atomicpath.abc import Environment, Storage
-from atomicpath.concurrency import start_thread, wake
-from atomicpath.environment import look_ahead
+from atomicpath._core.concurrency import start_thread, wake
+from atomicpath._core.environment import look_ahead
 
 from .silence import watched
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from atomicpath.errors import ValidationError
-from atomicpath.layout import TMP_DIR_SUFFIX
+from atomicpath._core.layout import TMP_DIR_SUFFIX
 
 __all__ = ["UNFINISHED", "flaw_of_key", "unusable"]
 

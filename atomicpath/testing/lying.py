@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from atomicpath.abc import Backend, Content, Declaration, Entry, Environment, Hold, OpenDirectory, Storage
+from atomicpath.abc import Backend, Content, Declaration, Entry, Environment, FileLock, OpenDirectory, Storage
 from atomicpath.guarantees import NONE, Guarantee
 
 __all__ = ["Lie", "Lying"]
@@ -88,7 +88,7 @@ class Lie(Storage):
     async def remove_empty(self, path: str) -> None:
         await self.inner.remove_empty(path)
 
-    async def lock_file(self, path: str, *, existing: bool = False) -> Hold | None:
+    async def lock_file(self, path: str, *, existing: bool = False) -> FileLock | None:
         return await self.inner.lock_file(path, existing=existing)
 
     async def open_directory(self, path: str) -> OpenDirectory | None:

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from atomicpath.abc import StaleVersionError
-from atomicpath.contests import race
+from atomicpath._profile.contests import race
 from atomicpath.guarantees import Guarantee
-from atomicpath.tasks import both
+from atomicpath._core.tasks import run_both
 
 from .check import Subject, check, expect
 

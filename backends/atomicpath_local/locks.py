@@ -9,7 +9,7 @@ import sys
 import weakref
 from contextlib import suppress
 
-from atomicpath.abc import Hold
+from atomicpath.abc import FileLock
 from atomicpath.errors import ValidationError
 
 from .kinds import kind_of
@@ -27,7 +27,7 @@ _NOT_A_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EOPNOTSUPP)
 _TRIES = 16  # each one that fails shows that another process has just replaced or deleted the file
 
 
-class LockHold(Hold):
+class LockHold(FileLock):
     """An exclusive flock on an open file or directory. `path` is the name it had when it was opened."""
 
     def __init__(self, system: System, fd: int, path: str) -> None:

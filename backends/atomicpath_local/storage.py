@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from atomicpath.abc import Content, Declaration, Entry, Environment, Hold, OpenDirectory, Storage
+from atomicpath.abc import Content, Declaration, Entry, Environment, FileLock, OpenDirectory, Storage
 from atomicpath.errors import AccessError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 
@@ -101,7 +101,7 @@ class LocalStorage(Storage):
     async def exchange_directories(self, first: str, second: str) -> None:
         await self._step(rename.exchange_directories, first, second)
 
-    async def lock_file(self, path: str, *, existing: bool = False) -> Hold | None:
+    async def lock_file(self, path: str, *, existing: bool = False) -> FileLock | None:
         return await self._making_step(locks.lock_file, path, existing=existing)
 
     async def open_directory(self, path: str) -> OpenDirectory | None:

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 import atomicpath
-from atomicpath.layout import HOUSEKEEPING
+from atomicpath._core.layout import HOUSEKEEPING
 from tests.roots import Root
 
 

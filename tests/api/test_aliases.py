@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import atomicpath
-from atomicpath.environment import Environment, use
-from atomicpath.layout import HOUSEKEEPING
+from atomicpath._core.environment import Environment, use
+from atomicpath._core.layout import HOUSEKEEPING
 from tests.roots import LocalRoot, Root, S3Root
 
 
@@ -192,7 +192,7 @@ def test_long_names_work(root: Root) -> None:
 
 def test_a_place_that_cannot_swap_says_so(s3: S3Root) -> None:
     _commit(s3, "step_1")
-    from atomicpath import aliases
+    from atomicpath._commit import aliases
     from atomicpath.guarantees import Profile
 
     async def poor(*_: object, **__: object) -> Profile:

@@ -29,8 +29,8 @@ from atomicpath import (
     ValidationError,
 )
 from atomicpath.abc import AttemptOptions
-from atomicpath.environment import Environment, use
-from atomicpath.layout import METADATA_FILE, is_unfinished
+from atomicpath._core.environment import Environment, use
+from atomicpath._core.layout import METADATA_FILE, is_unfinished
 from tests.roots import SECRET, LocalRoot, Root
 from tests.waiting import PATIENCE
 

@@ -20,9 +20,10 @@ from opentelemetry.trace import StatusCode, Tracer
 from upath import UPath
 
 import atomicpath
-from atomicpath import TMP_DIR_SUFFIX, AtomicRenameTemporaryPath, CommitFileTemporaryPath, telemetry
-from atomicpath.environment import Environment, use
-from atomicpath.telemetry import instruments, parts
+from atomicpath import TMP_DIR_SUFFIX, AtomicRenameTemporaryPath, CommitFileTemporaryPath
+from atomicpath._core import telemetry
+from atomicpath._core.environment import Environment, use
+from atomicpath._core.telemetry import instruments, parts
 from tests.roots import SECRET, LocalRoot, MemoryRoot, Root
 from tests.waiting import PATIENCE
 
@@ -166,7 +167,7 @@ def test_the_interval_between_commits_is_recorded_and_the_first_counts_from_the_
         clock.now += 10.0
         with atomicpath.commit(local / "step_2", allow_empty=True):
             clock.now += 1.0
-    (both,) = monitor.points("atomicpath.commit.interval")
+    (run_both,) = monitor.points("atomicpath.commit.interval")
     assert (first.count, both.count) == (1, 2)
     assert both.sum - first.sum == pytest.approx(101.0)
     own = time.clock_gettime(time.CLOCK_BOOTTIME) - before  # none of it was before this process began

@@ -13,9 +13,10 @@ from multiprocessing.connection import Connection
 from typing import Any, ParamSpec, TypeVar
 
 import atomicpath
-from atomicpath import environment, liveness, probing
-from atomicpath.environment import Environment
-from atomicpath.record import CommitRecord, Lease, Writer
+from atomicpath._core import environment, liveness
+from atomicpath._profile import probing
+from atomicpath._core.environment import Environment
+from atomicpath._core.record import CommitRecord, Lease, Writer
 from tests.processes import Child, Killer, commit_files, content_of, known, write_tree
 from tests.roots import Root
 
@@ -75,11 +76,11 @@ def from_elsewhere(place: Root, name: str, lease: float = 0.0) -> None:
     rewrite(place, name, writer=ELSEWHERE, lease=Lease(seconds=lease))
 
 
-def sweep(place: Root, older_than: timedelta = NOW, **options: Any) -> list[atomicpath.Swept]:
+def sweep(place: Root, older_than: timedelta = NOW, **options: Any) -> list[atomicpath.SweepResult]:
     return atomicpath.sweep(place.url, older_than=older_than, **options_of(place), **options)
 
 
-def told(swept: list[atomicpath.Swept]) -> list[tuple[str, str, str, bool]]:
+def told(swept: list[atomicpath.SweepResult]) -> list[tuple[str, str, str, bool]]:
     return [(one.path.name, one.found.value, one.action.value, one.done) for one in swept]
 
 

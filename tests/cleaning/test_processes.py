@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import atomicpath
-from atomicpath import environment
+from atomicpath._core import environment
 from tests.cleaning.leftovers import (
     IN_PLACE,
     Later,
@@ -205,7 +205,7 @@ def test_many_sweepers_at_once_do_it_once(place: Root) -> None:
     kept = place.read_all()
     for step in range(1, 4):
         killed(place, f"step_{step}")
-    results: list[list[atomicpath.Swept]] = []
+    results: list[list[atomicpath.SweepResult]] = []
     barrier = threading.Barrier(4)
 
     def one() -> None:

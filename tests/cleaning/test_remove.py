@@ -13,17 +13,18 @@ import anyio
 import pytest
 
 import atomicpath
-from atomicpath import aio, environment
+from atomicpath import aio
+from atomicpath._core import environment
 from atomicpath.abc import Entry
 from atomicpath.errors import AbandonedError
 from atomicpath.guarantees import Guarantee
-from atomicpath.layout import DISCARDED_SUFFIX
-from atomicpath.liveness import proof_of_life
-from atomicpath.location import locate
-from atomicpath.record import CommitRecord, State
-from atomicpath.strategies.discarding import CleaningRegister, delete_below
-from atomicpath.strategies.holding import hold_final
-from atomicpath.strategies.ownership import Ownership, Whose
+from atomicpath._core.layout import DISCARDED_SUFFIX
+from atomicpath._core.liveness import proof_of_life
+from atomicpath._profile.location import locate
+from atomicpath._core.record import CommitRecord, State
+from atomicpath._strategies.discard import CleaningAttemptRecord, delete_below
+from atomicpath._strategies.directory_lock import hold_final
+from atomicpath._strategies.ownership import Ownership, Whose
 from tests.cleaning.leftovers import MARKER, NOW, RECORD, commit, from_elsewhere, options_of, rewrite, sweep, told
 from tests.processes import content_of
 from tests.protocol.worlds import ALL, decoded, swaps_to, trust
@@ -104,7 +105,7 @@ async def test_one_who_removes_too_late_does_not_let_go_of_what_another_in_this_
     record = CommitRecord.decode(seen.data, where="the test")
 
     async def clear() -> None:
-        register = CleaningRegister(storage, location, seen, record, conditional_delete=True)
+        register = CleaningAttemptRecord(storage, location, seen, record, conditional_delete=True)
         ownership = TooLate.of(storage, location, record)
         await delete_below(storage, location, register, ownership=ownership, was_committed=True)
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 import atomicpath
-from atomicpath import environment
+from atomicpath._core import environment
 from atomicpath.guarantees import Guarantee
-from atomicpath.layout import PROBE_PREFIX, TMP_DIR_SUFFIX, record_of, temporary_of
-from atomicpath.record import DecidedBy, State
+from atomicpath._core.layout import PROBE_PREFIX, TMP_DIR_SUFFIX, record_of, temporary_of
+from atomicpath._core.record import DecidedBy, State
 from atomicpath_local import ages
 from atomicpath_local.lookup import read_proc
 from atomicpath_local.system import System
@@ -44,7 +44,7 @@ TOKEN = "0123456789abcdef0123"
 NAME = f"step_1{TMP_DIR_SUFFIX}{TOKEN}"
 
 
-def only(swept: list[atomicpath.Swept]) -> atomicpath.Swept:
+def only(swept: list[atomicpath.SweepResult]) -> atomicpath.SweepResult:
     assert len(swept) == 1, told(swept)
     return swept[0]
 
@@ -283,7 +283,7 @@ def test_files_older_than_an_attempt_that_wrote_by_hand_stay_with_it(
     place: Root, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may have been killed before it looked at what was there."""
-    monkeypatch.setattr("atomicpath.cleaning.ages._GRANULARITY", 0.0)
+    monkeypatch.setattr("atomicpath._cleaning.ages._GRANULARITY", 0.0)
     commit(place, "step_1", **IN_PLACE, **({"direct": True} if place.kind == "s3" else {}))
     content = place.read_all("step_1")
     place.delete(f"step_1/{MARKER}")
@@ -373,7 +373,7 @@ def test_an_empty_directory_of_an_interrupted_rename_goes_on_network_mounts_only
         found = time_there(system, house)
         return None if found is None else found + passed * 10**9
 
-    def found(swept: list[atomicpath.Swept]) -> list[tuple[str, str, str, bool]]:
+    def found(swept: list[atomicpath.SweepResult]) -> list[tuple[str, str, str, bool]]:
         return [one for one in told(swept) if one[0] != ".atomicpath"]
 
     monkeypatch.setattr(ages, "_time_there", later_there)

@@ -15,7 +15,7 @@ from atomicpath.guarantees import NONE, Guarantee
 from atomicpath.testing import CHECKS, Factory, Verdict, conform, serving
 from atomicpath.testing.lies import LIES, CopiesToRename, ExchangesInSteps, MergesOnRename, RenamesOntoEmpty
 from atomicpath.testing.lying import Lie, Lying
-from atomicpath.trials import TRIED
+from atomicpath._profile.trials import TRIED
 from atomicpath_local import LocalBackend
 from atomicpath_memory import MemoryBackend
 from tests.roots import LocalRoot, MemoryRoot

@@ -26,15 +26,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atomicpath.abc import Entry
-from atomicpath.cleaning import finals, remove
-from atomicpath.cleaning.finals import examine_final
-from atomicpath.cleaning.findings import Kept
-from atomicpath.environment import use
+from atomicpath._cleaning import finals, remove
+from atomicpath._cleaning.finals import examine_final
+from atomicpath._cleaning.results import Kept
+from atomicpath._core.environment import use
 from atomicpath.errors import AtomicPathError, NotCommittedError, OutcomeUnknownError
-from atomicpath.location import locate
-from atomicpath.record import CommitRecord, State
-from atomicpath.strategies import claiming
-from atomicpath.strategies.register import RecordRegister
+from atomicpath._profile.location import locate
+from atomicpath._core.record import CommitRecord, State
+from atomicpath._strategies import takeover as claiming
+from atomicpath._strategies.attempt_record import SwappedAttemptRecord
 from atomicpath_memory import MemoryStorage
 from tests.protocol.worlds import RECORD, Quick, attempt, decoded
 
@@ -288,9 +288,9 @@ def _any_holder_may_be_held_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
     monkeypatch.setattr(claiming, "proof_of_life", lambda environment, record: False)
     monkeypatch.setattr(finals, "proof_of_life", lambda environment, record: False)
-    monkeypatch.setattr(RecordRegister, "keep_alive", lambda self: None)  # a thread would be outside the schedule
-    monkeypatch.setattr("atomicpath.strategies.commit_file._LOG.disabled", True)
-    monkeypatch.setattr("atomicpath.strategies.claiming._LOG.disabled", True)
+    monkeypatch.setattr(SwappedAttemptRecord, "keep_alive", lambda self: None)  # a thread would be outside the schedule
+    monkeypatch.setattr("atomicpath._strategies.commit_file._LOG.disabled", True)
+    monkeypatch.setattr("atomicpath._strategies.takeover._LOG.disabled", True)
 
 
 @pytest.fixture(scope="module")
@@ -329,14 +329,14 @@ def test_no_schedule_that_hypothesis_thinks_of_breaks_the_promise(
 # the rules, each left out
 
 
-async def _overwrite(self: RecordRegister, target: CommitRecord) -> None:
+async def _overwrite(self: SwappedAttemptRecord, target: CommitRecord) -> None:
     self.version = await self._storage.write(self.path, target.encode())
     self.record = target
 
 
 def without_swap(monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer commits by an unconditional write."""
-    monkeypatch.setattr(RecordRegister, "commit", _overwrite)
+    monkeypatch.setattr(SwappedAttemptRecord, "commit", _overwrite)
 
 
 def without_exclusive(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,21 +362,21 @@ def without_conditional(monkeypatch: pytest.MonkeyPatch) -> None:
 def without_confirm(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was listed is deleted without another look at the register."""
 
-    async def believe(self: RecordRegister) -> None:
+    async def believe(self: SwappedAttemptRecord) -> None:
         pass
 
-    monkeypatch.setattr(RecordRegister, "renew", believe)
-    monkeypatch.setattr(RecordRegister, "confirm", believe)
+    monkeypatch.setattr(SwappedAttemptRecord, "renew", believe)
+    monkeypatch.setattr(SwappedAttemptRecord, "confirm", believe)
 
 
 def without_register(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cleaner deletes without having moved the record, and confirms only that it is still there."""
 
-    async def stay(self: RecordRegister) -> None:
+    async def stay(self: SwappedAttemptRecord) -> None:
         pass
 
-    monkeypatch.setattr(RecordRegister, "discard", stay)
-    monkeypatch.setattr(RecordRegister, "renew", RecordRegister.confirm)
+    monkeypatch.setattr(SwappedAttemptRecord, "discard", stay)
+    monkeypatch.setattr(SwappedAttemptRecord, "renew", SwappedAttemptRecord.confirm)
 
 
 RULES = {

@@ -11,9 +11,9 @@ import pytest
 
 from atomicpath import aio
 from atomicpath.abc import Declaration, Storage
-from atomicpath.environment import use
+from atomicpath._core.environment import use
 from atomicpath.errors import AccessError
-from atomicpath.strategies import overwriting
+from atomicpath._strategies import retention_policy as overwriting
 from atomicpath_s3 import S3Backend, multipart, storage
 from atomicpath_s3.storage import S3Storage
 from tests.protocol.worlds import ALL, MARKER, RECORD, Quick, nothing_above, trust

@@ -16,7 +16,7 @@ from upath import UPath
 import atomicpath
 from atomicpath.abc import Environment, Storage
 from atomicpath.errors import AccessError, ValidationError
-from atomicpath.location import locate
+from atomicpath._profile.location import locate
 from atomicpath_s3 import S3Backend
 from tests.proxy import Proxy, Rule, ignore_conditions, is_, refuse
 from tests.roots import SECRET
@@ -116,7 +116,7 @@ def test_buckets_of_another_partition_are_other_places() -> None:
 def test_what_one_store_was_seen_to_do_is_not_believed_of_another(
     server: str, proxy: Proxy, bucket: str, aws_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two profiles and one name of a bucket: both would commit where conditions are ignored."""
+    """Two profiles and one name of a bucket: run_both would commit where conditions are ignored."""
     proxy.rules.append(Rule(match=lambda request: bool(request.conditions), action=ignore_conditions, times=None))
     aws_file.write_text(f"[profile kept]\nendpoint_url={server}\n[profile ignored]\nendpoint_url={proxy.url}\n")
     options = {"storage_options": {"key": "key", "secret": SECRET}}
