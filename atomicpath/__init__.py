@@ -14,11 +14,23 @@ be reached.
 from __future__ import annotations
 
 from . import aio
-from .abc import Backend, Coordinator, FileOptions, MetadataStore, SnapshotType, Storage, TemporaryPath
 from ._cleaning import SweepResult
-from .coordinators import SingleProcess
+from ._commit.explanation import Explanation
+from ._commit.readers import Commit, UnfinishedCommit, Verification
+from ._commit.selection import select
+from ._core.layout import COMMIT_SUCCESS_FILE, TMP_DIR_SUFFIX
+from ._core.record import CommitRecord, FileEntry
+from ._jobs.completion_signal import CompletionSignal
 from ._jobs.create_all import create_all_async
 from ._jobs.deferred import DeferredPath, DeferredWritableTemporaryPath
+from ._jobs.read_only import ReadOnlyTemporaryPath
+from ._strategies.atomic_rename import AtomicRenameTemporaryPath
+from ._strategies.commit_file import CommitFileTemporaryPath
+from ._strategies.metadata_store import JsonMetadataStore, StepMetadata
+from ._strategies.snapshot import Snapshot
+from .abc import Backend, Coordinator, FileOptions, MetadataStore, SnapshotType, Storage, TemporaryPath
+from .coordinators import SingleProcess
+from .coordinators.options import MultiprocessingOptions
 from .errors import (
     AbandonedError,
     AccessError,
@@ -37,19 +49,7 @@ from .errors import (
     StorageError,
     ValidationError,
 )
-from ._commit.explanation import Explanation
 from .guarantees import Guarantee, Profile
-from ._commit.readers import UnfinishedCommit, Commit, Verification
-from ._core.layout import COMMIT_SUCCESS_FILE, TMP_DIR_SUFFIX
-from ._strategies.metadata_store import JsonMetadataStore, StepMetadata
-from .coordinators.options import MultiprocessingOptions
-from ._jobs.read_only import ReadOnlyTemporaryPath
-from ._core.record import CommitRecord, FileEntry
-from ._commit.selection import select
-from ._jobs.completion_signal import CompletionSignal
-from ._strategies.atomic_rename import AtomicRenameTemporaryPath
-from ._strategies.commit_file import CommitFileTemporaryPath
-from ._strategies.snapshot import Snapshot
 from .sync import (
     Handle,
     alias,
@@ -81,7 +81,6 @@ __all__ = [
     "AlreadyCommittedError",
     "AtomicPathError",
     "AtomicRenameTemporaryPath",
-    "Attempt",
     "Backend",
     "BackendError",
     "Commit",
@@ -118,6 +117,7 @@ __all__ = [
     "StorageError",
     "SweepResult",
     "TemporaryPath",
+    "UnfinishedCommit",
     "ValidationError",
     "Verification",
     "aio",

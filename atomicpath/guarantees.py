@@ -6,8 +6,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .errors import GuaranteeError
 from ._core.text import Notes, wrapped
+from .errors import GuaranteeError
 
 __all__ = [
     "NONE",

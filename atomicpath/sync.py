@@ -12,23 +12,23 @@ from typing import Literal, ParamSpec, TypeVar
 from upath import UPath
 
 from . import aio
-from .abc import Coordinator, FileOptions, TemporaryPath
 from ._cleaning import SweepResult
-from ._commit.session import CommitSession
-from ._commit.options import Exists
-from ._core.environment import EventLoopNeeded
-from .errors import CommitError
 from ._commit.explanation import Explanation
-from .guarantees import Guarantee, Profile
 from ._commit.handles import BegunCommit
-from ._commit.readers import UnfinishedCommit, Commit, Verification
+from ._commit.options import Exists
+from ._commit.readers import Commit, UnfinishedCommit, Verification
+from ._commit.session import CommitSession
+from ._commit.staging import Progress
+from ._core.environment import EventLoopNeeded
 from ._core.interruption import Signals
-from ._profile.location import PathLike
-from .coordinators.options import MultiprocessingOptions
-from ._core.step_order import StepRule
 from ._core.record import CommitRecord, JSONValue
 from ._core.runner import run, run_alone
-from ._commit.staging import Progress
+from ._core.step_order import StepRule
+from ._profile.location import PathLike
+from .abc import Coordinator, FileOptions, TemporaryPath
+from .coordinators.options import MultiprocessingOptions
+from .errors import CommitError
+from .guarantees import Guarantee, Profile
 
 __all__ = [
     "BlockingCommit",

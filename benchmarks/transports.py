@@ -35,8 +35,8 @@ from obstore.store import S3Store
 
 import atomicpath
 from atomicpath._commit import fetch, staging
-from atomicpath.abc import Environment
 from atomicpath._core.tasks import map_concurrently
+from atomicpath.abc import Environment
 from atomicpath_s3 import S3Backend
 
 BUCKET = "bench"
@@ -55,7 +55,7 @@ class Way:
 
 
 def ours(endpoint: str) -> Way:
-    """The storage of the s3 backend, driven as `atomicpath._commit.staging` and `atomicpath.fetch` do."""
+    """The storage of the s3 backend, driven as `atomicpath._commit.staging` and `atomicpath._commit.fetch` do."""
     storage = S3Backend().open({"endpoint_url": endpoint, **KEYS}, Environment())
 
     def put(source: Path, prefix: str) -> None:

@@ -1,4 +1,4 @@
-"""What every test shares: run_both event loops, a server that speaks S3, and a client that looks past our code."""
+"""What every test shares: both event loops, a server that speaks S3, and a client that looks past our code."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ def probed(server: str, place: P) -> P:
     location = locate(place.url, place.storage_options)
     if server not in _found:
         atomicpath.profile(place / "any", storage_options=place.storage_options)
-        _found[server] = probing._known[location.place]
-    for known in (location.place, location.parent.place):
+        _found[server] = probing._known[location.identity]
+    for known in (location.identity, location.parent.identity):
         found = _found[server]
         probing._known[known] = replace(found, evidence=dict(found.evidence))
     return place

@@ -20,8 +20,8 @@ import anyio
 
 import atomicpath
 from atomicpath._core import environment
-from atomicpath._profile import probing
 from atomicpath._core.environment import Environment
+from atomicpath._profile import probing
 from tests.trees import write_tree
 from tests.waiting import PATIENCE
 

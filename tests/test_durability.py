@@ -23,8 +23,8 @@ import atomicpath
 from atomicpath._core import environment
 from atomicpath._core.environment import Environment
 from atomicpath._core.layout import housekeeping_of, temporary_of
-from atomicpath._profile.location import locate
 from atomicpath._core.record import CommitRecord, State, token_in_marker
+from atomicpath._profile.location import locate
 from atomicpath_local.rename import no_replace
 from tests.disk import Disk
 from tests.processes import content_of, write_tree
@@ -81,7 +81,7 @@ def commit_with_cuts(make: Make, root: Path, *, strategy: type[atomicpath.Tempor
     disk = make(root, root / "new" / "run" / "step_1", judge)
     try:
         with environment.use(disk), atomicpath.commit(disk.final, temporary_path_class=strategy) as path:
-            write_tree(Path(disk.place(str(path))) if isinstance(disk, WriteInPlace) else path, CONTENT)
+            write_tree(Path(disk.identity(str(path))) if isinstance(disk, WriteInPlace) else path, CONTENT)
             disk.cut()
         disk.cut(judge=whole)
     finally:
@@ -290,14 +290,14 @@ class RenameBeforeSync(Disk):
 class WriteInPlace(Disk):
     """A library without a temporary directory."""
 
-    def place(self, path: str) -> str:
+    def identity(self, path: str) -> str:
         attempt = re.escape(housekeeping_of(self.final)) + r"/step_1\.atomicpath-tmp-[0-9a-f]+(?!\.json)(?![0-9a-f])"
         return re.sub(attempt, self.final, path)
 
     def perform(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         if function is no_replace:
             return None  # type: ignore[return-value]
-        placed = [self.place(value) if isinstance(value, str) else value for value in args]
+        placed = [self.identity(value) if isinstance(value, str) else value for value in args]
         return super().perform(function, *placed, **kwargs)  # type: ignore[arg-type]
 
 

@@ -104,12 +104,12 @@ def test_an_attempt_that_this_process_holds_is_alive(
     record["writer"] |= {"pid": os.getpid(), "start": liveness.this_process(Environment()).start}
     path.write_bytes(json.dumps(record).encode())
     before = s3_root[1]()
-    liveness.hold(record["token"])
+    liveness.track_attempt(record["token"])
     try:
         with pytest.raises(atomicpath.ConflictError), atomicpath.commit(url, storage_options=s3_options):
             pass
     finally:
-        liveness.release(record["token"])
+        liveness.untrack_attempt(record["token"])
     assert s3_root[1]() == before
 
 

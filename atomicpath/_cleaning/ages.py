@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from atomicpath.abc import Content, Entry, Storage
-from atomicpath._profile.location import Location
 from atomicpath._core.tasks import map_concurrently
+from atomicpath._profile.location import Location
+from atomicpath.abc import Content, Entry, Storage
 
 __all__ = ["age_of_attempt", "older", "youngest"]
 
@@ -52,4 +52,6 @@ async def older(storage: Storage, path: Location, listing: Sequence[Entry], than
 
 
 async def _looks(storage: Storage, path: Location, listing: Sequence[Entry]) -> list[Entry | None]:
-    return await map_concurrently(listing, lambda entry: storage.stat(path.child(entry.name).path), at_once=_LOOKS_AT_ONCE)
+    return await map_concurrently(
+        listing, lambda entry: storage.stat(path.child(entry.name).path), at_once=_LOOKS_AT_ONCE
+    )

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from atomicpath.abc import Content, Storage
 from atomicpath._core.environment import cleaning_up
-from atomicpath.errors import AbandonedError, ConflictError, IntegrityError
-from atomicpath.guarantees import NONE
 from atomicpath._core.layout import RECORD_FILE, is_unfinished, temporary_of
 from atomicpath._core.liveness import proof_of_life
+from atomicpath._core.record import CommitRecord, DecidedBy, Lease, State, marker_of
 from atomicpath._profile.location import Location
 from atomicpath._profile.probing import profile_of
-from atomicpath._core.record import CommitRecord, DecidedBy, Lease, State, marker_of
 from atomicpath._strategies.attempt_files import delete_record
+from atomicpath._strategies.attempt_record import AttemptRecord
 from atomicpath._strategies.borders import inside_error
 from atomicpath._strategies.cleanup import NotClearedError
+from atomicpath._strategies.conflicts import is_committed, read_marker
 from atomicpath._strategies.discard import CleaningAttemptRecord, delete_below, delete_own_tree
 from atomicpath._strategies.fences import WANTED, Fence
-from atomicpath._strategies.conflicts import is_committed, read_marker
 from atomicpath._strategies.marker_record import MarkedAttemptRecord
 from atomicpath._strategies.ownership import Ownership
-from atomicpath._strategies.attempt_record import AttemptRecord
+from atomicpath.abc import Content, Storage
+from atomicpath.errors import AbandonedError, ConflictError, IntegrityError
+from atomicpath.guarantees import NONE
 
 from .ages import age_of_attempt, older
-from .results import Action, Finding, LeftoverKind, Kept, SweepResult, Verdict, judge
 from .observation import expect_unchanged, final_held, is_held, lock_to_delete, seen_record, writers_lock
+from .results import Action, Finding, KeepError, LeftoverKind, SweepResult, Verdict, judge
 
 __all__ = ["examine_final"]
 
@@ -38,38 +38,42 @@ async def examine_final(storage: Storage, path: Location, older_than: float, *, 
     try:
         record = CommitRecord.decode(seen.data, where=str(path))
     except IntegrityError as error:
-        swept = SweepResult(path=path.upath, found=LeftoverKind.DAMAGED, action=Action.KEEP, age=seen.age, why=str(error))
+        swept = SweepResult(
+            path=path.upath, found=LeftoverKind.DAMAGED, action=Action.KEEP, age=seen.age, reason=str(error)
+        )
         return Finding(swept=swept)
     if record.state is State.ALIAS:
         return None
     if await is_committed(storage, path, record):
         return await _unmarked(storage, path, seen, record)
-    found = Found.DISCARDED if record.state is State.DISCARDED else Found.ATTEMPT
+    found = LeftoverKind.DISCARDED if record.state is State.DISCARDED else LeftoverKind.ATTEMPT
     age = await age_of_attempt(storage, path, seen, discarded=False)
     swept = SweepResult(path=path.upath, found=found, action=Action.REMOVE, writer=record.writer, age=age)
     alive = proof_of_life(storage.environment, record)
     verdict = judge(alive=alive, age=age, older_than=older_than, lease=record.lease.seconds)
     if verdict.clean and await is_held(storage, writers_lock(path, record.token)):
-        verdict = Verdict(clean=False, why="another process holds it")
+        verdict = Verdict(clean=False, reason="another process holds it")
     if not verdict.clean:
-        return Finding(swept=swept).kept(verdict.why)
+        return Finding(swept=swept).keeping(verdict.reason)
     foreign = await _older_files(storage, path, seen, record)
     if foreign is None or foreign:
         which = f"{', '.join(foreign[:3])} …" if foreign else "which, cannot be told"
-        return Finding(swept=swept).kept(f"files may have been there before the attempt ({which}): remove them by hand")
+        return Finding(swept=swept).keeping(
+            f"files may have been there before the attempt ({which}): remove them by hand"
+        )
     fence = Fence.of(NONE if storage.is_local else (await profile_of(path, wanted=WANTED, probe=probe)).effective)
     # rule *settled*: also of what is provably dead a delete may still be under way
     settles = 0.0 if storage.is_local else fence.settles_after(record)
     verdict = judge(alive=alive, age=age, older_than=max(older_than, settles), lease=record.lease.seconds)
     if not verdict.clean:
-        return Finding(swept=swept).kept(verdict.why)
-    why = verdict.why
+        return Finding(swept=swept).keeping(verdict.reason)
+    why = verdict.reason
     by_age_only = alive is not False and not fence.stops_writer_of(record)
     if by_age_only:
         why += "; nothing here could stop its writer, should it wake: age is the only protection"
     ending = _Ending(storage, path, seen, record, fence)
     act = ending.move_away if storage.is_local else ending.clear
-    return Finding(swept=replace(swept, why=why), act=act, by_age_only=by_age_only)
+    return Finding(swept=replace(swept, reason=why), act=act, by_age_only=by_age_only)
 
 
 async def _older_files(storage: Storage, path: Location, seen: Content, record: CommitRecord) -> list[str] | None:
@@ -106,7 +110,7 @@ class _Ending:
             await expect_unchanged(storage, path, self._seen)
             ownership = Ownership.of(storage, path, self._record)
             if places := await ownership.places(await storage.list(path.path, recursive=True)):
-                raise Kept(str(await inside_error(storage, path, places)))
+                raise KeepError(str(await inside_error(storage, path, places)))
             left = await delete_own_tree(storage, path)
             await delete_record(storage, path.at(temporary_of(path.path, self._record.token)))
         return left
@@ -127,19 +131,21 @@ class _Ending:
                 was_committed=record.committed is not None,
             )
         except AbandonedError as moved:
-            raise Kept(str(moved)) from moved
+            raise KeepError(str(moved)) from moved
         except NotClearedError:
             raise  # the record stays, discarded: the next sweep goes on
         except ConflictError as foreign:
             with cleaning_up(self._path):
-                await register.free()  # as before the attempt: what is left is not ours
+                await register.withdraw()  # as before the attempt: what is left is not ours
             return f"what is not the attempt's stays: {foreign}"
         return ""
 
     def _register(self) -> AttemptRecord:
         conditional = self._fence.conditional
         if self._fence.swaps and self._record.decided_by is DecidedBy.RECORD:
-            return CleaningAttemptRecord(self._storage, self._path, self._seen, self._record, conditional_delete=conditional)
+            return CleaningAttemptRecord(
+                self._storage, self._path, self._seen, self._record, conditional_delete=conditional
+            )
         lease = Lease(
             seconds=self._storage.environment.lease
         )  # that deletes keep well inside of: ours, not the attempt's
@@ -166,7 +172,7 @@ async def _unmarked(storage: Storage, path: Location, seen: Content, record: Com
         path=path.upath,
         found=LeftoverKind.UNMARKED,
         action=Action.MARK,
-        why="its record says committed: scripts that look for the marker would miss it",
+        reason="its record says committed: scripts that look for the marker would miss it",
         writer=record.writer,
         age=seen.age,
     )
@@ -181,11 +187,11 @@ async def _interrupted(storage: Storage, path: Location, older_than: float) -> F
     swept = SweepResult(path=path.upath, found=LeftoverKind.INTERRUPTED, action=Action.REMOVE, age=age)
     verdict = judge(alive=None, age=age, older_than=least, lease=least)
     if not verdict.clean:
-        return Finding(swept=swept).kept(verdict.why)
+        return Finding(swept=swept).keeping(verdict.reason)
 
     async def act() -> str:
         if await storage.remove_interrupted(path.path, older_than=least, dry_run=False) is None:
-            raise Kept("it is not empty, or not there, any more")
+            raise KeepError("it is not empty, or not there, any more")
         return ""
 
-    return Finding(swept=replace(swept, why=verdict.why), act=act)
+    return Finding(swept=replace(swept, reason=verdict.reason), act=act)

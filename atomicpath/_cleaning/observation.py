@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from atomicpath.abc import Content, Storage
 from atomicpath._core.layout import LEGACY_RECORD_FILE, RECORD_FILE, record_of, temporary_of
 from atomicpath._profile.location import Location
 from atomicpath._strategies.discard import lock_directory
+from atomicpath.abc import Content, Storage
 
-from .results import Kept
+from .results import KeepError
 
 __all__ = ["expect_unchanged", "final_held", "is_held", "lock_to_delete", "seen_record", "writers_lock"]
 
@@ -26,10 +26,10 @@ async def seen_record(storage: Storage, path: Location) -> Content | None:
 
 
 async def expect_unchanged(storage: Storage, path: Location, seen: Content | None) -> None:
-    """Raise `Kept` unless the record in a directory is still the one that was judged."""
+    """Raise `KeepError` unless the record in a directory is still the one that was judged."""
     now = await seen_record(storage, path)
     if (now and now.data) != (seen and seen.data):
-        raise Kept("it has changed meanwhile")
+        raise KeepError("it has changed meanwhile")
 
 
 def writers_lock(final: Location, token: str) -> Location:
@@ -39,22 +39,22 @@ def writers_lock(final: Location, token: str) -> Location:
 
 @asynccontextmanager
 async def final_held(storage: Storage, final: Location) -> AsyncIterator[None]:
-    """Lock a final path whose directory is to be deleted, for the block; raise `Kept` if another process has."""
+    """Lock a final path whose directory is to be deleted, for the block; raise `KeepError` if another process has."""
     try:
         async with lock_directory(storage, final):
             yield
     except BlockingIOError:
-        raise Kept("another process holds it") from None
+        raise KeepError("another process holds it") from None
 
 
 @asynccontextmanager
 async def lock_to_delete(storage: Storage, lock: Location) -> AsyncIterator[None]:
-    """Take the lock of an attempt that is to be deleted, for the block; raise `Kept` if its writer has it."""
+    """Take the lock of an attempt that is to be deleted, for the block; raise `KeepError` if its writer has it."""
     held = None
     try:
         held = await storage.lock_file(lock.path, existing=True)
     except BlockingIOError:
-        raise Kept("another process holds it") from None
+        raise KeepError("another process holds it") from None
     except FileNotFoundError:
         pass  # nobody has a lock on what is not there
     try:
@@ -69,5 +69,5 @@ async def is_held(storage: Storage, lock: Location) -> bool:
     try:
         async with lock_to_delete(storage, lock):
             return False
-    except Kept:
+    except KeepError:
         return True

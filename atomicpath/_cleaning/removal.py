@@ -6,9 +6,21 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from atomicpath.abc import Storage
 from atomicpath._commit.aliases import remove_alias
+from atomicpath._commit.readers import find, load
 from atomicpath._core.environment import shielded
+from atomicpath._core.layout import PROBE_PREFIX, RECORD_FILE
+from atomicpath._core.record import CommitRecord
+from atomicpath._profile.location import Location
+from atomicpath._profile.probing import profile_of
+from atomicpath._strategies.aliases import expect_no_alias_to
+from atomicpath._strategies.borders import foreign_below
+from atomicpath._strategies.cleanup import NotClearedError
+from atomicpath._strategies.conflicts import is_committed, read_record
+from atomicpath._strategies.discard import CleaningAttemptRecord, delete_below, delete_moved, lock_directory, move_away
+from atomicpath._strategies.fences import NEEDED, WANTED, Fence
+from atomicpath._strategies.ownership import Ownership
+from atomicpath.abc import Storage
 from atomicpath.errors import (
     AbandonedError,
     AccessError,
@@ -20,18 +32,6 @@ from atomicpath.errors import (
     ValidationError,
 )
 from atomicpath.guarantees import NONE, RENAMING, Guarantee, check
-from atomicpath._commit.readers import find, load
-from atomicpath._core.layout import PROBE_PREFIX, RECORD_FILE
-from atomicpath._profile.location import Location
-from atomicpath._profile.probing import profile_of
-from atomicpath._core.record import CommitRecord
-from atomicpath._strategies.aliases import expect_no_alias_to
-from atomicpath._strategies.borders import foreign_below
-from atomicpath._strategies.cleanup import NotClearedError
-from atomicpath._strategies.discard import CleaningAttemptRecord, delete_below, delete_moved, lock_directory, move_away
-from atomicpath._strategies.fences import NEEDED, WANTED, Fence
-from atomicpath._strategies.conflicts import is_committed, read_record
-from atomicpath._strategies.ownership import Ownership
 
 __all__ = ["remove"]
 
@@ -244,7 +244,7 @@ async def _end(storage: Storage, location: Location, register: CleaningAttemptRe
         if not register.is_discarded:
             raise  # it was taken back: nothing was deleted
         with shielded():
-            await register.free()  # all that was its own is deleted
+            await register.withdraw()  # all that was its own is deleted
         foreign.add_note(f"{location} is removed; what came in at the last moment and is not its own stays")
         raise
     except (OSError, AtomicPathError) as error:

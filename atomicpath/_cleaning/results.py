@@ -10,10 +10,10 @@ from upath import UPath
 
 from atomicpath._core.record import LONGEST_LEASE, Writer
 
-__all__ = ["Action", "Finding", "Found", "Kept", "SweepResult", "Verdict", "judge"]
+__all__ = ["Action", "Finding", "KeepError", "LeftoverKind", "SweepResult", "Verdict", "judge"]
 
 
-class Found(enum.StrEnum):
+class LeftoverKind(enum.StrEnum):
     """What is at a path that a sweep reports."""
 
     ATTEMPT = "attempt"
@@ -54,10 +54,10 @@ class SweepResult:
     """
 
     path: UPath
-    found: Found
+    found: LeftoverKind
     action: Action
     done: bool = False
-    why: str = ""
+    reason: str = ""
     writer: Writer | None = None
     age: float | None = None
     error: Exception | None = None
@@ -65,16 +65,16 @@ class SweepResult:
     def __str__(self) -> str:
         outcome = f"failed: {self.error}" if self.error else "done" if self.done else "not done"
         doing = "kept" if self.action is Action.KEEP else f"{self.action}, {outcome}"
-        return f"{self.path} ({self.found}): {doing}; {self.why}"
+        return f"{self.path} ({self.found}): {doing}; {self.reason}"
 
 
-class Kept(Exception):  # noqa: N818 - a finding, not an error
+class KeepError(Exception):
     """At the last look it turned out that it has to stay; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What was found, and how to act on it: `act` returns what else is to be said, or raises `Kept`.
+    """What was found, and how to act on it: `act` returns what else is to be said, or raises `KeepError`.
 
     `by_age_only`: nothing would stop the writer, should it wake up.
     """
@@ -83,9 +83,9 @@ class Finding:
     act: Callable[[], Awaitable[str]] | None = None
     by_age_only: bool = False
 
-    def kept(self, why: str) -> Finding:
+    def keeping(self, reason: str) -> Finding:
         """The same, which stays for that reason."""
-        return Finding(swept=replace(self.swept, action=Action.KEEP, why=why))
+        return Finding(swept=replace(self.swept, action=Action.KEEP, reason=reason))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ class Verdict:
     """Whether something may be cleaned up, and the reason in words."""
 
     clean: bool
-    why: str
+    reason: str
 
 
 def judge(*, alive: bool | None, age: float | None, older_than: float, lease: float) -> Verdict:
@@ -104,12 +104,14 @@ def judge(*, alive: bool | None, age: float | None, older_than: float, lease: fl
     `older_than` holds for the provably dead too: what a job left behind is evidence, and a user may want to look.
     """
     if alive:
-        return Verdict(clean=False, why="its process is alive")
+        return Verdict(clean=False, reason="its process is alive")
     if age is None:
-        return Verdict(clean=False, why="the storage does not tell how old it is: remove it by hand if nobody needs it")
+        return Verdict(
+            clean=False, reason="the storage does not tell how old it is: remove it by hand if nobody needs it"
+        )
     least = older_than if alive is False else max(older_than, min(lease, LONGEST_LEASE))
     if age < least:
-        return Verdict(clean=False, why=f"it gave a sign {age:.0f} s ago, and may be cleaned up after {least:.0f} s")
+        return Verdict(clean=False, reason=f"it gave a sign {age:.0f} s ago, and may be cleaned up after {least:.0f} s")
     if alive is False:
-        return Verdict(clean=True, why="its process is gone")
-    return Verdict(clean=True, why=f"nothing was heard of it for {age:.0f} s")
+        return Verdict(clean=True, reason="its process is gone")
+    return Verdict(clean=True, reason=f"nothing was heard of it for {age:.0f} s")

@@ -9,6 +9,10 @@ from collections.abc import Set as AbstractSet
 
 from upath import UPath
 
+from atomicpath._commit.readers import Commit, Survey, is_complete, survey
+from atomicpath._core.step_order import DEFAULT, Order, moments
+from atomicpath._profile.location import Location, PathLike, name_in
+from atomicpath._strategies.aliases import aliases_of
 from atomicpath.errors import (
     AtomicPathError,
     ConflictError,
@@ -18,10 +22,6 @@ from atomicpath.errors import (
     ValidationError,
 )
 from atomicpath.guarantees import NONE, Guarantee
-from atomicpath._commit.readers import Commit, Survey, is_complete, survey
-from atomicpath._profile.location import Location, PathLike, name_in
-from atomicpath._core.step_order import DEFAULT, Order, moments
-from atomicpath._strategies.aliases import aliases_of
 
 from .removal import remove
 

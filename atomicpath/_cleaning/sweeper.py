@@ -6,16 +6,16 @@ import logging
 from dataclasses import replace
 from datetime import timedelta
 
-from atomicpath.abc import Entry, Storage
-from atomicpath.errors import AtomicPathError, ValidationError
 from atomicpath._commit.readers import children
 from atomicpath._core.layout import HOUSEKEEPING, LOCK_SUFFIX, PROBE_PREFIX, TMP_DIR_SUFFIX, is_probe
+from atomicpath._core.tasks import map_concurrently
 from atomicpath._profile.location import Location
 from atomicpath._strategies.leftovers import Leftover, attempts_in, housekeeping_entries
-from atomicpath._core.tasks import map_concurrently
+from atomicpath.abc import Entry, Storage
+from atomicpath.errors import AtomicPathError, ValidationError
 
 from .finals import examine_final
-from .results import Action, Finding, LeftoverKind, Kept, SweepResult
+from .results import Action, Finding, KeepError, LeftoverKind, SweepResult
 from .temporaries import examine_attempt, examine_lock, examine_probe
 
 __all__ = ["sweep"]
@@ -43,7 +43,9 @@ async def sweep(root: Location, *, older_than: timedelta, dry_run: bool) -> list
                 finding = await _examine(storage, path, what, seconds, probe=not dry_run)
         except (OSError, AtomicPathError) as error:
             _LOG.warning("cannot look at %s: %s", path, error)
-            return SweepResult(path=path.upath, found=LeftoverKind.UNKNOWN, action=Action.KEEP, why=str(error), error=error)
+            return SweepResult(
+                path=path.upath, found=LeftoverKind.UNKNOWN, action=Action.KEEP, reason=str(error), error=error
+            )
         if finding is None:
             return None
         return finding.swept if dry_run else await _acted(finding)
@@ -82,11 +84,11 @@ async def _acted(finding: Finding) -> SweepResult:
     swept = finding.swept
     try:
         more = await finding.act()
-    except Kept as kept:
-        return replace(swept, action=Action.KEEP, why=str(kept))
+    except KeepError as kept:
+        return replace(swept, action=Action.KEEP, reason=str(kept))
     except (OSError, AtomicPathError) as error:
         _LOG.warning("%s could not be cleaned up, and can be swept again: %s", swept.path, error)
         return replace(swept, error=error)
     # loudly where nothing but age spoke for it: whoever wonders where an attempt went has to find this
-    _LOG.log(logging.WARNING if finding.by_age_only else logging.INFO, "swept %s: %s", swept.path, swept.why)
-    return replace(swept, done=True, why=f"{swept.why}; {more}" if more else swept.why)
+    _LOG.log(logging.WARNING if finding.by_age_only else logging.INFO, "swept %s: %s", swept.path, swept.reason)
+    return replace(swept, done=True, reason=f"{swept.reason}; {more}" if more else swept.reason)

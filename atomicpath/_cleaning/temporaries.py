@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from atomicpath.abc import Content, Entry, StaleVersionError, Storage
-from atomicpath.errors import ConflictError, IntegrityError
 from atomicpath._core.layout import is_attempt_at, is_discarded, token_of
 from atomicpath._core.liveness import proof_of_life
-from atomicpath._profile.location import Location
 from atomicpath._core.record import CommitRecord, State, is_torn
+from atomicpath._profile.location import Location
+from atomicpath._profile.trials import has_directories
 from atomicpath._strategies.attempt_files import tidy
 from atomicpath._strategies.borders import foreign_below, refuse_mounts
-from atomicpath._strategies.discard import delete_moved, nested_in, take_away
 from atomicpath._strategies.conflicts import is_committed
+from atomicpath._strategies.discard import delete_moved, nested_in, take_away
 from atomicpath._strategies.leftovers import Leftover, seen_in
-from atomicpath._profile.trials import has_directories
+from atomicpath.abc import Content, Entry, StaleVersionError, Storage
+from atomicpath.errors import ConflictError, IntegrityError
 
 from .ages import age_of_attempt, youngest
-from .results import Action, Finding, LeftoverKind, Kept, SweepResult, Verdict, judge
 from .observation import is_held, lock_to_delete, seen_record
+from .results import Action, Finding, KeepError, LeftoverKind, SweepResult, Verdict, judge
 
 __all__ = ["examine_attempt", "examine_lock", "examine_probe"]
 
@@ -34,14 +34,14 @@ async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -
     """
     path, discarded = left.path, is_discarded(left.path.name)
     seen = await seen_in(storage, left)
-    found = Found.DISCARDED if discarded else Found.ATTEMPT
+    found = LeftoverKind.DISCARDED if discarded else LeftoverKind.ATTEMPT
     swept = SweepResult(path=(path if left.has_directory else left.record).upath, found=found, action=Action.REMOVE)
     record = None
     if seen is not None and seen.data and not discarded:  # of an empty one nothing was written before a kill
         try:
             record = await _decoded(storage, left, seen)
         except IntegrityError as error:
-            return Finding(swept=replace(swept, found=LeftoverKind.DAMAGED, age=seen.age)).kept(str(error))
+            return Finding(swept=replace(swept, found=LeftoverKind.DAMAGED, age=seen.age)).keeping(str(error))
     if record is None and not left.has_directory and not discarded:  # made before all else, and empty until then
         if await _is_of_an_attempt_in_place(storage, left):
             return None
@@ -50,7 +50,9 @@ async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -
         swept = replace(swept, writer=record.writer)
         if record.token != token_of(path.name):
             if record.state is not State.COMMITTED:
-                return Finding(swept=swept).kept("its record is of another attempt: it was copied or renamed by hand")
+                return Finding(swept=swept).keeping(
+                    "its record is of another attempt: it was copied or renamed by hand"
+                )
             swept = replace(swept, found=LeftoverKind.REPLACED)
     if seen and not left.has_directory:
         age = seen.age
@@ -58,17 +60,17 @@ async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -
         age = await age_of_attempt(storage, path, seen, discarded=discarded)
     swept = replace(swept, age=age)
     if left.has_directory and not has_directories(storage, await storage.declare(path.path)):
-        return Finding(swept=swept).kept("there are no directories to rename here: it is a copy from elsewhere")
+        return Finding(swept=swept).keeping("there are no directories to rename here: it is a copy from elsewhere")
     verdict = await _judged(storage, left, swept, record, older_than)
     if not verdict.clean:
-        return Finding(swept=swept).kept(verdict.why)
+        return Finding(swept=swept).keeping(verdict.reason)
 
     async def act() -> str:
         async with lock_to_delete(storage, left.record):
             await _delete(storage, left, seen, record)
         return ""
 
-    return Finding(swept=replace(swept, why=verdict.why), act=act)
+    return Finding(swept=replace(swept, reason=verdict.reason), act=act)
 
 
 async def _decoded(storage: Storage, left: Leftover, seen: Content) -> CommitRecord | None:
@@ -87,10 +89,10 @@ async def _decoded(storage: Storage, left: Leftover, seen: Content) -> CommitRec
 
 
 async def _delete(storage: Storage, left: Leftover, seen: Content | None, record: CommitRecord | None) -> None:
-    """Move the directory away, then delete it and the record; `Kept` if it is not as it was judged."""
+    """Move the directory away, then delete it and the record; `KeepError` if it is not as it was judged."""
     now = await seen_in(storage, left)
     if (now and now.data) != (seen and seen.data):
-        raise Kept("it has changed meanwhile")
+        raise KeepError("it has changed meanwhile")
     final, doomed = left.final(record), left.path
     if record is not None and seen is not None and seen.version is not None and left.has_record:
         await _fence(storage, left, seen, record)
@@ -100,16 +102,16 @@ async def _delete(storage: Storage, left: Leftover, seen: Content | None, record
         if is_discarded(left.path.name):
             await refuse_mounts(storage, left.path)
             if places := await nested_in(storage, left.path, manifest):
-                raise Kept(_not_its_own(f"{place}/" for place in places))
+                raise KeepError(_not_its_own(f"{place}/" for place in places))
         else:
             if manifest is not None and manifest.token != token_of(left.path.name):  # what was replaced
                 names = await foreign_below(storage, left.path, manifest)
                 if names:
-                    raise Kept(_not_its_own(names))
+                    raise KeepError(_not_its_own(names))
             try:
                 doomed = await take_away(storage, left.path, final, manifest)
             except ConflictError as error:
-                raise Kept(str(error)) from error
+                raise KeepError(str(error)) from error
         await delete_moved(storage, doomed, final)
     if left.has_record:
         await storage.delete(left.record.path)
@@ -162,35 +164,37 @@ async def _fence(storage: Storage, left: Leftover, seen: Content, record: Commit
     try:
         await storage.swap(left.record.path, record.moved_to(State.DISCARDED).encode(), version=seen.version or "")
     except (StaleVersionError, FileNotFoundError):
-        raise Kept("it has changed meanwhile") from None
+        raise KeepError("it has changed meanwhile") from None
 
 
 async def _judged(
     storage: Storage, left: Leftover, swept: SweepResult, record: CommitRecord | None, older_than: float
 ) -> Verdict:
     lease = record.lease.seconds if record else storage.environment.lease
-    if swept.found is Found.DISCARDED:
+    if swept.found is LeftoverKind.DISCARDED:
         verdict = judge(alive=False, age=swept.age, older_than=older_than, lease=lease)
         if verdict.clean:
-            verdict = replace(verdict, why="it was given up, as its name says")
+            verdict = replace(verdict, reason="it was given up, as its name says")
     else:
         # the writer of what was replaced is not who holds it: only a lock tells that somebody is at work there
-        alive = proof_of_life(storage.environment, record) if record and swept.found is Found.ATTEMPT else None
+        alive = proof_of_life(storage.environment, record) if record and swept.found is LeftoverKind.ATTEMPT else None
         verdict = judge(alive=alive, age=swept.age, older_than=older_than, lease=lease)
     if verdict.clean and await is_held(storage, left.record):
-        return Verdict(clean=False, why="another process holds it")
+        return Verdict(clean=False, reason="another process holds it")
     return verdict
 
 
 async def examine_lock(storage: Storage, path: Location, older_than: float) -> Finding:
     """Judge the file that is locked while a directory is replaced or removed: nobody needs it once it is not locked."""
     found = await storage.stat(path.path)
-    swept = SweepResult(path=path.upath, found=LeftoverKind.LOCK, action=Action.REMOVE, age=found.age if found else None)
+    swept = SweepResult(
+        path=path.upath, found=LeftoverKind.LOCK, action=Action.REMOVE, age=found.age if found else None
+    )
     if await is_held(storage, path):
-        return Finding(swept=swept).kept("another process holds it")
+        return Finding(swept=swept).keeping("another process holds it")
     verdict = judge(alive=False, age=swept.age, older_than=older_than, lease=storage.environment.lease)
     if not verdict.clean:
-        return Finding(swept=swept).kept(verdict.why)
+        return Finding(swept=swept).keeping(verdict.reason)
 
     async def act() -> str:
         async with lock_to_delete(storage, path):
@@ -198,7 +202,7 @@ async def examine_lock(storage: Storage, path: Location, older_than: float) -> F
             await tidy(storage, path)
         return ""
 
-    return Finding(swept=replace(swept, why="nobody has locked it"), act=act)
+    return Finding(swept=replace(swept, reason="nobody has locked it"), act=act)
 
 
 async def examine_probe(storage: Storage, path: Location, entry: Entry, older_than: float) -> Finding:
@@ -207,7 +211,7 @@ async def examine_probe(storage: Storage, path: Location, entry: Entry, older_th
     swept = SweepResult(path=path.upath, found=LeftoverKind.PROBE, action=Action.REMOVE, age=age)
     verdict = judge(alive=None, age=age, older_than=older_than, lease=storage.environment.lease)
     if not verdict.clean:
-        return Finding(swept=swept).kept(verdict.why)
+        return Finding(swept=swept).keeping(verdict.reason)
     as_tree = entry.kind == "directory" and has_directories(storage, await storage.declare(path.path))
 
     async def act() -> str:
@@ -220,4 +224,4 @@ async def examine_probe(storage: Storage, path: Location, entry: Entry, older_th
         await tidy(storage, path)
         return ""
 
-    return Finding(swept=replace(swept, why=verdict.why), act=act)
+    return Finding(swept=replace(swept, reason=verdict.reason), act=act)

@@ -5,17 +5,18 @@ from __future__ import annotations
 from contextlib import suppress
 
 from atomicpath._core.environment import shielded
-from atomicpath.errors import GuaranteeError, IntegrityError, NotCommittedError, ValidationError
-from atomicpath.guarantees import NONE, Guarantee, check
-from .readers import Commit, find, follow
 from atomicpath._core.layout import RECORD_FILE
+from atomicpath._core.record import CommitRecord, State
 from atomicpath._profile.location import Location, PathLike, name_in
 from atomicpath._profile.probing import profile_of
-from atomicpath._core.record import CommitRecord, State
 from atomicpath._strategies.aliases import linked_name, set_alias
 from atomicpath._strategies.discard import CleaningAttemptRecord, delete_below
 from atomicpath._strategies.fences import NEEDED, WANTED, Fence
 from atomicpath._strategies.ownership import Ownership
+from atomicpath.errors import GuaranteeError, IntegrityError, NotCommittedError, ValidationError
+from atomicpath.guarantees import NONE, Guarantee, check
+
+from .readers import Commit, find, follow
 
 __all__ = ["remove_alias", "set_alias_at"]
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from upath import UPath
 
-from atomicpath.abc import Entry, Storage
-from atomicpath.errors import IntegrityError, ValidationError
 from atomicpath._core.layout import LEGACY_RECORD_FILE, RECORD_FILE, is_pending, is_reserved, is_unfinished
-from atomicpath._profile.location import Location
-from atomicpath._strategies.manifest import digest
-from atomicpath._profile.fingerprint import is_original
 from atomicpath._core.record import CommitRecord, FileEntry
 from atomicpath._core.tasks import map_concurrently
+from atomicpath._profile.fingerprint import is_original
+from atomicpath._profile.location import Location
+from atomicpath._strategies.manifest import digest
+from atomicpath.abc import Entry, Storage
+from atomicpath.errors import IntegrityError, ValidationError
 
 __all__ = ["Commit", "Verification", "compare", "damaged", "is_rewritten", "is_whole"]
 

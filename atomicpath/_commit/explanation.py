@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from atomicpath._core.text import WIDTH, Notes, wrapped
+from atomicpath._strategies.commit_file import CommitFileTemporaryPath
+from atomicpath._strategies.fences import Fence
 from atomicpath.abc import TemporaryPath
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import Guarantee, Profile
-from atomicpath._core.text import WIDTH, Notes, wrapped
+
 from .selection import STRATEGIES, refusal, select
-from atomicpath._strategies.commit_file import CommitFileTemporaryPath
-from atomicpath._strategies.fences import Fence
 
 __all__ = ["Explanation", "explained"]
 

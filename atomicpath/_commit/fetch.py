@@ -7,21 +7,22 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from .session import CommitSession, expect_room_at
-from .options import CommitOptions
-from .completeness import is_rewritten
-from atomicpath.coordinators import SingleProcess
 from atomicpath._core.environment import Environment, current
-from atomicpath.errors import AtomicPathError, CommitError, IntegrityError, NotCommittedError, ValidationError
-from .readers import find, load
+from atomicpath._core.free_space import is_full, stored_size
 from atomicpath._core.layout import COMMIT_SUCCESS_FILE, is_pending
+from atomicpath._core.record import CommitRecord, FileEntry
+from atomicpath._core.tasks import map_concurrently
+from atomicpath._profile.fingerprint import is_original
 from atomicpath._profile.location import Location, locate
 from atomicpath._strategies.manifest import digest, entries_of
-from atomicpath._profile.fingerprint import is_original
-from atomicpath._core.record import CommitRecord, FileEntry
-from atomicpath._core.free_space import is_full, stored_size
+from atomicpath.coordinators import SingleProcess
+from atomicpath.errors import AtomicPathError, CommitError, IntegrityError, NotCommittedError, ValidationError
+
+from .completeness import is_rewritten
+from .options import CommitOptions
+from .readers import find, load
+from .session import CommitSession, expect_room_at
 from .sources import copy_directories
-from atomicpath._core.tasks import map_concurrently
 
 __all__ = ["get"]
 
@@ -79,7 +80,7 @@ async def _get(location: Location, record: CommitRecord | None, local_dir: Path,
         if storage.is_local
         else sum(entry.size for entry in entries),
     )
-    writing = Writing(
+    writing = CommitSession(
         local_dir,
         CommitOptions(
             metadata=record.metadata if record else None,

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from upath import UPath
 
-from .session import CommitSession
-from atomicpath.errors import CommitError
 from atomicpath._core.runner import run
+from atomicpath.errors import CommitError
+
+from .session import CommitSession
 
 __all__ = ["BegunCommit"]
 

@@ -7,19 +7,20 @@ from dataclasses import dataclass, field
 from types import EllipsisType
 from typing import Literal, TypeAlias, get_args
 
-from atomicpath.abc import AttemptOptions, Coordinator, FileOptions, TemporaryPath
-from atomicpath.errors import ValidationError
 from atomicpath._core.failures import Document
-from atomicpath.guarantees import NONE, RENAMING, Guarantee, Profile, check, check_replacing
 from atomicpath._core.layout import check_marker, is_temporary
-from atomicpath._profile.location import Location, PathLike, local_directory, locate
-from atomicpath.coordinators.options import check_coordinator
-from atomicpath._profile.probing import profile_of
 from atomicpath._core.progress import progress_bar
 from atomicpath._core.record import JSONValue
+from atomicpath._profile.location import Location, PathLike, local_directory, locate
+from atomicpath._profile.probing import profile_of
+from atomicpath._strategies.fences import WANTED
+from atomicpath.abc import AttemptOptions, Coordinator, FileOptions, TemporaryPath
+from atomicpath.coordinators.options import check_coordinator
+from atomicpath.errors import ValidationError
+from atomicpath.guarantees import NONE, RENAMING, Guarantee, Profile, check, check_replacing
+
 from .selection import select
 from .staging import Progress
-from atomicpath._strategies.fences import WANTED
 
 __all__ = ["CommitOptions", "Exists", "check_agreement"]
 
@@ -128,7 +129,7 @@ class CommitOptions:
     def view(self, location: Location, *, direct: bool) -> Document:
         """What every process of a job must see alike."""
         return {
-            "place": location.place,
+            "place": location.identity,
             "url": str(location),
             "direct": direct,
             "exists": self.exists,

@@ -10,23 +10,24 @@ from typing import TypeVar
 
 from upath import UPath
 
-from atomicpath.abc import Entry, NoBucketError, Storage
-from .completeness import Commit, Verification, compare, is_whole
-from atomicpath.errors import AtomicPathError, IntegrityError, NotCommittedError, ValidationError
 from atomicpath._core.layout import HOUSEKEEPING, PROBE_PREFIX, RECORD_FILE, is_temporary
 from atomicpath._core.liveness import proof_of_life
-from atomicpath._profile.location import Location
-from atomicpath._core.step_order import DEFAULT, Moment, Order, in_order, moments
 from atomicpath._core.record import CommitRecord, NewerFormatError, State
+from atomicpath._core.step_order import DEFAULT, Moment, Order, in_order, moments
+from atomicpath._core.tasks import map_concurrently
+from atomicpath._profile.location import Location
 from atomicpath._strategies.aliases import linked_name
 from atomicpath._strategies.conflicts import is_committed, read_record, standing_at, when
 from atomicpath._strategies.leftovers import Leftover, attempts_in, housekeeping_entries, record_in
-from atomicpath._core.tasks import map_concurrently
+from atomicpath.abc import Entry, NoBucketError, Storage
+from atomicpath.errors import AtomicPathError, IntegrityError, NotCommittedError, ValidationError
+
+from .completeness import Commit, Verification, compare, is_whole
 
 __all__ = [
-    "Attempt",
     "Commit",
     "Survey",
+    "UnfinishedCommit",
     "Verification",
     "attempts",
     "children",
@@ -51,7 +52,7 @@ _LINK = "a symbolic link"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class UnfinishedCommit:
     """What is under way or was left behind at `path`, meant to become `final`.
 
     `alive`: True if its process runs on this host, False if it is provably gone, None if that cannot be
@@ -218,10 +219,10 @@ async def attempts(root: Location) -> list[UnfinishedCommit]:
         except NewerFormatError:
             raise
         except (IntegrityError, ValidationError):
-            return Attempt(path=path.upath, final=path.upath, record=None, alive=None)
+            return UnfinishedCommit(path=path.upath, final=path.upath, record=None, alive=None)
         if record is None or record.state is State.ALIAS or await is_committed(storage, path, record):
             return None
-        return Attempt(
+        return UnfinishedCommit(
             path=path.upath, final=path.upath, record=record, alive=proof_of_life(storage.environment, record)
         )
 
@@ -233,7 +234,7 @@ async def attempts(root: Location) -> list[UnfinishedCommit]:
         if not left.has_directory and record is None:
             return None  # the lock of an attempt in place
         alive = proof_of_life(storage.environment, record) if record else None
-        return Attempt(path=left.path.upath, final=left.final(record).upath, record=record, alive=alive)
+        return UnfinishedCommit(path=left.path.upath, final=left.final(record).upath, record=record, alive=alive)
 
     lefts = {left.path.path: left for left in await _leftovers(storage, root, listing)}
     finals = [entry.name for entry in _directories(listing) if not is_temporary(entry.name)]
@@ -410,7 +411,7 @@ async def _report_leftovers(storage: Storage, root: Location, listing: list[Entr
 
     On a store their records are not read, and it is looked at once: `latest` has a budget of requests.
     """
-    place = root.place
+    place = root.identity
     if place in _reported:
         return
     left = await _leftovers(storage, root, listing)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from atomicpath.abc import TemporaryPath
-from atomicpath.errors import GuaranteeError
-from atomicpath.guarantees import Guarantee, Profile, advice, check_replacing, shortage
 from atomicpath._core.text import Notes
 from atomicpath._strategies.atomic_rename import AtomicRenameTemporaryPath
 from atomicpath._strategies.commit_file import CommitFileTemporaryPath
+from atomicpath.abc import TemporaryPath
+from atomicpath.errors import GuaranteeError
+from atomicpath.guarantees import Guarantee, Profile, advice, check_replacing, shortage
 
 __all__ = ["STRATEGIES", "refusal", "select"]
 

@@ -13,30 +13,31 @@ from typing import cast
 from upath import UPath
 
 from atomicpath._core import telemetry
-from atomicpath.abc import TemporaryPath
-from .options import CommitOptions, check_agreement
-from .completeness import Commit
 from atomicpath._core.environment import EventLoopNeeded, cleaning_up, current, need_event_loop, shielded
-from atomicpath.errors import AlreadyCommittedError, AtomicPathError, CommitError, OutcomeUnknownError, ValidationError
 from atomicpath._core.failures import Document
-from atomicpath.coordinators.process_group import Group
-from atomicpath.guarantees import NONE, Guarantee
-from .readers import load
-from atomicpath._profile.location import Location, PathLike, local_directory, locate
-from atomicpath.coordinators.collective import Team
-from atomicpath.coordinators.options import MultiprocessingOptions
-from atomicpath._core.step_order import DEFAULT
-from atomicpath._core.record import CommitRecord, JSONValue, check_metadata, file_document, file_entry
-from atomicpath._profile.storage_errors import is_the_callers, of_the_caller, reported
 from atomicpath._core.free_space import describe, expect_room, is_full, is_used_up
+from atomicpath._core.record import CommitRecord, JSONValue, check_metadata, file_document, file_entry
+from atomicpath._core.step_order import DEFAULT
+from atomicpath._profile.location import Location, PathLike, local_directory, locate
+from atomicpath._profile.storage_errors import is_the_callers, of_the_caller, reported
+from atomicpath._strategies.atomic_rename import AtomicRenameTemporaryPath
+from atomicpath.abc import TemporaryPath
+from atomicpath.coordinators.collective import CollectiveCall
+from atomicpath.coordinators.options import MultiprocessingOptions
+from atomicpath.coordinators.process_group import ProcessGroup
+from atomicpath.errors import AlreadyCommittedError, AtomicPathError, CommitError, OutcomeUnknownError, ValidationError
+from atomicpath.guarantees import NONE, Guarantee
+
+from .completeness import Commit
+from .options import CommitOptions, check_agreement
+from .readers import load
 from .selection import STRATEGIES
 from .shared_directory import expect_all, seen_by_this_rank
 from .sources import Own, Staged, copy_directories, say_what_is_dropped
 from .staging import Staging, upload
 from .staging_place import VARIABLE
-from atomicpath._strategies.atomic_rename import AtomicRenameTemporaryPath
 
-__all__ = ["Writing", "expect_room_at", "put"]
+__all__ = ["CommitSession", "expect_room_at", "put"]
 
 _LOG = logging.getLogger("atomicpath")
 
@@ -45,7 +46,7 @@ def _place(writing: CommitSession, *_: object, **__: object) -> Location:
     return writing.location
 
 
-class Writing:
+class CommitSession:
     """One commit under way. `begin`, then the user's block, then exactly one of `finish` and `abandon`.
 
     In a job of several processes each has one, for one attempt, which the primary creates and finalizes.
@@ -53,11 +54,11 @@ class Writing:
 
     def __init__(self, url: PathLike, options: CommitOptions) -> None:
         # first of all: one rank that is refused here is still as far in the job's rounds as the others
-        self._team = Team(
-            Group(MultiprocessingOptions(coordinator=options.coordinator)),
+        self._team = CollectiveCall(
+            ProcessGroup(MultiprocessingOptions(coordinator=options.coordinator)),
             current(),
             "commit",
-            undone="nothing was committed",
+            failure_summary="nothing was committed",
         )
         self.location = options.final(url)
         self._options = options
@@ -102,7 +103,7 @@ class Writing:
         try:
             if not (direct or source):
                 await self._stage()
-            begun = await self._team.decide(
+            begun = await self._team.run_on_primary(
                 "begin", self._options.view(self.location, direct=direct), partial(self._create, direct)
             )
             self._begun = self._entered = True
@@ -158,11 +159,11 @@ class Writing:
             raise
         try:
             together = self._storage.is_local and not self._team.is_alone and temporary is not None
-            await self._team.decide(
+            await self._team.run_on_primary(
                 "finish",
                 offer,
                 self._finalize,
-                happened=temporary.is_published if temporary else None,
+                check_outcome=temporary.is_published if temporary else None,
                 then=partial(seen_by_this_rank, self._storage, locate(self._own().get())) if together else None,
             )
         except OutcomeUnknownError:
@@ -180,7 +181,7 @@ class Writing:
             self._temporary = None
             await self._unstage()
         self.is_committed, self._is_kept = True, False
-        await self._team.part("finish")
+        await self._team.wait_for_acks("finish")
 
     async def _copy(self, origin: Own | Staged, temporary: TemporaryPath, *, top: bool) -> None:
         """Add the files of a local directory to the attempt, as they are at one moment."""
@@ -329,7 +330,7 @@ class Writing:
         """Whether the others do nothing any more; an interrupted primary does not wait for that."""
         if self._team.is_primary and not isinstance(error, Exception):
             return self._team.is_alone
-        return await self._team.part(phase, stay=isinstance(error, Exception))
+        return await self._team.wait_for_acks(phase, stay=isinstance(error, Exception))
 
     async def _discard(self, cause: BaseException, *, alone: bool) -> None:
         """Give up what is this process's own; never raises, so that `cause`, which led here, is what is seen."""
@@ -354,7 +355,7 @@ class Writing:
 async def put(local_dir: PathLike, url: PathLike, options: CommitOptions) -> Commit:
     """Commit an existing local directory, which is left as it is."""
     directory = local_directory(local_dir, "local_dir")
-    writing = Writing(url, options)
+    writing = CommitSession(url, options)
     try:
         source = await _check_source(directory, writing.location)
     except BaseException as error:

@@ -12,11 +12,11 @@ import zlib
 from collections.abc import Sequence
 from typing import cast
 
-from atomicpath.abc import Storage
-from atomicpath.errors import CommitError
 from atomicpath._core.failures import Document
 from atomicpath._profile.location import Location
 from atomicpath._strategies.manifest import stamps_of
+from atomicpath.abc import Storage
+from atomicpath.errors import CommitError
 
 __all__ = ["expect_all", "seen_by_this_rank"]
 

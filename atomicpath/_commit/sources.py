@@ -7,15 +7,16 @@ import os
 import stat
 from pathlib import Path
 
-from atomicpath.abc import Entry, Storage
-from .completeness import damaged
 from atomicpath._core.environment import Environment
-from atomicpath.errors import IntegrityError, ValidationError
 from atomicpath._core.layout import is_pending, is_temporary
 from atomicpath._profile.location import locate
-from atomicpath._strategies.manifest import still_written
-from .staging import LocalFile, files_of
 from atomicpath._strategies.conflicts import standing_at
+from atomicpath._strategies.manifest import still_written
+from atomicpath.abc import Entry, Storage
+from atomicpath.errors import IntegrityError, ValidationError
+
+from .completeness import damaged
+from .staging import LocalFile, files_of
 
 __all__ = ["Own", "Staged", "copy_directories", "say_what_is_dropped"]
 

@@ -12,19 +12,20 @@ from pathlib import Path
 from typing import TypeAlias
 
 from atomicpath._core import telemetry
-from atomicpath.abc import TemporaryPath
 from atomicpath._core.environment import Environment
-from atomicpath.errors import AtomicPathError, ValidationError
-from atomicpath._core.layout import check_file_name, is_pending, is_reserved
-from atomicpath._core.liveness import hold, release
-from atomicpath._profile.location import PathLike
-from atomicpath._strategies.manifest import expect_finished
-from atomicpath._core.tree_removal import identity, opened
-from atomicpath._profile.storage_errors import of_the_caller
 from atomicpath._core.free_space import describe, is_full, stored_size
+from atomicpath._core.layout import check_file_name, is_pending, is_reserved
+from atomicpath._core.liveness import track_attempt, untrack_attempt
+from atomicpath._core.tasks import map_concurrently
+from atomicpath._core.tree_removal import identity, opened
+from atomicpath._profile.location import PathLike
+from atomicpath._profile.storage_errors import of_the_caller
+from atomicpath._strategies.manifest import expect_finished
+from atomicpath.abc import TemporaryPath
+from atomicpath.errors import AtomicPathError, ValidationError
+
 from .staging_leftovers import PREFIX, lock_new, remove_abandoned, remove_staged
 from .staging_place import VARIABLE, named_place, private_place
-from atomicpath._core.tasks import map_concurrently
 
 __all__ = ["LocalFile", "Progress", "Staging", "files_of", "upload"]
 
@@ -99,7 +100,7 @@ class Staging:
                 error,
             )
         finally:
-            release(self._token)  # with its lock
+            untrack_attempt(self._token)  # with its lock
 
     def _create(self) -> Path:
         call = self._environment.call
@@ -110,8 +111,8 @@ class Staging:
             self._made = True
             with opened(self._environment, self._name, parent=parent) as outer:
                 self._identity = identity(call(os.fstat, outer))
-                hold(self._token, owner=self)  # before anybody can read the record
-                hold(self._token, lock_new(self._environment, outer, self._token).release)
+                track_attempt(self._token, owner=self)  # before anybody can read the record
+                track_attempt(self._token, lock_new(self._environment, outer, self._token).release)
                 call(os.mkdir, _FILES, 0o700, dir_fd=outer)
         return place / self._name / _FILES
 

@@ -9,13 +9,13 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from atomicpath.abc import FileLock
 from atomicpath._core.environment import Environment
-from atomicpath.errors import AtomicPathError
 from atomicpath._core.layout import RECORD_FILE
 from atomicpath._core.liveness import proof_of_life, this_process
 from atomicpath._core.record import CommitRecord, State
 from atomicpath._core.tree_removal import identity, opened, remove_tree
+from atomicpath.abc import FileLock
+from atomicpath.errors import AtomicPathError
 
 if sys.platform != "win32":
     import fcntl

@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from atomicpath._core.environment import Environment
-from atomicpath._profile.location import PathLike, local_directory
 from atomicpath._core.tree_removal import opened
+from atomicpath._profile.location import PathLike, local_directory
 
 __all__ = ["VARIABLE", "named_place", "private_place"]
 

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import TypeAlias, cast
 
 from atomicpath import errors
-from atomicpath.errors import AlreadyCommittedError, AtomicPathError, ConflictError, CoordinationTimeoutError, RankFailedError, StorageError
+from atomicpath.errors import (
+    AlreadyCommittedError,
+    AtomicPathError,
+    ConflictError,
+    CoordinationTimeoutError,
+    RankFailedError,
+    StorageError,
+)
+
 from .record import CommitRecord, JSONValue
 
 __all__ = ["Document", "decoded", "described", "encoded", "failure_of"]

@@ -6,8 +6,9 @@ import errno
 import os
 from pathlib import Path
 
-from .environment import Environment
 from atomicpath.errors import ValidationError
+
+from .environment import Environment
 
 __all__ = ["describe", "expect_room", "is_full", "is_used_up", "stored_size"]
 

@@ -13,7 +13,15 @@ from collections.abc import Callable
 from .environment import Environment
 from .record import CommitRecord, Writer
 
-__all__ = ["boot_clock", "hold", "is_tracked_here", "lives", "proof_of_life", "release", "this_process"]
+__all__ = [
+    "boot_clock",
+    "is_tracked_here",
+    "lives",
+    "proof_of_life",
+    "this_process",
+    "track_attempt",
+    "untrack_attempt",
+]
 
 # The attempts that this very process has under way: a record of ours that is not among them was left behind.
 # With what each of them has besides, to be let go of by whichever object of this process ends it.
@@ -101,7 +109,7 @@ def _same_process(one: Writer, other: Writer) -> bool:
     return (one.boot, one.namespace, one.pid, one.start) == (other.boot, other.namespace, other.pid, other.start)
 
 
-def hold(token: str, let_go: Callable[[], None] | None = None, *, owner: object = None) -> None:
+def track_attempt(token: str, let_go: Callable[[], None] | None = None, *, owner: object = None) -> None:
     """Note that this process has the attempt under way.
 
     Args:
@@ -109,12 +117,12 @@ def hold(token: str, let_go: Callable[[], None] | None = None, *, owner: object 
         owner: the object without which nobody can end the attempt. If it is garbage, the attempt is released.
     """
     if owner is not None:
-        weakref.finalize(owner, release, token).atexit = False
+        weakref.finalize(owner, untrack_attempt, token).atexit = False
     # without a lock, which a signal handler or a forked child could find taken: each of these steps is indivisible
     _held.setdefault(token, []).extend([let_go] if let_go else [])
 
 
-def release(token: str) -> None:
+def untrack_attempt(token: str) -> None:
     """Note that it is over."""
     for let_go in _held.pop(token, []):
         let_go()

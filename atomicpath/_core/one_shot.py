@@ -11,15 +11,16 @@ from typing import Generic, TypeVar
 import anyio
 import anyio.lowlevel
 
-from .concurrency import wake
 from atomicpath.errors import ValidationError
 
-__all__ = ["Latch", "bounded"]
+from .concurrency import wake
+
+__all__ = ["OneShot", "bounded"]
 
 T = TypeVar("T")
 
 
-class Latch(Generic[T]):
+class OneShot(Generic[T]):
     """Safe to call from many threads at once; whoever tells waits for nobody."""
 
     def __init__(self) -> None:
@@ -28,7 +29,7 @@ class Latch(Generic[T]):
         self._waiting: dict[object, Callable[[], object]] = {}  # how to wake each
 
     @property
-    def is_told(self) -> bool:
+    def is_set(self) -> bool:
         return bool(self._told)
 
     @property
@@ -36,7 +37,7 @@ class Latch(Generic[T]):
         """How many wait."""
         return len(self._waiting)
 
-    def tell(self, outcome: T | Exception) -> bool:
+    def set(self, outcome: T | Exception) -> bool:
         """Tell a value, or an error that is raised wherever the value is asked for; False if it was told before."""
         mine = (outcome,)
         self._told.append(mine)
@@ -44,7 +45,7 @@ class Latch(Generic[T]):
             wake_up()
         return self._told[0] is mine
 
-    def look(self, otherwise: Callable[[], Exception]) -> T:
+    def result(self, otherwise: Callable[[], Exception]) -> T:
         """What was told; raises what `otherwise` makes if nothing was yet."""
         if not self._told:
             raise otherwise()
@@ -53,21 +54,21 @@ class Latch(Generic[T]):
             raise outcome
         return outcome
 
-    async def told(self, timeout: float) -> bool:
+    async def wait(self, timeout: float) -> bool:
         """Wait at most so many seconds, in any event loop; whether it is told. Cancelling disturbs no other."""
         token, event = anyio.lowlevel.current_token(), anyio.Event()
         with anyio.move_on_after(bounded(timeout)), self._woken(lambda: wake(token, event.set)):
-            if not self.is_told:
+            if not self.is_set:
                 await event.wait()
-        return self.is_told
+        return self.is_set
 
-    def wait(self, timeout: float) -> bool:
+    def wait_blocking(self, timeout: float) -> bool:
         """The same for a thread without an event loop; it holds up the one it is called in."""
         events: SimpleQueue[None] = SimpleQueue()  # the one that a signal handler may put into
         with self._woken(lambda: events.put(None)), suppress(Empty):
-            if not self.is_told:
+            if not self.is_set:
                 events.get(timeout=bounded(timeout))
-        return self.is_told
+        return self.is_set
 
     @contextmanager
     def _woken(self, wake_up: Callable[[], object]) -> Iterator[None]:

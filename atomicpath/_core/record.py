@@ -11,18 +11,19 @@ from dataclasses import dataclass, field, replace
 from typing import Self, TypeAlias, TypeVar
 
 from atomicpath.errors import IntegrityError, ValidationError
+
 from .layout import COMMIT_SUCCESS_FILE, LEGACY_RECORD_FILE, RECORD_FILE, check_file_name
 
 __all__ = [
     "LONGEST_LEASE",
     "SHORTEST_LEASE",
-    "Base",
     "CommitRecord",
     "DecidedBy",
     "FileEntry",
     "JSONValue",
     "Lease",
     "NewerFormatError",
+    "SnapshotBase",
     "State",
     "Writer",
     "check_metadata",
@@ -147,7 +148,7 @@ class FileEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Base:
+class SnapshotBase:
     """The committed directory that a snapshot was made from.
 
     Attributes:
@@ -207,7 +208,7 @@ class CommitRecord:
     writer: Writer = field(default_factory=Writer)
     cleaner: str = ""
     place: str = ""
-    based_on: Base | None = None
+    based_on: SnapshotBase | None = None
     target: str = ""
     files: tuple[FileEntry, ...] = ()
     metadata: Mapping[str, JSONValue] = field(default_factory=dict, hash=False)
@@ -378,9 +379,9 @@ def file_entry(document: Mapping[str, JSONValue]) -> FileEntry:
     )
 
 
-def _base(value: object, what: str) -> Base:
+def _base(value: object, what: str) -> SnapshotBase:
     document = _mapping(value, what)
-    return Base(
+    return SnapshotBase(
         token=_text(document["token"], f"{what}.token"),
         snapshot=_text(document["snapshot"], f"{what}.snapshot"),
         pending=_texts(document.get("pending", []), f"{what}.pending"),

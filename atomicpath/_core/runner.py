@@ -21,10 +21,11 @@ from typing import Any, Generic, ParamSpec, TypeVar
 import anyio
 import anyio.lowlevel
 
+from atomicpath.errors import OutcomeUnknownError, StorageError
+
 from . import telemetry
 from .concurrency import start_thread, unforked, wake
 from .environment import EventLoopNeeded, current, in_this_thread, is_in_this_thread, this_run, under, use
-from atomicpath.errors import OutcomeUnknownError, StorageError
 from .interruption import Interrupted, Run, Signals
 
 __all__ = ["protected", "run", "run_alone", "run_detached", "run_protected"]
@@ -155,7 +156,7 @@ class Worker(Generic[T]):
         self._scope: anyio.CancelScope | None = None
         self._token: anyio.lowlevel.EventLoopToken | None = None
         # Nothing else of this context, which may say that a loop runs in it, but who called.
-        self._environment, self._trace = current(), telemetry.here()
+        self._environment, self._trace = current(), telemetry.current_trace()
 
     def start(self) -> None:
         """Begin. Where no thread can be started any more it is run at once, in the calling one."""

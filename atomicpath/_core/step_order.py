@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from atomicpath.errors import ValidationError
+
 from .layout import is_pending
 from .record import CommitRecord
 

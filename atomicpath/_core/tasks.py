@@ -9,7 +9,7 @@ import anyio
 
 from .environment import need_event_loop
 
-__all__ = ["both", "map_concurrently"]
+__all__ = ["map_concurrently", "run_both"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -43,7 +43,7 @@ async def map_concurrently(items: Iterable[T], function: Callable[[T], Awaitable
     return [results[index] for index in range(len(work))]
 
 
-async def both(first: Callable[[], Awaitable[T]], second: Callable[[], Awaitable[R]]) -> tuple[T, R]:
+async def run_both(first: Callable[[], Awaitable[T]], second: Callable[[], Awaitable[R]]) -> tuple[T, R]:
     """Two coroutines at once; fails as `map_concurrently` does."""
     left: list[T] = []
     right: list[R] = []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from atomicpath.errors import ValidationError
-from atomicpath.coordinators.process_group import Announcement, Group
+import functools
+
+from atomicpath._core.runner import run
 from atomicpath.coordinators.options import MultiprocessingOptions
-from atomicpath.sync import blocking
+from atomicpath.coordinators.process_group import ProcessGroup, SharedOutcome
+from atomicpath.errors import ValidationError
 
 __all__ = ["CompletionSignal"]
 
@@ -21,9 +23,9 @@ class CompletionSignal:
         if not name:
             raise ValidationError("a signal needs a name, the same in all processes")
         self.name = name
-        self._group = Group(multiprocessing_options)
+        self._group = ProcessGroup(multiprocessing_options)
         key = self._group.key(f"signal/{name}")
-        self._announcement = Announcement(self._group, key, f"the signal {name!r}")
+        self._announcement = SharedOutcome(self._group, key, f"the signal {name!r}")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
@@ -33,14 +35,16 @@ class CompletionSignal:
 
         CoordinationTimeoutError after `timeout` seconds, by default those of the options.
         """
-        blocking(self.wait_async)(timeout)
+        run(functools.partial(self.wait_async, timeout))
 
     async def wait_async(self, timeout: float | None = None) -> None:
         """`wait`, as a coroutine."""
-        await self._announcement.hear(timeout)
+        await self._announcement.wait(timeout)
 
     async def send(self, error: BaseException | None = None) -> None:
         """In the primary, once: that it is there, or why it will not come. `create_all_async` does it."""
         if not self._group.is_primary:
-            raise ValidationError(f"{self!r} is sent by rank {self._group.lead}, the primary, and this is another")
-        await self._announcement.tell(error)
+            raise ValidationError(
+                f"{self!r} is sent by rank {self._group.primary_rank}, the primary, and this is another"
+            )
+        await self._announcement.set(error)

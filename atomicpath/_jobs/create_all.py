@@ -14,18 +14,18 @@ import anyio
 from upath import UPath
 
 from atomicpath._core import telemetry
-from atomicpath.abc import TemporaryPath
 from atomicpath._core.environment import cleaning_up, current, shielded, use
-from atomicpath.errors import ValidationError
 from atomicpath._core.failures import Document
-from atomicpath.coordinators.process_group import Announcement, Group
-from atomicpath.guarantees import Guarantee
 from atomicpath._core.layout import check_file_name
-from atomicpath.coordinators.collective import Team
-from atomicpath.coordinators.options import MultiprocessingOptions
-from atomicpath._profile.storage_errors import at_final, of_the_caller, reported
 from atomicpath._core.runner import protected
 from atomicpath._core.tasks import map_concurrently
+from atomicpath._profile.storage_errors import at_final, of_the_caller, reported
+from atomicpath.abc import TemporaryPath
+from atomicpath.coordinators.collective import CollectiveCall
+from atomicpath.coordinators.options import MultiprocessingOptions
+from atomicpath.coordinators.process_group import ProcessGroup, SharedOutcome
+from atomicpath.errors import ValidationError
+from atomicpath.guarantees import Guarantee
 
 __all__ = ["Signal", "create_all", "create_all_async", "on_commit_callback"]
 
@@ -63,8 +63,8 @@ async def create_all(
         RankFailedError: Another process failed with an error that is not of this library.
         CoordinationTimeoutError: A process did not come in time.
     """
-    group = Group(multiprocessing_options)
-    team = Team(group, current(), "create_all", undone="nothing was created")
+    group = ProcessGroup(multiprocessing_options)
+    team = CollectiveCall(group, current(), "create_all", failure_summary="nothing was created")
     created: list[TemporaryPath] = []
 
     async def create(offers: Sequence[Document]) -> Document:  # noqa: ARG001 - that all have come is enough
@@ -76,18 +76,18 @@ async def create_all(
 
     try:
         attempts = _attempts(paths)  # the others are told if this process alone was called with something else
-        if group.each_for_itself:
-            await team.decide("begin", {}, agree)
+        if group.independent:
+            await team.run_on_primary("begin", {}, agree)
             await create(())
-            await team.decide("create", {}, agree)
+            await team.run_on_primary("create", {}, agree)
         else:
-            await team.decide("create", {}, create)
+            await team.run_on_primary("create", {}, create)
     except BaseException as error:
         with cleaning_up("create_all", error):
             await team.fail("create", error)
             await _discard(created)
             if isinstance(error, Exception):
-                await team.part("create")
+                await team.wait_for_acks("create")
         raise
 
 
@@ -106,18 +106,18 @@ def create_all_async(
     is discarded, the signals carry the failure, and it comes out of the future: the error itself in the
     primary, RankFailedError elsewhere. It is logged too, since a future may never be asked.
     """
-    attempts, signals, group = _attempts(paths), list(completion_signals), Group(multiprocessing_options)
+    attempts, signals, group = _attempts(paths), list(completion_signals), ProcessGroup(multiprocessing_options)
     if len({id(signal) for signal in signals}) != len(signals):
         raise ValidationError("one of the completion signals is listed twice, and each is sent once")
     if isinstance(subdirectories, str):
         raise ValidationError(f"subdirectories is a list of names, not one: [{subdirectories!r}]")
     names = tuple(check_file_name(name) for name in subdirectories or ())
-    done = Announcement(group, group.key("create_all_async"), "the creation of the directories")
-    work = functools.partial(_create_and_tell, attempts, names, [done.tell, *(signal.send for signal in signals)])
+    done = SharedOutcome(group, group.key("create_all_async"), "the creation of the directories")
+    work = functools.partial(_create_and_tell, attempts, names, [done.set, *(signal.send for signal in signals)])
     future: Future[None] = Future()
     future.set_running_or_notify_cancel()  # what a process has begun, others rely on
-    main = work if group.is_primary else done.hear
-    environment, trace = current(), telemetry.here()
+    main = work if group.is_primary else done.wait
+    environment, trace = current(), telemetry.current_trace()
 
     def run() -> None:
         try:

@@ -6,10 +6,10 @@ import abc
 
 from upath import UPath
 
-from atomicpath.abc import TemporaryPath
-from atomicpath.errors import CoordinationTimeoutError, ValidationError
 from atomicpath._core.one_shot import OneShot
 from atomicpath._profile.location import PathLike, upath_of
+from atomicpath.abc import TemporaryPath
+from atomicpath.errors import CoordinationTimeoutError, ValidationError
 
 __all__ = ["DeferredPath", "DeferredWritableTemporaryPath"]
 
@@ -23,7 +23,7 @@ class DeferredPath:
     """
 
     def __init__(self) -> None:
-        self._latch: Latch[UPath] = Latch()
+        self._latch: OneShot[UPath] = OneShot()
         self._parts: tuple[str, ...] = ()
 
     def __truediv__(self, part: str) -> DeferredPath:
@@ -32,7 +32,7 @@ class DeferredPath:
         return child
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}, {'told' if self._latch.is_told else 'not told yet'}>"
+        return f"<{type(self).__name__}, {'told' if self._latch.is_set else 'not told yet'}>"
 
     def set_path(self, path: PathLike) -> None:
         """Tell it, which wakes all that wait. ValidationError if it was told before, or if this is a child."""
@@ -54,7 +54,7 @@ class DeferredPath:
 
         CoordinationTimeoutError after `timeout` seconds.
         """
-        await self._latch.told(timeout)
+        await self._latch.wait(timeout)
         return self._look(_too_late(timeout))
 
     def wait(self, timeout: float = _LONGEST) -> UPath:
@@ -62,7 +62,7 @@ class DeferredPath:
 
         CoordinationTimeoutError after `timeout` seconds.
         """
-        self._latch.wait(timeout)
+        self._latch.wait_blocking(timeout)
         return self._look(_too_late(timeout))
 
     def _tell(self, what: str, outcome: UPath | Exception) -> None:
@@ -70,11 +70,11 @@ class DeferredPath:
             raise ValidationError(
                 f"{'/'.join(self._parts)!r} is below a deferred path and follows it: call {what} of that one"
             )
-        if not self._latch.tell(outcome):
+        if not self._latch.set(outcome):
             raise ValidationError(f"{what}: the deferred path was told before, and it is told only once")
 
     def _look(self, otherwise: Exception) -> UPath:
-        top = self._latch.look(lambda: otherwise)
+        top = self._latch.result(lambda: otherwise)
         return top.joinpath(*self._parts) if self._parts else top
 
 

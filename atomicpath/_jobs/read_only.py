@@ -9,9 +9,9 @@ from typing import Any, NoReturn, Self
 
 from upath import UPath
 
+from atomicpath._profile.location import Location, PathLike, locate
 from atomicpath.abc import AttemptOptions, FileOptions, MetadataStore, SnapshotType, TemporaryPath
 from atomicpath.errors import ValidationError
-from atomicpath._profile.location import Location, PathLike, locate
 
 __all__ = ["ReadOnlyTemporaryPath"]
 

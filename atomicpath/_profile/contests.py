@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from atomicpath.abc import Environment, StaleVersionError, Storage
 from atomicpath._core.bounded import NoAnswerError
-from atomicpath.errors import AtomicPathError
 from atomicpath._core.tasks import map_concurrently
+from atomicpath.abc import Environment, StaleVersionError, Storage
+from atomicpath.errors import AtomicPathError
 
 __all__ = [
     "RACERS",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from atomicpath.abc import Storage
-from .location import Location
 from atomicpath._core.record import CommitRecord, fingerprint
+from atomicpath.abc import Storage
+
+from .location import Location
 
 __all__ = ["is_original", "place_of"]
 
@@ -16,7 +17,7 @@ async def place_of(storage: Storage, directory: Location, final: Location, token
     nothing, so that every reader compares names and sizes. On a store the place is the final path there.
     """
     identity = await storage.identity(directory.path)
-    return _fingerprint(token, final.place if identity is None else identity)
+    return _fingerprint(token, final.identity if identity is None else identity)
 
 
 async def is_original(storage: Storage, location: Location, record: CommitRecord) -> bool:
@@ -27,7 +28,7 @@ async def is_original(storage: Storage, location: Location, record: CommitRecord
     if not record.place:
         return False
     identity = await storage.identity(location.path)
-    return record.place == _fingerprint(record.token, location.place if identity is None else identity)
+    return record.place == _fingerprint(record.token, location.identity if identity is None else identity)
 
 
 def _fingerprint(token: str, place: str) -> str:

@@ -10,10 +10,11 @@ from typing import Any
 
 from upath import UPath
 
-from atomicpath.abc import Backend, Storage
 from atomicpath._core.concurrency import unforked
 from atomicpath._core.environment import current
+from atomicpath.abc import Backend, Storage
 from atomicpath.errors import ValidationError
+
 from .places import PathLike, Place, read
 from .registry import backend_for
 
@@ -57,10 +58,10 @@ class Location:
         return path
 
     @property
-    def place(self) -> str:
+    def identity(self) -> str:
         """A text equal for equal places only; without credentials."""
         with _first_use(self.backend):
-            return self.backend.place(self.path, self.storage_options)
+            return self.backend.identity(self.path, self.storage_options)
 
     def open(self) -> Storage:
         """Access to it, in the environment now in force. No I/O."""
@@ -107,7 +108,7 @@ def name_in(root: Location, one: PathLike, argument: str) -> str:
     if isinstance(one, str) and "/" not in one and one.strip():
         return one
     place = locate(one, root.storage_options)
-    if place.parent.place != root.place:
+    if place.parent.identity != root.identity:
         raise ValidationError(f"{argument} names {place}, which is not right below {root}: pass a name or a URL there")
     return place.name
 
@@ -122,7 +123,7 @@ def upath_of(path: PathLike) -> UPath:
 
 def _located(place: Place, storage_options: Mapping[str, object]) -> Location:
     backend = backend_for(place.protocol)
-    path, left = backend.located(place.text, storage_options)
+    path, left = backend.normalize(place.text, storage_options)
     if not place.is_local:
         place.check_read()
     return Location(backend=backend, path=path, storage_options=left)

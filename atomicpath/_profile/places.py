@@ -18,8 +18,9 @@ from typing import TypeAlias
 from upath import UPath
 
 from atomicpath.errors import ValidationError
-from .registry import LOCAL, is_local, is_served
 from atomicpath.storage import is_known_to_fsspec
+
+from .registry import LOCAL, is_local, is_served
 
 __all__ = ["PathLike", "Place", "read"]
 

@@ -16,13 +16,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from atomicpath.abc import Storage
 from atomicpath._core.bounded import BoundedEnvironment, NoAnswerError
-from .contests import NotShown, Refuted, asked, is_lasting, is_unsupported
 from atomicpath._core.environment import cleaning_up, current, use
+from atomicpath._core.layout import HOUSEKEEPING, PROBE_PREFIX
+from atomicpath.abc import Storage
 from atomicpath.errors import AccessError, AtomicPathError, GuaranteeError
 from atomicpath.guarantees import Guarantee
-from atomicpath._core.layout import HOUSEKEEPING, PROBE_PREFIX
+
+from .contests import NotShown, Refuted, asked, is_lasting, is_unsupported
 from .location import Location
 from .trials import LEFT, TRIALS
 

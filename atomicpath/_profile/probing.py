@@ -12,11 +12,12 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
-from atomicpath.abc import Declaration
 from atomicpath._core.bounded import NoAnswerError
-from .contests import NotShown, Refuted
+from atomicpath.abc import Declaration
 from atomicpath.errors import ValidationError
 from atomicpath.guarantees import NONE, Guarantee, Profile
+
+from .contests import NotShown, Refuted
 from .location import Location
 from .probes import bounded, probing
 from .trials import SUCCESS, TRIALS, has_directories, leaves_its_directory
@@ -107,7 +108,7 @@ def are_beside(location: Location) -> bool:
 
 
 def _findings_of(location: Location) -> _Findings:
-    return _known.setdefault(location.parent.place, _Findings())
+    return _known.setdefault(location.parent.identity, _Findings())
 
 
 async def _declare(location: Location, findings: _Findings) -> Declaration:

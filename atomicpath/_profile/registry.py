@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-from atomicpath.abc import Backend
 from atomicpath._core.concurrency import unforked
-from atomicpath.errors import BackendError
 from atomicpath._core.text import wrapped
+from atomicpath.abc import Backend
+from atomicpath.errors import BackendError
 from atomicpath.storage import backend_without_plugin, is_known_to_fsspec
 
 __all__ = ["GROUP", "LOCAL", "backend_for", "is_local", "is_served", "serving"]

@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from atomicpath.abc import TemporaryPath
 from atomicpath.errors import AccessError, AtomicPathError, StorageError
+
 from .location import PathLike, locate
 
 __all__ = ["at_final", "at_root", "at_url", "is_the_callers", "of_the_caller", "reported", "reporting"]

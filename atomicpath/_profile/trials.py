@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from functools import partial, reduce
 
+from atomicpath._core.tasks import map_concurrently, run_both
 from atomicpath.abc import Declaration, StaleVersionError, Storage
-from .contests import RACERS, NotShown, Race, Refuted, asked, contest, is_unsupported, names_of, only_winner
 from atomicpath.errors import AccessError, GuaranteeError
 from atomicpath.guarantees import Guarantee
-from atomicpath._core.tasks import run_both, map_concurrently
+
+from .contests import RACERS, NotShown, Race, Refuted, asked, contest, is_unsupported, names_of, only_winner
 
 __all__ = [
     "LEFT",
@@ -206,7 +207,7 @@ async def watch_rename(
             await look(last=False)
             await storage.environment.sleep(0)  # the renamer's turn, where a listing gives it none
 
-    await both(rename, watch)
+    await run_both(rename, watch)
     await look(last=True)
     if await storage.kind(source) is not None:
         raise wrong("a renamed directory is still at its old name")
@@ -232,7 +233,9 @@ async def _rename_noreplace(storage: Storage, path: str) -> None:
         await _make(storage, f"{path}/{racer.decode()}")
         await storage.write(f"{path}/{racer.decode()}/file-{racer.decode()}", racer, private=True)
 
-    await map_concurrently(names_of(RACERS), prepare, at_once=RACERS)  # before the race, so that it is one of renames only
+    await map_concurrently(
+        names_of(RACERS), prepare, at_once=RACERS
+    )  # before the race, so that it is one of renames only
     ended = await contest(
         storage.environment, lambda racer: storage.rename_directory(f"{path}/{racer.decode()}", target)
     )

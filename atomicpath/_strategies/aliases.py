@@ -13,19 +13,19 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeAlias
 
-from atomicpath.abc import Content, Storage
 from atomicpath._core.environment import cleaning_up
-from atomicpath.errors import AbandonedError, AccessError, AtomicPathError, ConflictError, OutcomeUnknownError
 from atomicpath._core.layout import ALIAS_SUFFIX, HOUSEKEEPING, RECORD_FILE, alias_of, is_temporary
 from atomicpath._core.liveness import this_process
-from atomicpath._profile.location import Location
 from atomicpath._core.record import CommitRecord, State
 from atomicpath._core.tasks import map_concurrently
+from atomicpath._profile.location import Location
+from atomicpath.abc import Content, Storage
+from atomicpath.errors import AbandonedError, AccessError, AtomicPathError, ConflictError, OutcomeUnknownError
 
 from .attempt_files import in_housekeeping
-from .fences import Fence
-from .conflicts import foreign, taken
 from .attempt_record import SwappedAttemptRecord
+from .conflicts import foreign, taken
+from .fences import Fence
 
 __all__ = ["aliases_of", "expect_no_alias_to", "linked_name", "set_alias"]
 
@@ -106,7 +106,7 @@ async def set_alias(storage: Storage, location: Location, target: str, *, fence:
             seen = await storage.read(path)
         except FileNotFoundError:
             if await _created(storage, location, register):
-                return register.free
+                return register.withdraw
         else:
             before = CommitRecord.decode(seen.data, where=str(location))
             if before.state is not State.ALIAS:
@@ -144,11 +144,11 @@ async def _created(storage: Storage, location: Location, register: AliasRegister
     with suppress(FileExistsError):  # of an alias that is, or was, there
         await in_housekeeping(storage, note, lambda: storage.create(note.path, name))
     with cleaning_up(location):
-        if await register.claim() is not None:
+        if await register.acquire() is not None:
             return False
         names = tuple(entry.name for entry in await storage.list(location.path, recursive=True))
         if foreign_names := tuple(name for name in names if name != RECORD_FILE):
-            await register.free()
+            await register.withdraw()
             raise foreign(location, "directory", foreign_names)
     return True
 

@@ -23,31 +23,39 @@ from typing import Self
 
 from upath import UPath
 
-from atomicpath.abc import FileOptions, MetadataStore, SnapshotType, StaleVersionError, TemporaryPath
 from atomicpath._core.environment import cleaning_up, current, shielded
+from atomicpath._core.layout import (
+    RECORD_FILE,
+    TMP_DIR_SUFFIX,
+    check_file_name,
+    final_of,
+    is_pending,
+    pending_of,
+    temporary_of,
+)
+from atomicpath._core.liveness import boot_clock, this_process
+from atomicpath._core.record import CommitRecord, FileEntry, State, marker_of
+from atomicpath._core.telemetry import creating, finalizing, observed
+from atomicpath._profile.fingerprint import place_of
+from atomicpath._profile.location import Location, locate
+from atomicpath._profile.probing import are_beside, attempts_beside
+from atomicpath._profile.storage_errors import at_final, reported
+from atomicpath.abc import FileOptions, MetadataStore, SnapshotType, StaleVersionError, TemporaryPath
 from atomicpath.errors import AbandonedError, AtomicPathError, CommitError, ValidationError
 from atomicpath.guarantees import NONE, RENAMING, Guarantee
-from atomicpath._core.layout import RECORD_FILE, TMP_DIR_SUFFIX, check_file_name, final_of, is_pending, pending_of, temporary_of
-from atomicpath._core.liveness import boot_clock, this_process
-from atomicpath._profile.location import Location, locate
-from .manifest import Stamps, digest, expect_content, expect_settled, manifest_of, stamps_of
-from atomicpath._profile.fingerprint import place_of
-from atomicpath._profile.probing import are_beside, attempts_beside
-from atomicpath._core.record import CommitRecord, FileEntry, State, marker_of
-from atomicpath._profile.storage_errors import at_final, reported
-from atomicpath._core.telemetry import creating, finalizing, observed
 
 from .aliases import linked_name
 from .attempt_files import AttemptFiles
-from .requirements import expect_absolute, expect_directory, in_words, ready
 from .borders import refuse_nested
-from .copy_source import SnapshotSource, check_snapshot, has_copies, origin_at
 from .conflicts import aliased, foreign, standing_at
+from .copy_source import SnapshotSource, check_snapshot, has_copies, origin_at
 from .directory_lock import KeptSnapshotError
-from .joint_manifest import include, is_of, owner_of, twice
+from .joint_manifest import duplicate_file_error, include, is_of, owner_of
+from .manifest import Stamps, digest, expect_content, expect_settled, manifest_of, stamps_of
 from .predecessors import clear_dead
 from .publish import Publisher
-from .replace import Way, publish
+from .replace import PublishPlan, publish
+from .requirements import expect_absolute, expect_directory, in_words, resolve_guarantees
 from .step_metadata import StepMetadataWriter
 
 __all__ = ["AtomicRenameTemporaryPath"]
@@ -223,7 +231,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             if there is None or not is_of(self.token, there.owner):
                 raise
             if there.owner != self._owner:
-                raise twice(name) from None
+                raise duplicate_file_error(name) from None
             entry = there  # the answer to our own retry
         environment = self._storage.environment
         sha256 = await environment.step(digest, environment, source) if self.options.checksums else None
@@ -268,7 +276,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             raise
         with shielded():
             durable = self.options.durable and self._storage.is_local
-            way = Way(outer=self._final, base=record.based_on, replacing=self.options.replace, durable=durable)
+            way = PublishPlan(outer=self._final, base=record.based_on, replacing=self.options.replace, durable=durable)
             try:
                 await publish(self._publication, way)
             except KeptSnapshotError:
@@ -318,14 +326,14 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             replacing = str(self._snapshot)
         if self._snapshot is not None and self.options.replace:
             raise ValidationError(f"replace=True and {self._snapshot} exclude each other: leave one of them out")
-        self.options = await ready(type(self), self._final, self.options, replacing=replacing)
+        self.options = await resolve_guarantees(type(self), self._final, self.options, replacing=replacing)
 
     def _lie_at(self, temporary: Location) -> None:
         self._temporary = temporary
         self._path = None
         final, snapshot = self._final, self._snapshot
         target = final.at(pending_of(final.path, self.token)) if snapshot is SnapshotType.EMPTY else final
-        self._publication = Publication(self._storage, target, temporary, self.token)
+        self._publication = Publisher(self._storage, target, temporary, self.token)
         self._files = AttemptFiles(self._storage, temporary, self.token)
 
     async def _check_way(self, kind: str) -> None:

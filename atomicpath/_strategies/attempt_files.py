@@ -16,13 +16,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from atomicpath._core.layout import is_in_housekeeping, record_of
+from atomicpath._core.liveness import track_attempt, untrack_attempt
+from atomicpath._core.record import CommitRecord
+from atomicpath._profile.location import Location
 from atomicpath.abc import FileLock, Storage
 from atomicpath.errors import AtomicPathError, CommitError
 from atomicpath.guarantees import Guarantee
-from atomicpath._core.layout import is_in_housekeeping, record_of
-from atomicpath._core.liveness import hold, release
-from atomicpath._profile.location import Location
-from atomicpath._core.record import CommitRecord
 
 __all__ = ["AttemptFiles", "delete_record", "end_lock", "in_housekeeping", "tidy"]
 
@@ -47,7 +47,7 @@ class AttemptFiles:
 
     async def begin(self, record: CommitRecord, *, mode: int | None, known: Guarantee) -> None:
         """Make the two. `FileExistsError` if another attempt has their names; anything else leaves nothing to keep."""
-        hold(self._token, owner=self)
+        track_attempt(self._token, owner=self)
         if self._storage.is_local:
             await self._begin_locked(record, mode)
             return
@@ -71,7 +71,7 @@ class AttemptFiles:
         self._hold = await in_housekeeping(storage, self._directory, lock)
         self.came_first = len(tries) > 1
         if self._hold is not None:
-            hold(self._token, self._hold.release)
+            track_attempt(self._token, self._hold.release)
         await storage.make_directory(self._directory.path, mode=mode, durable=False)
         await storage.write(self._record.path, record.encode(), private=True)
 
@@ -115,7 +115,7 @@ class AttemptFiles:
         """Delete the record and let go of it. What cannot be done is logged: it changes nothing of the outcome."""
         held, self._hold = self._hold, None
         await end_lock(self._storage, self._directory, held, keep_record=keep_record)
-        release(self._token)
+        untrack_attempt(self._token)
 
 
 async def in_housekeeping(storage: Storage, path: Location, step: Callable[[], Awaitable[T]]) -> T:

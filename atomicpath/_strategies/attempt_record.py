@@ -19,9 +19,13 @@ from queue import Empty, SimpleQueue
 import anyio
 import anyio.lowlevel
 
-from atomicpath.abc import Content, StaleVersionError, Storage
 from atomicpath._core.concurrency import wake
 from atomicpath._core.environment import cleaning_up
+from atomicpath._core.layout import RECORD_FILE
+from atomicpath._core.liveness import this_process, track_attempt
+from atomicpath._core.record import CommitRecord, DecidedBy, State
+from atomicpath._profile.location import Location
+from atomicpath.abc import Content, StaleVersionError, Storage
 from atomicpath.errors import (
     AbandonedError,
     AccessError,
@@ -31,15 +35,11 @@ from atomicpath.errors import (
     OutcomeUnknownError,
 )
 from atomicpath.guarantees import Guarantee
-from atomicpath._core.layout import RECORD_FILE
-from atomicpath._core.liveness import hold, this_process
-from atomicpath._profile.location import Location
-from atomicpath._core.record import CommitRecord, DecidedBy, State
 
-from .fences import DELETING
 from .conflicts import already_committed
+from .fences import DELETING
 
-__all__ = ["SwappedAttemptRecord", "Register", "pauses"]
+__all__ = ["AttemptRecord", "SwappedAttemptRecord", "pauses"]
 
 _LOG = logging.getLogger("atomicpath")
 _TRIES = 4
@@ -47,7 +47,7 @@ _MARGIN = 0.5  # of a lease, which is renewed at every third: later than that so
 _PAUSE = 0.2  # seconds before the second try, doubled before each further one
 
 
-class Register(abc.ABC):
+class AttemptRecord(abc.ABC):
     """One attempt's hold on the record of one final path. Not for concurrent use, but for its own renewals."""
 
     decided_by: DecidedBy
@@ -135,7 +135,7 @@ class Register(abc.ABC):
         begins = self.seen_at if self.is_conditional else self.moved_at
         return begins + self.record.lease.patience * DELETING - self._storage.environment.monotonic()
 
-    async def claim(self) -> Content | None:
+    async def acquire(self) -> Content | None:
         """Create the record. None: it is ours; else what is in the way."""
         failure: OSError | None = None
         for pause in pauses():
@@ -159,7 +159,7 @@ class Register(abc.ABC):
                 return None
         raise CommitError(f"cannot begin to write {self._final}: {failure}; nothing was committed") from failure
 
-    async def find(self) -> None:
+    async def recover(self) -> None:
         """After a claim that was cut short: hold the record if it was created all the same."""
         if self.held:
             return
@@ -189,7 +189,7 @@ class Register(abc.ABC):
         self.seen_at = began
         return seen
 
-    async def take(self, seen: Content, there: CommitRecord) -> bool:
+    async def take_over(self, seen: Content, there: CommitRecord) -> bool:
         """Take the place of the record `there`, as it was `seen`; False if it has moved meanwhile.
 
         Ours then names the whole chain of attempts whose place this one took, whose objects are ours to delete, and,
@@ -219,7 +219,7 @@ class Register(abc.ABC):
         """Give the register up before anything is deleted; AbandonedError if it is not ours any more."""
 
     @abc.abstractmethod
-    async def free(self) -> None:
+    async def withdraw(self) -> None:
         """Delete the record, last."""
 
     async def delete_record(self) -> None:
@@ -238,7 +238,7 @@ class Register(abc.ABC):
     def keep_alive(self) -> None:  # noqa: B027 - without leases there is nothing to do
         """Begin to renew, if this register has leases."""
 
-    async def rest(self) -> None:  # noqa: B027 - as above
+    async def stop_renewal(self) -> None:  # noqa: B027 - as above
         """Stop renewing; afterwards nothing but the caller moves the register."""
 
     async def renew(self) -> None:
@@ -301,7 +301,7 @@ class SwappedAttemptRecord(AttemptRecord):
     async def discard(self) -> None:
         await self._move(self._discarded())  # rule *register*: nothing of ours is deleted before
 
-    async def free(self) -> None:
+    async def withdraw(self) -> None:
         if self.is_conditional:
             await self._storage.delete(self.path, version=self.version)  # rule *conditional*, for the record itself
         else:
@@ -321,10 +321,12 @@ class SwappedAttemptRecord(AttemptRecord):
         self._renewing = threading.Thread(
             target=self._renew_every, args=(interval,), name="atomicpath-lease", daemon=True
         )
-        hold(self.record.token, self._end_renewing)  # another object of this process may be the one to end the attempt
+        track_attempt(
+            self.record.token, self._end_renewing
+        )  # another object of this process may be the one to end the attempt
         self._renewing.start()
 
-    async def rest(self) -> None:
+    async def stop_renewal(self) -> None:
         self._end_renewing()
         if self._renewing is not None:
             await self._storage.environment.step(self._renewing.join)

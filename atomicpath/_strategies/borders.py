@@ -12,12 +12,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from atomicpath.abc import MOUNT_POINT, Entry, Storage
-from atomicpath.errors import AccessError, ConflictError, IntegrityError, ValidationError
 from atomicpath._core.layout import HOUSEKEEPING, TMP_DIR_SUFFIX, is_pending, is_unfinished
-from atomicpath._profile.location import Location
 from atomicpath._core.record import CommitRecord, State
 from atomicpath._core.tasks import map_concurrently
+from atomicpath._profile.location import Location
+from atomicpath.abc import MOUNT_POINT, Entry, Storage
+from atomicpath.errors import AccessError, ConflictError, IntegrityError, ValidationError
 
 from .conflicts import when
 from .ownership import RECORDS, Ownership, Whose, outside, record_at
@@ -65,7 +65,7 @@ async def refuse_nested(storage: Storage, final: Location) -> None:
         ConflictError: An ancestor has a record, committed or not; it names the ancestor, its state and its writer.
         OSError: The storage does not say what is there.
     """
-    known = final.parent.place
+    known = final.parent.identity
     if known in _free:
         return
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from atomicpath._core.layout import is_unfinished
+from atomicpath._core.tasks import map_concurrently
+from atomicpath._profile.location import Location
 from atomicpath.abc import Entry, Storage
 from atomicpath.errors import ConflictError
-from atomicpath._core.layout import is_unfinished
-from atomicpath._profile.location import Location
-from atomicpath._core.tasks import map_concurrently
 
+from .attempt_record import AttemptRecord
 from .borders import inside_error
 from .conflicts import not_its_own
 from .ownership import Ownership, Whose, outside
-from .attempt_record import AttemptRecord
 
 __all__ = ["NotClearedError", "clear"]
 

@@ -21,8 +21,16 @@ from typing import Self
 
 from upath import UPath
 
-from atomicpath.abc import FileOptions, FileLock, MetadataStore, SnapshotType, TemporaryPath
 from atomicpath._core.environment import cleaning_up, shielded
+from atomicpath._core.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, check_file_name, record_of, temporary_of
+from atomicpath._core.liveness import boot_clock, this_process, track_attempt, untrack_attempt
+from atomicpath._core.record import CommitRecord, DecidedBy, FileEntry, Lease, State, marker_of, token_in_marker
+from atomicpath._core.telemetry import creating, finalizing, observed
+from atomicpath._profile.fingerprint import place_of
+from atomicpath._profile.location import Location, locate
+from atomicpath._profile.probing import profile_of
+from atomicpath._profile.storage_errors import at_final, reported
+from atomicpath.abc import FileLock, FileOptions, MetadataStore, SnapshotType, TemporaryPath
 from atomicpath.errors import (
     AbandonedError,
     AlreadyCommittedError,
@@ -34,32 +42,24 @@ from atomicpath.errors import (
     ValidationError,
 )
 from atomicpath.guarantees import NONE, WRITING, Guarantee
-from atomicpath._core.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, check_file_name, record_of, temporary_of
-from atomicpath._core.liveness import boot_clock, hold, release, this_process
-from atomicpath._profile.location import Location, locate
-from .manifest import Stamps, expect_content, expect_settled, manifest_of, stamps_of
-from atomicpath._profile.fingerprint import place_of
-from atomicpath._profile.probing import profile_of
-from atomicpath._core.record import CommitRecord, DecidedBy, FileEntry, Lease, State, marker_of, token_in_marker
-from atomicpath._profile.storage_errors import at_final, reported
-from atomicpath._core.telemetry import creating, finalizing, observed
 
-from .data_objects import Additions
 from .attempt_files import end_lock, in_housekeeping
-from .requirements import expect_directory, in_words, ready
+from .attempt_record import AttemptRecord, SwappedAttemptRecord
 from .borders import inside_error, refuse_nested
-from .takeover import claim
 from .cleanup import clear
+from .conflicts import foreign, is_committed, read_marker, read_record, taken
+from .data_objects import Additions
 from .discard import delete_own_tree
 from .fences import Fence
-from .conflicts import foreign, is_committed, read_marker, read_record, taken
+from .manifest import Stamps, expect_content, expect_settled, manifest_of, stamps_of
 from .marker_record import MarkedAttemptRecord
-from .retention_policy import expect_overwriting
+from .outcome import after_commit_point
 from .ownership import Ownership, chain_of
 from .parent_directory import FinalParent
-from .attempt_record import SwappedAttemptRecord, AttemptRecord
-from .outcome import after_commit_point
+from .requirements import expect_directory, in_words, resolve_guarantees
+from .retention_policy import expect_overwriting
 from .step_metadata import StepMetadataWriter
+from .takeover import claim
 
 __all__ = ["CommitFileTemporaryPath"]
 
@@ -131,7 +131,7 @@ class CommitFileTemporaryPath(TemporaryPath):
     async def create(self) -> UPath:
         if self._register is not None or self._over:
             raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
-        self.options = await ready(type(self), self._final, self.options)
+        self.options = await resolve_guarantees(type(self), self._final, self.options)
         register = self._new_register()
         try:
             await self._make_directory()
@@ -142,7 +142,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         self._register = register
         let_go = self._hold.release if self._hold else None
         # before anybody can read the record: a thread of ours would take it for left behind
-        hold(self.token, let_go, owner=self)
+        track_attempt(self.token, let_go, owner=self)
         try:
             await claim(
                 self._storage,
@@ -158,7 +158,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         except BaseException as error:
             with cleaning_up(self._final, error):
                 if not isinstance(error, AtomicPathError):
-                    await register.find()
+                    await register.recover()
             await self._give_up(error, f"cannot begin to write {self._final}")
             raise
         return self.get()
@@ -198,7 +198,7 @@ class CommitFileTemporaryPath(TemporaryPath):
                 await self._sync()
             await self._expect_settled()
             place = await place_of(self._storage, self._final, self._final, self.token)
-            await register.rest()
+            await register.stop_renewal()
         except BaseException as error:
             await self._give_up(error, f"{self._final} was not committed")
             raise
@@ -227,7 +227,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             return
         await self._step_metadata.rest()
         try:
-            await register.rest()
+            await register.stop_renewal()
             await register.discard()
             if self._alone and self._storage.is_local:
                 await self._delete_tree()
@@ -235,7 +235,7 @@ class CommitFileTemporaryPath(TemporaryPath):
                 if self._alone or register.inherits:  # else nothing but the record can be ours
                     await self._clear_own(register)
                 if free:
-                    await register.free()
+                    await register.withdraw()
         except (AbandonedError, AlreadyCommittedError) as error:
             _LOG.debug("nothing to discard: %s", error)
         except (OSError, AtomicPathError) as error:
@@ -417,7 +417,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         """The register of an attempt that another object or process created, for `from_temporary`: that of `token`."""
         if self._over:
             raise CommitError(f"the attempt at {self._final} is already over: begin a new one")
-        self.options = await ready(type(self), self._final, self.options)
+        self.options = await resolve_guarantees(type(self), self._final, self.options)
         register = self._new_register()
         began = self._storage.environment.monotonic()
         seen = await register.look()
@@ -472,7 +472,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         if self._storage.is_local:
             with shielded():
                 await end_lock(self._storage, self._attempt, self._hold)
-        release(self.token)
+        untrack_attempt(self.token)
 
     @property
     def _guarantees(self) -> Guarantee:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from atomicpath._core.layout import COMMIT_SUCCESS_FILE, LEGACY_RECORD_FILE, RECORD_FILE
+from atomicpath._core.record import CommitRecord, DecidedBy, State, record_in_marker, token_in_marker
+from atomicpath._profile.location import Location
 from atomicpath.abc import Storage
 from atomicpath.errors import AlreadyCommittedError, CommitError, ConflictError
-from atomicpath._core.layout import COMMIT_SUCCESS_FILE, LEGACY_RECORD_FILE, RECORD_FILE
-from atomicpath._profile.location import Location
-from atomicpath._core.record import CommitRecord, DecidedBy, State, record_in_marker, token_in_marker
 
 __all__ = [
     "Standing",
     "aliased",
     "already_committed",
+    "conflict_error",
     "foreign",
-    "held",
     "is_committed",
     "not_its_own",
     "read_marker",
@@ -85,7 +85,7 @@ class Standing:
         if self.record is not None and self.record.state is State.ALIAS:
             return aliased(location, self.record.target)
         if self.record is not None:
-            return held(location, self.record, "an attempt that has not committed")
+            return conflict_error(location, self.record, "an attempt that has not committed")
         return foreign(location, self.kind)
 
 
@@ -150,7 +150,7 @@ def aliased(location: Location, target: str) -> ConflictError:
     )
 
 
-def held(location: Location, record: CommitRecord, what: str) -> ConflictError:
+def conflict_error(location: Location, record: CommitRecord, what: str) -> ConflictError:
     """An attempt of ours that may not be taken over holds the path."""
     return ConflictError(
         f"{location} is held by {what} ({record.writer}, since {when(record.started)}). Wait for it, stop it, or"

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from atomicpath._core.layout import is_pending, is_reserved, is_unfinished
+from atomicpath._core.record import CommitRecord, SnapshotBase
+from atomicpath._profile.location import Location
 from atomicpath.abc import SnapshotType, Storage
 from atomicpath.errors import ConflictError, IntegrityError, NotCommittedError, ValidationError
-from atomicpath._core.layout import is_pending, is_reserved, is_unfinished
-from atomicpath._profile.location import Location
-from atomicpath._core.record import Base, CommitRecord
 
 from .conflicts import standing_at
 
-__all__ = ["COPY", "Origin", "check_snapshot", "has_copies", "origin_at", "pending_in"]
+__all__ = ["COPY", "SnapshotSource", "check_snapshot", "has_copies", "origin_at", "pending_in"]
 
 COPY = "copy"
 """What a record calls a copy that becomes another directory; the other ways are those of `SnapshotType`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class SnapshotSource:
     """The committed directory at `source`, and how an attempt is begun from it; `mode` is the directory's own."""
 
     source: Location
-    base: Base
+    base: SnapshotBase
     record: CommitRecord
     mode: int | None
 
@@ -55,17 +55,17 @@ async def origin_at(storage: Storage, source: Location, snapshot: SnapshotType |
         )
     how = COPY if snapshot is None else snapshot.value
     pending = await pending_in(storage, source) if snapshot is SnapshotType.IN_PLACE else ()
-    base = Base(token=standing.record.token, snapshot=how, pending=pending)
+    base = SnapshotBase(token=standing.record.token, snapshot=how, pending=pending)
     there = await storage.stat(source.path) if has_copies(base) else None
-    return Origin(source=source, base=base, record=standing.record, mode=there.mode if there else None)
+    return SnapshotSource(source=source, base=base, record=standing.record, mode=there.mode if there else None)
 
 
-def has_copies(base: Base | None) -> bool:
+def has_copies(base: SnapshotBase | None) -> bool:
     """Whether an attempt began with the files of another directory."""
     return base is not None and base.snapshot != SnapshotType.EMPTY.value
 
 
-def check_snapshot(temporary: Location, base: Base | None, snapshot: SnapshotType | None) -> None:
+def check_snapshot(temporary: Location, base: SnapshotBase | None, snapshot: SnapshotType | None) -> None:
     """ValidationError unless an attempt that another object created is of this type."""
     made = None if base is None or base.snapshot == COPY else base.snapshot
     if made != (snapshot.value if snapshot else None):

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import anyio
 
-from atomicpath.abc import Entry, Storage
 from atomicpath._core.environment import looking_ahead
-from atomicpath.errors import CommitError, ConflictError, OutcomeUnknownError
-from atomicpath._profile.location import Location
-from .manifest import digest
 from atomicpath._core.record import FileEntry
+from atomicpath._profile.location import Location
+from atomicpath.abc import Entry, Storage
+from atomicpath.errors import CommitError, ConflictError, OutcomeUnknownError
 
+from .attempt_record import AttemptRecord
 from .borders import inside_error
 from .conflicts import not_its_own
-from .joint_manifest import include, is_of, owner_of, twice
+from .joint_manifest import duplicate_file_error, include, is_of, owner_of
+from .manifest import digest
 from .ownership import Ownership, below
-from .attempt_record import AttemptRecord
 
 __all__ = ["Additions"]
 
@@ -78,7 +78,7 @@ class Additions:
                     continue
                 if there.owner != self._owner:
                     if is_of(self._token, there.owner):
-                        raise twice(name) from None
+                        raise duplicate_file_error(name) from None
                     await register.confirm_to_delete()  # rule *confirm*: after the look, before acting on it
                     await self._remove_late(register, name, there)
                     continue

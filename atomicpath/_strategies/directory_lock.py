@@ -9,15 +9,15 @@ from __future__ import annotations
 import errno
 import logging
 
+from atomicpath._core.layout import lock_of
+from atomicpath._core.record import SnapshotBase
+from atomicpath._profile.location import Location
 from atomicpath.abc import FileLock, SnapshotType, Storage
 from atomicpath.errors import AtomicPathError, ConflictError, GuaranteeError
-from atomicpath._core.layout import lock_of
-from atomicpath._profile.location import Location
-from atomicpath._core.record import Base
 
 from .attempt_files import in_housekeeping, tidy
-from .copy_source import pending_in
 from .conflicts import Standing, foreign, standing_at
+from .copy_source import pending_in
 
 __all__ = ["DirectoryLock", "KeptSnapshotError", "changed", "hold_committed", "hold_final"]
 
@@ -66,7 +66,9 @@ async def hold_final(storage: Storage, final: Location) -> DirectoryLock:
     return DirectoryLock(storage, lock, await in_housekeeping(storage, lock, lambda: storage.lock_file(lock.path)))
 
 
-async def hold_committed(storage: Storage, final: Location, only: Base | None) -> tuple[DirectoryLock, Standing]:
+async def hold_committed(
+    storage: Storage, final: Location, only: SnapshotBase | None
+) -> tuple[DirectoryLock, Standing]:
     """Lock the path of a committed directory, so that nobody of ours moves it, and say which it is.
 
     FileNotFoundError if nothing is there. ConflictError if it is not committed, not `only`, or if another holder

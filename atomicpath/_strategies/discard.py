@@ -6,8 +6,13 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from atomicpath.abc import Content, StaleVersionError, Storage
 from atomicpath._core.environment import cleaning_up
+from atomicpath._core.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, discarded_of
+from atomicpath._core.liveness import this_process, track_attempt, untrack_attempt
+from atomicpath._core.record import CommitRecord, Lease, State, token_in_marker
+from atomicpath._profile.location import Location
+from atomicpath._profile.probing import are_beside
+from atomicpath.abc import Content, StaleVersionError, Storage
 from atomicpath.errors import (
     AbandonedError,
     AccessError,
@@ -16,19 +21,14 @@ from atomicpath.errors import (
     GuaranteeError,
     OutcomeUnknownError,
 )
-from atomicpath._core.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, discarded_of
-from atomicpath._core.liveness import hold, release, this_process
-from atomicpath._profile.location import Location
-from atomicpath._profile.probing import are_beside
-from atomicpath._core.record import CommitRecord, Lease, State, token_in_marker
 
 from .attempt_files import tidy
+from .attempt_record import AttemptRecord, SwappedAttemptRecord
 from .borders import inside_error, listed, refuse_mounts
 from .cleanup import clear
 from .conflicts import read_marker
 from .directory_lock import DirectoryLock, hold_final
 from .ownership import Ownership
-from .attempt_record import SwappedAttemptRecord, AttemptRecord
 
 __all__ = [
     "CleaningAttemptRecord",
@@ -109,12 +109,12 @@ async def delete_below(
     `confirm` is asked between the two: nothing is deleted if it raises.
 
     AbandonedError: the register was not, or is not any more, ours; ConflictError: files that are not ours stay, and
-    so does the record, for the caller to `free`; OutcomeUnknownError as from every move. Others see, meanwhile, an
+    so does the record, for the caller to `withdraw`; OutcomeUnknownError as from every move. Others see, meanwhile, an
     attempt of this process under way.
     """
     # by the cleaner's own name: another one here that comes too late must not let go of what this one does
     token = register.cleaner if isinstance(register, CleaningAttemptRecord) else register.record.token
-    hold(token)
+    track_attempt(token)
     try:
         with cleaning_up(final):
             await register.discard()  # rule *register*: moved before anything is deleted
@@ -124,11 +124,11 @@ async def delete_below(
             await _unmark(storage, final, register, ownership)
         await clear(storage, final, register, ownership)
         try:
-            await register.free()
+            await register.withdraw()
         except StaleVersionError as error:
             raise AbandonedError(f"{final} has been taken over meanwhile, and is left to its new holder") from error
     finally:
-        release(token)
+        untrack_attempt(token)
 
 
 async def _unmark(storage: Storage, final: Location, register: AttemptRecord, ownership: Ownership) -> None:

@@ -1,8 +1,8 @@
 """What a place allows whoever takes over or cleans up: how late writers are stopped, how deletes hit what was meant.
 
 A delete that comes late must not hit what is another attempt's by then. Where deletes are conditional each names the
-version that was listed. Where they are not, time does it, in three rules that `Register.delete`, `Register.free` and
-`settles_after` keep (docs/design/0017-without-conditional-deletes.md):
+version that was listed. Where they are not, time does it, in three rules that `AttemptRecord.delete`,
+`AttemptRecord.withdraw` and `settles_after` keep (docs/design/0017-without-conditional-deletes.md):
 
 - *timed*: a delete is sent, once, within the first quarter of a lease that was renewed after the look, and has no
   longer than that quarter for its answer.
@@ -17,8 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from atomicpath.guarantees import Guarantee
 from atomicpath._core.record import CommitRecord, DecidedBy, State
+from atomicpath.guarantees import Guarantee
 
 __all__ = ["DELETING", "NEEDED", "WANTED", "Fence", "by_user"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import MutableMapping, Sequence
 from typing import TypeVar
 
-from atomicpath.errors import ValidationError
 from atomicpath._core.record import FileEntry
+from atomicpath.errors import ValidationError
 
-__all__ = ["include", "is_of", "owner_of", "twice"]
+__all__ = ["duplicate_file_error", "include", "is_of", "owner_of"]
 
 Kept = TypeVar("Kept", FileEntry, FileEntry | None)
 
@@ -27,11 +27,11 @@ def include(added: MutableMapping[str, Kept], files: Sequence[FileEntry]) -> Non
     """Put what other processes have added to what this one has; ValidationError if a name is there twice."""
     for file in files:
         if file.name in added:
-            raise twice(file.name)
+            raise duplicate_file_error(file.name)
         added[file.name] = file
 
 
-def twice(name: str) -> ValidationError:
+def duplicate_file_error(name: str) -> ValidationError:
     """Two processes wrote one file."""
     return ValidationError(
         f"{name!r} was written by more than one rank of the job: give each rank's files names of their own"

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from atomicpath._core.layout import (
+    HOUSEKEEPING,
+    LEGACY_RECORD_FILE,
+    RECORD_FILE,
+    RECORD_SUFFIX,
+    TMP_DIR_SUFFIX,
+    final_of,
+    record_of,
+)
+from atomicpath._core.record import CommitRecord
+from atomicpath._profile.location import Location
 from atomicpath.abc import Content, Entry, Storage
 from atomicpath.errors import ValidationError
-from atomicpath._core.layout import HOUSEKEEPING, LEGACY_RECORD_FILE, RECORD_FILE, RECORD_SUFFIX, TMP_DIR_SUFFIX, final_of, record_of
-from atomicpath._profile.location import Location
-from atomicpath._core.record import CommitRecord
 
 __all__ = ["Leftover", "attempts_in", "housekeeping_entries", "record_in", "seen_in"]
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from atomicpath.abc import Entry, Storage
 from atomicpath._core.environment import Environment
-from atomicpath.errors import ValidationError
 from atomicpath._core.layout import RECORD_FILE, is_pending, is_reserved, is_unfinished
 from atomicpath._core.record import FileEntry
+from atomicpath.abc import Entry, Storage
+from atomicpath.errors import ValidationError
 
 __all__ = [
     "Stamps",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from atomicpath.abc import Content
-from atomicpath.errors import AbandonedError, CommitError, OutcomeUnknownError
 from atomicpath._core.layout import COMMIT_SUCCESS_FILE
 from atomicpath._core.record import CommitRecord, DecidedBy, marker_of, token_in_marker
+from atomicpath.abc import Content
+from atomicpath.errors import AbandonedError, CommitError, OutcomeUnknownError
 
 from .attempt_record import AttemptRecord, pauses
 
@@ -102,6 +102,6 @@ class MarkedAttemptRecord(AttemptRecord):
     async def discard(self) -> None:
         await self.confirm()
 
-    async def free(self) -> None:
+    async def withdraw(self) -> None:
         await self.delete_record()
         self.held = False

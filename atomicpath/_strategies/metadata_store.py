@@ -17,11 +17,11 @@ from upath import UPath
 
 from atomicpath._core.concurrency import Lock
 from atomicpath._core.environment import Environment, current
-from atomicpath.errors import IntegrityError
 from atomicpath._core.layout import TMP_DIR_SUFFIX
-from atomicpath._profile.location import locate, upath_of
 from atomicpath._core.record import JSONValue, check_metadata
+from atomicpath._profile.location import locate, upath_of
 from atomicpath._profile.storage_errors import reporting
+from atomicpath.errors import IntegrityError
 
 __all__ = ["JsonMetadataStore", "StepMetadata"]
 

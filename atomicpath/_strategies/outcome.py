@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from atomicpath.errors import OutcomeUnknownError
 from atomicpath._profile.location import Location
+from atomicpath.errors import OutcomeUnknownError
 
 __all__ = ["after_commit_point"]
 

@@ -12,12 +12,19 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from atomicpath.abc import Entry, Storage
-from atomicpath.errors import IntegrityError
-from atomicpath._core.layout import COMMIT_SUCCESS_FILE, HOUSEKEEPING, LEGACY_RECORD_FILE, RECORD_FILE, TMP_DIR_SUFFIX, is_pending
-from atomicpath._profile.location import Location
+from atomicpath._core.layout import (
+    COMMIT_SUCCESS_FILE,
+    HOUSEKEEPING,
+    LEGACY_RECORD_FILE,
+    RECORD_FILE,
+    TMP_DIR_SUFFIX,
+    is_pending,
+)
 from atomicpath._core.record import CommitRecord, token_in_marker
 from atomicpath._core.tasks import map_concurrently
+from atomicpath._profile.location import Location
+from atomicpath.abc import Entry, Storage
+from atomicpath.errors import IntegrityError
 
 from .conflicts import read_marker
 from .joint_manifest import is_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from atomicpath.abc import OpenDirectory, Storage
 from atomicpath._profile.location import Location
+from atomicpath.abc import OpenDirectory, Storage
 
 __all__ = ["FinalParent"]
 

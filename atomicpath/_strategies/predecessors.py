@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from atomicpath.abc import Storage
-from atomicpath.errors import AtomicPathError
 from atomicpath._core.layout import RECORD_SUFFIX, is_attempt_at, is_discarded, record_of
 from atomicpath._core.liveness import proof_of_life
-from atomicpath._profile.location import Location
 from atomicpath._core.record import CommitRecord, State
+from atomicpath._profile.location import Location
+from atomicpath.abc import Storage
+from atomicpath.errors import AtomicPathError
 
 from .attempt_files import delete_record
 from .discard import delete_moved, take_away

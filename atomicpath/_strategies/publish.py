@@ -14,6 +14,8 @@ from __future__ import annotations
 import errno
 import logging
 
+from atomicpath._core.layout import DISCARDED_SUFFIX
+from atomicpath._profile.location import Location
 from atomicpath.abc import Storage
 from atomicpath.errors import (
     AbandonedError,
@@ -22,14 +24,12 @@ from atomicpath.errors import (
     GuaranteeError,
     OutcomeUnknownError,
 )
-from atomicpath._core.layout import DISCARDED_SUFFIX
-from atomicpath._profile.location import Location
 
 from .borders import refuse_mounts
 from .conflicts import read_record, taken
 from .parent_directory import FinalParent
 
-__all__ = ["Publication"]
+__all__ = ["Publisher"]
 
 _LOG = logging.getLogger("atomicpath")
 _TRIES = 5
@@ -37,7 +37,7 @@ _PAUSE = 0.5  # seconds
 _REFUSALS = (FileExistsError, FileNotFoundError, PermissionError)  # by which a storage says that nothing was done
 
 
-class Publication:
+class Publisher:
     """The directory of the attempt `token`, on its way from `temporary` to `final`."""
 
     def __init__(self, storage: Storage, final: Location, temporary: Location, token: str) -> None:

@@ -17,6 +17,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from atomicpath._core.record import CommitRecord, SnapshotBase
+from atomicpath._profile.location import Location
 from atomicpath.abc import SnapshotType
 from atomicpath.errors import (
     AbandonedError,
@@ -26,17 +28,15 @@ from atomicpath.errors import (
     GuaranteeError,
     OutcomeUnknownError,
 )
-from atomicpath._profile.location import Location
-from atomicpath._core.record import Base, CommitRecord
 
 from .borders import foreign_below, refuse_mounts
-from .discard import delete_moved
 from .conflicts import Standing, standing_at
 from .directory_lock import DirectoryLock, KeptSnapshotError, changed, hold_committed
-from .publish import Publisher
+from .discard import delete_moved
 from .outcome import after_commit_point
+from .publish import Publisher
 
-__all__ = ["Way", "publish"]
+__all__ = ["PublishPlan", "publish"]
 
 _LOG = logging.getLogger("atomicpath")
 _TRIES = 10
@@ -44,10 +44,10 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Displaced:
+class ReplacedDirectory:
     """The directory that made room: now under the attempt's temporary name, held, and nobody's any more."""
 
-    publication: Publication
+    publication: Publisher
     standing: Standing
     hold: DirectoryLock
 
@@ -95,19 +95,19 @@ class Displaced:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
+class PublishPlan:
     """How an attempt is to be published: on `base`, if it is a snapshot, of `outer` or into it; else there, alone.
 
     `replacing`: over whatever is committed. `durable`: synced before anything that made room is deleted.
     """
 
     outer: Location
-    base: Base | None
+    base: SnapshotBase | None
     replacing: bool
     durable: bool
 
 
-async def publish(publication: Publisher, way: Way) -> None:
+async def publish(publication: Publisher, way: PublishPlan) -> None:
     """Commit. Once this has changed what readers see, only success or OutcomeUnknownError comes out.
 
     After a KeptSnapshotError the attempt is not over: its directory is as it was.
@@ -132,7 +132,7 @@ async def publish(publication: Publisher, way: Way) -> None:
                 await displaced.release()
 
 
-async def add(publication: Publisher, outer: Location, only: Base) -> None:
+async def add(publication: Publisher, outer: Location, only: SnapshotBase) -> None:
     """Put our directory into a committed one, which is held meanwhile and has to be the one it was begun for.
 
     Where directories cannot be held, `outer` is looked at again afterwards: OutcomeUnknownError if it has gone.
@@ -160,7 +160,7 @@ async def add(publication: Publisher, outer: Location, only: Base) -> None:
         await hold.release()
 
 
-async def replace(publication: Publisher, *, only: Base | None = None) -> ReplacedDirectory | None:
+async def replace(publication: Publisher, *, only: SnapshotBase | None = None) -> ReplacedDirectory | None:
     """Returns once our directory is the final one; what it replaced, if anything, is to be removed and released.
 
     `only`: the one directory that may be replaced; without it whatever is committed there. After
@@ -194,7 +194,7 @@ async def _discard(publication: Publisher) -> None:
         _LOG.warning("%s was given up but could not be looked at: %s", publication.temporary, error)
 
 
-async def _displace(publication: Publisher, only: Base | None) -> ReplacedDirectory | None:
+async def _displace(publication: Publisher, only: SnapshotBase | None) -> ReplacedDirectory | None:
     """Exchange the two; None, with nothing done, if the final directory has vanished."""
     try:
         hold, standing = await hold_committed(publication.storage, publication.final, only)
@@ -206,7 +206,7 @@ async def _displace(publication: Publisher, only: Base | None) -> ReplacedDirect
         if only is None and standing.record is not None:
             await _expect_own(publication, standing.record)
         if await _exchange(publication):
-            return Displaced(publication=publication, standing=standing, hold=hold)
+            return ReplacedDirectory(publication=publication, standing=standing, hold=hold)
     except BaseException:
         await hold.release()
         raise

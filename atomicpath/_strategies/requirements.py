@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from atomicpath.abc import AttemptOptions, SnapshotType, Storage, TemporaryPath
-from atomicpath.errors import ValidationError
-from atomicpath.guarantees import Guarantee, Profile, check, check_replacing
+from atomicpath._core.free_space import describe
 from atomicpath._core.layout import is_temporary
 from atomicpath._profile.location import Location, PathLike, locate
 from atomicpath._profile.places import read
 from atomicpath._profile.probing import profile_of
-from atomicpath._core.free_space import describe
+from atomicpath.abc import AttemptOptions, SnapshotType, Storage, TemporaryPath
+from atomicpath.errors import ValidationError
+from atomicpath.guarantees import Guarantee, Profile, check, check_replacing
 
 from .fences import WANTED
 
-__all__ = ["expect_absolute", "expect_directory", "in_words", "ready", "refuse"]
+__all__ = ["expect_absolute", "expect_directory", "in_words", "refuse", "resolve_guarantees"]
 
 
-async def ready(
+async def resolve_guarantees(
     strategy: type[TemporaryPath], final: Location, options: AttemptOptions, *, replacing: str | None = None
 ) -> AttemptOptions:
     """The options with the guarantees effective at `final`, looked up if `commit` has not; else GuaranteeError.

@@ -8,13 +8,13 @@ is moved once before any data is sent.
 
 from __future__ import annotations
 
+from atomicpath._core.layout import RECORD_FILE
+from atomicpath._profile.location import Location
 from atomicpath.abc import Storage
 from atomicpath.errors import AccessError, CommitError
 from atomicpath.guarantees import Guarantee
-from atomicpath._core.layout import RECORD_FILE
-from atomicpath._profile.location import Location
 
-from .attempt_record import SwappedAttemptRecord, AttemptRecord
+from .attempt_record import AttemptRecord, SwappedAttemptRecord
 
 __all__ = ["expect_overwriting"]
 
@@ -28,7 +28,7 @@ async def expect_overwriting(storage: Storage, final: Location, register: Attemp
     Raises:
         AccessError: The store refused to overwrite it. No data was sent; the record stays there if the store keeps it.
     """
-    place = final.parent.place
+    place = final.parent.identity
     if not storage.may_retain or not isinstance(register, SwappedAttemptRecord) or place in _seen:
         return
     if Guarantee.COMPARE_AND_SWAP not in (await storage.declare(final.path)).declared:

@@ -7,18 +7,18 @@ from collections.abc import Mapping
 
 from upath import UPath
 
-from atomicpath.abc import AttemptOptions, SnapshotType
 from atomicpath._core.environment import cleaning_up
-from atomicpath.errors import CommitError, OutcomeUnknownError, ValidationError
 from atomicpath._core.layout import temporary_of
+from atomicpath._core.runner import protected, run_detached, run_protected
 from atomicpath._profile.location import Location, PathLike, locate
 from atomicpath._profile.probing import are_beside
 from atomicpath._profile.storage_errors import reported
-from atomicpath._core.runner import protected, run_detached, run_protected
+from atomicpath.abc import AttemptOptions, SnapshotType
+from atomicpath.errors import CommitError, OutcomeUnknownError, ValidationError
 
 from .atomic_rename import AtomicRenameTemporaryPath
-from .requirements import expect_absolute
 from .directory_lock import KeptSnapshotError
+from .requirements import expect_absolute
 
 __all__ = ["Snapshot"]
 

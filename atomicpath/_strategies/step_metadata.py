@@ -11,10 +11,11 @@ from shutil import rmtree
 
 from upath import UPath
 
-from atomicpath.abc import MetadataStore, TemporaryPath
 from atomicpath._core.environment import Environment, cleaning_up
-from atomicpath.errors import AtomicPathError, CommitError
 from atomicpath._core.layout import METADATA_FILE
+from atomicpath.abc import MetadataStore, TemporaryPath
+from atomicpath.errors import AtomicPathError, CommitError
+
 from .metadata_store import StepMetadata
 
 __all__ = ["StepMetadataWriter"]

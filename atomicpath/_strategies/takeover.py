@@ -5,22 +5,22 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from atomicpath.abc import Content, Entry, Storage
 from atomicpath._core.environment import cleaning_up, safe_point
-from atomicpath.errors import AlreadyCommittedError, ConflictError
-from atomicpath.guarantees import Guarantee
 from atomicpath._core.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, is_unfinished
 from atomicpath._core.liveness import proof_of_life
-from atomicpath._profile.location import Location
 from atomicpath._core.record import CommitRecord, State, token_in_marker
 from atomicpath._core.tasks import run_both
+from atomicpath._profile.location import Location
+from atomicpath.abc import Content, Entry, Storage
+from atomicpath.errors import AlreadyCommittedError, ConflictError
+from atomicpath.guarantees import Guarantee
 
+from .attempt_record import AttemptRecord
 from .borders import inside_error, refuse_nested
 from .cleanup import NotClearedError, clear
+from .conflicts import aliased, already_committed, conflict_error, foreign, is_committed, read_marker, unsettled
 from .fences import Fence, by_user
-from .conflicts import aliased, already_committed, foreign, held, is_committed, read_marker, unsettled
 from .ownership import Ownership, chain_of
-from .attempt_record import AttemptRecord
 
 __all__ = ["claim"]
 
@@ -29,7 +29,9 @@ _TRIES = 5
 _LOOKS_PER_LEASE = 12
 
 
-async def claim(storage: Storage, final: Location, register: AttemptRecord, *, guarantees: Guarantee, unsafe: bool) -> None:
+async def claim(
+    storage: Storage, final: Location, register: AttemptRecord, *, guarantees: Guarantee, unsafe: bool
+) -> None:
     """Returns once the register is held and nothing but the record is at the final path.
 
     AlreadyCommittedError or ConflictError if it is another's, or if foreign files are there: these are
@@ -46,18 +48,18 @@ async def claim(storage: Storage, final: Location, register: AttemptRecord, *, g
 
     async def look() -> tuple[list[Entry], OSError | None]:
         try:
-            return (await both(listing, above))[0], None
+            return (await run_both(listing, above))[0], None
         except OSError as error:
             return [], error  # returned: raised, it would cancel the claim beside it half-way
 
     for _ in range(_TRIES):
         with cleaning_up(final):  # cancelled on its way, the record might be made after we have looked for it
-            in_the_way, (there, failure) = await both(register.claim, look)
+            in_the_way, (there, failure) = await run_both(register.acquire, look)
         await safe_point()
         if isinstance(failure, ConflictError):
             if in_the_way is None:
                 with cleaning_up(final):
-                    await register.free()
+                    await register.withdraw()
             raise failure
         if in_the_way is None:
             if failure is not None:
@@ -95,7 +97,7 @@ async def _withdrawn(
 ) -> AlreadyCommittedError | ConflictError:
     """Something foreign is there: take our record away again, nothing else, and say what was found."""
     with cleaning_up(final):
-        await register.free()
+        await register.withdraw()
     marker = await read_marker(storage, final) if COMMIT_SUCCESS_FILE in names else None
     if marker is not None and token_in_marker(marker) is None:
         return already_committed(final, None)
@@ -125,7 +127,7 @@ async def _take_over(
     if places := await Ownership.of(storage, final, there).places(listing):
         raise await inside_error(storage, final, places)
     with cleaning_up(final):  # as for a claim
-        is_taken = await register.take(abandoned, there)
+        is_taken = await register.take_over(abandoned, there)
     await safe_point()
     if not is_taken:
         return False
@@ -138,7 +140,7 @@ async def _take_over(
         raise  # what is left may be the old attempt's: the record has to stay with it
     except ConflictError:
         with cleaning_up(final):
-            await register.free()
+            await register.withdraw()
         raise
     register.forget_manifest()
     return True
@@ -155,13 +157,13 @@ async def _wait_until_abandoned(
     """
     alive = proof_of_life(storage.environment, record)
     if alive:
-        raise held(final, record, "a live attempt" if record.state is State.WRITING else "a live clean-up")
+        raise conflict_error(final, record, "a live attempt" if record.state is State.WRITING else "a live clean-up")
     if unsafe:
         return seen
     if not fence.stops_writer_of(record):
         by_its_user = "whose user wrote on the target itself"
         why = by_its_user if by_user(record) else "which this store could not stop, should it wake"
-        raise held(final, record, f"an attempt {why}")
+        raise conflict_error(final, record, f"an attempt {why}")
     settles = fence.settles_after(record)
     if settles and record.state is State.DISCARDED and seen.age is not None and seen.age < settles:
         raise unsettled(final, record, settles - seen.age)
@@ -190,6 +192,6 @@ async def _wait_a_lease(
         if now.data != seen.data:
             there = CommitRecord.decode(now.data, where=str(final))
             if (there.token, there.state) == (record.token, State.WRITING):
-                raise held(final, there, "a live attempt, which has just renewed its lease")
+                raise conflict_error(final, there, "a live attempt, which has just renewed its lease")
             return None
     return seen

@@ -19,7 +19,7 @@ class Backend(abc.ABC):
     protocols: ClassVar[tuple[str, ...]]
     """The URL schemes served, without "://"."""
 
-    def path(self, url: str) -> str:
+    def parse_url(self, url: str) -> str:
         """The backend's own path of a URL: no protocol, no trailing "/". Pure. ValidationError if unusable.
 
         The protocol is in lower case; a URL with a NUL, a password or a chain of file systems was refused before, one
@@ -27,12 +27,12 @@ class Backend(abc.ABC):
         """
         return url.partition("://")[2].rstrip("/")
 
-    def located(self, url: str, storage_options: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
+    def normalize(self, url: str, storage_options: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
         """The path of a URL, and the options that are left once what belongs to the place has moved into the path.
 
         For backends whose host or user may stand in either. Pure, and idempotent on `UPath(self.url(path), **options)`.
         """
-        return self.path(url), storage_options
+        return self.parse_url(url), storage_options
 
     def url(self, path: str) -> str:
         """The URL of a path; `path(url(p)) == p`. Pure."""
@@ -45,6 +45,6 @@ class Backend(abc.ABC):
         Called often and from any thread or event loop: keep what is expensive, bound to the process.
         """
 
-    def place(self, path: str, storage_options: Mapping[str, object]) -> str:
+    def identity(self, path: str, storage_options: Mapping[str, object]) -> str:
         """A text equal for equal places only, host or endpoint included, without credentials. Pure."""
         return self.url(path)

@@ -17,7 +17,7 @@ __all__ = [
     "Content",
     "Declaration",
     "Entry",
-    "Hold",
+    "FileLock",
     "NoBucketError",
     "OpenDirectory",
     "StaleVersionError",
@@ -95,7 +95,7 @@ class Declaration:
     renames_between_directories: bool | None = True
 
 
-class Hold(abc.ABC):
+class FileLock(abc.ABC):
     """A lock that proves life: the system withdraws it when this process dies."""
 
     @abc.abstractmethod

@@ -14,8 +14,8 @@ from typing import ClassVar, Self
 from upath import UPath
 
 from atomicpath._core.environment import current
-from atomicpath.guarantees import NONE, Guarantee
 from atomicpath._core.record import CommitRecord, FileEntry, JSONValue
+from atomicpath.guarantees import NONE, Guarantee
 
 from .metadata_store import MetadataStore
 

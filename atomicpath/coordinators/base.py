@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from atomicpath.abc import Coordinator, Watch
 from atomicpath._core.environment import Environment, current
+from atomicpath.abc import Coordinator, Watch
 from atomicpath.errors import CoordinationError, CoordinationTimeoutError, ValidationError
 
-__all__ = ["SLICE", "BaseCoordinator", "Waiting", "too_late"]
+__all__ = ["SLICE", "BaseCoordinator", "Deadline", "too_late"]
 
 SLICE = 0.5
 """Seconds that a worker thread waits at most before cancellation and signs of a rank's end are looked at again."""
@@ -49,7 +49,7 @@ class BaseCoordinator(Coordinator):
     def _others(self) -> tuple[int, ...]:
         return tuple(rank for rank in range(self._world_size) if rank != self._rank)
 
-    def _begin(self, key: str, timeout: float, watch: Watch | None, root: int = 0) -> Waiting:
+    def _begin(self, key: str, timeout: float, watch: Watch | None, root: int = 0) -> Deadline:
         """Check what every call is given, before anything is sent."""
         if not key:
             raise ValidationError("a call of a coordinator needs a key, the same in all processes")
@@ -60,10 +60,10 @@ class BaseCoordinator(Coordinator):
                 f"rank {self._rank} of the job is process {self._process}, of which this one, {os.getpid()}, was "
                 "forked: only the parent can take part"
             )
-        return Waiting(current(), _checked(timeout), watch)
+        return Deadline(current(), _checked(timeout), watch)
 
 
-class Waiting:
+class Deadline:
     """One call's patience: until when it waits, and who else knows that waiting is in vain."""
 
     def __init__(self, environment: Environment, timeout: float, watch: Watch | None) -> None:

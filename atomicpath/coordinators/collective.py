@@ -12,15 +12,16 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import cast
 
-from atomicpath.abc import Environment
 from atomicpath._core.environment import cleaning_up, need_event_loop, shielded
-from atomicpath.errors import AtomicPathError, CoordinationError, CoordinationTimeoutError, OutcomeUnknownError
 from atomicpath._core.failures import Document, decoded, described, encoded, failure_of
-from .process_group import Group
 from atomicpath._core.liveness import lives, this_process
 from atomicpath._core.record import Writer
+from atomicpath.abc import Environment
+from atomicpath.errors import AtomicPathError, CoordinationError, CoordinationTimeoutError, OutcomeUnknownError
 
-__all__ = ["Team"]
+from .process_group import ProcessGroup
+
+__all__ = ["CollectiveCall"]
 
 _LOG = logging.getLogger("atomicpath")
 _FAREWELL = 60.0  # seconds the primary stays for the others to hear a verdict, since it may be the engine's server
@@ -29,15 +30,15 @@ _STAY = 10.0  # seconds that a rank which has failed stays to hear the verdict, 
 _LOOKS = 5.0  # seconds between looks at the storage
 
 
-class Team:
+class CollectiveCall:
     """The processes of a job for one operation, begun in all of them in the same order, as any collective is."""
 
-    def __init__(self, group: Group, environment: Environment, what: str, *, undone: str) -> None:
+    def __init__(self, group: ProcessGroup, environment: Environment, what: str, *, failure_summary: str) -> None:
         """`undone`: what to say when a rank has failed, such as "nothing was committed"."""
         self._group = group
         self._environment = environment
         self._key = group.key(what)
-        self._what, self._undone = what, undone
+        self._what, self._undone = what, failure_summary
         self._writers: dict[int, Writer] = {}
         self._silent: tuple[int, ...] = ()  # those that the primary has waited for in vain
         self._said: set[str] = set()  # the rounds in which the others have this process's word
@@ -50,20 +51,20 @@ class Team:
     @property
     def is_primary(self) -> bool:
         """Whether this is the process that creates and finalizes."""
-        return self._group.leads
+        return self._group.is_primary_rank
 
     @property
     def is_alone(self) -> bool:
         """Whether there are no others."""
         return self._group.is_alone
 
-    async def decide(
+    async def run_on_primary(
         self,
         phase: str,
         offer: Document,
         decision: Callable[[Sequence[Document]], Awaitable[Document]],
         *,
-        happened: Callable[[], Awaitable[bool | None]] | None = None,
+        check_outcome: Callable[[], Awaitable[bool | None]] | None = None,
         then: Callable[[], Awaitable[Document]] | None = None,
     ) -> Document:
         """What the primary decides on the offers of all, by rank; `decision` runs there alone.
@@ -80,7 +81,7 @@ class Team:
         need_event_loop()
         self._said.add(phase)
         if self.is_primary:
-            return await self._lead(phase, offer, decision, then, commits=happened is not None)
+            return await self._lead(phase, offer, decision, then, commits=check_outcome is not None)
         # the primary itself may come late by one time-out, and then waits one for the slowest
         seconds = 2 * self._group.timeout + 1
         ends = self._environment.monotonic() + seconds
@@ -91,7 +92,7 @@ class Team:
                 await self._offer(_second(phase), await self._outcome(then))
                 verdict = await self._verdict(_second(phase), seconds)
         except CoordinationError as error:
-            return await self._without_verdict(error, happened, ends)
+            return await self._without_verdict(error, check_outcome, ends)
         if "error" in verdict:
             raise decoded(cast("Document", verdict["error"]))
         return cast("Document", verdict["result"])
@@ -122,7 +123,7 @@ class Team:
         """Whether this process has taken part in the round, or failed in it."""
         return phase in self._said
 
-    async def part(self, phase: str, *, stay: bool = True) -> bool:
+    async def wait_for_acks(self, phase: str, *, stay: bool = True) -> bool:
         """After a round: return True if every other process knows its verdict or has died: neither does anything more.
 
         The primary, which may be the engine's server, waits for that for a bounded time. The others return at once,
@@ -135,9 +136,9 @@ class Team:
         if self._group.leave_together and (stay or self.is_primary):
             try:
                 if self.is_primary:
-                    await self._group.tell(self._at(phase, "over"), b"")
+                    await self._group.send(self._at(phase, "over"), b"")
                 else:
-                    await self._group.hear(self._at(phase, "over"), timeout=self._farewell, watch=self._gone)
+                    await self._group.receive(self._at(phase, "over"), timeout=self._farewell, watch=self._gone)
             except CoordinationError as error:  # the verdict is known, and that is what counts
                 _LOG.debug("rank %d leaves %s before all others have: %s", self.rank, self._what, error)
         return known
@@ -221,8 +222,8 @@ class Team:
         )
 
     async def _verdict(self, phase: str, seconds: float) -> Document:
-        verdict = await self._group.hear(self._at(phase, "verdict"), timeout=seconds, watch=self._watch())
-        return self._read(self._group.lead, verdict)
+        verdict = await self._group.receive(self._at(phase, "verdict"), timeout=seconds, watch=self._watch())
+        return self._read(self._group.primary_rank, verdict)
 
     async def _without_verdict(
         self, error: CoordinationError, happened: Callable[[], Awaitable[bool | None]] | None, ends: float
@@ -230,7 +231,7 @@ class Team:
         """Where the engine is gone, perhaps with the primary, the storage tells, if that one lives after a while."""
         if happened is None:
             raise error
-        pause, lead = 0.0, self._group.lead
+        pause, lead = 0.0, self._group.primary_rank
         while True:
             await self._environment.sleep(pause)
             dead = bool(self._gone([lead]))  # before the look: what it has done is then to be seen
@@ -258,7 +259,7 @@ class Team:
         """What is decided stands, whoever hears of it: without the engine the others look at the storage."""
         with shielded():
             try:
-                await self._group.tell(self._at(phase, "verdict"), self._signed(verdict))
+                await self._group.send(self._at(phase, "verdict"), self._signed(verdict))
             except CoordinationError as lost:
                 _LOG.warning("cannot tell the other ranks what became of %s: %s", self._what, lost)
 

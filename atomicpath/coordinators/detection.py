@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from atomicpath.abc import Coordinator
 from atomicpath._core.concurrency import Lock
+from atomicpath.abc import Coordinator
 from atomicpath.errors import CoordinationError, ValidationError
 
 from .gloo import GlooCoordinator

@@ -10,8 +10,8 @@ from atomicpath._core.environment import current
 from atomicpath.errors import CoordinationError
 
 from .engine import engine_module
-from .keyvalue import KeyValueCoordinator
 from .key_value_store import KeyValues
+from .keyvalue import KeyValueCoordinator
 
 __all__ = ["JaxCoordinator"]
 

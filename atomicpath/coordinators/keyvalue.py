@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from atomicpath.abc import Watch
 from atomicpath.errors import CoordinationError, CoordinationTimeoutError, ValidationError
 
-from .transport import KeyValueTransport
-from .rendezvous import Meeting
-from .base import SLICE, BaseCoordinator, Waiting, too_late
+from .base import SLICE, BaseCoordinator, Deadline, too_late
 from .key_value_store import KeyValues
+from .rendezvous import Rendezvous
+from .transport import KeyValueTransport
 
 __all__ = ["KeyValueCoordinator", "KeyValues"]
 
@@ -19,7 +19,7 @@ __all__ = ["KeyValueCoordinator", "KeyValues"]
 class KeyValueCoordinator(BaseCoordinator):
     """A rank of a job whose processes share `values`.
 
-    At their first call the ranks meet (`Meeting`), and all keys of the run stand below a name that no
+    At their first call the ranks meet (`Rendezvous`), and all keys of the run stand below a name that no
     earlier run had; rank 0 therefore waits for every other rank once. After that a message to a rank is a
     key of its own: written by one rank, read by one, then deleted by one of them. What is meant for all
     (a broadcast, the verdict of a barrier) is created, never overwritten, and deleted when every rank's
@@ -36,7 +36,7 @@ class KeyValueCoordinator(BaseCoordinator):
     ) -> None:
         super().__init__(rank, world_size, timeout=timeout)
         self._values = values
-        self._meeting = meeting = Meeting(values, rank, world_size, name)
+        self._meeting = meeting = Rendezvous(values, rank, world_size, name)
         self._mailbox = KeyValueTransport(values, lambda: meeting.run, world_size - 1)
 
     async def broadcast(
@@ -89,21 +89,21 @@ class KeyValueCoordinator(BaseCoordinator):
             await self._part(waiting, key, verdict.missing)
             raise too_late("barrier", key, verdict.missing, waited=verdict.waited, reasons=verdict.reasons)
 
-    async def _await_verdict(self, waiting: Waiting, key: str) -> _Verdict:
+    async def _await_verdict(self, waiting: Deadline, key: str) -> _Verdict:
         verdict = _Awaited(self._mailbox, f"{_name(key)}/verdict", 0, sending=f"{_name(key)}/{self._rank}")
         reasons = await waiting.until(verdict.look, lambda: (0,), grace=waiting.grace)
         if reasons is None:
             return _Verdict.decode(verdict.value)
         return await waiting.environment.step(self._give_up, key, waiting.waited, reasons)
 
-    async def _part(self, waiting: Waiting, key: str, missing: Sequence[int]) -> None:
+    async def _part(self, waiting: Deadline, key: str, missing: Sequence[int]) -> None:
         """After a failure rank 0 leaves last, if the others say good-bye soon: the store may end with its process."""
         names = {rank: f"{_name(key)}/{rank}/parting" for rank in range(1, self._world_size) if rank not in missing}
         if self._rank in names:
             await waiting.environment.step(self._mailbox.send, names[self._rank], 0, b"")
         elif self._rank == 0:
             messages = [*names.values()]
-            patience = Waiting(waiting.environment, waiting.grace, self._meeting.ended)
+            patience = Deadline(waiting.environment, waiting.grace, self._meeting.ended)
 
             def look(seconds: float, waited: float) -> bool:
                 return len(self._mailbox.receive(messages, seconds, waited)) == len(messages)
@@ -111,7 +111,7 @@ class KeyValueCoordinator(BaseCoordinator):
             await patience.until(look, lambda: [*names])
             self._mailbox.discard(messages)
 
-    async def _met(self, key: str, timeout: float, watch: Watch | None, root: int) -> Waiting:
+    async def _met(self, key: str, timeout: float, watch: Watch | None, root: int) -> Deadline:
         waiting = self._begin(key, timeout, watch, root)
         if not self._meeting.is_over:
             try:
@@ -123,7 +123,7 @@ class KeyValueCoordinator(BaseCoordinator):
         waiting.also(self._meeting.ended)
         return waiting
 
-    async def _meet(self, waiting: Waiting, key: str) -> None:
+    async def _meet(self, waiting: Deadline, key: str) -> None:
         reasons = await waiting.until(self._meeting.look, self._meeting.missing)
         if reasons is None:
             return
@@ -132,7 +132,7 @@ class KeyValueCoordinator(BaseCoordinator):
         hint = await waiting.environment.step(self._meeting.give_up, str(error), missing)
         raise CoordinationTimeoutError(f"{error}{hint}", missing)
 
-    async def _receive(self, waiting: Waiting, what: str, key: str, root: int) -> bytes:
+    async def _receive(self, waiting: Deadline, what: str, key: str, root: int) -> bytes:
         awaited = _Awaited(self._mailbox, f"{_name(key)}/all", root)
         reasons = await waiting.until(awaited.look, lambda: (root,))
         if reasons is not None:
@@ -179,7 +179,7 @@ class _Collected:
     """The messages of all other ranks to this one under a key; before, perhaps, one's own is put beside them."""
 
     def __init__(
-        self, mailbox: KeyValueTransport, meeting: Meeting, key: str, ranks: Sequence[int], *, sending: str = ""
+        self, mailbox: KeyValueTransport, meeting: Rendezvous, key: str, ranks: Sequence[int], *, sending: str = ""
     ) -> None:
         self._mailbox, self._meeting, self._sending = mailbox, meeting, sending
         self._names = {f"{_name(key)}/{rank}": rank for rank in ranks}

@@ -8,11 +8,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from atomicpath.abc import Watch
 from atomicpath._core.environment import current
+from atomicpath.abc import Watch
 from atomicpath.errors import CoordinationError, CoordinationTimeoutError, ValidationError
 
-from .base import BaseCoordinator, Waiting, too_late
+from .base import BaseCoordinator, Deadline, too_late
 
 __all__ = ["MessageCoordinator", "Messages"]
 
@@ -102,7 +102,7 @@ class MessageCoordinator(BaseCoordinator):
             await self._part(waiting, key, missing)
             raise too_late("barrier", key, missing, waited=waited, reasons=dict(known))
 
-    async def _open(self, key: str, timeout: float, watch: Watch | None, root: int = 0) -> Waiting:
+    async def _open(self, key: str, timeout: float, watch: Watch | None, root: int = 0) -> Deadline:
         waiting = self._begin(key, timeout, watch, root)
         if await waiting.until(self._messages.ready, lambda: self._others) is not None:
             raise CoordinationTimeoutError(
@@ -111,14 +111,14 @@ class MessageCoordinator(BaseCoordinator):
             )
         return waiting
 
-    async def _part(self, waiting: Waiting, key: str, missing: Sequence[int]) -> None:
+    async def _part(self, waiting: Deadline, key: str, missing: Sequence[int]) -> None:
         """After a failure rank 0 leaves last, if the others say good-bye soon: the engine may end with its process."""
         if self._rank != 0:
             await waiting.environment.step(self._send, 0, f"parting {key}", b"")
             return
         present = [rank for rank in self._others if rank not in missing]
         expected = _Expected(self, f"parting {key}", present)
-        await Waiting(waiting.environment, waiting.grace, None).until(expected.look, expected.missing)
+        await Deadline(waiting.environment, waiting.grace, None).until(expected.look, expected.missing)
 
     # Below: in worker threads.
 

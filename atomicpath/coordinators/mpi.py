@@ -10,8 +10,8 @@ from atomicpath._core.environment import current
 from atomicpath.errors import CoordinationError
 
 from .engine import engine_module
-from .messages import MessageCoordinator, Messages
 from .key_value_store import poll
+from .messages import MessageCoordinator, Messages
 
 __all__ = ["MpiCoordinator"]
 

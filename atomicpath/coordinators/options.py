@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
+from atomicpath._core.one_shot import bounded
 from atomicpath.abc import Coordinator
 from atomicpath.errors import ValidationError
-from atomicpath._core.one_shot import bounded
 
 __all__ = ["MultiprocessingOptions", "check_coordinator"]
 

@@ -9,22 +9,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 
-from atomicpath.abc import Coordinator, Watch
 from atomicpath._core.concurrency import Turn
-from . import chosen
 from atomicpath._core.environment import current
-from atomicpath.errors import CoordinationError, CoordinationTimeoutError, RankFailedError, ValidationError
 from atomicpath._core.failures import described
 from atomicpath._core.one_shot import OneShot, bounded
+from atomicpath.abc import Coordinator, Watch
+from atomicpath.errors import CoordinationError, CoordinationTimeoutError, RankFailedError, ValidationError
+
+from . import chosen
 from .options import MultiprocessingOptions
 
-__all__ = ["Announcement", "Group"]
+__all__ = ["ProcessGroup", "SharedOutcome"]
 
 _PREFIX = "atomicpath"
 _SLICE = 0.05  # seconds
 
 
-class Group:
+class ProcessGroup:
     """The active processes of `MultiprocessingOptions`."""
 
     def __init__(self, options: MultiprocessingOptions | None) -> None:
@@ -45,9 +46,9 @@ class Group:
                 f"rank {self.rank} is not among active_processes={list(self._ranks)}: only those may call this"
             )
         self.is_primary = options.primary_host in (None, self.rank)
-        self.each_for_itself = options.primary_host is None
-        self.lead = self._ranks[0] if options.primary_host is None else options.primary_host
-        self.leads = self.rank == self.lead
+        self.independent = options.primary_host is None
+        self.primary_rank = self._ranks[0] if options.primary_host is None else options.primary_host
+        self.is_primary_rank = self.rank == self.primary_rank
         self.timeout = options.seconds(coordinator.timeout)
         self.leave_together = coordinator.leave_together
         self._prefix = options.barrier_sync_key_prefix or _PREFIX
@@ -72,28 +73,30 @@ class Group:
         """
         if self._is_whole:
             with _in_our_words():
-                values = await self._coordinator.gather(key, value, root=self.lead, timeout=timeout, watch=watch)
+                values = await self._coordinator.gather(
+                    key, value, root=self.primary_rank, timeout=timeout, watch=watch
+                )
             return dict(enumerate(values or ()))
-        if not self.leads:
+        if not self.is_primary_rank:
             with _in_our_words():
                 await self._coordinator.broadcast(f"{key}/{self.rank}", value, root=self.rank, timeout=timeout)
             return {}
         return await self._collect(key, value, timeout, watch)
 
-    async def tell(self, key: str, value: bytes) -> None:
+    async def send(self, key: str, value: bytes) -> None:
         """From the lead to all, however late they ask."""
         with _in_our_words():
-            await self._coordinator.broadcast(key, value, root=self.lead, timeout=self.timeout)
+            await self._coordinator.broadcast(key, value, root=self.primary_rank, timeout=self.timeout)
 
-    async def hear(self, key: str, *, timeout: float, watch: Watch | None = None) -> bytes:
+    async def receive(self, key: str, *, timeout: float, watch: Watch | None = None) -> bytes:
         """What the lead tells."""
         with _in_our_words():
-            return await self._coordinator.broadcast(key, root=self.lead, timeout=timeout, watch=watch)
+            return await self._coordinator.broadcast(key, root=self.primary_rank, timeout=timeout, watch=watch)
 
     async def _collect(self, key: str, value: bytes, timeout: float, watch: Watch | None) -> Mapping[int, bytes]:
         """As a coordinator's own `gather`, which knows only of whole jobs."""
         began, received, missing = current().monotonic(), {self.rank: value}, dict[int, str]()
-        for rank in (rank for rank in self._ranks if rank != self.lead):
+        for rank in (rank for rank in self._ranks if rank != self.primary_rank):
             left = max(timeout - (current().monotonic() - began), _SLICE)
             try:
                 with _in_our_words():
@@ -107,54 +110,56 @@ class Group:
         return dict(sorted(received.items()))
 
 
-class Announcement:
+class SharedOutcome:
     """One outcome, told once by the primary of a group to all its processes, however late they ask.
 
     In the primary itself nothing is sent to be heard; where every process is primary, each hears its own.
     """
 
-    def __init__(self, group: Group, key: str, what: str) -> None:
+    def __init__(self, group: ProcessGroup, key: str, what: str) -> None:
         self._group, self._key, self._what = group, key, what
-        self._latch: Latch[bool] = Latch()
+        self._latch: OneShot[bool] = OneShot()
         self._turn = Turn()  # one asks the engine, where several threads wait
 
-    async def tell(self, error: BaseException | None) -> None:
+    async def set(self, error: BaseException | None) -> None:
         """In the primary: that all went well, or with what it failed. CoordinationError if it cannot be sent."""
-        if self._latch.is_told:
-            raise ValidationError(f"{self._what} was told before, and that is done only once: make another")
-        if not self._group.each_for_itself:
-            await self._group.tell(self._key, _outcome(error))
+        if self._latch.is_set:
+            raise ValidationError(f"{self._what} was sent before, and that is done only once: make another")
+        if not self._group.independent:
+            await self._group.send(self._key, _outcome(error))
         self._note(None if error is None else described(error))
 
-    async def hear(self, timeout: float | None = None) -> None:
+    async def wait(self, timeout: float | None = None) -> None:
         """Return once it is told that all went well; RankFailedError if it is told otherwise.
 
         CoordinationTimeoutError after `timeout` seconds, by default those of the group.
         """
         limit = bounded(self._group.timeout if timeout is None else timeout)
         began = current().monotonic()
-        while not self._latch.is_told and (left := limit - (current().monotonic() - began)) > 0:
+        while not self._latch.is_set and (left := limit - (current().monotonic() - began)) > 0:
             if self._group.is_primary:
-                await self._latch.told(left)
+                await self._latch.wait(left)
             elif self._turn.take():
                 try:
-                    if not self._latch.is_told:
-                        data = await self._group.hear(self._key, timeout=left)
+                    if not self._latch.is_set:
+                        data = await self._group.receive(self._key, timeout=left)
                         self._note(json.loads(data)["error"])
                 finally:
                     self._turn.give_back()
             else:
-                await self._latch.told(min(left, _SLICE))
-        self._latch.look(lambda: CoordinationTimeoutError(f"{self._what} was not told within {limit:g} s", self._lead))
+                await self._latch.wait(min(left, _SLICE))
+        self._latch.result(
+            lambda: CoordinationTimeoutError(f"{self._what} was not received within {limit:g} s", self._lead)
+        )
 
     @property
     def _lead(self) -> tuple[int, ...]:
-        return (self._group.lead,)
+        return (self._group.primary_rank,)
 
     def _note(self, words: str | None) -> None:
-        lead = self._group.rank if self._group.each_for_itself else self._group.lead
+        lead = self._group.rank if self._group.independent else self._group.primary_rank
         error = RankFailedError(f"{self._what} will not come: rank {lead} failed with {words}", {lead: words or ""})
-        self._latch.tell(True if words is None else error)
+        self._latch.set(True if words is None else error)
 
 
 @contextmanager

@@ -20,21 +20,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from atomicpath._core.environment import current
-from atomicpath.errors import CoordinationError, CoordinationTimeoutError
 from atomicpath._core.liveness import lives, this_process
 from atomicpath._core.record import Writer
+from atomicpath.errors import CoordinationError, CoordinationTimeoutError
 
 from .base import SLICE
 from .key_value_store import KeyValues
 
-__all__ = ["Meeting"]
+__all__ = ["Rendezvous"]
 
 _AT_ONCE = 16  # ranks that are asked at a time whether a second process of theirs has come
 
 Message = dict[str, Any]
 
 
-class Meeting:
+class Rendezvous:
     """One process's part in the meeting; `run` is what the keys of this run begin with once it `is_over`."""
 
     def __init__(self, values: KeyValues, rank: int, world_size: int, name: str) -> None:

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from atomicpath._core.environment import current
 from atomicpath.errors import CoordinationError, ValidationError
 
-from .engine import engine_module
 from .chunked_store import ChunkedStore
-from .keyvalue import KeyValueCoordinator
+from .engine import engine_module
 from .key_value_store import KeyValues, poll
+from .keyvalue import KeyValueCoordinator
 
 __all__ = ["TorchStoreCoordinator"]
 

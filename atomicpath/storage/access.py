@@ -19,9 +19,9 @@ import fsspec
 import fsspec.asyn
 import fsspec.config
 
-from atomicpath.abc import Environment, Storage
 from atomicpath._core.concurrency import start_thread, wake
 from atomicpath._core.environment import look_ahead
+from atomicpath.abc import Environment, Storage
 
 from .silence import watched
 
@@ -29,7 +29,7 @@ __all__ = [
     "AsyncFilesystem",
     "FsspecStorage",
     "IOLoop",
-    "Kept",
+    "PerProcess",
     "client_class",
     "configuration",
     "forget_cached",
@@ -80,7 +80,7 @@ class AsyncFilesystem(Protocol):
         """fsspec's own event loop, which runs every request of this instance."""
 
 
-class Kept(Generic[T]):
+class PerProcess(Generic[T]):
     """Gives one object for each process and each set of options, shared by whoever asks with the same ones.
 
     It is made when it is first asked for, as `make(options)`. Neither is a parent's used in a forked child, where its
@@ -175,7 +175,7 @@ two threads at worst make one each, and both use the first."""
 class FsspecStorage(Storage, Generic[F]):
     """Base of storages on an asynchronous fsspec file system, usable from any event loop, thread and fork.
 
-    `open` gives the current process's file system, see `Kept`. It is asked before every request, so that
+    `open` gives the current process's file system, see `PerProcess`. It is asked before every request, so that
     a storage made before a fork works after it.
     """
 
@@ -190,7 +190,7 @@ class FsspecStorage(Storage, Generic[F]):
 
     def forget(self, used: object) -> None:
         """Have the next request make its client anew: the credentials of the one used were refused, or have expired."""
-        if isinstance(self._open, Kept):
+        if isinstance(self._open, PerProcess):
             self._open.drop(used)
 
     async def request(

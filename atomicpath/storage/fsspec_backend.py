@@ -12,7 +12,7 @@ from atomicpath.abc import Backend, Environment
 from atomicpath.errors import BackendError, ValidationError
 from atomicpath.guarantees import NONE, Guarantee
 
-from .access import Kept, configuration
+from .access import PerProcess, configuration
 from .fsspec_calls import Instances, check_arguments
 from .fsspec_storage import MethodStorage
 from .names import flaw_of_key, unusable
@@ -117,13 +117,13 @@ class FsspecBackend(Backend):
             raise unusable(url, f"fsspec's {kind.__name__} takes it for {shown!r}: use other names")
         return shown
 
-    def path(self, url: str) -> str:
-        path = super().path(url).lstrip("/")
+    def parse_url(self, url: str) -> str:
+        path = super().parse_url(url).lstrip("/")
         if flaw := flaw_of_key(path, longest=_LONGEST):
             raise unusable(url, flaw.replace("key", "path"))
         return path
 
-    def located(self, url: str, storage_options: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
+    def normalize(self, url: str, storage_options: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
         given = self._options(storage_options)
         scheme, _, rest = url.partition("://")
         read = self._kind()._get_kwargs_from_urls  # noqa: SLF001 - as above
@@ -139,9 +139,9 @@ class FsspecBackend(Backend):
                 )
         if named.get("host"):  # a user's name goes into the options, so that one place has one path
             url = f"{scheme}://{_authority(named)}/{url.partition('://')[2].partition('/')[2]}"
-        return self.path(url), {**named, **storage_options}
+        return self.parse_url(url), {**named, **storage_options}
 
-    def place(self, path: str, storage_options: Mapping[str, object]) -> str:
+    def identity(self, path: str, storage_options: Mapping[str, object]) -> str:
         options = _plain(self._options(storage_options))
         if not options:
             return self.url(path)
@@ -151,7 +151,7 @@ class FsspecBackend(Backend):
         kind, options = self._kind(), self._options(storage_options)
         check_arguments(kind, options)
         made = {"kind": kind, "options": options, "close": self.close}
-        return MethodStorage(self, kind, Kept(Instances, made, under=str(id(kind))), environment)
+        return MethodStorage(self, kind, PerProcess(Instances, made, under=str(id(kind))), environment)
 
     def _options(self, given: Mapping[str, object]) -> dict[str, object]:
         options = {**configuration(self.protocols), **given}

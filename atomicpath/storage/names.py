@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from atomicpath.errors import ValidationError
 from atomicpath._core.layout import TMP_DIR_SUFFIX
+from atomicpath.errors import ValidationError
 
 __all__ = ["UNFINISHED", "flaw_of_key", "unusable"]
 

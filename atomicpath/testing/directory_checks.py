@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from atomicpath._profile.contests import race
-from atomicpath.guarantees import Guarantee
 from atomicpath._core.tasks import run_both
+from atomicpath._profile.contests import race
 from atomicpath._profile.trials import watch_rename
+from atomicpath.guarantees import Guarantee
 
 from .check import ConformanceError, Subject, check, expect
 
@@ -140,7 +140,7 @@ async def two_directories_swap_names_at_once(at: Subject) -> None:
                     expect(False, f"{name} was nobody's name for a moment")
                 expect(found in contents, f"{name} shows {found!r}")
 
-    await both(swap, watch)
+    await run_both(swap, watch)
     await at.storage.exchange_directories(at.path(names[0]), at.path(names[1]))
     crossed = contents if _ROUNDS % 2 else contents[::-1]
     expect(

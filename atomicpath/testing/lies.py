@@ -17,7 +17,7 @@ import anyio
 from atomicpath.abc import Content, Entry, StaleVersionError, Storage
 from atomicpath.guarantees import Guarantee
 
-from .lying import Lie
+from .lying import FaultyStorage
 
 __all__ = [
     "LIES",
@@ -40,7 +40,7 @@ __all__ = [
 # Objects
 
 
-class IgnoresConditions(Lie):
+class IgnoresConditions(FaultyStorage):
     """Overwrites what must not exist, swaps and deletes whatever the version (rclone's S3 server does)."""
 
     about = Guarantee.EXCLUSIVE_CREATE | Guarantee.COMPARE_AND_SWAP | Guarantee.CONDITIONAL_DELETE
@@ -60,7 +60,7 @@ class IgnoresConditions(Lie):
         await self.inner.delete(path)
 
 
-class ChecksThenWrites(Lie):
+class ChecksThenWrites(FaultyStorage):
     """Keeps conditions while nobody else writes: it looks first and writes later (moto under load does)."""
 
     about = Guarantee.EXCLUSIVE_CREATE | Guarantee.COMPARE_AND_SWAP
@@ -81,7 +81,7 @@ class ChecksThenWrites(Lie):
         return str(await self.inner.write(path, data))
 
 
-class RacesParts(Lie):
+class RacesParts(FaultyStorage):
     """Lets several multi-part uploads of one name complete (SeaweedFS does, now and then)."""
 
     about = Guarantee.EXCLUSIVE_MULTIPART
@@ -94,7 +94,7 @@ class RacesParts(Lie):
         await self.inner.write(path, data)
 
 
-class RepeatsVersions(Lie):
+class RepeatsVersions(FaultyStorage):
     """Gives different contents of one length the same version."""
 
     about = Guarantee.COMPARE_AND_SWAP | Guarantee.CONDITIONAL_DELETE
@@ -138,7 +138,7 @@ class RepeatsVersions(Lie):
         return found.version
 
 
-class ListsLate(Lie):
+class ListsLate(FaultyStorage):
     """Shows in each listing what the one before should have shown."""
 
     about = Guarantee.LIST_AFTER_WRITE
@@ -150,7 +150,7 @@ class ListsLate(Lie):
         return before if isinstance(before, list) else []
 
 
-class TearsWrites(Lie):
+class TearsWrites(FaultyStorage):
     """Stores half of an object first."""
 
     about = Guarantee.ATOMIC_WRITE
@@ -166,7 +166,7 @@ class TearsWrites(Lie):
         return await self.inner.write(path, data, private=private)
 
 
-class LosesReplies(Lie):
+class LosesReplies(FaultyStorage):
     """Says of every fifth object that it creates that it was there before (a client that retries by itself does)."""
 
     async def create(self, path: str, data: bytes, *, owner: str = "") -> str | None:
@@ -178,7 +178,7 @@ class LosesReplies(Lie):
         return version
 
 
-class Reorders(Lie):
+class Reorders(FaultyStorage):
     """Acknowledges an overwrite at once and does it with the next one."""
 
     async def write(self, path: str, data: bytes, *, private: bool = False) -> str | None:
@@ -190,7 +190,7 @@ class Reorders(Lie):
         return found.version if found else await self.inner.write(path, b"")
 
 
-class ForgetsDeletes(Lie):
+class ForgetsDeletes(FaultyStorage):
     """Acknowledges a delete and does nothing."""
 
     about = Guarantee.CONDITIONAL_DELETE
@@ -199,7 +199,7 @@ class ForgetsDeletes(Lie):
         """Nothing."""
 
 
-class ShortensDownloads(Lie):
+class ShortensDownloads(FaultyStorage):
     """Ends a long download early, without an error."""
 
     async def download(self, path: str, target: Path) -> Entry:
@@ -212,7 +212,7 @@ class ShortensDownloads(Lie):
 # Directories
 
 
-class CopiesToRename(Lie):
+class CopiesToRename(FaultyStorage):
     """Renames a directory file by file (what `fs.mv` does on an object store)."""
 
     about = Guarantee.ATOMIC_RENAME
@@ -231,7 +231,7 @@ class CopiesToRename(Lie):
         await self.inner.remove_tree(source)
 
 
-class MergesOnRename(Lie):
+class MergesOnRename(FaultyStorage):
     """Moves a directory's files into one that is there already (rclone's mounts do)."""
 
     about = Guarantee.RENAME_NOREPLACE
@@ -246,7 +246,7 @@ class MergesOnRename(Lie):
             await self.inner.remove_tree(source)
 
 
-class RenamesOntoEmpty(Lie):
+class RenamesOntoEmpty(FaultyStorage):
     """Replaces an empty directory (what plain rename(2) does)."""
 
     about = Guarantee.RENAME_NOREPLACE
@@ -257,7 +257,7 @@ class RenamesOntoEmpty(Lie):
         await self.inner.rename_directory(source, target)
 
 
-class ExchangesInSteps(Lie):
+class ExchangesInSteps(FaultyStorage):
     """Has two directories swap names by three renames (the usual way to do without an exchange)."""
 
     about = Guarantee.RENAME_EXCHANGE
@@ -270,7 +270,7 @@ class ExchangesInSteps(Lie):
         await self.inner.rename_directory(aside, second)
 
 
-LIES: tuple[type[Lie], ...] = (
+LIES: tuple[type[FaultyStorage], ...] = (
     IgnoresConditions,
     ChecksThenWrites,
     RacesParts,

@@ -9,10 +9,10 @@ from pathlib import Path
 from atomicpath.abc import Backend, Content, Declaration, Entry, Environment, FileLock, OpenDirectory, Storage
 from atomicpath.guarantees import NONE, Guarantee
 
-__all__ = ["Lie", "Lying"]
+__all__ = ["FaultyStorage", "Lying"]
 
 
-class Lie(Storage):
+class FaultyStorage(Storage):
     """The honest storage `inner` under another name; each lie changes one thing."""
 
     about: Guarantee = NONE
@@ -117,27 +117,27 @@ class Lying(Backend):
     leaves it to the probes: an endpoint that nobody has documented.
     """
 
-    def __init__(self, inner: Backend, lie: type[Lie], *, admits: bool = False) -> None:
+    def __init__(self, inner: Backend, lie: type[FaultyStorage], *, admits: bool = False) -> None:
         self.protocols = inner.protocols  # type: ignore[misc]  # those of this one
         self._inner, self._lie, self._admits = inner, lie, admits
         self._state: dict[str, object] = {}
 
-    def path(self, url: str) -> str:
-        return self._inner.path(url)
+    def parse_url(self, url: str) -> str:
+        return self._inner.parse_url(url)
 
     def url(self, path: str) -> str:
         return self._inner.url(path)
 
-    def place(self, path: str, storage_options: Mapping[str, object]) -> str:
-        return self._inner.place(path, storage_options)
+    def identity(self, path: str, storage_options: Mapping[str, object]) -> str:
+        return self._inner.identity(path, storage_options)
 
     def open(self, storage_options: Mapping[str, object], environment: Environment) -> Storage:
         storage = self._lie(self._inner.open(storage_options, environment), self._state)
         return _Admitting(storage, self._state) if self._admits else storage
 
 
-class _Admitting(Lie):
+class _Admitting(FaultyStorage):
     async def declare(self, path: str) -> Declaration:
         told = await self.inner.declare(path)
-        about = told.declared & self.inner.about if isinstance(self.inner, Lie) else NONE
+        about = told.declared & self.inner.about if isinstance(self.inner, FaultyStorage) else NONE
         return replace(told, declared=told.declared & ~about, observable=told.observable | about)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from atomicpath.abc import StaleVersionError
-from atomicpath._profile.contests import race
-from atomicpath.guarantees import Guarantee
 from atomicpath._core.tasks import run_both
+from atomicpath._profile.contests import race
+from atomicpath.abc import StaleVersionError
+from atomicpath.guarantees import Guarantee
 
 from .check import Subject, check, expect
 
@@ -147,7 +147,7 @@ async def a_reader_sees_all_of_a_file_or_none(at: Subject) -> None:
 
     for number in range(_ROUNDS):
         name = f"watched-{number}"
-        await both(partial(write_all, name), partial(watch, name))
+        await run_both(partial(write_all, name), partial(watch, name))
         content = (await at.storage.read(at.path(name))).data
         expect(content == contents[-1], "what was written last was not read afterwards")
 

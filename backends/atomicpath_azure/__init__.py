@@ -28,11 +28,11 @@ class AzureBackend(Backend):
 
     protocols = ("abfs", "abfss", "az")
 
-    def path(self, url: str) -> str:
+    def parse_url(self, url: str) -> str:
         return split(url.partition("://")[2].rstrip("/"), longest=DIRECTORY_LENGTH).path
 
-    def located(self, url: str, storage_options: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
-        return self.path(url), in_adlfs_words(storage_options)
+    def normalize(self, url: str, storage_options: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
+        return self.parse_url(url), in_adlfs_words(storage_options)
 
     def open(self, storage_options: Mapping[str, object], environment: Environment) -> AzureStorage:
         settings = _resolved(storage_options)
@@ -40,7 +40,7 @@ class AzureBackend(Backend):
 
         return open_azure(settings, environment)
 
-    def place(self, path: str, storage_options: Mapping[str, object]) -> str:
+    def identity(self, path: str, storage_options: Mapping[str, object]) -> str:
         address = split(path)
         endpoint = _resolved(storage_options).endpoint(address.account)
         return f"abfs://{address.container}/{address.key}" + (f" at {endpoint}" if endpoint else "")

@@ -20,7 +20,7 @@ from atomicpath.errors import AccessError, ValidationError
 from atomicpath.storage import (
     AsyncFilesystem,
     IOLoop,
-    Kept,
+    PerProcess,
     WatchedBytes,
     bounds_lookups,
     client_class,
@@ -150,7 +150,7 @@ class Accounts:
         self._settings = settings
         options = settings.options
         self._timeouts = {name: options.get(name) or value for name, value in _TIMEOUTS.items()}
-        self._kept: dict[str, Kept[_Filesystem]] = {}
+        self._kept: dict[str, PerProcess[_Filesystem]] = {}
 
     @property
     def loop(self) -> IOLoop:
@@ -187,7 +187,7 @@ class Accounts:
         if account not in self._kept:
             named = self._settings.options.get("account_name") or account or None
             options = {**self._settings.options, "account_name": named}
-            self._kept[account] = Kept(_make, options, under=self._settings.surroundings)
+            self._kept[account] = PerProcess(_make, options, under=self._settings.surroundings)
         try:
             return self._kept[account]()
         except (TypeError, ValueError):  # not chained: adlfs's own text may quote what was passed

@@ -13,7 +13,7 @@ from atomicpath.guarantees import Guarantee
 from atomicpath.storage import FsspecStorage, foreign_answer
 
 from .accounts import WATCH, Account, Accounts
-from .errors import Watch, answers
+from .errors import Watch, translate_errors
 from .names import Address
 
 __all__ = ["AccountStorage"]
@@ -37,7 +37,7 @@ class AccountStorage(FsspecStorage[Accounts]):
             return await send(account)
 
         try:
-            with answers(address.path, watch), nullcontext() if watch.patient else anyio.fail_after(_PATIENCE):
+            with translate_errors(address.path, watch), nullcontext() if watch.patient else anyio.fail_after(_PATIENCE):
                 done = await self.request(run)
                 if watch.writes and _OF_THE_SERVICE not in watch.headers:
                     raise foreign_answer(f"abfs://{address.path}: the reply has no {_OF_THE_SERVICE}")

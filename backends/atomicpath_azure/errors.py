@@ -25,7 +25,7 @@ from atomicpath.storage import Watch as Seen
 
 from .settings import FILES
 
-__all__ = ["NoContactError", "NoContainerError", "Watch", "answers"]
+__all__ = ["NoContactError", "NoContainerError", "Watch", "translate_errors"]
 
 _CODES = {  # "Common REST API error codes", "Blob Storage error codes"; some come with another status than 401 or 403
     "AuthenticationFailed": Refusal.CREDENTIALS,
@@ -79,7 +79,7 @@ class Watch(Seen):
 
 
 @contextmanager
-def answers(path: str, watch: Watch) -> Iterator[None]:
+def translate_errors(path: str, watch: Watch) -> Iterator[None]:
     """Translate what the block raises about `path`.
 
     Nothing of the SDK's own texts is shown or chained: a reply may quote a header or parameter that was

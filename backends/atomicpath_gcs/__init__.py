@@ -28,11 +28,11 @@ class GcsBackend(Backend):
 
     protocols = ("gs", "gcs")
 
-    def path(self, url: str) -> str:
+    def parse_url(self, url: str) -> str:
         return join(*split(url.partition("://")[2].rstrip("/"), longest=DIRECTORY_BYTES))
 
-    def located(self, url: str, storage_options: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
-        return self.path(url), in_gcsfs_words(storage_options)
+    def normalize(self, url: str, storage_options: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
+        return self.parse_url(url), in_gcsfs_words(storage_options)
 
     def open(self, storage_options: Mapping[str, object], environment: Environment) -> GcsStorage:
         settings = _resolved(storage_options)
@@ -40,7 +40,7 @@ class GcsBackend(Backend):
 
         return open_gcs(settings, environment)
 
-    def place(self, path: str, storage_options: Mapping[str, object]) -> str:
+    def identity(self, path: str, storage_options: Mapping[str, object]) -> str:
         return f"{self.url(path)}{_resolved(storage_options).place}"
 
 

@@ -15,7 +15,7 @@ from atomicpath.abc import Environment
 from atomicpath.errors import AccessError, ValidationError
 from atomicpath.storage import Answer, FsspecStorage, Refusal, Watch, of_the_client
 
-from .errors import AGAIN, answers, expect_no_page, in_time, refused
+from .errors import AGAIN, expect_no_page, in_time, refused, translate_errors
 from .exchange import GcsFilesystem, Reply, Request, exchange, location, receive_into, url_of
 from .settings import FILES, VENDOR, normal
 
@@ -97,7 +97,7 @@ class Asking(FsspecStorage[GcsFilesystem]):
         while True:
             left -= 1
             try:
-                with answers(path, watch):
+                with translate_errors(path, watch):
                     reply = await self.request(self._exchange, request, into)
             except AccessError as error:
                 if watch.writes and watch.sent:  # there were no credentials to send it again with

@@ -20,7 +20,7 @@ from .exchange import Reply, Request
 from .names import split
 from .settings import FILES
 
-__all__ = ["AGAIN", "TemporaryError", "UnconfirmedError", "answers", "expect_no_page", "in_time", "refused"]
+__all__ = ["AGAIN", "TemporaryError", "UnconfirmedError", "expect_no_page", "in_time", "refused", "translate_errors"]
 
 AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 """The replies after which a request may be sent again (Cloud Storage, "Retry strategy")."""
@@ -64,7 +64,7 @@ def in_time(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def answers(path: str, watch: Watch) -> Iterator[None]:
+def translate_errors(path: str, watch: Watch) -> Iterator[None]:
     """Translate what one exchange raises about `path`. No text from outside is in a message: it may hold secrets.
 
     `watch` counts the exchanges before this one, and is told of credentials that could not be had.

@@ -16,7 +16,17 @@ import gcsfs
 
 from atomicpath.abc import Content, Declaration, Entry, Environment, StaleVersionError
 from atomicpath.guarantees import NONE, Guarantee
-from atomicpath.storage import Kept, Paging, Source, age_of, bodies, client_class, forget_cached, receive, together
+from atomicpath.storage import (
+    Paging,
+    PerProcess,
+    Source,
+    age_of,
+    bodies,
+    client_class,
+    forget_cached,
+    receive,
+    together,
+)
 
 from . import copies, folders
 from .asking import Asking
@@ -59,7 +69,9 @@ class GcsStorage(Asking):
     may_retain = True
 
     def __init__(self, settings: Settings, environment: Environment) -> None:
-        super().__init__(Kept(_make, settings.options, under=settings.surroundings), settings.endpoint, environment)
+        super().__init__(
+            PerProcess(_make, settings.options, under=settings.surroundings), settings.endpoint, environment
+        )
         self._settings = settings
 
     def forget(self, used: object) -> None:

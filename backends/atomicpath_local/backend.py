@@ -22,7 +22,7 @@ class LocalBackend(Backend):
 
     protocols = ("file", "local")
 
-    def path(self, url: str) -> str:
+    def parse_url(self, url: str) -> str:
         """The absolute path of a local path or a `file:` URL (RFC 8089), "~" expanded and ".." as the kernel has it.
 
         Where a link stands before "..", the link is looked up: "link/../x" lies beside what the link points to.
@@ -49,7 +49,7 @@ class LocalBackend(Backend):
     def open(self, storage_options: Mapping[str, object], environment: Environment) -> LocalStorage:  # noqa: ARG002  see the class
         return LocalStorage(environment)
 
-    def place(self, path: str, storage_options: Mapping[str, object]) -> str:  # noqa: ARG002  see the class
+    def identity(self, path: str, storage_options: Mapping[str, object]) -> str:  # noqa: ARG002  see the class
         return f"file://{platform.node()}{path}"
 
 

@@ -17,7 +17,7 @@ class MemoryBackend(Backend):
 
     protocols = ("memory",)
 
-    def path(self, url: str) -> str:
+    def parse_url(self, url: str) -> str:
         rest = url.partition("://")[2].strip("/")
         if any(part in ("", ".", "..") for part in rest.split("/")):
             raise ValidationError(

@@ -26,11 +26,11 @@ class S3Backend(Backend):
 
     protocols = ("s3", "s3a")
 
-    def path(self, url: str) -> str:
+    def parse_url(self, url: str) -> str:
         return join(*split(url.partition("://")[2].rstrip("/"), longest=DIRECTORY_BYTES))
 
-    def located(self, url: str, storage_options: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
-        return self.path(url), in_s3fs_words(storage_options)
+    def normalize(self, url: str, storage_options: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
+        return self.parse_url(url), in_s3fs_words(storage_options)
 
     def open(self, storage_options: Mapping[str, object], environment: Environment) -> S3Storage:
         settings = _resolved(storage_options)
@@ -38,7 +38,7 @@ class S3Backend(Backend):
 
         return open_s3(settings, environment)
 
-    def place(self, path: str, storage_options: Mapping[str, object]) -> str:
+    def identity(self, path: str, storage_options: Mapping[str, object]) -> str:
         return f"{self.url(path)}{_resolved(storage_options).place}"
 
 

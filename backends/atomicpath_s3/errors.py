@@ -33,7 +33,7 @@ from .contact import advice_on
 from .settings import FILES
 from .wire import PageError
 
-__all__ = ["UnconfirmedError", "answers"]
+__all__ = ["UnconfirmedError", "translate_errors"]
 
 _CREDENTIALS = (
     NoCredentialsError,
@@ -83,7 +83,7 @@ class UnconfirmedError(OSError):
 
 
 @contextmanager
-def answers(path: str, watch: Watch) -> Iterator[None]:
+def translate_errors(path: str, watch: Watch) -> Iterator[None]:
     """Translate what the block raises about `path`.
 
     Messages hold the error's code but not its text, which on refusals may quote what was sent. `watch` tells what was

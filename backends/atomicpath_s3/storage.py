@@ -20,8 +20,8 @@ from atomicpath.storage import (
     Answer,
     AsyncFilesystem,
     FsspecStorage,
-    Kept,
     Paging,
+    PerProcess,
     Source,
     Watch,
     age_of,
@@ -34,7 +34,7 @@ from atomicpath.storage import (
 
 from . import contact
 from .declaring import declaration
-from .errors import UnconfirmedError, answers
+from .errors import UnconfirmedError, translate_errors
 from .manners import Manner, learn, manner_of, named
 from .multipart import PART, TOKEN, create_in_parts, upload_parts, version_of
 from .names import is_directory_bucket, join, split
@@ -87,7 +87,7 @@ class S3Storage(FsspecStorage[S3Filesystem]):
     may_retain = True
 
     def __init__(self, settings: Settings, environment: Environment) -> None:
-        super().__init__(Kept(_make, settings.options, under=settings.surroundings), environment)
+        super().__init__(PerProcess(_make, settings.options, under=settings.surroundings), environment)
         self._settings = settings
         self._manners: dict[str, Manner] = {}  # of the buckets that were asked
 
@@ -110,7 +110,7 @@ class S3Storage(FsspecStorage[S3Filesystem]):
 
     async def _looked_up(self, path: str, bucket: str) -> str:
         watch = Watch()
-        with answers(path, watch):
+        with translate_errors(path, watch):
             return await self.there(self._endpoint, bucket, watch)
 
     async def read(self, path: str) -> Content:
@@ -250,7 +250,7 @@ class S3Storage(FsspecStorage[S3Filesystem]):
         """Run one operation under a watch, which also holds its client until it is over."""
         bound = nullcontext() if watch.patient else anyio.fail_after(_PATIENCE)
         try:
-            with answers(path, watch), bound:
+            with translate_errors(path, watch), bound:
                 return await self.request(_watched, watch, function, *args, **kwargs)
         finally:
             if watch.is_stale:

@@ -26,10 +26,10 @@ class SftpBackend(Backend):
 
     protocols = ("sftp", "ssh")
 
-    def path(self, url: str) -> str:
+    def parse_url(self, url: str) -> str:
         return join(*of_url(url))
 
-    def located(self, url: str, storage_options: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
+    def normalize(self, url: str, storage_options: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
         address, path = of_url(url)
         left = {
             "known_hosts": (),
@@ -45,7 +45,7 @@ class SftpBackend(Backend):
 
         return open_sftp(resolve(storage_options), environment)
 
-    def place(self, path: str, storage_options: Mapping[str, object]) -> str:
+    def identity(self, path: str, storage_options: Mapping[str, object]) -> str:
         _need_sshfs()
         from .settings import server_of
 

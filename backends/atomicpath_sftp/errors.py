@@ -25,7 +25,7 @@ from asyncssh import (
 from atomicpath.errors import AccessError, AtomicPathError, GuaranteeError, ValidationError
 from atomicpath.storage import of_the_client
 
-__all__ = ["LOST", "Failure", "answers", "connecting"]
+__all__ = ["LOST", "Failure", "connecting", "translate_errors"]
 
 LOST = (SFTPConnectionLost, SFTPNoConnection)
 """What a channel raises that has ended."""
@@ -40,7 +40,7 @@ class Failure(OSError):  # noqa: N818 - SFTP's own word
 
 
 @contextmanager
-def answers(path: str) -> Iterator[None]:
+def translate_errors(path: str) -> Iterator[None]:
     """Translate what the block raises about `path`."""
     url = f"sftp://{path}"
     try:

@@ -13,12 +13,12 @@ import anyio
 from atomicpath.abc import Content, Declaration, Entry, Environment
 from atomicpath.errors import AtomicPathError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
-from atomicpath.storage import UNFINISHED, FsspecStorage, Kept, Source, receive
+from atomicpath.storage import UNFINISHED, FsspecStorage, PerProcess, Source, receive
 
 from . import files, requests
 from .address import split
 from .connection import Channel, Sessions
-from .errors import Failure, answers
+from .errors import Failure, translate_errors
 from .server import Server, declaration_of
 from .settings import Settings
 
@@ -33,7 +33,7 @@ _PATIENT = (files.send, files.fetch)  # their bounds are on each piece
 
 def open_sftp(settings: Settings, environment: Environment) -> SftpStorage:
     """Access under options that were resolved."""
-    return SftpStorage(Kept(Sessions, settings.options, under=settings.surroundings), environment)
+    return SftpStorage(PerProcess(Sessions, settings.options, under=settings.surroundings), environment)
 
 
 class SftpStorage(FsspecStorage[Sessions]):
@@ -163,7 +163,7 @@ class SftpStorage(FsspecStorage[Sessions]):
         address, _ = split(path)
         bound = nullcontext() if function in _PATIENT else anyio.fail_after(_PATIENCE)
         try:
-            with answers(path), bound:
+            with translate_errors(path), bound:
                 return await self.request(self._call, path, function, args, kwargs)
         except TimeoutError:
             with anyio.CancelScope(shield=True):

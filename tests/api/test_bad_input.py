@@ -19,11 +19,11 @@ import pytest
 from upath import UPath
 
 import atomicpath
-from atomicpath._commit.session import CommitSession
 from atomicpath._commit.options import CommitOptions
+from atomicpath._commit.session import CommitSession
 from atomicpath._core.layout import temporary_of
-from atomicpath._profile.location import locate
 from atomicpath._core.record import CommitRecord
+from atomicpath._profile.location import locate
 from atomicpath._profile.registry import _entry_points, _load
 from tests.roots import SECRET, LocalRoot, MemoryRoot, Root, S3Root
 from tests.waiting import PATIENCE
@@ -536,12 +536,12 @@ def test_nothing_that_people_print_shows_the_credentials(s3: S3Root) -> None:
     }
     location = locate(s3 / "step_1", options)
     plain = {**s3.storage_options, "token": SECRET}
-    writing = Writing(s3 / "step_1", CommitOptions(storage_options=plain))
+    writing = CommitSession(s3 / "step_1", CommitOptions(storage_options=plain))
     with atomicpath.commit(s3 / "step_1", storage_options=plain) as path:
         (path / "x").write_bytes(b"1")
     shown: list[object] = [
         location,
-        location.place,
+        location.identity,
         location.child("x"),
         writing,
         atomicpath.commit(s3 / "step_2", storage_options=plain),

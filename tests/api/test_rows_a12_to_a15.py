@@ -224,7 +224,7 @@ async def test_a_process_that_comes_late_and_did_not_call_finds_the_signal(local
     assert len(board.reads) == 2  # the engine was asked once for each use
     with pytest.raises(ValidationError, match="sent by rank 0"):
         await late.send()
-    with pytest.raises(ValidationError, match="told before"):
+    with pytest.raises(ValidationError, match="sent before"):
         await sent.send()
 
 

@@ -167,7 +167,7 @@ def test_the_interval_between_commits_is_recorded_and_the_first_counts_from_the_
         clock.now += 10.0
         with atomicpath.commit(local / "step_2", allow_empty=True):
             clock.now += 1.0
-    (run_both,) = monitor.points("atomicpath.commit.interval")
+    (both,) = monitor.points("atomicpath.commit.interval")
     assert (first.count, both.count) == (1, 2)
     assert both.sum - first.sum == pytest.approx(101.0)
     own = time.clock_gettime(time.CLOCK_BOOTTIME) - before  # none of it was before this process began

@@ -13,9 +13,9 @@ from azure.storage.blob import ContainerClient
 
 import atomicpath
 from atomicpath import aio
+from atomicpath._core.environment import use
 from atomicpath._profile import probing
 from atomicpath.abc import Entry, Environment, Storage
-from atomicpath._core.environment import use
 from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath_azure import AzureBackend
@@ -69,7 +69,9 @@ async def adls(options: dict[str, Any], top: str, lake_proxy: Proxy) -> Storage:
 def url(top: str, options: dict[str, Any]) -> str:
     """A final path, the guarantees of which are known, so that no probe is sent."""
     nothing_above(f"abfs://{top}/step_1", options)
-    probing._known[AzureBackend().place(top, options)] = probing._Findings(tried=~Guarantee(0), observed=~Guarantee(0))
+    probing._known[AzureBackend().identity(top, options)] = probing._Findings(
+        tried=~Guarantee(0), observed=~Guarantee(0)
+    )
     return f"abfs://{top}/step_1"
 
 

@@ -14,8 +14,8 @@ import pytest
 
 import atomicpath
 from atomicpath import aio
-from atomicpath.abc import Environment, Storage
 from atomicpath._core.environment import use
+from atomicpath.abc import Environment, Storage
 from atomicpath.errors import BackendError, ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath_azure import AzureBackend
@@ -57,8 +57,8 @@ def url(bucket: str, options: dict[str, Any]) -> str:
 )
 def test_every_url_of_a_place_has_one_path(url: str, path: str) -> None:
     backend = AzureBackend()
-    assert backend.path(url) == path
-    assert backend.path(backend.url(path)) == path
+    assert backend.parse_url(url) == path
+    assert backend.parse_url(backend.url(path)) == path
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_every_url_of_a_place_has_one_path(url: str, path: str) -> None:
 )
 def test_an_unusable_url_is_refused(rest: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        AzureBackend().path(f"abfs://{rest}")
+        AzureBackend().parse_url(f"abfs://{rest}")
     str(caught.value).encode()  # can be printed
 
 
@@ -81,7 +81,7 @@ def test_a_url_with_a_signature_is_refused_and_not_shown() -> None:
 
 
 def test_a_place_has_its_endpoint_and_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = AzureBackend().place
+    place = AzureBackend().identity
     vendor = place("box/run", {"account_name": "acct", "account_key": "S"})
     assert vendor == "abfs://box/run at acct.blob.core.windows.net"
     assert place("box@acct.dfs.core.windows.net/run", {"sas_token": "S"}) == vendor

@@ -293,7 +293,7 @@ async def test_no_error_shows_a_credential(
         shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
         assert hidden not in shown
         assert caught.value.__cause__ is None
-    location = AzureBackend().place(f"{bucket}/run", options)
+    location = AzureBackend().identity(f"{bucket}/run", options)
     assert hidden not in location
     ours = [record.getMessage() for record in caplog.records]
     assert not [text for text in ours if hidden in text]

@@ -13,10 +13,10 @@ import pytest
 
 import atomicpath
 from atomicpath import aio
-from atomicpath.abc import Environment, NoBucketError, StaleVersionError, Storage
 from atomicpath._core.environment import use
-from atomicpath.errors import AccessError, NotCommittedError, OutcomeUnknownError, ValidationError
 from atomicpath._profile.location import locate
+from atomicpath.abc import Environment, NoBucketError, StaleVersionError, Storage
+from atomicpath.errors import AccessError, NotCommittedError, OutcomeUnknownError, ValidationError
 from atomicpath_azure import AzureBackend
 from atomicpath_azure.accounts import Accounts
 from atomicpath_azure.names import split
@@ -68,7 +68,7 @@ def test_wherever_an_endpoint_is_named_it_is_the_places_and_the_clients(
     conf["abfs"] = configuration
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert AzureBackend().place("box/run", options) == f"abfs://box/run at {endpoint}"
+    assert AzureBackend().identity("box/run", options) == f"abfs://box/run at {endpoint}"
     assert Accounts(resolve(options)).of(split("box/run")).endpoint == endpoint
 
 

@@ -10,8 +10,8 @@ from upath import UPath
 
 import atomicpath
 from atomicpath._cleaning import remove
-from atomicpath._profile.location import Location
 from atomicpath._core.record import State
+from atomicpath._profile.location import Location
 from tests.cleaning.leftovers import RECORD, commit, killed, options_of, rewrite
 from tests.roots import LocalRoot, MemoryRoot, Root
 

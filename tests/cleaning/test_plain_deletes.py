@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 import atomicpath
-from atomicpath._profile import probing
-from atomicpath.guarantees import NONE, Guarantee
 from atomicpath._core.layout import is_probe
-from atomicpath._profile.location import locate
 from atomicpath._core.record import State
+from atomicpath._profile import probing
+from atomicpath._profile.location import locate
 from atomicpath._strategies import fences
+from atomicpath.guarantees import NONE, Guarantee
 from tests.cleaning.leftovers import NOW, RECORD, commit, from_elsewhere, killed, options_of, sweep
 from tests.processes import content_of
 from tests.protocol.worlds import ALL, decoded, trust
@@ -69,7 +69,7 @@ def test_retention_and_take_over_work_as_elsewhere(plain: Root) -> None:
     gone = atomicpath.keep_last(plain.url, 1, **options_of(plain))
     assert [one.name for one in gone] == ["step_1", "step_2"]
     assert set(plain.names()) == {"step_3"}
-    found = probing._known[locate(plain / "step_1", plain.storage_options).parent.place]
+    found = probing._known[locate(plain / "step_1", plain.storage_options).parent.identity]
     assert found.refuted & ALL & ~Guarantee.EXCLUSIVE_MULTIPART == Guarantee.CONDITIONAL_DELETE
     atomicpath.remove(f"{plain.url}/step_3", **options_of(plain))
     assert plain.read_all() == {}
@@ -85,7 +85,7 @@ def test_retention_and_take_over_work_as_elsewhere(plain: Root) -> None:
     from_elsewhere(plain, f"step_5/{RECORD}")
     (swept,) = sweep(plain)
     assert (swept.path.name, swept.done) == ("step_5", True)
-    assert "age is the only protection" not in swept.why
+    assert "age is the only protection" not in swept.reason
     assert set(plain.names()) == {"step_3", "step_4"}
 
 

@@ -15,16 +15,16 @@ import pytest
 import atomicpath
 from atomicpath import aio
 from atomicpath._core import environment
+from atomicpath._core.layout import DISCARDED_SUFFIX
+from atomicpath._core.liveness import proof_of_life
+from atomicpath._core.record import CommitRecord, State
+from atomicpath._profile.location import locate
+from atomicpath._strategies.directory_lock import hold_final
+from atomicpath._strategies.discard import CleaningAttemptRecord, delete_below
+from atomicpath._strategies.ownership import Ownership, Whose
 from atomicpath.abc import Entry
 from atomicpath.errors import AbandonedError
 from atomicpath.guarantees import Guarantee
-from atomicpath._core.layout import DISCARDED_SUFFIX
-from atomicpath._core.liveness import proof_of_life
-from atomicpath._profile.location import locate
-from atomicpath._core.record import CommitRecord, State
-from atomicpath._strategies.discard import CleaningAttemptRecord, delete_below
-from atomicpath._strategies.directory_lock import hold_final
-from atomicpath._strategies.ownership import Ownership, Whose
 from tests.cleaning.leftovers import MARKER, NOW, RECORD, commit, from_elsewhere, options_of, rewrite, sweep, told
 from tests.processes import content_of
 from tests.protocol.worlds import ALL, decoded, swaps_to, trust
@@ -316,7 +316,7 @@ def test_a_sweeper_never_adopts_a_holder_that_has_renewed(
     proxy.rules.append(Rule(match=swaps_to("discarded"), action=renewed))
     (swept,) = atomicpath.sweep(moto_place.url, older_than=NOW, storage_options=options)
     assert (swept.action, swept.done) == ("keep", False)
-    assert "moved meanwhile" in swept.why
+    assert "moved meanwhile" in swept.reason
     assert decoded(moto_place.read_all("step_1")[RECORD]).state is State.WRITING
     assert moto_place.read_all().keys() == before.keys()
 

@@ -16,9 +16,9 @@ import pytest
 
 import atomicpath
 from atomicpath._core import environment
-from atomicpath.guarantees import Guarantee
 from atomicpath._core.layout import PROBE_PREFIX, TMP_DIR_SUFFIX, record_of, temporary_of
 from atomicpath._core.record import DecidedBy, State
+from atomicpath.guarantees import Guarantee
 from atomicpath_local import ages
 from atomicpath_local.lookup import read_proc
 from atomicpath_local.system import System
@@ -83,8 +83,8 @@ def test_what_a_killed_job_left_goes_and_nothing_else(place: Root, options: dict
     assert [(n.partition(TMP_DIR_SUFFIX)[0], f, a) for n, f, a, done in told(plan) if not done] == expected
     assert place.read_all() == left, "a dry run does nothing at all"
     done = sweep(place)
-    assert [(one.path, one.found, one.action, one.why) for one in done] == [
-        (one.path, one.found, one.action, one.why) for one in plan
+    assert [(one.path, one.found, one.action, one.reason) for one in done] == [
+        (one.path, one.found, one.action, one.reason) for one in plan
     ], "the plan was what was done"
     assert all(one.done and one.writer and one.error is None for one in done)
     assert place.read_all() == before
@@ -97,7 +97,7 @@ def test_older_than_holds_for_the_provably_dead_too(place: Root) -> None:
     killed(place, "step_1")
     kept = only(sweep(place, timedelta(hours=1)))
     assert (kept.action, kept.done) == ("keep", False)
-    assert "3600" in kept.why
+    assert "3600" in kept.reason
     assert only(sweep(place, timedelta(hours=1), dry_run=True)).action == "keep"
     assert place.read_all()
     if place.kind == "local":
@@ -146,10 +146,10 @@ def test_sweep_deletes_live_attempt(local_place: LocalRoot, options: dict[str, A
         (name,) = local_place.begun()
         own = local_place.read_all()[name]
         with environment.use(Later(90000)):
-            assert only(sweep(local_place)).why == "its process is alive"
+            assert only(sweep(local_place)).reason == "its process is alive"
             rewrite(local_place, name, writer=ELSEWHERE)
-            assert only(sweep(local_place)).why == "another process holds it"
-            assert only(sweep(local_place, dry_run=True)).why == "another process holds it"
+            assert only(sweep(local_place)).reason == "another process holds it"
+            assert only(sweep(local_place, dry_run=True)).reason == "another process holds it"
         local_place.write(name, own)
     assert atomicpath.verify(f"{local_place.url}/step_1").ok
 
@@ -158,7 +158,7 @@ def test_an_attempt_of_a_live_process_on_a_store_is_never_touched(moto_place: S3
     url = f"{moto_place.url}/step_1"
     with atomicpath.commit(url, storage_options=moto_place.storage_options) as path:
         (path / "data").write_bytes(b"x")
-        assert only(sweep(moto_place)).why == "its process is alive"
+        assert only(sweep(moto_place)).reason == "its process is alive"
     assert sweep(moto_place) == []
     assert atomicpath.verify(url, storage_options=moto_place.storage_options).ok
 
@@ -175,7 +175,7 @@ def test_a_damaged_record_is_kept_and_reported(place: Root, data: bytes) -> None
     with environment.use(Later(90000)):
         found = only(sweep(place))
     assert (found.found, found.action, found.done) == ("damaged", "keep", False)
-    assert "commit record" in found.why
+    assert "commit record" in found.reason
     assert place.read_all() == before
 
 
@@ -191,7 +191,7 @@ def test_a_temporary_directory_of_another_record_is_not_ours_to_judge(local_plac
 
 def test_a_temporary_directory_on_a_store_without_directories_is_a_copy_and_stays(moto_place: S3Root) -> None:
     moto_place.write(f"{NAME}/data", b"x")
-    assert "a copy from elsewhere" in only(sweep(moto_place)).why
+    assert "a copy from elsewhere" in only(sweep(moto_place)).reason
     assert moto_place.read_all()
 
 
@@ -274,7 +274,7 @@ def test_what_is_not_the_attempts_stays_and_is_named(moto_place: S3Root) -> None
     moto_place.write("step_1/users", b"of the user")
     swept = only(sweep(moto_place))
     assert swept.done
-    assert "users" in swept.why
+    assert "users" in swept.reason
     assert moto_place.read_all() == {"step_1/users": b"of the user"}
 
 
@@ -293,7 +293,7 @@ def test_files_older_than_an_attempt_that_wrote_by_hand_stay_with_it(
     with environment.use(Later(90000)):
         kept = only(sweep(place))
     assert kept.action == "keep"
-    assert "model.bin" in kept.why
+    assert "model.bin" in kept.reason
     assert place.read_all("step_1").keys() == content.keys() - {MARKER}
 
 
@@ -319,11 +319,11 @@ def test_a_killed_attempt_that_wrote_on_the_store_itself_goes_by_age_alone_and_l
     from_elsewhere(moto_place, f"step_1/{RECORD}")
     moto_place.write("step_1/late", b"by the user")
     plan = only(sweep(moto_place, dry_run=True))
-    assert "age is the only protection" in plan.why
+    assert "age is the only protection" in plan.reason
     with caplog.at_level(logging.WARNING, "atomicpath"):
         swept = only(sweep(moto_place))
     assert swept.done
-    assert "age is the only protection" in swept.why
+    assert "age is the only protection" in swept.reason
     assert any("age is the only protection" in message for message in caplog.messages)
     assert moto_place.read_all() == {}
 
@@ -340,7 +340,7 @@ def test_where_a_late_writer_cannot_be_stopped_the_sweep_says_so(moto_place: S3R
     finally:
         trust(url, moto_place.storage_options, ALL)
     assert swept.done
-    assert "age is the only protection" in swept.why
+    assert "age is the only protection" in swept.reason
     assert moto_place.read_all() == {}
 
 
@@ -509,7 +509,7 @@ def test_another_place_in_what_is_to_be_deleted_keeps_it(local_place: LocalRoot,
     with environment.use(Later(90000)):
         kept = only(sweep(local_place))
         assert (kept.action, kept.done) == ("keep", False)
-        assert "inner/" in kept.why
+        assert "inner/" in kept.reason
         assert local_place.read_all() == before
         os.rename(local_place.path / f"{NAME}{suffix}" / "inner", local_place.path / "step_2")
         assert only(sweep(local_place)).done
@@ -524,7 +524,7 @@ def test_another_place_in_the_directory_of_a_killed_job_keeps_it_under_its_name(
     before = local_place.read_all()
     kept = only(sweep(local_place))
     assert (kept.action, kept.done) == ("keep", False)
-    assert "inner" in kept.why
+    assert "inner" in kept.reason
     assert local_place.read_all() == before
 
 
@@ -535,7 +535,7 @@ def test_what_came_into_a_replaced_directory_keeps_it(local_place: LocalRoot) ->
     with environment.use(Later(90000)):
         kept = only(sweep(local_place))
         assert (kept.action, kept.done) == ("keep", False)
-        assert "notes.txt" in kept.why
+        assert "notes.txt" in kept.reason
         (local_place.path / NAME / "notes.txt").unlink()
         assert only(sweep(local_place)).done
 
@@ -554,7 +554,7 @@ def test_a_torn_record_beside_an_attempt_goes_with_it_once_it_is_old(local_place
     with environment.use(Later(90000)):
         with locked(record):
             kept = only(sweep(local_place))
-            assert (kept.action, kept.why) == ("keep", "another process holds it")
+            assert (kept.action, kept.reason) == ("keep", "another process holds it")
         assert only(sweep(local_place)).done
     assert local_place.names() == []
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 import atomicpath
+from atomicpath._profile.trials import TRIED
 from atomicpath.abc import Backend
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import NONE, Guarantee
 from atomicpath.testing import CHECKS, Factory, Verdict, conform, serving
 from atomicpath.testing.lies import LIES, CopiesToRename, ExchangesInSteps, MergesOnRename, RenamesOntoEmpty
-from atomicpath.testing.lying import Lie, Lying
-from atomicpath._profile.trials import TRIED
+from atomicpath.testing.lying import FaultyStorage, Lying
 from atomicpath_local import LocalBackend
 from atomicpath_memory import MemoryBackend
 from tests.roots import LocalRoot, MemoryRoot
@@ -57,11 +57,11 @@ def _new(top: Path) -> Path:
     return path
 
 
-def _ground(lie: type[Lie], local: Factory) -> tuple[Factory, Backend]:
+def _ground(lie: type[FaultyStorage], local: Factory) -> tuple[Factory, Backend]:
     return (local, LocalBackend()) if lie in ABOUT_DIRECTORIES else (MemoryRoot, MemoryBackend())
 
 
-def _name(lie: type[Lie]) -> str:
+def _name(lie: type[FaultyStorage]) -> str:
     return lie.__name__
 
 
@@ -71,7 +71,7 @@ def test_every_lie_has_its_line() -> None:
 
 
 @pytest.mark.parametrize("lie", LIES, ids=_name)
-def test_a_lie_is_caught_by_the_checks(lie: type[Lie], factory: Factory) -> None:
+def test_a_lie_is_caught_by_the_checks(lie: type[FaultyStorage], factory: Factory) -> None:
     make, honest = _ground(lie, factory)
     expected = CAUGHT_BY[lie.__name__]
     with serving(Lying(honest, lie)):
@@ -81,7 +81,7 @@ def test_a_lie_is_caught_by_the_checks(lie: type[Lie], factory: Factory) -> None
 
 @pytest.mark.full
 @pytest.mark.parametrize("lie", LIES, ids=_name)
-def test_the_report_on_a_liar_is_not_ok(lie: type[Lie], factory: Factory) -> None:
+def test_the_report_on_a_liar_is_not_ok(lie: type[FaultyStorage], factory: Factory) -> None:
     make, honest = _ground(lie, factory)
     with serving(Lying(honest, lie)):
         report = conform(make)
@@ -93,14 +93,14 @@ def test_the_report_on_a_liar_is_not_ok(lie: type[Lie], factory: Factory) -> Non
 @pytest.mark.parametrize("ground", ["memory", "local"])
 def test_the_truth_is_not_caught(ground: str, factory: Factory) -> None:
     make, honest = (factory, LocalBackend()) if ground == "local" else (MemoryRoot, MemoryBackend())
-    with serving(Lying(honest, Lie)):
+    with serving(Lying(honest, FaultyStorage)):
         report = conform(make)
     assert report.ok, str(report)
     assert {finding.verdict for finding in report.findings} == {Verdict.PASSED, Verdict.SKIPPED}
 
 
 @pytest.mark.parametrize("lie", LIES, ids=_name)
-def test_a_probe_refutes_what_is_not_declared(lie: type[Lie], factory: Factory) -> None:
+def test_a_probe_refutes_what_is_not_declared(lie: type[FaultyStorage], factory: Factory) -> None:
     make, honest = _ground(lie, factory)
     place = make()
     with serving(Lying(honest, lie, admits=True)):

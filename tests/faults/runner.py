@@ -134,7 +134,7 @@ def _plan(
         both = [True]
     if density is None:
         first = sum(fault.name.encode())  # so that of faults that differ in little one goes on here, another there
-        yield from ((at, both[(first + at) % len(run_both)]) for at in range(10**6))
+        yield from ((at, both[(first + at) % len(both)]) for at in range(10**6))
         return
     counting = _without_a_fault(operation, setting, fault, cell)
     last = counting.points
@@ -144,7 +144,7 @@ def _plan(
     at_the_change = range(begin, max(min(change + density.beyond, last), begin + 1), density.at_the_change or last)
     everywhere = range(density.first, last, density.everywhere) if density.everywhere else ()
     for number, at in enumerate(sorted({*everywhere, *at_the_change})):
-        yield at, both[number % len(run_both)]
+        yield at, both[number % len(both)]
 
 
 _COUNTED: dict[tuple[str, str, str, bool], Run] = {}

@@ -19,8 +19,8 @@ from upath.registry import register_implementation
 
 import atomicpath
 from atomicpath import Guarantee, aio
-from atomicpath.abc import AttemptOptions
 from atomicpath._profile.location import locate
+from atomicpath.abc import AttemptOptions
 from atomicpath.storage import fsspec_calls, fsspec_storage
 from tests.fsspec_protocols import classes
 
@@ -278,7 +278,7 @@ def test_a_host_stands_in_the_url_or_in_the_options() -> None:
     assert str(inside) == "ftp://host:2121/run/step_1"
     assert inside.storage_options == {"host": "host", "port": 2121, "username": "me"}
     beside = locate("ftp:///run/step_1", {"host": "host", "port": 2121, "username": "me"})
-    assert (beside.path, beside.place) == (inside.path, inside.place)
+    assert (beside.path, beside.identity) == (inside.path, inside.identity)
     assert locate(inside.upath) == inside
     with pytest.raises(atomicpath.ValidationError, match="it says host 'host', and storage_options say something else"):
         locate("ftp://host/run/step_1", {"host": "other"})
@@ -289,9 +289,9 @@ def test_a_host_stands_in_the_url_or_in_the_options() -> None:
 def test_a_place_depends_on_options_and_shows_none(serve: Serve, tmp_path: Path) -> None:
     root = serve(classes.Shelf)
     plain, other = locate(f"{root}/step_1"), locate(f"{root}/step_1", {"max_paths": classes.SECRET, "o": object()})
-    assert plain.place != other.place
-    assert classes.SECRET not in other.place
-    assert other.place == locate(f"{root}/step_1", {"max_paths": classes.SECRET, "o": object()}).place
+    assert plain.identity != other.identity
+    assert classes.SECRET not in other.identity
+    assert other.identity == locate(f"{root}/step_1", {"max_paths": classes.SECRET, "o": object()}).identity
     atomicpath.put(files(tmp_path), f"{root}/step_1", guarantees=WRITING)
     assert not atomicpath.read_record(f"{root}/step_1").place
 

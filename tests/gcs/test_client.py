@@ -87,8 +87,8 @@ def test_a_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch,
 )
 def test_a_path_is_the_bucket_and_the_key(url: str, path: str) -> None:
     backend = GcsBackend()
-    assert backend.path(url) == path
-    assert backend.path(backend.url(path)) == path
+    assert backend.parse_url(url) == path
+    assert backend.parse_url(backend.url(path)) == path
 
 
 @pytest.mark.parametrize(
@@ -100,21 +100,21 @@ def test_a_path_is_the_bucket_and_the_key(url: str, path: str) -> None:
 )
 def test_an_unusable_url_is_refused(rest: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        GcsBackend().path(f"gs://{rest}")
+        GcsBackend().parse_url(f"gs://{rest}")
     str(caught.value).encode()  # can be printed
 
 
 def test_a_place_has_its_endpoint_and_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = GcsBackend()
-    assert backend.place("bucket/run", {"token": "T"}) == "gs://bucket/run"
-    ours = backend.place("bucket/run", {"endpoint_url": "http://user:S@Store:9000/", "token": "T"})
+    assert backend.identity("bucket/run", {"token": "T"}) == "gs://bucket/run"
+    ours = backend.identity("bucket/run", {"endpoint_url": "http://user:S@Store:9000/", "token": "T"})
     assert ours == "gs://bucket/run at http://store:9000"
     monkeypatch.setenv("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "example.cloud")
-    assert backend.place("bucket/run", {}) == "gs://bucket/run at https://storage.example.cloud"
+    assert backend.identity("bucket/run", {}) == "gs://bucket/run at https://storage.example.cloud"
     for value in ("http://store:9000", "store:9000"):
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", value)
-        assert backend.place("bucket/run", {}) == ours
-    assert backend.place("bucket/run", {"endpoint_url": "https://other"}) == "gs://bucket/run at https://other"
+        assert backend.identity("bucket/run", {}) == ours
+    assert backend.identity("bucket/run", {"endpoint_url": "https://other"}) == "gs://bucket/run at https://other"
 
 
 async def test_users_options_are_kept(store: Store) -> None:

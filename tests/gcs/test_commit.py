@@ -11,9 +11,9 @@ import pytest
 
 import atomicpath
 from atomicpath import aio
-from atomicpath._profile import probing
 from atomicpath._core.environment import use
 from atomicpath._core.layout import HOUSEKEEPING
+from atomicpath._profile import probing
 from atomicpath_gcs import folders
 from tests.gcs.stores import Store, both_loops, uploads
 from tests.processes import Child, Killer, commit_files, content_of, known, write_tree

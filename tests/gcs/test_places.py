@@ -15,10 +15,10 @@ from google.oauth2.credentials import Credentials
 
 import atomicpath
 from atomicpath import aio
-from atomicpath.abc import Environment, NoBucketError, StaleVersionError, Storage
 from atomicpath._core.environment import use
-from atomicpath.errors import AccessError, AtomicPathError, NotCommittedError, OutcomeUnknownError, ValidationError
 from atomicpath._profile.location import locate
+from atomicpath.abc import Environment, NoBucketError, StaleVersionError, Storage
+from atomicpath.errors import AccessError, AtomicPathError, NotCommittedError, OutcomeUnknownError, ValidationError
 from atomicpath_gcs import GcsBackend
 from tests.gcs.stores import Store, uploads
 from tests.protocol.worlds import Quick
@@ -63,7 +63,7 @@ def test_wherever_an_endpoint_is_named_it_is_the_places_and_the_clients(
     conf["gcs"] = {"token": "anon", **configuration}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert GcsBackend().place("bucket/run", options) == f"gs://bucket/run at {STORE}"
+    assert GcsBackend().identity("bucket/run", options) == f"gs://bucket/run at {STORE}"
     filesystem: Any = GcsBackend().open(options, Environment()).filesystem
     assert filesystem.base == f"{STORE}/storage/v1/"
 

@@ -29,15 +29,15 @@ from atomicpath_local.storage import LocalStorage
     ],
 )
 def test_a_url_has_one_absolute_path(url: str, path: str) -> None:
-    assert LocalBackend().path(url) == path
-    assert LocalBackend().path(LocalBackend().url(path)) == path
+    assert LocalBackend().parse_url(url) == path
+    assert LocalBackend().parse_url(LocalBackend().url(path)) == path
 
 
 def test_a_relative_path_is_made_absolute_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/someone")
-    assert LocalBackend().path("run/step_1") == f"{tmp_path}/run/step_1"
-    assert LocalBackend().path("~/step_1") == "/home/someone/step_1"
+    assert LocalBackend().parse_url("run/step_1") == f"{tmp_path}/run/step_1"
+    assert LocalBackend().parse_url("~/step_1") == "/home/someone/step_1"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_relative_path_is_made_absolute_at_once(tmp_path: Path, monkeypatch: p
 )
 def test_a_path_that_may_mean_two_places_is_refused(url: str, said: str) -> None:
     with pytest.raises(ValidationError, match=said):
-        LocalBackend().path(url)
+        LocalBackend().parse_url(url)
 
 
 def test_dots_after_a_link_lead_where_the_kernel_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,16 +65,18 @@ def test_dots_after_a_link_lead_where_the_kernel_goes(tmp_path: Path, monkeypatc
     (tmp_path / "here/link").symlink_to(tmp_path / "elsewhere/deep")
     monkeypatch.chdir(tmp_path / "here")
     for path in ("link/../x", f"{tmp_path}/here/link/../x", f"{tmp_path}/here/./link/../../elsewhere/x"):
-        assert LocalBackend().path(path) == f"{tmp_path}/elsewhere/x"
-    assert LocalBackend().path("link/x") == f"{tmp_path}/here/link/x", "a link without '..' after it is not looked up"
-    assert LocalBackend().path("missing/../x") == f"{tmp_path}/here/x"
+        assert LocalBackend().parse_url(path) == f"{tmp_path}/elsewhere/x"
+    assert LocalBackend().parse_url("link/x") == f"{tmp_path}/here/link/x", (
+        "a link without '..' after it is not looked up"
+    )
+    assert LocalBackend().parse_url("missing/../x") == f"{tmp_path}/here/x"
 
 
 @pytest.mark.parametrize("url", ["/", "//", "/a/..", "file:///", "file://"])
 def test_the_root_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
     with pytest.raises(ValidationError, match="directory below it"):
-        LocalBackend().path(url)
+        LocalBackend().parse_url(url)
 
 
 def test_a_relative_path_in_a_deleted_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,16 +85,16 @@ def test_a_relative_path_in_a_deleted_directory_is_refused(tmp_path: Path, monke
     monkeypatch.chdir(gone)
     gone.rmdir()
     with pytest.raises(ValidationError, match="pass an absolute path"):
-        LocalBackend().path("step_1")
-    assert LocalBackend().path("/a") == "/a"
+        LocalBackend().parse_url("step_1")
+    assert LocalBackend().parse_url("/a") == "/a"
 
 
 def test_a_place_names_the_host_and_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = LocalBackend().place("/a", {})
-    assert here != LocalBackend().place("/b", {})
+    here = LocalBackend().identity("/a", {})
+    assert here != LocalBackend().identity("/b", {})
     monkeypatch.setattr(platform, "node", lambda: "elsewhere")
-    assert LocalBackend().place("/a", {}) == "file://elsewhere/a"
-    assert here != LocalBackend().place("/a", {})
+    assert LocalBackend().identity("/a", {}) == "file://elsewhere/a"
+    assert here != LocalBackend().identity("/a", {})
 
 
 def test_the_files_can_be_opened_by_their_path() -> None:

@@ -195,7 +195,7 @@ def test_a_sweep_leaves_what_has_a_mount_in_it_under_its_name(
     with environment.use(Later()):
         (swept,) = atomicpath.sweep(tmp_path / "runs", older_than=timedelta(0))
     assert not swept.done
-    assert "something is mounted there" in f"{swept.why} {swept.error}"
+    assert "something is mounted there" in f"{swept.reason} {swept.error}"
     assert os.listdir(attempt.parent) == [attempt.name]
     assert (attempt / "file").read_bytes() == b"ours"
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from atomicpath import AtomicRenameTemporaryPath
-from atomicpath.abc import Content
-from atomicpath.errors import AccessError, ValidationError
 from atomicpath._profile.location import locate
 from atomicpath._strategies import predecessors
+from atomicpath.abc import Content
+from atomicpath.errors import AccessError, ValidationError
 from atomicpath_local.locks import LockHold
 from atomicpath_local.storage import LocalStorage
 

@@ -15,8 +15,8 @@ import pytest
 
 import atomicpath
 from atomicpath import Guarantee, GuaranteeError, Profile, aio
-from atomicpath._profile import probes, probing
 from atomicpath._core.environment import Environment, use
+from atomicpath._profile import probes, probing
 from atomicpath._profile.location import locate
 from atomicpath._profile.trials import TRIED
 from atomicpath_local.lookup import read_proc
@@ -95,7 +95,7 @@ def refused(face: str, url: object) -> str:
 
 
 def tried(url: object, options: dict[str, Any] | None = None) -> Guarantee:
-    return probing._known[locate(str(url), options).parent.place].tried
+    return probing._known[locate(str(url), options).parent.identity].tried
 
 
 def test_every_trial_of_mounts_is_carried_out(face: str, elsewhere: Elsewhere, tmp_path: Path) -> None:

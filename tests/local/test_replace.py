@@ -18,9 +18,9 @@ import pytest
 
 import atomicpath
 from atomicpath._core import environment
-from atomicpath.guarantees import Guarantee
 from atomicpath._core.layout import TMP_DIR_SUFFIX, lock_of
 from atomicpath._core.record import CommitRecord, State
+from atomicpath.guarantees import Guarantee
 from atomicpath_local import trees
 from atomicpath_local.locks import lock_file
 from atomicpath_local.rename import exchange, no_replace

@@ -20,8 +20,8 @@ from upath import UPath
 import atomicpath
 from atomicpath import AtomicRenameTemporaryPath, FileOptions, Snapshot, SnapshotType
 from atomicpath._core import environment, liveness
-from atomicpath.abc import AttemptOptions
 from atomicpath._core.layout import PENDING_PREFIX, TMP_DIR_SUFFIX
+from atomicpath.abc import AttemptOptions
 from atomicpath_local import copies
 from atomicpath_local.locks import lock_file
 from atomicpath_local.rename import exchange, no_replace

@@ -20,8 +20,8 @@ from typing import Any
 import atomicpath
 from atomicpath import Coordinator
 from atomicpath._core import environment
-from atomicpath.coordinators import GlooCoordinator, JaxCoordinator, MpiCoordinator, TorchStoreCoordinator
 from atomicpath._core.environment import Environment
+from atomicpath.coordinators import GlooCoordinator, JaxCoordinator, MpiCoordinator, TorchStoreCoordinator
 
 PATIENCE = 300  # seconds; a rank that waits longer for another has failed
 ALARM = 500  # seconds after which a rank that hangs is killed, and then missed

@@ -96,7 +96,7 @@ def main() -> int:
         for engine, fault in itertools.product(ENGINES, FAULTS):
             if options.engine in ("", engine) and options.fault in fault:
                 with places() as both:
-                    line, as_expected = row(engine, fault, run_both, servers, options.every)
+                    line, as_expected = row(engine, fault, both, servers, options.every)
                 print(line, flush=True)
                 fine = fine and as_expected
     return 0 if fine else 1

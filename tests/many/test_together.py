@@ -14,8 +14,8 @@ from upath import UPath
 import atomicpath
 from atomicpath import AtomicRenameTemporaryPath, Coordinator, SingleProcess, aio
 from atomicpath._core import environment
-from atomicpath.coordinators import KeyValueCoordinator
 from atomicpath._core.environment import Environment
+from atomicpath.coordinators import KeyValueCoordinator
 from atomicpath.errors import (
     AbandonedError,
     AlreadyCommittedError,

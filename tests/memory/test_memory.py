@@ -155,11 +155,11 @@ def test_a_forked_child_is_not_stuck_on_the_lock(memory: MemoryStorage, root: st
 @pytest.mark.parametrize("url", ["memory://a/b", "memory:///a/b", "memory://a/b/"])
 def test_a_path_is_fsspecs(url: str) -> None:
     backend = MemoryBackend()
-    assert backend.path(url) == UPath(url.rstrip("/")).path == "/a/b"
-    assert backend.path(backend.url("/a/b")) == "/a/b"
+    assert backend.parse_url(url) == UPath(url.rstrip("/")).path == "/a/b"
+    assert backend.parse_url(backend.url("/a/b")) == "/a/b"
 
 
 @pytest.mark.parametrize("url", ["memory://", "memory://a//b", "memory://a/../b", "memory://./a"])
 def test_an_unusable_url_is_refused(url: str) -> None:
     with pytest.raises(ValidationError):
-        MemoryBackend().path(url)
+        MemoryBackend().parse_url(url)

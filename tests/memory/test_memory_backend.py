@@ -28,14 +28,14 @@ def top() -> str:
 @pytest.mark.parametrize("url", ["memory://", "memory:///", "memory://a//b", "memory://a/../b", "memory://./a"])
 def test_a_url_that_names_no_one_place_is_refused(url: str) -> None:
     with pytest.raises(ValidationError, match="memory://run/step_100"):
-        MemoryBackend().path(url)
+        MemoryBackend().parse_url(url)
 
 
 @pytest.mark.parametrize(("url", "path"), [("memory://a/b", "/a/b"), ("memory:///a/b/", "/a/b")])
 def test_a_path_is_that_of_fsspec_and_comes_back_from_its_url(url: str, path: str) -> None:
     backend = MemoryBackend()
-    assert backend.path(url) == path
-    assert backend.path(backend.url(path)) == path
+    assert backend.parse_url(url) == path
+    assert backend.parse_url(backend.url(path)) == path
 
 
 def test_of_many_threads_that_create_one_name_one_succeeds(storage: Storage, top: str) -> None:

@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 
 from atomicpath import aio
-from atomicpath.abc import StaleVersionError, Storage
 from atomicpath._cleaning import remove
 from atomicpath._core.environment import use
-from atomicpath.errors import AbandonedError, AlreadyCommittedError, CommitError, ConflictError, OutcomeUnknownError
-from atomicpath.guarantees import Guarantee
-from atomicpath._core.liveness import release
-from atomicpath._profile.location import Location, locate
+from atomicpath._core.liveness import untrack_attempt
 from atomicpath._core.record import CommitRecord, State, marker_of
+from atomicpath._profile.location import Location, locate
 from atomicpath._strategies import borders
 from atomicpath._strategies.borders import foreign_below
-from atomicpath._strategies.ownership import places_in
 from atomicpath._strategies.outcome import after_commit_point
+from atomicpath._strategies.ownership import places_in
+from atomicpath.abc import StaleVersionError, Storage
+from atomicpath.errors import AbandonedError, AlreadyCommittedError, CommitError, ConflictError, OutcomeUnknownError
+from atomicpath.guarantees import Guarantee
 from atomicpath_local.storage import LocalStorage
 from tests.protocol.worlds import ALL, MARKER, RECORD, Quick, attempt, decoded, trust, written
 from tests.roots import LocalRoot, MemoryRoot, Root
@@ -80,7 +80,7 @@ class Job:
 
     def die(self) -> None:
         """Leave it as a process leaves it that was killed."""
-        release(self.token)
+        untrack_attempt(self.token)
 
 
 def location(place: Root, name: str) -> Location:
@@ -94,7 +94,7 @@ def storage_of(place: Root) -> Storage:
 
 def crossed(place: Root, name: str) -> None:
     """As if the claim at `name` had looked above itself before the other place's record was there."""
-    borders._free.add(location(place, name).parent.place)
+    borders._free.add(location(place, name).parent.identity)
 
 
 async def copy_in(place: Root, name: str, owner: str) -> None:
@@ -271,7 +271,7 @@ async def test_what_a_killed_job_left_around_a_place_is_cleaned_up_without_it(pl
         for one in await aio.sweep(place.url, older_than=timedelta(0), storage_options=place.storage_options or None)
         if one.path.name == "exp"
     ]
-    assert "step_1, inside it" in swept.why
+    assert "step_1, inside it" in swept.reason
     assert intact(place, inner, "w")
     if place.kind != "local":  # where an object tells its owner, the killed job's have gone
         assert set(place.read_all("exp")) == {f"step_1/{name}" for name in (RECORD, MARKER, "w")}
@@ -412,7 +412,7 @@ async def test_a_removal_of_a_direct_commit_that_was_cut_short_is_ended_by_the_n
     old = await Job(place, "step_1", tmp_path, direct=True).commit("a", "sub/b")
     storage, path = storage_of(place), location(place, f"step_1/{RECORD}").path
     await storage.write(path, record(place, "step_1").moved_to(State.DISCARDED).encode())
-    release(old.token)
+    untrack_attempt(old.token)
     new = await Job(place, "step_1", tmp_path).commit("c")
     assert intact(place, new, "c")
     assert set(place.read_all("step_1")) == {RECORD, MARKER, "c"}

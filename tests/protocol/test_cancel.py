@@ -16,7 +16,7 @@ import pytest
 import atomicpath
 from atomicpath import aio
 from atomicpath._core.environment import use
-from atomicpath._core.liveness import release
+from atomicpath._core.liveness import untrack_attempt
 from atomicpath.testing.cancelling import Caller
 from tests.protocol.worlds import (
     ALL,
@@ -172,8 +172,8 @@ async def test_cancelled_at_every_await_of_a_takeover(after: bool, tmp_path: Pat
         for name in ("data", "another"):
             await old.add(name, written(tmp_path, name, b"of the old"))
         assert old._register is not None
-        await old._register.rest()
-        release(old.token)  # as if its process had died
+        await old._register.stop_renewal()
+        untrack_attempt(old.token)  # as if its process had died
         await commit(url, environment, tmp_path)
         assert renewing() == []
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from atomicpath import aio
-from atomicpath.abc import Content
 from atomicpath._core.environment import Environment
-from atomicpath.errors import AbandonedError, AlreadyCommittedError, CommitError, ConflictError
-from atomicpath.guarantees import Guarantee
-from atomicpath._core.liveness import release
+from atomicpath._core.liveness import untrack_attempt
 from atomicpath._core.record import LONGEST_LEASE, SHORTEST_LEASE, Lease
 from atomicpath._strategies.commit_file import CommitFileTemporaryPath
+from atomicpath.abc import Content
+from atomicpath.errors import AbandonedError, AlreadyCommittedError, CommitError, ConflictError
+from atomicpath.guarantees import Guarantee
 from atomicpath_memory import MemoryStorage
 from tests.protocol.worlds import ALL, MARKER, RECORD, Quick, attempt, decoded, files_below, written
 
@@ -107,7 +107,7 @@ async def test_a_writer_that_slept_past_its_lease_adds_nothing_to_what_is_anothe
     if joined:
         late = attempt(URL, environment=quick)
         await late.join(1, old.token)
-    release(old.token)
+    untrack_attempt(old.token)
     quick.now += 61  # the host was suspended, and its lease renewed nowhere
     new = attempt(URL, environment=quick)
     await new.create()

@@ -25,16 +25,16 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atomicpath.abc import Entry
 from atomicpath._cleaning import finals, remove
 from atomicpath._cleaning.finals import examine_final
-from atomicpath._cleaning.results import Kept
+from atomicpath._cleaning.results import KeepError
 from atomicpath._core.environment import use
-from atomicpath.errors import AtomicPathError, NotCommittedError, OutcomeUnknownError
-from atomicpath._profile.location import locate
 from atomicpath._core.record import CommitRecord, State
-from atomicpath._strategies import takeover as claiming
+from atomicpath._profile.location import locate
+from atomicpath._strategies import takeover
 from atomicpath._strategies.attempt_record import SwappedAttemptRecord
+from atomicpath.abc import Entry
+from atomicpath.errors import AtomicPathError, NotCommittedError, OutcomeUnknownError
 from atomicpath_memory import MemoryStorage
 from tests.protocol.worlds import RECORD, Quick, attempt, decoded
 
@@ -227,7 +227,7 @@ class Run:
             with suppress(OSError, AtomicPathError):
                 finding = await examine_final(storage, location, 0.0, probe=False)
                 if finding is not None and finding.act is not None:
-                    with suppress(Kept):
+                    with suppress(KeepError):
                         self.log.append(f"{finding.swept.found}: {await finding.act() or 'done'}")
                     return
 
@@ -286,7 +286,7 @@ def _first(group: BaseExceptionGroup[Any]) -> BaseException:
 def _any_holder_may_be_held_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Always, which is the worst: politeness is no part of safety."""
     monkeypatch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
-    monkeypatch.setattr(claiming, "proof_of_life", lambda environment, record: False)
+    monkeypatch.setattr(takeover, "proof_of_life", lambda environment, record: False)
     monkeypatch.setattr(finals, "proof_of_life", lambda environment, record: False)
     monkeypatch.setattr(SwappedAttemptRecord, "keep_alive", lambda self: None)  # a thread would be outside the schedule
     monkeypatch.setattr("atomicpath._strategies.commit_file._LOG.disabled", True)

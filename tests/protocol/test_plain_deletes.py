@@ -13,12 +13,12 @@ import pytest
 
 from atomicpath import aio
 from atomicpath._core.environment import use
-from atomicpath.errors import AbandonedError, AccessError, ConflictError
-from atomicpath.guarantees import Guarantee
 from atomicpath._core.layout import is_probe
-from atomicpath._core.liveness import release
+from atomicpath._core.liveness import untrack_attempt
 from atomicpath._core.record import CommitRecord, State
 from atomicpath._strategies.commit_file import CommitFileTemporaryPath
+from atomicpath.errors import AbandonedError, AccessError, ConflictError
+from atomicpath.guarantees import Guarantee
 from atomicpath_memory import MemoryStorage
 from tests.protocol.worlds import ALL, MARKER, RECORD, Quick, attempt, decoded, files_below, trust, written
 
@@ -107,7 +107,7 @@ async def left_behind(quick: Quick, tmp_path: Path) -> CommitFileTemporaryPath:
     old = new_attempt(quick)
     await old.create()
     await old.add("data", written(tmp_path, "old", b"of the old"))
-    release(old.token)
+    untrack_attempt(old.token)
     return old
 
 
@@ -222,7 +222,7 @@ async def test_a_killed_take_over_is_taken_over_after_a_lease_since_its_deletes_
     await left_behind(quick, tmp_path)
     second = new_attempt(quick)
     await second.create()
-    release(second.token)
+    untrack_attempt(second.token)
     third = new_attempt(quick)
     await third.create()
     assert sum(quick.slept) == pytest.approx(quick.lease)
@@ -321,7 +321,7 @@ async def test_of_two_that_clean_at_a_time_the_first_stops(
     (swept,) = await aio.sweep(ROOT, older_than=NOW)
     assert isinstance(swept.error, TimeoutError)
     deletes.silent = lambda name: False
-    for move in (register.renew, register.free):
+    for move in (register.renew, register.withdraw):
         with pytest.raises(AbandonedError):
             await move()
     assert record(memory).cleaner

@@ -14,14 +14,14 @@ import anyio
 import pytest
 
 from atomicpath import aio
-from atomicpath.abc import Storage
 from atomicpath._core.environment import use
+from atomicpath._core.liveness import untrack_attempt
+from atomicpath._core.record import CommitRecord, DecidedBy, State, marker_of
+from atomicpath._profile.location import locate
+from atomicpath._strategies.commit_file import CommitFileTemporaryPath
+from atomicpath.abc import Storage
 from atomicpath.errors import AbandonedError, AlreadyCommittedError, ConflictError
 from atomicpath.guarantees import Guarantee
-from atomicpath._core.liveness import release
-from atomicpath._profile.location import locate
-from atomicpath._core.record import CommitRecord, DecidedBy, State, marker_of
-from atomicpath._strategies.commit_file import CommitFileTemporaryPath
 from tests.protocol.worlds import (
     ALL,
     MARKER,
@@ -106,7 +106,7 @@ async def left_behind(place: Place, tmp_path: Path, **more: Any) -> CommitFileTe
     old = place.attempt(**more)
     await old.create()
     await old.add("data", written(tmp_path, "old", b"of the old"))
-    release(old.token)
+    untrack_attempt(old.token)
     return old
 
 
@@ -334,7 +334,7 @@ async def test_foreign_files_without_a_record_are_named_and_not_touched(place: P
 async def test_foreign_files_beside_an_abandoned_record_are_named_and_not_touched(place: Place, tmp_path: Path) -> None:
     old = place.attempt()  # which crashes after it has claimed the path, and before it looked
     await old.create()
-    release(old.token)
+    untrack_attempt(old.token)
     await place.storage.write(place.path("theirs"), b"foreign")
     for _ in range(2):  # the second time without the record
         with pytest.raises(ConflictError, match="theirs"):
@@ -387,7 +387,7 @@ async def test_a_direct_attempt_is_taken_over_only_when_asked(place: Place, tmp_
     old = place.attempt(direct=True)
     await old.create()
     await place.storage.write(place.path("by-the-user"), b"of the old")
-    release(old.token)
+    untrack_attempt(old.token)
     before = place.files()
     with pytest.raises(ConflictError, match="unsafe_takeover=True"):
         await place.attempt().create()

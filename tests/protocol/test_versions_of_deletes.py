@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from atomicpath import GuaranteeError, aio
-from atomicpath.abc import Entry
 from atomicpath._core.environment import use
-from atomicpath.guarantees import Guarantee
 from atomicpath._core.layout import is_probe
-from atomicpath._core.liveness import release
+from atomicpath._core.liveness import untrack_attempt
+from atomicpath.abc import Entry
+from atomicpath.guarantees import Guarantee
 from atomicpath_memory import MemoryStorage
 from tests.protocol.worlds import ALL, MARKER, RECORD, Quick, attempt, decoded, files_below, trust, written
 
@@ -96,7 +96,7 @@ async def test_a_record_is_deleted_by_its_version_where_the_marker_decides(
     assert files_below(memory, PLACE) == {}
     left = attempt(URL, environment=quick, guarantees=guarantees)
     await left.create()
-    release(left.token)
+    untrack_attempt(left.token)
     assert decoded(files_below(memory, PLACE)[RECORD]).token == left.token
     (swept,) = await aio.sweep(ROOT, older_than=timedelta(0))
     assert swept.done, swept

@@ -12,14 +12,14 @@ import anyio
 import anyio.lowlevel
 from upath import UPath
 
-from atomicpath._profile import probing
-from atomicpath.abc import AttemptOptions
 from atomicpath._core.environment import Environment, use
-from atomicpath.guarantees import NONE, Guarantee
-from atomicpath._profile.location import locate
 from atomicpath._core.record import CommitRecord
+from atomicpath._profile import probing
+from atomicpath._profile.location import locate
 from atomicpath._strategies import borders
 from atomicpath._strategies.commit_file import CommitFileTemporaryPath
+from atomicpath.abc import AttemptOptions
+from atomicpath.guarantees import NONE, Guarantee
 from tests.proxy import Request
 
 P = ParamSpec("P")
@@ -107,14 +107,14 @@ class Hooked(Quick):
 def trust(url: str, options: Mapping[str, object] | None, guarantees: Guarantee, refuted: Guarantee = NONE) -> None:
     """As if probes at the parent of `url` had found this and nothing else."""
     everything = ~NONE
-    probing._known[locate(url, options).parent.place] = probing._Findings(
+    probing._known[locate(url, options).parent.identity] = probing._Findings(
         tried=everything, observed=guarantees, refuted=refuted
     )
 
 
 def nothing_above(url: str, options: Mapping[str, object] | None = None) -> None:
     """As if this process had looked above the parent of `url`, and seen no place there."""
-    borders._free.add(locate(url, options).parent.place)
+    borders._free.add(locate(url, options).parent.identity)
 
 
 def attempt(

@@ -18,7 +18,7 @@ import anyio
 from .behaviours import BEHAVIOURS
 from .operations import OPERATIONS
 from .places import SERVERS, started
-from .report import LeftoverKind, put, table
+from .report import Found, put, table
 from .runner import run
 
 
@@ -32,7 +32,7 @@ def main() -> int:
     chosen = parser.parse_args()
     os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
     os.environ.update(AWS_DEFAULT_REGION="us-east-1", AWS_EC2_METADATA_DISABLED="true")
-    found: LeftoverKind = {}
+    found: Found = {}
     wrong = 0
     with (
         tempfile.TemporaryDirectory() as directory,

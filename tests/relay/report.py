@@ -12,13 +12,13 @@ from .runner import Cell
 
 __all__ = ["DOCUMENT", "Found", "put", "row", "table"]
 
-LeftoverKind: TypeAlias = Mapping[tuple[str, str, str], Cell] | dict[tuple[str, str, str], Cell]
+Found: TypeAlias = Mapping[tuple[str, str, str], Cell] | dict[tuple[str, str, str], Cell]
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "stores.md"
 _END = "\n<!-- end -->"
 
 
-def table(found: LeftoverKind) -> str:
+def table(found: Found) -> str:
     """Return one markdown table for each server."""
     lines: list[str] = []
     for server in dict.fromkeys(key[0] for key in found):

@@ -13,7 +13,7 @@ from pathlib import Path
 from atomicpath import aio
 from atomicpath._core.environment import use
 from atomicpath._core.layout import COMMIT_SUCCESS_FILE, RECORD_FILE
-from atomicpath._core.liveness import release
+from atomicpath._core.liveness import untrack_attempt
 from atomicpath._core.record import CommitRecord, Writer
 from tests.protocol.worlds import ALL, Quick, attempt, trust
 
@@ -59,7 +59,7 @@ class Scene:
         with use(self.environment):
             await old.create()
             await old.add("model.bin", stale)
-        release(old.token)
+        untrack_attempt(old.token)
         record = self.record(name)
         assert record is not None
         writer = replace(record.writer, pid=_ended()) if here else _DEAD

@@ -15,12 +15,12 @@ import anyio
 import pytest
 
 from atomicpath import AtomicRenameTemporaryPath, CommitFileTemporaryPath, select
-from atomicpath.abc import Environment, Storage
 from atomicpath._core.environment import use
-from atomicpath.errors import BackendError, GuaranteeError, ValidationError
-from atomicpath.guarantees import Guarantee
 from atomicpath._profile.location import locate
 from atomicpath._profile.probing import profile_of
+from atomicpath.abc import Environment, Storage
+from atomicpath.errors import BackendError, GuaranteeError, ValidationError
+from atomicpath.guarantees import Guarantee
 from atomicpath_s3 import S3Backend
 from tests.proxy import Proxy, Rule, hold, is_
 from tests.waiting import until
@@ -166,8 +166,8 @@ def test_the_backend_is_imported_without_s3fs() -> None:
 )
 def test_a_path_is_the_bucket_and_the_key(url: str, path: str) -> None:
     backend = S3Backend()
-    assert backend.path(url) == path
-    assert backend.path(backend.url(path)) == path
+    assert backend.parse_url(url) == path
+    assert backend.parse_url(backend.url(path)) == path
 
 
 @pytest.mark.parametrize(
@@ -179,20 +179,20 @@ def test_a_path_is_the_bucket_and_the_key(url: str, path: str) -> None:
 )
 def test_an_unusable_url_is_refused(rest: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        S3Backend().path(f"s3://{rest}")
+        S3Backend().parse_url(f"s3://{rest}")
     str(caught.value).encode()  # can be printed
 
 
 def test_a_place_has_its_endpoint_and_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = S3Backend()
-    assert backend.place("b/run", {"key": "K", "secret": "S"}) == "s3://b/run"
-    ours = backend.place("b/run", {"endpoint_url": "http://user:S@Store:9000/", "key": "K"})
+    assert backend.identity("b/run", {"key": "K", "secret": "S"}) == "s3://b/run"
+    ours = backend.identity("b/run", {"endpoint_url": "http://user:S@Store:9000/", "key": "K"})
     assert ours == "s3://b/run at http://store:9000"
-    assert backend.place("b/run", {"client_kwargs": {"endpoint_url": "http://store:9000"}}) == ours
+    assert backend.identity("b/run", {"client_kwargs": {"endpoint_url": "http://store:9000"}}) == ours
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store:9000")
-    assert backend.place("b/run", {}) == ours
+    assert backend.identity("b/run", {}) == ours
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://other")
-    assert backend.place("b/run", {}) != ours
+    assert backend.identity("b/run", {}) != ours
 
 
 async def test_only_the_vendors_own_endpoint_is_believed(s3: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,9 @@ import s3fs
 from upath import UPath
 
 import atomicpath
+from atomicpath._profile.location import locate
 from atomicpath.abc import Environment, Storage
 from atomicpath.errors import AccessError, ValidationError
-from atomicpath._profile.location import locate
 from atomicpath_s3 import S3Backend
 from tests.proxy import Proxy, Rule, ignore_conditions, is_, refuse
 from tests.roots import SECRET
@@ -94,7 +94,7 @@ async def test_wherever_an_endpoint_is_named_it_is_the_places_and_the_clients(
     conf["s3"] = configuration
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert S3Backend().place("b/run", options) == f"s3://b/run at {STORE}"
+    assert S3Backend().identity("b/run", options) == f"s3://b/run at {STORE}"
     assert await endpoint_of(options) == STORE
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     assert await endpoint_of({"endpoint_url": "http://third:9000"}) == "http://third:9000"
@@ -102,12 +102,12 @@ async def test_wherever_an_endpoint_is_named_it_is_the_places_and_the_clients(
 
 async def test_a_profile_that_is_to_be_ignored_is_ignored_by_both() -> None:
     options = {"profile": "direct", "config_kwargs": {"ignore_configured_endpoint_urls": True}}
-    assert S3Backend().place("b/run", options) == "s3://b/run"
+    assert S3Backend().identity("b/run", options) == "s3://b/run"
     assert "amazonaws.com" in await endpoint_of(options)
 
 
 def test_buckets_of_another_partition_are_other_places() -> None:
-    place = S3Backend().place
+    place = S3Backend().identity
     assert place("b/run", {"region": "eu-west-1"}) == place("b/run", {}) == "s3://b/run"
     assert place("b/run", {"region": "cn-north-1"}) == "s3://b/run in cn-north-1"
     assert place("b/run", {"client_kwargs": {"region_name": "us-gov-west-1"}}) == "s3://b/run in us-gov-west-1"
@@ -116,7 +116,7 @@ def test_buckets_of_another_partition_are_other_places() -> None:
 def test_what_one_store_was_seen_to_do_is_not_believed_of_another(
     server: str, proxy: Proxy, bucket: str, aws_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two profiles and one name of a bucket: run_both would commit where conditions are ignored."""
+    """Two profiles and one name of a bucket: both would commit where conditions are ignored."""
     proxy.rules.append(Rule(match=lambda request: bool(request.conditions), action=ignore_conditions, times=None))
     aws_file.write_text(f"[profile kept]\nendpoint_url={server}\n[profile ignored]\nendpoint_url={proxy.url}\n")
     options = {"storage_options": {"key": "key", "secret": SECRET}}
@@ -253,7 +253,7 @@ def test_other_libraries_spellings_are_understood_and_reach_the_users_path(
     assert repr(given) == before
     assert locate(path).storage_options == meant
     S3Backend().open(given, Environment())
-    S3Backend().place("b/run", {**given, "endpoint_url": STORE})
+    S3Backend().identity("b/run", {**given, "endpoint_url": STORE})
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_an_option_that_cannot_be_used_is_named_before_anything_is_asked(
 def test_a_services_section_that_is_missing_is_named(aws_file: Path) -> None:
     aws_file.write_text("[profile lost]\nservices = nowhere\n")
     with pytest.raises(ValidationError, match="nowhere"):
-        S3Backend().place("b/run", {"profile": "lost"})
+        S3Backend().identity("b/run", {"profile": "lost"})
 
 
 def test_a_chained_url_says_which_url_to_pass() -> None:
@@ -303,4 +303,4 @@ def test_a_path_of_a_user_shows_no_secret() -> None:
     location = locate("s3://bucket/run", {"AWS_SECRET_ACCESS_KEY": SECRET, "AWS_ACCESS_KEY_ID": "k"})
     assert isinstance(location.upath, UPath)
     settings: Any = location.open()._settings  # type: ignore[attr-defined]
-    assert SECRET not in repr(location) + repr(settings) + location.place + os.fspath(str(location))
+    assert SECRET not in repr(location) + repr(settings) + location.identity + os.fspath(str(location))

@@ -18,11 +18,11 @@ import atomicpath_s3.multipart
 import atomicpath_s3.storage
 import atomicpath_s3.stores
 from atomicpath import Guarantee, GuaranteeError
-from atomicpath._profile import contests, probing
-from atomicpath.guarantees import NONE
 from atomicpath._core.layout import PROBE_PREFIX
+from atomicpath._profile import contests, probing
 from atomicpath._profile.location import locate
 from atomicpath._profile.probing import profile_of
+from atomicpath.guarantees import NONE
 from atomicpath_s3 import manners
 from atomicpath_s3.stores import CONDITIONS, PARTS, STORES, Store, known
 from tests.proxy import Proxy, Reply, Request, Rule, Send, drop_reply, hold, is_, refuse
@@ -59,7 +59,7 @@ def look(url: str, options: dict[str, object], wanted: Guarantee = CONDITIONS) -
 def believe(url: str, options: dict[str, object]) -> None:
     """As if probes had shown the conditions before, and nothing had been tried of uploads in parts."""
     findings = probing._Findings(tried=CONDITIONS, observed=CONDITIONS)
-    probing._known[locate(url, options).parent.place] = findings
+    probing._known[locate(url, options).parent.identity] = findings
 
 
 def of_a_trial(guarantee: Guarantee, method: str = "PUT") -> Callable[[Request], bool]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from atomicpath.abc import Environment, Storage
 from atomicpath._profile.location import locate
+from atomicpath.abc import Environment, Storage
 from atomicpath_sftp import SftpBackend
 from tests.servers.sftp import SftpRoot
 from tests.sftp.wire import Wire
@@ -27,7 +27,7 @@ def sftp(sftp_place: SftpRoot) -> Storage:
 @pytest.fixture
 def top(sftp_place: SftpRoot) -> str:
     """The backend's own path of the test's directory."""
-    return SftpBackend().path(sftp_place.url)
+    return SftpBackend().parse_url(sftp_place.url)
 
 
 @pytest.fixture

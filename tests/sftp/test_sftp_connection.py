@@ -14,9 +14,9 @@ import asyncssh
 import pytest
 
 import atomicpath_sftp.storage
+from atomicpath._profile.location import locate
 from atomicpath.abc import Environment, Storage
 from atomicpath.errors import AccessError, BackendError, ValidationError
-from atomicpath._profile.location import locate
 from atomicpath_sftp import SftpBackend
 from tests.roots import SECRET
 from tests.servers.base import free_port
@@ -229,8 +229,8 @@ import anyio
 from atomicpath.abc import Environment
 from atomicpath_sftp import SftpBackend
 sftp = SftpBackend().open({sftp_place.storage_options!r}, Environment())
-anyio.run(sftp.create, {SftpBackend().path(sftp_place.url)!r} + "/a", b"x")
-anyio.run(sftp.read, {SftpBackend().path(sftp_place.url)!r} + "/a", backend="trio")
+anyio.run(sftp.create, {SftpBackend().parse_url(sftp_place.url)!r} + "/a", b"x")
+anyio.run(sftp.read, {SftpBackend().parse_url(sftp_place.url)!r} + "/a", backend="trio")
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -261,7 +261,7 @@ def test_the_backend_is_imported_without_sshfs() -> None:
 def test_a_path_is_the_server_and_the_path_there(url: str, options: dict[str, Any], path: str) -> None:
     location = locate(url, options)
     assert location.path == path
-    assert SftpBackend().path(str(location)) == path
+    assert SftpBackend().parse_url(str(location)) == path
     assert not {"host", "username", "port"} & set(location.storage_options)
     assert locate(location.upath) == location, "what users get leads to the same place"
     assert locate(location.upath).storage_options == location.storage_options
@@ -290,7 +290,7 @@ def test_an_unusable_url_is_refused(url: str, options: dict[str, Any], words: st
 
 def test_a_place_has_server_and_user_and_no_credentials() -> None:
     def place(url: str, **options: object) -> str:
-        return locate(url, options).place
+        return locate(url, options).identity
 
     assert place("sftp://me@Host:22/run", password=SECRET) == "sftp://me@host:22/run"
     assert place("ssh://me@host:22/run") == "sftp://me@host:22/run"

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import atomicpath
+from atomicpath._profile.location import locate
 from atomicpath.abc import Environment, Storage
 from atomicpath.errors import AccessError, ValidationError
-from atomicpath._profile.location import locate
 from atomicpath_sftp import SftpBackend
 from atomicpath_sftp.settings import resolve
 from tests.roots import SECRET
@@ -26,7 +26,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def place(url: str, **options: object) -> str:
-    return locate(url, options).place
+    return locate(url, options).identity
 
 
 def test_a_name_of_the_ssh_configuration_is_the_server_it_leads_to(home: Path) -> None:

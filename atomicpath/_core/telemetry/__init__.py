@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from .commits import CommitSpan, abandoning, closing, opening
-from .instruments import here, within
+from .instruments import current_trace, within
 from .parts import creating, finalizing, in_background, record_save, uploaded, uploading
 
 __all__ = [
@@ -22,8 +22,8 @@ __all__ = [
     "abandoning",
     "closing",
     "creating",
+    "current_trace",
     "finalizing",
-    "here",
     "in_background",
     "observed",
     "opening",

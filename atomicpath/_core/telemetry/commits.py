@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from atomicpath._core.environment import EventLoopNeeded, current
 from atomicpath.errors import OutcomeUnknownError
 
-from .instruments import Attributes, Instruments, close, error_type, here, told, within
+from .instruments import Attributes, Instruments, close, current_instruments, current_trace, error_type, within
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -24,7 +24,7 @@ class CommitSpan:
     """The span of one commit, from where it is entered to its end, which may be in different tasks and threads."""
 
     def __init__(self, backend: str) -> None:
-        self._where = here()
+        self._where = current_trace()
         self._attributes: Attributes = {"atomicpath.backend": backend}
         self._span: Span | None = None
         self._began = 0.0
@@ -37,7 +37,7 @@ class CommitSpan:
     @contextmanager
     def part(self, *, opens: bool = False, ends: bool = False, outcome: str = "committed") -> Generator[None]:
         """One of the calls that make it up. An error in any but a nested one ends it."""
-        instruments = told()
+        instruments = current_instruments()
         if self._busy or instruments is None or not (opens or self._span):
             yield  # nested in another, or over, or never told of
             return

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import Counter, Histogram, Meter
     from opentelemetry.trace import Span, Tracer
 
-__all__ = ["Attributes", "Instruments", "close", "error_type", "here", "told", "within"]
+__all__ = ["Attributes", "Instruments", "close", "current_instruments", "current_trace", "error_type", "within"]
 
 Attributes = dict[str, str]
 
@@ -34,7 +34,7 @@ class Instruments:
 _instruments: Instruments | None = None
 
 
-def told() -> Instruments | None:
+def current_instruments() -> Instruments | None:
     """What to tell, or None where nobody can listen."""
     global _instruments
     if _instruments is None and ("opentelemetry.trace" in sys.modules or "opentelemetry.metrics" in sys.modules):
@@ -64,9 +64,9 @@ def _made(tracer: Tracer, meter: Meter) -> Instruments:
     )
 
 
-def here() -> Context | None:
+def current_trace() -> Context | None:
     """The trace that the caller is in, to be handed to another thread."""
-    if told() is None:
+    if current_instruments() is None:
         return None
     from opentelemetry import context
 

@@ -9,14 +9,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from atomicpath.abc import TemporaryPath
 from atomicpath._core.environment import current
 
 from .commits import this_commit
-from .instruments import Attributes, Instruments, close, error_type, told, within
+from .instruments import Attributes, Instruments, close, current_instruments, error_type, within
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Histogram
+
+    from atomicpath.abc import TemporaryPath  # a layer above: only its type is named here
 
 __all__ = ["creating", "finalizing", "in_background", "record_save", "uploaded", "uploading"]
 
@@ -44,7 +45,7 @@ def creating(attempt: TemporaryPath) -> Generator[None]:
     commit = this_commit()
     if commit is not None:
         commit.name_strategy(type(attempt).__name__)
-    instruments = told()
+    instruments = current_instruments()
     if instruments is None or _part.get() == ("create", id(attempt)):
         yield
         return
@@ -56,7 +57,7 @@ def creating(attempt: TemporaryPath) -> Generator[None]:
 @contextmanager
 def finalizing(attempt: TemporaryPath) -> Generator[None]:
     """For the `finalize` of an attempt, in the same way."""
-    instruments = told()
+    instruments = current_instruments()
     if instruments is None or _part.get() == ("finalize", id(attempt)):
         yield
         return
@@ -72,7 +73,7 @@ def finalizing(attempt: TemporaryPath) -> Generator[None]:
 @contextmanager
 def uploading(size: int) -> Generator[None]:
     """For the upload of all staged files, `size` bytes together."""
-    instruments = told()
+    instruments = current_instruments()
     if instruments is None:
         yield
         return
@@ -82,14 +83,14 @@ def uploading(size: int) -> Generator[None]:
 
 def uploaded(size: int) -> None:
     """Bytes of one file that has been uploaded."""
-    instruments = told()
+    instruments = current_instruments()
     if instruments is not None:
         instruments.uploaded.add(size)
 
 
 def record_save(seconds: float, attempt: TemporaryPath) -> None:
     """The duration of a commit made by hand, which only the caller knows the begin of."""
-    instruments = told()
+    instruments = current_instruments()
     if instruments is not None:
         instruments.commit.record(max(0.0, seconds), {**_of(attempt), "atomicpath.outcome": "committed"})
 

@@ -20,8 +20,8 @@ class SqliteBackend(Backend):
 
     protocols = ("sqlite",)
 
-    def path(self, url: str) -> str:
-        path = super().path(url)
+    def parse_url(self, url: str) -> str:
+        path = super().parse_url(url)
         if flaw := flaw_of_key(path, longest=1000):
             raise unusable(url, flaw)
         return path
@@ -30,7 +30,7 @@ class SqliteBackend(Backend):
         fsspec.get_filesystem_class("sqlite")  # universal-pathlib warns of a protocol whose class is not loaded yet
         return SqliteStorage(_database(storage_options), environment)
 
-    def place(self, path: str, storage_options: Mapping[str, object]) -> str:
+    def identity(self, path: str, storage_options: Mapping[str, object]) -> str:
         return f"{self.url(path)} in {_database(storage_options)}"
 
 
