@@ -52,7 +52,10 @@ from .errors import (
 )
 from .guarantees import Guarantee, Profile
 from .sync import (
+    Handle,
+    alias,
     attempts,
+    begin,
     commit,
     committed,
     create_all,
@@ -100,6 +103,7 @@ __all__ = [
     "FileOptions",
     "Guarantee",
     "GuaranteeError",
+    "Handle",
     "IntegrityError",
     "JsonMetadataStore",
     "MetadataStore",
@@ -122,7 +126,9 @@ __all__ = [
     "ValidationError",
     "Verification",
     "aio",
+    "alias",
     "attempts",
+    "begin",
     "commit",
     "commit_in_background",
     "committed",
