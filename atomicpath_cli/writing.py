@@ -1,7 +1,8 @@
-"""The commands that write a directory: put, get."""
+"""The commands that write a directory or a name for one: put, get, alias."""
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,19 @@ from .commands import command
 from .screen import print_document, print_line, progress
 
 __all__ = ["add"]
+
+
+class IfThere(enum.StrEnum):
+    """What to do if a committed directory is at the URL already."""
+
+    ERROR = "error"
+    KEEP = "keep"
+    REPLACE = "replace"
+
+
+Exists = Annotated[
+    IfThere, typer.Option("--exists", help="What to do if a committed directory is there; keep: succeed with that one")
+]
 
 Checksums = Annotated[bool, typer.Option("--checksums", help="Add the SHA-256 of every file to the record")]
 StagingDir = Annotated[
@@ -31,7 +45,7 @@ def add(app: typer.Typer) -> None:
     def put(
         directory: Annotated[Path, typer.Argument(metavar="DIR", help="The directory on this host")],
         url: given.Url,
-        replace: Annotated[bool, typer.Option("--replace", help="Take the place of a committed directory")] = False,
+        exists: Exists = IfThere.ERROR,
         checksums: Checksums = False,
         metadata: given.Metadata = None,
         marker: Marker = None,
@@ -55,7 +69,7 @@ def add(app: typer.Typer) -> None:
             made = atomicpath.put(
                 directory,
                 url,
-                replace=replace,
+                exists=exists.value,
                 checksums=checksums,
                 metadata=given.metadata_of(metadata),
                 allow_empty=allow_empty,
@@ -91,6 +105,29 @@ def add(app: typer.Typer) -> None:
             print_document({"url": url, "local_dir": str(local)})
         else:
             print_line(str(local))
+
+    @command(app, "alias")
+    def alias(
+        url: Annotated[str, typer.Argument(metavar="URL", help="The alias, such as s3://bucket/run/best")],
+        target: Annotated[str, typer.Argument(metavar="TARGET", help="A name in the same directory, or its URL")],
+        guarantee: given.Assert = None,
+        option: given.StorageOption = None,
+        options_file: given.OptionsFile = None,
+        as_json: given.Json = False,
+        quiet: given.Quiet = False,
+    ) -> None:
+        """Have URL lead to a committed directory.
+
+        An alias that is there already moves in one step. Readers follow it, and nothing removes its target.
+        """
+        import atomicpath
+
+        options = given.storage_options(option, options_file)
+        atomicpath.alias(url, target, guarantees=given.guarantees(guarantee), storage_options=options)
+        if as_json:
+            print_document({"url": url, "target": target})
+        else:
+            print_line(f"{url} -> {target}")
 
 
 def _committed(document: documents.Document, *, as_json: bool) -> None:

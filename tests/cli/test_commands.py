@@ -322,6 +322,24 @@ def test_a_committed_directory_taken_for_a_root_is_told(shell: Shell, source: Pa
         assert f"next: atomicpath show {shell.url('step_1')}" in shell(command, shell.url("step_1")).err
 
 
+@BOTH
+def test_an_alias_is_followed_and_its_target_stays(shell: Shell, source: Path, tmp_path: Path) -> None:
+    for step in (1, 2):
+        shell("put", source, shell.url(f"step_{step}"), "-m", f"step={step}")
+    assert shell.json("alias", shell.url("best"), "step_1") == {"url": shell.url("best"), "target": "step_1"}
+    assert shell.json("show", shell.url("best"))["metadata"] == {"step": 1}
+    assert shell("get", shell.url("best"), tmp_path / "got").code == 0
+    assert [one["done"] for one in shell.json("keep", shell.place.url, "-n", "1")["items"]] == [False, False]
+    assert shell("rm", shell.url("step_1")).code != 0
+    assert shell("alias", shell.url("best"), "step_9").code == ExitCode.NOT_COMMITTED
+
+
+@BOTH
+def test_what_is_there_is_kept_on_request(shell: Shell, source: Path) -> None:
+    made = shell.json("put", source, shell.url("step_1"))
+    assert shell.json("put", source, shell.url("step_1"), "--exists", "keep") == made
+
+
 @ON_A_DISK
 def test_names_cannot_write_to_the_terminal(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "odd").mkdir()
