@@ -31,7 +31,7 @@ from ._core.record import CommitRecord, JSONValue
 from ._core.runner import protected, run_detached, run_protected
 from ._core.step_order import Order, StepRule
 from ._jobs.create_all import create_all, create_all_async, on_commit_callback
-from ._profile.location import PathLike, local_directory, locate
+from ._profile.location import PathLike, local_directory, locate, located_like
 from ._profile.probing import profile_of
 from ._profile.storage_errors import at_root, at_url, reported, reporting
 from .abc import Coordinator, FileOptions, TemporaryPath
@@ -44,6 +44,7 @@ __all__ = [
     "begin",
     "commit",
     "committed",
+    "copy",
     "create_all",
     "create_all_async",
     "explain",
@@ -439,6 +440,103 @@ async def put(
 
 
 @protected
+@reported("cannot commit a copy at {}", _at_second)
+async def copy(
+    source: PathLike,
+    url: PathLike,
+    *,
+    source_options: Options = None,
+    storage_options: Options = None,
+    temporary_path_class: type[TemporaryPath] | None = None,
+    replace: bool = False,
+    exists: Exists | None = None,
+    durable: bool = True,
+    coordinator: Coordinator | Literal["auto"] | None = None,
+    file_options: FileOptions | None = None,
+    metadata: Mapping[str, JSONValue] | None = None,
+    checksums: bool = False,
+    staging_dir: PathLike | None = None,
+    progress: Progress | bool | None = None,
+    guarantees: Guarantee | None = None,
+    unsafe_takeover: bool = False,
+    marker: str | EllipsisType | None = ...,
+) -> Commit:
+    """Commit a copy of a committed directory, on the same storage or from one to another.
+
+    Every file is compared with the manifest of the source: its size, its version, and its checksum where one is
+    recorded. The metadata travels. A source that is replaced meanwhile is read again, for as long as half a minute.
+
+    A store that can copies the files by itself, if both are on it and it renames directories (Google Cloud Storage
+    with hierarchical namespace, ADLS Gen2). Else they pass through this host one by one: at most 1 GiB of them, or one
+    larger file, is on its disk at a time. In a job of several processes the primary copies.
+
+    Readers and concurrent writers of the new path see what they see of `commit`.
+
+    Args:
+        source: The committed directory, or an alias: a URL, a path or a UPath.
+        url: The final place: a URL, a path or a UPath.
+        source_options: For the file system behind the source; by default those of the URL, if both have one protocol.
+        storage_options: For the file system behind the URL. No message shows them.
+        temporary_path_class: The strategy; left out, it follows from what the location guarantees.
+        replace: A committed directory at the URL is no error: the new one atomically takes over its name, and the old
+            one is then deleted. It needs RENAME_EXCHANGE, which known disks of Linux have. With `durable=False` a power
+            cut may take both.
+        exists: What to do if a committed directory is at the URL. "error", the default, raises AlreadyCommittedError.
+            "replace" is the same as `replace=True`. "keep" makes it the result: what is written now is discarded, so
+            that a save can be repeated. The block runs all the same, in a directory that is then deleted.
+        durable: Sync files, directories and the final name on a file system of this host.
+        coordinator: Which processes commit together: None is this process alone, "auto" every process of the engine
+            that is initialised (torch.distributed, JAX or MPI), a `Coordinator` every process of that one. All of them
+            call with the same arguments. Where an engine of several processes is initialised None is ValidationError:
+            pass "auto" in every rank, or `SingleProcess()` in the one that commits alone.
+        file_options: The mode of the directory.
+        metadata: JSON that travels in the record; by default that of the source.
+        checksums: Add the SHA-256 of every file to the record. Left out, it is added if the source has it.
+        staging_dir: Where files on their way are put; else where the environment variable ATOMICPATH_STAGING_DIR
+            says, else in the system's temporary directory. Where others may write there, it is in a directory of this
+            user alone, `atomicpath-<uid>`. What processes that are provably dead have staged there is deleted.
+        progress: Called with the bytes copied and the bytes in all; True shows a bar.
+        guarantees: What you know of the location, which is added to what is known of it. Probes may refute it.
+        unsafe_takeover: Take the place of an unfinished attempt that nothing here could stop, should it still write.
+        marker: The name of a file that tells other tools that the directory is complete, such as "_SUCCESS"; None is
+            none. By default only the commit-file strategy writes one, `commit_success.txt`. atomicpath reads the
+            record.
+
+    Returns:
+        What was committed, with its record.
+
+    Raises:
+        AlreadyCommittedError: A committed directory is there; `record` says by whom.
+        ConflictError: A live attempt or foreign files hold the path.
+        AbandonedError: Another process swept or took over this attempt.
+        GuaranteeError: No strategy is safe there; the message says what is missing and what to do.
+        OutcomeUnknownError: The storage does not say what became of the commit; nothing was cleaned up.
+        NotCommittedError: The source is not a complete directory.
+        IntegrityError: What was read is not what the record of the source says.
+        ValidationError: An argument cannot be used.
+        AtomicPathError: Anything else; nothing was committed.
+    """
+    options = CommitOptions(
+        storage_options=storage_options,
+        temporary_path_class=temporary_path_class,
+        replace=replace,
+        exists=exists,
+        durable=durable,
+        coordinator=coordinator,
+        file_options=file_options,
+        metadata=metadata,
+        checksums=checksums,
+        staging_dir=staging_dir,
+        progress=progress,
+        guarantees=guarantees,
+        unsafe_takeover=unsafe_takeover,
+        marker=marker,
+    )
+    origin = located_like(source, url, source_options, storage_options)
+    return (await fetch.copy(origin, url, options)).result()
+
+
+@protected
 @reported("cannot fetch {}", at_url)
 async def get(url: PathLike, local_dir: PathLike, *, verify: bool = True, storage_options: Options = None) -> Path:
     """Download a committed directory, whole or not at all.
@@ -478,7 +576,7 @@ async def alias(
     callers the last one stays. On a disk it is a symbolic link, which other tools follow, too. On a store it is a small
     record, moved by compare-and-swap (COMPARE_AND_SWAP, EXCLUSIVE_CREATE).
 
-    `resolve`, `is_committed`, `read_record`, `verify` and `get` follow it. `committed`, `latest` and `sweep`
+    `resolve`, `is_committed`, `read_record`, `verify`, `get` and `copy` follow it. `committed`, `latest` and `sweep`
     leave it out. `remove` and `keep_last` never remove the target of an alias; `remove` of the alias leaves its target.
 
     Args:

@@ -73,7 +73,7 @@ class CommitSession:
         self._entered = False  # whether the other processes count on this one for the end
         self._pid = os.getpid()
         self.is_committed = False  # as far as this process knows
-        self._is_kept = False  # whether what was committed before is the result, and what is written now is discarded
+        self.is_kept = False  # whether what was committed before is the result, and what is written now is discarded
         self._record: CommitRecord | None = None
 
     def result(self) -> Commit:
@@ -82,6 +82,11 @@ class CommitSession:
             raise CommitError(f"{self.location} has no result: its block has not ended, or nothing was committed")
         name, record = self.location.name, self._record
         return Commit(path=self.location.upath, name=name, record=record, step=DEFAULT.step(name, record))
+
+    @property
+    def is_primary(self) -> bool:
+        """Tell whether this process creates and finalizes the attempt."""
+        return self._team.is_primary
 
     @property
     def is_local(self) -> bool:
@@ -112,10 +117,10 @@ class CommitSession:
                 "begin", self._options.view(self.location, direct=direct), partial(self._create, direct)
             )
             self._begun = self._entered = True
-            self._is_kept = "kept" in begun
-            if self._is_kept and direct and not source:
+            self.is_kept = "kept" in begun
+            if self.is_kept and direct and not source:
                 await self._stage()
-            if self._temporary is None and not self._is_kept:
+            if self._temporary is None and not self.is_kept:
                 await self._join(begun, direct)
         except EventLoopNeeded:
             raise
@@ -124,11 +129,15 @@ class CommitSession:
             raise
         if self._staged is not None:
             return UPath(self._staged) if self._options.direct and not self._storage.is_local else self._staged
-        if self._is_kept:
+        if self.is_kept:
             return self.location.upath  # the files of a source are not written anywhere
         with of_the_caller():
             path = self._own().get()
         return Path(cast("os.PathLike[str]", path)) if self._storage.is_local else path
+
+    async def add(self, name: str, source: Path) -> None:
+        """Add a file of this host to what was begun with `source`."""
+        await self._own().add(name, source)
 
     async def _stage(self) -> None:
         self._staging = Staging(self._storage.environment, self._options.staging_dir)
@@ -150,7 +159,7 @@ class CommitSession:
     @telemetry.observed(telemetry.closing)
     async def finish(self, source: Own | Staged | None = None, *, copied: Callable[[], object] = lambda: None) -> None:
         """Commit what was written, or the local directory `source`; `copied` is called once that has been read."""
-        temporary = None if self._is_kept else self._own()
+        temporary = None if self.is_kept else self._own()
         try:
             self._expect_own_process()
             origin = source or (Staged(self._storage.environment, self._staged) if self._staged else None)
@@ -187,7 +196,7 @@ class CommitSession:
         finally:
             self._temporary = None
             await self._unstage()
-        self.is_committed, self._is_kept = True, False
+        self.is_committed, self.is_kept = True, False
         await self._team.wait_for_acks("finish")
 
     async def _copy(self, origin: Own | Staged, temporary: TemporaryPath, *, top: bool) -> None:
@@ -296,7 +305,7 @@ class CommitSession:
 
     async def _finalize(self, offers: Sequence[Document]) -> Document:
         """In the primary: commit what all have added."""
-        if self._is_kept:
+        if self.is_kept:
             return {}
         temporary = self._own()
         for offer in offers[1:]:
@@ -343,7 +352,7 @@ class CommitSession:
         """Give up what is this process's own; never raises, so that `cause`, which led here, is what is seen."""
         with cleaning_up(self.location, cause):
             temporary, self._temporary = self._temporary, None
-            self._is_kept = False
+            self.is_kept = False
             try:
                 if temporary is not None and self._team.is_primary:
                     await (temporary.discard() if alone else temporary.retire())
