@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import aio
-from ._cleaning import SweepResult
+from ._cleaning import Retained, SweepResult
 from ._commit.explanation import Explanation
 from ._commit.readers import Commit, UnfinishedCommit, Verification
 from ._commit.selection import select
@@ -13,6 +13,7 @@ from ._jobs.completion_signal import CompletionSignal
 from ._jobs.create_all import create_all_async
 from ._jobs.deferred import DeferredPath, DeferredWritableTemporaryPath
 from ._jobs.read_only import ReadOnlyTemporaryPath
+from ._manager import BackgroundCommit, CheckpointManager, commit_in_background
 from ._strategies.atomic_rename import AtomicRenameTemporaryPath
 from ._strategies.commit_file import CommitFileTemporaryPath
 from ._strategies.metadata_store import JsonMetadataStore, StepMetadata
@@ -40,9 +41,13 @@ from .errors import (
 )
 from .guarantees import Guarantee, Profile
 from .sync import (
+    Handle,
+    alias,
     attempts,
+    begin,
     commit,
     committed,
+    copy,
     create_all,
     explain,
     get,
@@ -55,6 +60,7 @@ from .sync import (
     read_record,
     remove,
     resolve,
+    retain,
     sweep,
     verify,
 )
@@ -69,6 +75,8 @@ __all__ = [
     "AtomicRenameTemporaryPath",
     "Backend",
     "BackendError",
+    "BackgroundCommit",
+    "CheckpointManager",
     "Commit",
     "CommitError",
     "CommitFileTemporaryPath",
@@ -85,6 +93,7 @@ __all__ = [
     "FileOptions",
     "Guarantee",
     "GuaranteeError",
+    "Handle",
     "IntegrityError",
     "JsonMetadataStore",
     "MetadataStore",
@@ -94,6 +103,7 @@ __all__ = [
     "Profile",
     "RankFailedError",
     "ReadOnlyTemporaryPath",
+    "Retained",
     "SingleProcess",
     "Snapshot",
     "SnapshotType",
@@ -106,9 +116,13 @@ __all__ = [
     "ValidationError",
     "Verification",
     "aio",
+    "alias",
     "attempts",
+    "begin",
     "commit",
+    "commit_in_background",
     "committed",
+    "copy",
     "create_all",
     "create_all_async",
     "explain",
@@ -122,6 +136,7 @@ __all__ = [
     "read_record",
     "remove",
     "resolve",
+    "retain",
     "select",
     "sweep",
     "verify",

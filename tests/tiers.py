@@ -57,10 +57,24 @@ LONG: dict[str, tuple[str, ...]] = {
         "test_of_eight_processes_on_a_local_disk_exactly_one_wins_each_round",
         "test_of_eight_processes_on_a_store_exactly_one_wins_each_round[moto]",
     ),
+    "api/test_alias_races.py": (
+        "test_of_eight_writers_one_value_stays_and_there_is_always_one[local-",
+        "test_of_eight_writers_one_value_stays_and_there_is_always_one[s3-3]",
+    ),
     # Scripts interrupted at one moment after another.
     "interruption/test_ends.py": ("test_the_last_save_works_after_the_main_thread_has_ended",),
     "interruption/test_cancellation.py": ("test_a_cancelled_save_is_committed_or_raises_and_leaves_nothing",),
     "interruption/test_signals.py": ("test_a_handler_that_raises_ends_a_save_with_its_own_exception",),
+    # The real program, interrupted on S3 and on a terminal, probes S3 anew each time. Every day, one interruption.
+    "cli/test_program.py": (
+        "test_help_and_version",
+        "test_python_dash_m",
+        "test_without_its_extra",
+        "test_completion",
+        "test_an_interrupted_upload_leaves_nothing[2-130]",
+        "test_output_that_nobody_reads",
+        "test_a_table_on_a_pipe",
+    ),
     # Whole matrices: faults with operations, dialects with operations, and a cluster of two hosts.
     "faults/test_battery.py": (),
     "relay/test_matrix.py": (),

@@ -25,18 +25,19 @@ from atomicpath.abc import TemporaryPath
 from atomicpath.coordinators.collective import CollectiveCall
 from atomicpath.coordinators.options import MultiprocessingOptions
 from atomicpath.coordinators.process_group import ProcessGroup
-from atomicpath.errors import AtomicPathError, CommitError, OutcomeUnknownError, ValidationError
+from atomicpath.errors import AlreadyCommittedError, AtomicPathError, CommitError, OutcomeUnknownError, ValidationError
 from atomicpath.guarantees import NONE, Guarantee
 
 from .completeness import Commit
 from .options import CommitOptions, check_agreement
+from .readers import load
 from .selection import STRATEGIES
 from .shared_directory import expect_all, seen_by_this_rank
 from .sources import Own, Staged, copy_directories, say_what_is_dropped
-from .staging import Staging, upload
+from .staging import LocalFile, Staging, upload
 from .staging_place import VARIABLE
 
-__all__ = ["CommitSession", "expect_room_at", "put"]
+__all__ = ["CommitSession", "copy_and_commit", "expect_room_at", "put", "source_of"]
 
 _LOG = logging.getLogger("atomicpath")
 
@@ -71,20 +72,31 @@ class CommitSession:
         self._begun = False
         self._entered = False  # whether the other processes count on this one for the end
         self._pid = os.getpid()
-        self._is_committed = False
+        self.is_committed = False  # as far as this process knows
+        self.is_kept = False  # whether what was committed before is the result, and what is written now is discarded
         self._record: CommitRecord | None = None
 
     def result(self) -> Commit:
         """Return what was committed, as this process knows it; CommitError if nothing was, or not yet."""
-        if not self._is_committed:
+        if not self.is_committed:
             raise CommitError(f"{self.location} has no result: its block has not ended, or nothing was committed")
         name, record = self.location.name, self._record
         return Commit(path=self.location.upath, name=name, record=record, step=DEFAULT.step(name, record))
 
     @property
+    def is_primary(self) -> bool:
+        """Tell whether this process creates and finalizes the attempt."""
+        return self._team.is_primary
+
+    @property
     def is_local(self) -> bool:
         """Whether no step of this commit waits for a network or for another process."""
         return self._storage.is_local and self._team.is_alone
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other process takes part."""
+        return self._team.is_alone
 
     @property
     def is_open(self) -> bool:
@@ -100,15 +112,17 @@ class CommitSession:
         direct = self._storage.is_local or (self._options.direct and not source)
         try:
             if not (direct or source):
-                self._staging = Staging(self._storage.environment, self._options.staging_dir)
-                self._staged = await self._staging.create()
+                await self._stage()
             begun = await self._team.run_on_primary(
                 "begin",
                 {} if self._team.is_alone else self._options.view(self.location, direct=direct),
                 partial(self._create, direct),
             )
             self._begun = self._entered = True
-            if self._temporary is None:
+            self.is_kept = "kept" in begun
+            if self.is_kept and direct and not source:
+                await self._stage()
+            if self._temporary is None and not self.is_kept:
                 await self._join(begun, direct)
         except EventLoopNeeded:
             raise
@@ -116,13 +130,23 @@ class CommitSession:
             await self.abandon(error)
             raise
         if self._staged is not None:
-            return self._staged
+            return UPath(self._staged) if self._options.direct and not self._storage.is_local else self._staged
+        if self.is_kept:
+            return self.location.upath  # the files of a source are not written anywhere
         temporary = self._own()
         if self._storage.is_local and type(temporary) is AtomicRenameTemporaryPath:
             return Path(temporary.directory.path)
         with of_the_caller():
             path = temporary.get()
         return Path(cast("os.PathLike[str]", path)) if self._storage.is_local else path
+
+    async def add(self, name: str, source: Path) -> None:
+        """Add a file of this host to what was begun with `source`."""
+        await self._own().add(name, source)
+
+    async def _stage(self) -> None:
+        self._staging = Staging(self._storage.environment, self._options.staging_dir)
+        self._staged = await self._staging.create()
 
     def expect_new(self) -> None:
         """Raise CommitError if this was entered before."""
@@ -138,27 +162,30 @@ class CommitSession:
 
     @reported("{} was not committed", _place)
     @telemetry.observed(telemetry.closing)
-    async def finish(self, source: Own | None = None) -> None:
-        """Commit what was written, or the local directory `source`."""
-        temporary = self._own()
+    async def finish(self, source: Own | Staged | None = None, *, copied: Callable[[], object] = lambda: None) -> None:
+        """Commit what was written, or the local directory `source`; `copied` is called once that has been read."""
+        temporary = None if self.is_kept else self._own()
         try:
+            self._expect_own_process()
             origin = source or (Staged(self._storage.environment, self._staged) if self._staged else None)
             if origin is not None:
-                await self._copy(origin, temporary, top=source is not None)
-            offer: Document = {"files": [file_document(file) for file in temporary.added()]}
+                if temporary is not None:
+                    await self._copy(origin, temporary, top=source is not None)
+                copied()
+            offer: Document = {"files": [file_document(file) for file in temporary.added()] if temporary else []}
         except BaseException as error:
             await self.abandon(error)
             if isinstance(error, OSError) and not (isinstance(error, AtomicPathError) or is_the_callers(error)):
                 raise self.failed(error) from error
             raise
         try:
-            together = self._storage.is_local and not self._team.is_alone
+            together = self._storage.is_local and not self._team.is_alone and temporary is not None
             await self._team.run_on_primary(
                 "finish",
                 offer,
                 self._finalize,
-                check_outcome=temporary.is_published,
-                then=partial(seen_by_this_rank, self._storage, locate(temporary.get())) if together else None,
+                check_outcome=temporary.is_published if temporary else None,
+                then=partial(seen_by_this_rank, self._storage, locate(self._own().get())) if together else None,
             )
         except OutcomeUnknownError:
             self._temporary = None  # nothing may be cleaned up
@@ -174,7 +201,7 @@ class CommitSession:
         finally:
             self._temporary = None
             await self._unstage()
-        self._is_committed = True
+        self.is_committed, self.is_kept = True, False
         await self._team.wait_for_acks("finish")
 
     async def _copy(self, origin: Own | Staged, temporary: TemporaryPath, *, top: bool) -> None:
@@ -252,8 +279,12 @@ class CommitSession:
             temporary = strategy.from_final(self.location.upath, file_options=self._options.file_options)
             create = temporary.create
         temporary.configure(self._options.attempt(profile.effective, direct=direct, metadata=self._metadata))
-        with telemetry.creating(temporary), of_the_caller():
-            await create()
+        try:
+            with telemetry.creating(temporary), of_the_caller():
+                await create()
+        except AlreadyCommittedError as error:
+            await self._keep(error)
+            return {"kept": True}
         self._temporary = temporary
         if self._team.is_alone:
             return {}
@@ -282,19 +313,39 @@ class CommitSession:
 
     async def _finalize(self, offers: Sequence[Document]) -> Document:
         """In the primary: commit what all have added."""
+        if self.is_kept:
+            return {}
         temporary = self._own()
         for offer in offers[1:]:
             temporary.include([file_entry(file) for file in cast("list[Document]", offer["files"])])
         if "seen" in offers[0]:
             await expect_all(self._storage, locate(temporary.get()), offers)
-        with telemetry.finalizing(temporary), of_the_caller():
-            await temporary.finalize()
-        self._record = temporary.committed_record
+        try:
+            with telemetry.finalizing(temporary), of_the_caller():
+                await temporary.finalize()
+        except AlreadyCommittedError as error:
+            await self._keep(error)
+        else:
+            self._record = temporary.committed_record
         return {}
 
-    def _own(self) -> TemporaryPath:
+    async def _keep(self, error: AlreadyCommittedError) -> None:
+        """Take what is committed already for the result, if that is asked for and it is whole; else raise `error`."""
+        if not self._options.keeps:
+            raise error
+        try:
+            self._record = (await load(self.location)).record
+        except AtomicPathError as reason:
+            raise reason from error
+        by = f"by {self._record.writer}" if self._record else "by another tool"
+        _LOG.info("%s was committed before, %s, and is kept: what is written now is discarded", self.location, by)
+
+    def _expect_own_process(self) -> None:
         if os.getpid() != self._pid:
             raise CommitError(f"{self.location} belongs to process {self._pid}: a forked child cannot commit it")
+
+    def _own(self) -> TemporaryPath:
+        self._expect_own_process()
         if self._temporary is None:
             raise CommitError(f"the commit of {self.location} is over, or was never begun")
         return self._temporary
@@ -309,6 +360,7 @@ class CommitSession:
         """Give up what is this process's own; never raises, so that `cause`, which led here, is what is seen."""
         with cleaning_up(self.location, cause):
             temporary, self._temporary = self._temporary, None
+            self.is_kept = False
             try:
                 if temporary is not None and self._team.is_primary:
                     await (temporary.discard() if alone else temporary.retire())
@@ -327,19 +379,45 @@ class CommitSession:
 async def put(local_dir: PathLike, url: PathLike, options: CommitOptions) -> Commit:
     """Commit an existing local directory, which is left as it is."""
     directory = local_directory(local_dir, "local_dir")
-    writing = CommitSession(url, options)
+    return await copy_and_commit(directory, CommitSession(url, options))
+
+
+async def copy_and_commit(
+    directory: Path,
+    writing: CommitSession,
+    *,
+    seen: Sequence[LocalFile] | None = None,
+    copied: Callable[[], object] = lambda: None,
+) -> Commit:
+    """Commit a copy of a local directory.
+
+    Args:
+        directory: The directory, which is left as it is.
+        writing: A commit that has not begun.
+        seen: The files as the caller saw them; ValidationError if they have changed since.
+        copied: Called once nothing more is read from the directory.
+    """
     try:
-        source = await _check_source(directory, writing.location)
+        source = await _check_source(directory, writing.location, seen)
     except BaseException as error:
         await writing.abandon(error)
         raise
     await writing.begin(source=True)
-    await writing.finish(source)
+    await writing.finish(source, copied=copied)
     return writing.result()
 
 
-async def _check_source(directory: Path, target: Location) -> Own:
+async def _check_source(directory: Path, target: Location, seen: Sequence[LocalFile] | None) -> Own:
     """Refuse before anything is begun."""
+    source = await source_of(directory, target, seen)
+    files = await source.files()
+    if target.open().is_local:
+        await expect_room_at(target, sum(file.stored for file in files))
+    return source
+
+
+async def source_of(directory: Path, target: Location, seen: Sequence[LocalFile] | None = None) -> Own:
+    """The directory to copy; ValidationError for one that cannot be."""
     if not os.path.isdir(directory):
         raise ValidationError(
             f"{directory} is not a directory, or not to be seen: put() commits an existing local directory"
@@ -347,11 +425,7 @@ async def _check_source(directory: Path, target: Location) -> Own:
     storage = target.open()
     if storage.is_local and Path(target.path).is_relative_to(directory):
         raise ValidationError(f"{target} is inside {directory}, the directory to commit: use another place")
-    source = Own(storage.environment, directory)
-    files = await source.files()
-    if storage.is_local:
-        await expect_room_at(target, sum(file.stored for file in files))
-    return source
+    return Own(storage.environment, directory, seen)
 
 
 async def expect_room_at(target: Location, needed: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from atomicpath._core.environment import Environment
@@ -44,9 +45,11 @@ class Staged:
 class Own:
     """The directory that a user passes to `put`. If it is itself a committed one, it has to be whole."""
 
-    def __init__(self, environment: Environment, directory: Path) -> None:
+    def __init__(self, environment: Environment, directory: Path, seen: Sequence[LocalFile] | None = None) -> None:
+        """`seen` are its files as its user saw them, who may not have changed them since."""
         self._environment = environment
         self.directory = directory
+        self._seen = seen
         self._location = locate(directory)
         self._token: str | None = None
 
@@ -55,6 +58,12 @@ class Own:
 
         IntegrityError for an attempt that was never committed, and for a committed directory that lacks files.
         """
+        files = await self._files()
+        if self._seen is not None and (changed := _changed(self._seen, files)):
+            raise ValidationError(self._moving(changed))
+        return files
+
+    async def _files(self) -> list[LocalFile]:
         standing = await standing_at(self._location.open(), self._location)
         record, self._token = standing.record, standing.token
         if record is not None and not standing.committed:
@@ -118,7 +127,7 @@ def say_what_is_dropped(files: list[LocalFile], directory: Path, target: str) ->
         )
 
 
-def _changed(before: list[LocalFile], after: list[LocalFile]) -> str | None:
+def _changed(before: Sequence[LocalFile], after: Sequence[LocalFile]) -> str | None:
     """The first name that is not the same in both; None if all are."""
     one, other = ({file.name: file for file in files} for files in (before, after))
     return min((name for name in one.keys() | other.keys() if one.get(name) != other.get(name)), default=None)

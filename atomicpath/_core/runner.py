@@ -28,7 +28,7 @@ from .concurrency import start_thread, unforked, wake
 from .environment import EventLoopNeeded, current, in_this_thread, is_in_this_thread, this_run, under, use
 from .interruption import Interrupted, Run, Signals
 
-__all__ = ["protected", "run", "run_alone", "run_detached", "run_protected"]
+__all__ = ["Worker", "protected", "run", "run_alone", "run_detached", "run_protected"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -165,6 +165,11 @@ class Worker(Generic[T]):
         self._started = True
         if not start_thread(self._work, f"atomicpath, for {threading.current_thread().name}"):
             self._work()
+
+    def run_here(self) -> None:
+        """Run it in the calling thread to its end, which `value` and `error` then tell."""
+        self._started = True
+        self._work()
 
     def interrupt(self) -> None:
         """Have it break off at the next point where it may be; from any thread, and at once."""
