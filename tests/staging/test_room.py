@@ -36,7 +36,8 @@ class Small(Environment):
     def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         if function is os.statvfs:
             free, size = self.free or 0, 0 if self.free is None else 10**9
-            return SimpleNamespace(f_bavail=free, f_bfree=free, f_frsize=1, f_blocks=size)  # type: ignore[return-value]
+            told = {"f_bavail": free, "f_bfree": free, "f_frsize": 1, "f_blocks": size, "f_fsid": 0}
+            return SimpleNamespace(**told)  # type: ignore[return-value]
         return super().call(function, *args, **kwargs)
 
 
