@@ -9,6 +9,7 @@ from atomicpath._commit.readers import load
 from atomicpath._core.environment import shielded
 from atomicpath._core.layout import PROBE_PREFIX, RECORD_FILE
 from atomicpath._core.record import CommitRecord
+from atomicpath._profile.abilities import need
 from atomicpath._profile.location import Location
 from atomicpath._profile.probing import profile_of
 from atomicpath._strategies.borders import foreign_below
@@ -17,7 +18,7 @@ from atomicpath._strategies.conflicts import is_committed, read_record
 from atomicpath._strategies.discard import CleaningAttemptRecord, delete_below, delete_moved, lock_directory, move_away
 from atomicpath._strategies.fences import NEEDED, WANTED, Fence
 from atomicpath._strategies.ownership import Ownership
-from atomicpath.abc import Storage
+from atomicpath.abc import DirectoryStorage, Storage
 from atomicpath.errors import (
     AbandonedError,
     AccessError,
@@ -68,7 +69,7 @@ async def remove(
     storage = location.open()
     profile = await profile_of(location, wanted=RENAMING | WANTED | guarantees, asserted=guarantees)
     if not profile.missing(RENAMING):
-        await _by_rename(storage, location, record, on_removed)
+        await _by_rename(need(storage, DirectoryStorage, Guarantee.ATOMIC_RENAME), location, record, on_removed)
         return
     check("remove", NEEDED, profile)
     # a probe of them has deleted there; a declaration, or the caller's word, says nothing of what these credentials may
@@ -77,7 +78,7 @@ async def remove(
 
 
 async def _by_rename(
-    storage: Storage, location: Location, record: CommitRecord, on_removed: Callable[[], object]
+    storage: DirectoryStorage, location: Location, record: CommitRecord, on_removed: Callable[[], object]
 ) -> None:
     try:
         async with lock_directory(storage, location) as hold:
@@ -103,7 +104,7 @@ async def _by_rename(
         raise NotCommittedError(f"{location} was removed by somebody else meanwhile") from error
 
 
-async def _moved(storage: Storage, location: Location) -> Location:
+async def _moved(storage: DirectoryStorage, location: Location) -> Location:
     try:
         return await move_away(storage, location, location)
     except _REFUSALS:
@@ -125,7 +126,9 @@ async def _expect_same(storage: Storage, location: Location, record: CommitRecor
         raise ConflictError(f"{location} was replaced meanwhile: remove it again if you mean the new one", there)
 
 
-async def _expect_same_moved(storage: Storage, location: Location, doomed: Location, record: CommitRecord) -> None:
+async def _expect_same_moved(
+    storage: DirectoryStorage, location: Location, doomed: Location, record: CommitRecord
+) -> None:
     moved = await read_record(storage, doomed)
     if moved is None or moved.token != record.token:
         raise ConflictError(f"{location} was replaced meanwhile: remove it again if you mean the new one", moved)
@@ -145,7 +148,7 @@ async def _expect_own(
         )
 
 
-async def _put_back(storage: Storage, location: Location, doomed: Location, error: BaseException) -> bool:
+async def _put_back(storage: DirectoryStorage, location: Location, doomed: Location, error: BaseException) -> bool:
     """Undo the move of what is not, or cannot be seen to be, the directory to remove. Return False if that fails."""
     try:
         await storage.rename_directory(doomed.path, location.path)
@@ -158,7 +161,7 @@ async def _put_back(storage: Storage, location: Location, doomed: Location, erro
     return True
 
 
-async def _delete(storage: Storage, location: Location, doomed: Location) -> None:
+async def _delete(storage: DirectoryStorage, location: Location, doomed: Location) -> None:
     try:
         await delete_moved(storage, doomed, location)
     except (OSError, AtomicPathError) as error:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from atomicpath._commit.readers import children
 from atomicpath._core.layout import HOUSEKEEPING, LOCK_SUFFIX, PROBE_PREFIX, TMP_DIR_SUFFIX, is_probe
 from atomicpath._core.tasks import map_concurrently
+from atomicpath._profile.abilities import remove_empty
 from atomicpath._profile.location import Location
 from atomicpath._strategies.leftovers import Leftover, attempts_in, housekeeping_entries
 from atomicpath.abc import Entry, Storage
@@ -52,7 +53,7 @@ async def sweep(root: Location, *, older_than: timedelta, dry_run: bool) -> list
 
     result = [swept for swept in await map_concurrently(await _found(storage, root), one, at_once=_AT_ONCE) if swept]
     if not dry_run:
-        await storage.remove_empty(root.child(HOUSEKEEPING).path)  # which a process that was killed may have left
+        await remove_empty(storage, root.child(HOUSEKEEPING).path)  # which a process that was killed may have left
     return result
 
 

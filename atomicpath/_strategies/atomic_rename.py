@@ -36,11 +36,20 @@ from atomicpath._core.layout import (
 from atomicpath._core.liveness import boot_clock, this_process
 from atomicpath._core.record import CommitRecord, FileEntry, State, marker_of
 from atomicpath._core.telemetry import creating, finalizing, observed
+from atomicpath._profile.abilities import make_parents, need
 from atomicpath._profile.fingerprint import place_of
 from atomicpath._profile.location import Location, locate
 from atomicpath._profile.probing import are_beside, attempts_beside
 from atomicpath._profile.storage_errors import at_final, reported
-from atomicpath.abc import FileOptions, MetadataStore, SnapshotType, StaleVersionError, TemporaryPath
+from atomicpath.abc import (
+    DirectoryStorage,
+    FileOptions,
+    MetadataStore,
+    SnapshotType,
+    StaleVersionError,
+    SyncingStorage,
+    TemporaryPath,
+)
 from atomicpath.errors import AbandonedError, AtomicPathError, CommitError, ValidationError
 from atomicpath.guarantees import NONE, RENAMING, Guarantee
 
@@ -81,7 +90,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._source = final if snapshot_type else source
         self.token = temporary.name.rpartition(TMP_DIR_SUFFIX)[2]
         self._mode = file_options.path_permission_mode if file_options else None
-        self._storage = final.open()
+        self._storage = need(final.open(), DirectoryStorage, Guarantee.ATOMIC_RENAME)
         self._record: CommitRecord | None = None
         self._added: dict[str, FileEntry] = {}
         self._over = False
@@ -197,7 +206,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
     async def _begin(self, origin: SnapshotSource | None) -> None:
         """Open the final path's parent, then make the attempt's record and its empty directory."""
         storage, environment = self._storage, self._storage.environment
-        await storage.make_parents(self._publication.final.path, durable=self.options.durable)
+        await make_parents(storage, self._publication.final.path, durable=self.options.durable)
         if self.options.durable:
             await self._publication.parent.open()
         record = CommitRecord(
@@ -267,7 +276,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             await self._write_own(RECORD_FILE, record.encode())
             await self._files.seal(record, self.options.guarantees or NONE)
             if self.options.durable and self._storage.is_local:
-                await self._storage.sync_tree(self._temporary.path)
+                await need(self._storage, SyncingStorage, Guarantee.SYNC).sync_tree(self._temporary.path)
             if self._storage.is_local:
                 await self._expect_settled()
         except BaseException as error:

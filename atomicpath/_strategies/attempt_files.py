@@ -19,8 +19,9 @@ from typing import TypeVar
 from atomicpath._core.layout import is_in_housekeeping, record_of
 from atomicpath._core.liveness import track_attempt, untrack_attempt
 from atomicpath._core.record import CommitRecord
+from atomicpath._profile.abilities import lock_file, make_shared_directory, need, remove_empty
 from atomicpath._profile.location import Location
-from atomicpath.abc import FileLock, Storage
+from atomicpath.abc import DirectoryStorage, FileLock, Storage
 from atomicpath.errors import AtomicPathError, CommitError
 from atomicpath.guarantees import Guarantee
 
@@ -35,7 +36,7 @@ _TRIES = 10
 class AttemptFiles:
     """The directory of one attempt and the record beside it."""
 
-    def __init__(self, storage: Storage, directory: Location, token: str) -> None:
+    def __init__(self, storage: DirectoryStorage, directory: Location, token: str) -> None:
         self._storage = storage
         self._directory = directory
         self._record = directory.at(record_of(directory.path))
@@ -66,7 +67,7 @@ class AttemptFiles:
 
         async def lock() -> FileLock | None:
             tries.append(None)
-            return await storage.lock_file(self._record.path)
+            return await lock_file(storage, self._record.path)
 
         self._hold = await in_housekeeping(storage, self._directory, lock)
         self.came_first = len(tries) > 1
@@ -123,12 +124,13 @@ async def in_housekeeping(storage: Storage, path: Location, step: Callable[[], A
 
     Others remove it when it is empty, so it may go again between the two: then it is made again.
     """
+    directories = need(storage, DirectoryStorage, Guarantee.DIRECTORIES)
     for _ in range(_TRIES):
         try:
             return await step()
         except FileNotFoundError as error:
             failure = error
-        await storage.make_shared_directory(path.parent.path)
+        await make_shared_directory(directories, path.parent.path)
     raise CommitError(f"{path.parent} is removed again and again while something is written there: {failure}")
 
 
@@ -148,7 +150,7 @@ async def end_lock(storage: Storage, directory: Location, held: FileLock | None,
 async def tidy(storage: Storage, path: Location) -> None:
     """Remove the house-keeping directory that `path` was in, if it is empty and that costs nothing."""
     if is_in_housekeeping(path.path):
-        await storage.remove_empty(path.parent.path)
+        await remove_empty(storage, path.parent.path)
 
 
 async def delete_record(storage: Storage, directory: Location) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from atomicpath._core.layout import is_pending, is_reserved, is_unfinished
 from atomicpath._core.record import CommitRecord, SnapshotBase
 from atomicpath._profile.location import Location
-from atomicpath.abc import SnapshotType, Storage
-from atomicpath.errors import ConflictError, IntegrityError, NotCommittedError, ValidationError
+from atomicpath.abc import CopyingStorage, SnapshotType, Storage
+from atomicpath.errors import ConflictError, GuaranteeError, IntegrityError, NotCommittedError, ValidationError
 
 from .conflicts import standing_at
 
@@ -98,6 +98,11 @@ async def _copy_committed(storage: Storage, source: Location, record: CommitReco
                 " copy would pass for whole. verify(...) says what is wrong; restore it"
             )
         names = [name for name in sizes if not (is_reserved(name) or is_unfinished(name))]
+        if not isinstance(storage, CopyingStorage):
+            raise GuaranteeError(
+                f"{type(storage).__name__} cannot copy files where they are: download the directory with get(...) and"
+                " commit it with put(...)"
+            )
         await storage.copy_files(source.path, target.path, names)
     except (OSError, IntegrityError) as error:
         if await _is_still(storage, source, record):

@@ -16,7 +16,7 @@ import logging
 
 from atomicpath._core.layout import DISCARDED_SUFFIX
 from atomicpath._profile.location import Location
-from atomicpath.abc import Storage
+from atomicpath.abc import DirectoryStorage
 from atomicpath.errors import (
     AbandonedError,
     AtomicPathError,
@@ -40,7 +40,7 @@ _REFUSALS = (FileExistsError, FileNotFoundError, PermissionError)  # by which a 
 class Publisher:
     """The directory of the attempt `token`, on its way from `temporary` to `final`."""
 
-    def __init__(self, storage: Storage, final: Location, temporary: Location, token: str) -> None:
+    def __init__(self, storage: DirectoryStorage, final: Location, temporary: Location, token: str) -> None:
         self.storage = storage
         self.final = final
         self.temporary = temporary

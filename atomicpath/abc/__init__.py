@@ -5,6 +5,19 @@ The docstrings here are the specification; implementations stay silent where the
 
 from atomicpath._core.environment import Environment
 
+from .abilities import (
+    CopyingStorage,
+    ExchangingStorage,
+    FileLock,
+    IdentifyingStorage,
+    LearningStorage,
+    LockingStorage,
+    MultipartStorage,
+    OpenDirectory,
+    ReservingStorage,
+    SharedDirectoryStorage,
+    SyncingStorage,
+)
 from .backend import Backend
 from .coordinator import Coordinator, Watch
 from .metadata_store import MetadataStore
@@ -12,12 +25,12 @@ from .storage import (
     MOUNT_POINT,
     Content,
     Declaration,
+    DirectoryStorage,
     Entry,
-    FileLock,
     NoBucketError,
-    OpenDirectory,
     StaleVersionError,
     Storage,
+    lacking,
 )
 from .temporary_path import AttemptOptions, FileOptions, SnapshotType, TemporaryPath
 
@@ -27,17 +40,28 @@ __all__ = [
     "Backend",
     "Content",
     "Coordinator",
+    "CopyingStorage",
     "Declaration",
+    "DirectoryStorage",
     "Entry",
     "Environment",
+    "ExchangingStorage",
     "FileLock",
     "FileOptions",
+    "IdentifyingStorage",
+    "LearningStorage",
+    "LockingStorage",
     "MetadataStore",
+    "MultipartStorage",
     "NoBucketError",
     "OpenDirectory",
+    "ReservingStorage",
+    "SharedDirectoryStorage",
     "SnapshotType",
     "StaleVersionError",
     "Storage",
+    "SyncingStorage",
     "TemporaryPath",
     "Watch",
+    "lacking",
 ]

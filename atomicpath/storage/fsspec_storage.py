@@ -25,7 +25,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from fsspec.asyn import AsyncFileSystem
 from fsspec.spec import AbstractFileSystem
 
-from atomicpath.abc import Content, Declaration, Entry, Environment, Storage
+from atomicpath.abc import (
+    Content,
+    Declaration,
+    DirectoryStorage,
+    Entry,
+    Environment,
+    IdentifyingStorage,
+    MultipartStorage,
+    lacking,
+)
 from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath.guarantees import NONE, Guarantee
 
@@ -38,7 +47,7 @@ from .target import check_length, receive
 if TYPE_CHECKING:
     from .fsspec_backend import FsspecBackend
 
-__all__ = ["MethodStorage"]
+__all__ = ["DirectoryMethodStorage", "MethodStorage"]
 
 T = TypeVar("T")
 
@@ -60,7 +69,7 @@ _NEVER = {
 }
 
 
-class MethodStorage(Storage):
+class MethodStorage(MultipartStorage, IdentifyingStorage):
     """What an `FsspecBackend` opens. Nothing has a version, an owner or an age here."""
 
     largest_single = _LARGEST_SINGLE
@@ -77,7 +86,6 @@ class MethodStorage(Storage):
         self._backend = backend
         self._kind = kind
         self._instances = instances
-        self._has_directories = _overrides(backend, "mkdir")
 
     async def declare(self, path: str) -> Declaration:  # noqa: ARG002 - the same everywhere
         backend = self._backend
@@ -114,7 +122,7 @@ class MethodStorage(Storage):
         def write(filesystem: Any, native: str) -> None:
             filesystem.pipe_file(native, data)
 
-        if private and self._has_directories:  # whose directory has gone was swept: it is not made again
+        if private and isinstance(self, DirectoryStorage):  # whose directory has gone was swept: it is not made again
             await self._ask("pipe_file", write, path, writes=True)
         else:
             await self._put("pipe_file", path, write)
@@ -177,7 +185,7 @@ class MethodStorage(Storage):
 
     async def kind(self, path: str) -> str | None:
         found = await self.stat(path)
-        if found is None or found.kind != "directory" or self._has_directories:
+        if found is None or found.kind != "directory" or isinstance(self, DirectoryStorage):
             return found.kind if found else None
         return "directory" if await self.list(path, recursive=True) else None
 
@@ -191,7 +199,7 @@ class MethodStorage(Storage):
                 return
             if info.get("type") != "directory":
                 filesystem.rm_file(native)
-            elif self._has_directories:  # some classes would delete all that is in it
+            elif isinstance(self, DirectoryStorage):  # some classes would delete all that is in it
                 raise IsADirectoryError(errno.EISDIR, "it is a directory", native)
             elif not _scan(filesystem, native):  # made for what was written in it
                 filesystem.rmdir(native)
@@ -215,19 +223,6 @@ class MethodStorage(Storage):
     async def identity(self, path: str) -> str:  # noqa: ARG002 - the same everywhere
         return ""  # the place depends on options that may be secret: nothing derived from them is published
 
-    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> None:
-        if mode is not None:
-            raise ValidationError(
-                f"path_permission_mode cannot be honoured at {self._url(path)}: fsspec sets no modes. Leave it out"
-            )
-        if not self._has_directories:
-            await super().make_directory(path, mode=mode, durable=durable)
-        try:
-            await self._mkdir(path)
-        except FileNotFoundError:
-            await self._make_ancestors(path)
-            await self._mkdir(path)
-
     async def _mkdir(self, path: str) -> None:
         try:
             await self._ask("mkdir", self._backend.mkdir, path, writes=True)
@@ -236,32 +231,10 @@ class MethodStorage(Storage):
                 raise self._taken(path) from error
             raise
 
-    async def rename_directory(self, source: str, target: str) -> None:
-        if not _overrides(self._backend, "rename"):
-            await super().rename_directory(source, target)
-        try:
-            await self._ask("rename", self._backend.rename, source, target, writes=True)
-        except OSError as error:
-            if _is_over(error) and await self.kind(source) is not None and await self.kind(target) is not None:
-                raise self._taken(target) from error
-            raise
-
-    async def remove_tree(self, path: str) -> None:
-        directories = [path]
-        for directory in directories:  # grows meanwhile: parents stay before their children
-            for entry in await self._children(directory):
-                if entry.kind == "directory":
-                    directories.append(f"{directory}/{entry.name}")
-                else:
-                    await self.delete(f"{directory}/{entry.name}")
-        for directory in reversed(directories):
-            with suppress(FileNotFoundError):
-                await self._ask("rmdir", lambda filesystem, native: filesystem.rmdir(native), directory, writes=True)
-
     @property
     def _small(self) -> str:
         """By what a small file is created, in the class's words."""
-        if _overrides(self._backend, "create"):
+        if self._backend.has("create"):
             return "create"
         return self._created_by("pipe_file", _PIPE)
 
@@ -274,7 +247,7 @@ class MethodStorage(Storage):
         """The method alone if it overwrites: only where renames publish, and so nothing has to be exclusive."""
         if _creates(self._kind, method):
             return exclusively
-        return method if _overrides(self._backend, "rename") else _OPEN
+        return method if self._backend.has("rename") else _OPEN
 
     def _create(self, filesystem: Any, native: str, data: bytes) -> None:
         if self._small == "create":
@@ -323,7 +296,7 @@ class MethodStorage(Storage):
 
     async def _make_ancestors(self, path: str) -> None:
         parent = path.rpartition("/")[0]
-        if not self._has_directories:
+        if not isinstance(self, DirectoryStorage):
             await self._ask(
                 "makedirs", lambda filesystem, native: filesystem.makedirs(native, exist_ok=True), parent, writes=True
             )
@@ -384,7 +357,7 @@ class MethodStorage(Storage):
         """What no class of fsspec can keep by its own methods, and this backend has nothing of its own for."""
         found = dict(_NEVER)
         for guarantee, (adapter, reason) in _ADAPTED.items():
-            if not _overrides(self._backend, adapter):
+            if not self._backend.has(adapter):
                 found[guarantee] = (
                     f"{reason}: it takes a plug-in with a {adapter} of its own, docs/writing-a-backend.md"
                 )
@@ -401,10 +374,41 @@ class MethodStorage(Storage):
         return self._backend.url(path)
 
 
-def _overrides(backend: FsspecBackend, adapter: str) -> bool:
-    from .fsspec_backend import FsspecBackend
+class DirectoryMethodStorage(MethodStorage, DirectoryStorage):
+    """What a backend with a `mkdir` of its own opens: directories exist by themselves there."""
 
-    return getattr(type(backend), adapter) is not getattr(FsspecBackend, adapter)
+    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> None:  # noqa: ARG002 - fsspec syncs nothing
+        if mode is not None:
+            raise ValidationError(
+                f"path_permission_mode cannot be honoured at {self._url(path)}: fsspec sets no modes. Leave it out"
+            )
+        try:
+            await self._mkdir(path)
+        except FileNotFoundError:
+            await self._make_ancestors(path)
+            await self._mkdir(path)
+
+    async def rename_directory(self, source: str, target: str) -> None:
+        if not self._backend.has("rename"):
+            raise lacking(self, Guarantee.ATOMIC_RENAME)
+        try:
+            await self._ask("rename", self._backend.rename, source, target, writes=True)
+        except OSError as error:
+            if _is_over(error) and await self.kind(source) is not None and await self.kind(target) is not None:
+                raise self._taken(target) from error
+            raise
+
+    async def remove_tree(self, path: str) -> None:
+        directories = [path]
+        for directory in directories:  # grows meanwhile: parents stay before their children
+            for entry in await self._children(directory):
+                if entry.kind == "directory":
+                    directories.append(f"{directory}/{entry.name}")
+                else:
+                    await self.delete(f"{directory}/{entry.name}")
+        for directory in reversed(directories):
+            with suppress(FileNotFoundError):
+                await self._ask("rmdir", lambda filesystem, native: filesystem.rmdir(native), directory, writes=True)
 
 
 def _creates(kind: type[Any], method: str) -> bool:

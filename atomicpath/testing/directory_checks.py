@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from atomicpath._core.tasks import run_both
+from atomicpath._profile.abilities import need
 from atomicpath._profile.contests import race
 from atomicpath._profile.trials import watch_rename
+from atomicpath.abc import ExchangingStorage, SyncingStorage
 from atomicpath.guarantees import Guarantee
 
 from .check import ConformanceError, Subject, check, expect
@@ -32,7 +34,7 @@ async def a_directory_is_made_once(at: Subject) -> None:
     else:
         expect(False, "a directory that existed was made again")
     await at.storage.write(at.path("new/deep/file"), b"x")
-    await at.storage.remove_tree(at.path("new"))
+    await at.directories.remove_tree(at.path("new"))
     expect(await at.storage.kind(at.path("new")) is None, "a removed directory is still there")
     expect(await at.stored() == {}, "a removed directory left files")
 
@@ -56,7 +58,7 @@ async def a_renamed_directory_is_seen_whole_or_not_at_all(at: Subject) -> None:
         await _make(at, f"{source}/sub")
         for name in expected:
             await at.storage.write(at.path(f"{source}/{name}"), name.encode())
-        await watch_rename(at.storage, at.path(source), at.path(target), sorted(expected), wrong=ConformanceError)
+        await watch_rename(at.directories, at.path(source), at.path(target), sorted(expected), wrong=ConformanceError)
         expect(await at.stored(source) == {}, "a renamed directory left files at its old name")
         expect(await at.stored(target) == {name: name.encode() for name in expected}, "it arrived changed")
 
@@ -65,7 +67,7 @@ async def a_renamed_directory_is_seen_whole_or_not_at_all(at: Subject) -> None:
 async def what_is_not_there_is_not_renamed(at: Subject) -> None:
     """A missing source is `FileNotFoundError`, and nothing appears."""
     try:
-        await at.storage.rename_directory(at.path("missing"), at.path("target"))
+        await at.directories.rename_directory(at.path("missing"), at.path("target"))
     except FileNotFoundError:
         expect(await at.storage.kind(at.path("target")) is None, "a directory appeared from nowhere")
     else:
@@ -93,7 +95,7 @@ async def a_rename_never_replaces(at: Subject) -> None:
 
 async def _renamed(at: Subject, target: str) -> bool:
     try:
-        await at.storage.rename_directory(at.path("source"), at.path(target))
+        await at.directories.rename_directory(at.path("source"), at.path(target))
     except FileExistsError:
         return False
     return True
@@ -109,7 +111,7 @@ async def of_many_renames_one_succeeds(at: Subject) -> None:
             source = f"{racer.decode()}-{number}"
             await _make(at, source)
             await at.storage.write(at.path(f"{source}/file-{racer.decode()}"), racer)
-            await at.storage.rename_directory(at.path(source), at.path(target))
+            await at.directories.rename_directory(at.path(source), at.path(target))
 
         won = await race(rename, _RACERS)
         expect(len(won) == 1, f"{len(won)} of {_RACERS} directories were renamed to one name")
@@ -125,10 +127,11 @@ async def two_directories_swap_names_at_once(at: Subject) -> None:
         await _make(at, name)
         await at.storage.write(at.path(f"{name}/file"), content)
     swapped: list[int] = []
+    storage = need(at.storage, ExchangingStorage, Guarantee.RENAME_EXCHANGE)
 
     async def swap() -> None:
         for number in range(_ROUNDS):
-            await at.storage.exchange_directories(at.path(names[0]), at.path(names[1]))
+            await storage.exchange_directories(at.path(names[0]), at.path(names[1]))
             swapped.append(number)
 
     async def watch() -> None:
@@ -141,7 +144,7 @@ async def two_directories_swap_names_at_once(at: Subject) -> None:
                 expect(found in contents, f"{name} shows {found!r}")
 
     await run_both(swap, watch)
-    await at.storage.exchange_directories(at.path(names[0]), at.path(names[1]))
+    await storage.exchange_directories(at.path(names[0]), at.path(names[1]))
     crossed = contents if _ROUNDS % 2 else contents[::-1]
     expect(
         await at.stored() == {f"{name}/file": data for name, data in zip(names, crossed, strict=True)},
@@ -150,7 +153,7 @@ async def two_directories_swap_names_at_once(at: Subject) -> None:
     before = await at.stored()
     for pair in (("first", "missing"), ("missing", "first")):
         try:
-            await at.storage.exchange_directories(at.path(pair[0]), at.path(pair[1]))
+            await storage.exchange_directories(at.path(pair[0]), at.path(pair[1]))
         except FileNotFoundError:
             expect(await at.stored() == before, "a refused exchange changed something")
         else:
@@ -162,9 +165,10 @@ async def what_is_there_can_be_synced(at: Subject) -> None:
     """Trees and directories can be synced; what is not there raises rather than pass for synced."""
     await _make(at, "tree/sub")
     await at.storage.write(at.path("tree/sub/file"), b"x")
-    await at.storage.sync_tree(at.path("tree"))
-    await at.storage.sync_directory(at.path())
-    for sync in (at.storage.sync_tree, at.storage.sync_directory):
+    storage = need(at.storage, SyncingStorage, Guarantee.SYNC)
+    await storage.sync_tree(at.path("tree"))
+    await storage.sync_directory(at.path())
+    for sync in (storage.sync_tree, storage.sync_directory):
         try:
             await sync(at.path("missing"))
         except FileNotFoundError:
@@ -173,4 +177,4 @@ async def what_is_there_can_be_synced(at: Subject) -> None:
 
 
 async def _make(at: Subject, name: str) -> None:
-    await at.storage.make_directory(at.path(name), mode=None, durable=False)
+    await at.directories.make_directory(at.path(name), mode=None, durable=False)

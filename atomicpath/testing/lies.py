@@ -14,7 +14,7 @@ from pathlib import Path
 
 import anyio
 
-from atomicpath.abc import Content, Entry, StaleVersionError, Storage
+from atomicpath.abc import Content, DirectoryStorage, Entry, StaleVersionError, Storage
 from atomicpath.guarantees import Guarantee
 
 from .lying import FaultyStorage
@@ -221,14 +221,14 @@ class CopiesToRename(FaultyStorage):
         entries = await self.inner.list(source, recursive=True)
         if await self.inner.kind(source) is None:
             raise FileNotFoundError(errno.ENOENT, "nothing is there", source)
-        await _made(self.inner, target)
+        await _made(self.directories, target)
         for entry in entries:
             parent = f"{target}/{entry.name}".rpartition("/")[0]
             if await self.inner.kind(parent) is None:
-                await _made(self.inner, parent)
+                await _made(self.directories, parent)
             await self.inner.write(f"{target}/{entry.name}", (await self.inner.read(f"{source}/{entry.name}")).data)
             await _let_others_go_first()
-        await self.inner.remove_tree(source)
+        await self.directories.remove_tree(source)
 
 
 class MergesOnRename(FaultyStorage):
@@ -238,12 +238,12 @@ class MergesOnRename(FaultyStorage):
 
     async def rename_directory(self, source: str, target: str) -> None:
         try:
-            await self.inner.rename_directory(source, target)
+            await self.directories.rename_directory(source, target)
         except FileExistsError:
             for entry in await self.inner.list(source, recursive=True):
                 data = (await self.inner.read(f"{source}/{entry.name}")).data
                 await self.inner.write(f"{target}/{entry.name}", data)
-            await self.inner.remove_tree(source)
+            await self.directories.remove_tree(source)
 
 
 class RenamesOntoEmpty(FaultyStorage):
@@ -253,8 +253,8 @@ class RenamesOntoEmpty(FaultyStorage):
 
     async def rename_directory(self, source: str, target: str) -> None:
         if await self.inner.kind(target) == "directory" and not await self.inner.list(target, recursive=False):
-            await self.inner.remove_tree(target)
-        await self.inner.rename_directory(source, target)
+            await self.directories.remove_tree(target)
+        await self.directories.rename_directory(source, target)
 
 
 class ExchangesInSteps(FaultyStorage):
@@ -264,10 +264,10 @@ class ExchangesInSteps(FaultyStorage):
 
     async def exchange_directories(self, first: str, second: str) -> None:
         aside = f"{first}-aside"
-        await self.inner.rename_directory(first, aside)
-        await self.inner.rename_directory(second, first)
+        await self.directories.rename_directory(first, aside)
+        await self.directories.rename_directory(second, first)
         await _let_others_go_first()
-        await self.inner.rename_directory(aside, second)
+        await self.directories.rename_directory(aside, second)
 
 
 LIES: tuple[type[FaultyStorage], ...] = (
@@ -300,7 +300,7 @@ async def _created(inner: Storage, path: str, data: bytes, owner: str) -> str | 
         return await inner.write(path, data)
 
 
-async def _made(inner: Storage, path: str) -> None:
+async def _made(inner: DirectoryStorage, path: str) -> None:
     await inner.make_directory(path, mode=None, durable=False)
 
 

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from atomicpath._core.tasks import run_both
+from atomicpath._profile.abilities import need
 from atomicpath._profile.contests import race
-from atomicpath.abc import StaleVersionError
+from atomicpath.abc import MultipartStorage, StaleVersionError
 from atomicpath.guarantees import Guarantee
 
 from .check import Subject, check, expect
@@ -184,7 +185,7 @@ async def a_file_goes_up_and_comes_down_whole(at: Subject) -> None:
     """Every size; neither end is overwritten, and a changed or missing source is an error."""
     multipart = Guarantee.EXCLUSIVE_MULTIPART in at.claimed
     sizes = [0, 1, 2**20 + 1]
-    if multipart and at.storage.largest_single < 2**28:
+    if multipart and isinstance(at.storage, MultipartStorage) and at.storage.largest_single < 2**28:
         sizes.append(at.storage.largest_single + 1)
     for size in sizes:
         name, data = f"file-{size}", (b"0123456789abcdef" * (size // 16 + 1))[:size]
@@ -252,8 +253,9 @@ async def of_many_uploads_one_succeeds(at: Subject) -> None:
 @check(Guarantee.EXCLUSIVE_MULTIPART)
 async def of_many_uploads_in_parts_one_succeeds(at: Subject) -> None:
     """The same for the completion of multi-part uploads."""
+    storage = need(at.storage, MultipartStorage, Guarantee.EXCLUSIVE_MULTIPART)
     for number in range(_ROUNDS):
-        won = await race(partial(at.storage.create_in_parts, at.path(f"parts-{number}")), _RACERS)
+        won = await race(partial(storage.create_in_parts, at.path(f"parts-{number}")), _RACERS)
         await _expect_winner(at, f"parts-{number}", won)
 
 

@@ -8,7 +8,16 @@ from typing import Any, BinaryIO, TypeAlias, TypeVar
 
 from azure.core import MatchConditions
 
-from atomicpath.abc import Content, Declaration, Entry, Environment, StaleVersionError
+from atomicpath.abc import (
+    Content,
+    CopyingStorage,
+    Declaration,
+    DirectoryStorage,
+    Entry,
+    Environment,
+    MultipartStorage,
+    StaleVersionError,
+)
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import Guarantee
 from atomicpath.storage import Answer, Paging, Source, age_of, bodies, check_length, receive, together
@@ -38,7 +47,7 @@ def open_azure(settings: Settings, environment: Environment) -> AzureStorage:
     return AzureStorage(lambda: accounts, environment)
 
 
-class AzureStorage(AccountStorage):
+class AzureStorage(AccountStorage, DirectoryStorage, MultipartStorage, CopyingStorage):
     """Azure Blob Storage, and Azure Data Lake Storage Gen2, which is the same with a hierarchical namespace."""
 
     largest_single = BLOCK

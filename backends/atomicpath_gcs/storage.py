@@ -14,7 +14,17 @@ from urllib.parse import urlsplit
 
 import gcsfs
 
-from atomicpath.abc import Content, Declaration, Entry, Environment, StaleVersionError
+from atomicpath.abc import (
+    Content,
+    CopyingStorage,
+    Declaration,
+    DirectoryStorage,
+    Entry,
+    Environment,
+    MultipartStorage,
+    StaleVersionError,
+    lacking,
+)
 from atomicpath.guarantees import NONE, Guarantee
 from atomicpath.storage import (
     Paging,
@@ -62,7 +72,7 @@ def _make(options: dict[str, object]) -> GcsFilesystem:
     return cast("GcsFilesystem", _Client(**options))
 
 
-class GcsStorage(Asking):
+class GcsStorage(Asking, DirectoryStorage, MultipartStorage, CopyingStorage):
     """Google Cloud Storage and servers that speak its JSON API, on flat and on hierarchical buckets."""
 
     largest_single = PART
@@ -218,23 +228,23 @@ class GcsStorage(Asking):
 
     # folders, on buckets that have them
 
-    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> None:
-        if not (await folders.layout(self, path)).hierarchical:
-            await super().make_directory(path, mode=mode, durable=durable)
-            return
+    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> None:  # noqa: ARG002 - the port's
+        await self._need_folders(path, Guarantee.DIRECTORIES)
         await folders.make(self, path, mode=mode)
 
     async def rename_directory(self, source: str, target: str) -> None:
-        if not (await folders.layout(self, source)).hierarchical:
-            await super().rename_directory(source, target)
+        await self._need_folders(source, Guarantee.ATOMIC_RENAME)
         await folders.rename(self, source, target)
 
     async def remove_tree(self, path: str) -> None:
-        if not (await folders.layout(self, path)).hierarchical:
-            await super().remove_tree(path)
+        await self._need_folders(path, Guarantee.DIRECTORIES)
         names = [entry.name for entry in await self.list(path, recursive=True)]
         await together(names, lambda name: self.delete(f"{path}/{name}"))
         await folders.remove(self, path)
+
+    async def _need_folders(self, path: str, guarantee: Guarantee) -> None:
+        if not (await folders.layout(self, path)).hierarchical:
+            raise lacking(self, guarantee)
 
     async def _bytes(self, path: str, *, patient: bool = False, into: BinaryIO | None = None) -> Reply:
         """The bytes of an object; where their 404 is not in the store's own words, the resource says what is there."""

@@ -9,7 +9,21 @@ from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from atomicpath.abc import Content, Declaration, Entry, Environment, FileLock, OpenDirectory, Storage
+from atomicpath.abc import (
+    Content,
+    CopyingStorage,
+    Declaration,
+    Entry,
+    Environment,
+    ExchangingStorage,
+    FileLock,
+    IdentifyingStorage,
+    LockingStorage,
+    OpenDirectory,
+    ReservingStorage,
+    SharedDirectoryStorage,
+    SyncingStorage,
+)
 from atomicpath.errors import AccessError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 
@@ -25,7 +39,15 @@ T = TypeVar("T")
 _STALE_PAUSES = (0.0, 0.1, 0.3, 0.8, 1.6)  # seconds; clients remember names for one second unless told otherwise
 
 
-class LocalStorage(Storage):
+class LocalStorage(
+    SharedDirectoryStorage,
+    ReservingStorage,
+    ExchangingStorage,
+    CopyingStorage,
+    LockingStorage,
+    SyncingStorage,
+    IdentifyingStorage,
+):
     """Local disks and mounts. Nothing has a version here: file systems have no conditional writes."""
 
     is_local = True

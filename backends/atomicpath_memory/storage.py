@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import fsspec
 from fsspec.implementations.memory import MemoryFile
 
-from atomicpath.abc import Content, Declaration, Entry, Environment, StaleVersionError, Storage
+from atomicpath.abc import Content, Declaration, Entry, Environment, MultipartStorage, StaleVersionError
 from atomicpath.guarantees import Guarantee
 
 __all__ = ["MemoryStorage", "open_memory"]
@@ -66,12 +66,14 @@ def open_memory(options: Mapping[str, object]) -> _Filesystem:
     return filesystem
 
 
-class MemoryStorage(Storage):
+class MemoryStorage(MultipartStorage):
     """Flat like an object store: a directory is what has something below it, fsspec's empty ones are not seen.
 
     Our own operations are indivisible among themselves. Users' writes through fsspec are seen but not
     excluded: fsspec checks, then writes.
     """
+
+    largest_single = 1 << 62  # bytes: parts are for probes and checks only
 
     def __init__(self, filesystem: _Filesystem, environment: Environment) -> None:
         super().__init__(environment)
@@ -146,14 +148,6 @@ class MemoryStorage(Storage):
                 elif recursive or child not in found:  # a directory of that name hides the file, as in fsspec
                     found[name] = Entry(name=name, size=file.size, version=_version(file))
             return [found[name] for name in sorted(found)]
-
-        return await self._locked(look)
-
-    async def kind(self, path: str) -> str | None:
-        def look() -> str | None:
-            if path in self._filesystem.store:
-                return "file"
-            return "directory" if self._below(path) else None
 
         return await self._locked(look)
 

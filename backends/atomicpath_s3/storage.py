@@ -13,7 +13,15 @@ from typing import Any, BinaryIO, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 import anyio
 import s3fs
 
-from atomicpath.abc import Content, Declaration, Entry, Environment, StaleVersionError
+from atomicpath.abc import (
+    Content,
+    Declaration,
+    Entry,
+    Environment,
+    LearningStorage,
+    MultipartStorage,
+    StaleVersionError,
+)
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import Guarantee
 from atomicpath.storage import (
@@ -80,7 +88,7 @@ def _make(options: dict[str, object]) -> S3Filesystem:
     return cast("S3Filesystem", _Client(**options))
 
 
-class S3Storage(FsspecStorage[S3Filesystem]):
+class S3Storage(FsspecStorage[S3Filesystem], MultipartStorage, LearningStorage):
     """S3 and stores that speak its protocol."""
 
     largest_single = PART

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 
 import anyio
 
-from atomicpath.abc import Content, Declaration, Entry, Environment
+from atomicpath.abc import Content, Declaration, DirectoryStorage, Entry, Environment
 from atomicpath.errors import AtomicPathError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath.storage import UNFINISHED, FsspecStorage, PerProcess, Source, receive
@@ -36,7 +36,7 @@ def open_sftp(settings: Settings, environment: Environment) -> SftpStorage:
     return SftpStorage(PerProcess(Sessions, settings.options, under=settings.surroundings), environment)
 
 
-class SftpStorage(FsspecStorage[Sessions]):
+class SftpStorage(FsspecStorage[Sessions], DirectoryStorage):
     """SFTP servers. Nothing has a version here, and no directory can be held over the wire."""
 
     async def declare(self, path: str) -> Declaration:
@@ -89,10 +89,6 @@ class SftpStorage(FsspecStorage[Sessions]):
         except FileNotFoundError:
             return None
         return Entry(name="", size=found.size or 0, kind=files.kind_of(found))
-
-    async def kind(self, path: str) -> str | None:
-        found = await self.stat(path)
-        return found.kind if found else None
 
     async def delete(self, path: str, *, version: str | None = None) -> None:
         if version is not None:

@@ -22,7 +22,6 @@ _DECLARED = (
     Guarantee.ATOMIC_WRITE
     | Guarantee.LIST_AFTER_WRITE
     | Guarantee.EXCLUSIVE_CREATE
-    | Guarantee.EXCLUSIVE_MULTIPART
     | Guarantee.COMPARE_AND_SWAP
     | Guarantee.CONDITIONAL_DELETE
 )
@@ -78,9 +77,6 @@ class SqliteStorage(Storage):
         data = await self.environment.step(source.read_bytes)
         return Entry(name="", size=len(data), version=await self.create(path, data, owner=owner))
 
-    async def create_in_parts(self, path: str, data: bytes) -> None:
-        await self.create(path, data)
-
     async def download(self, path: str, target: Path) -> Entry:
         async def fetch(file: BinaryIO) -> Entry:
             content = await self.read(path)
@@ -110,11 +106,6 @@ class SqliteStorage(Storage):
             else:
                 found.setdefault(name, Entry(name=name, size=size, version=str(version)))
         return [found[name] for name in sorted(found)]
-
-    async def kind(self, path: str) -> str | None:
-        if await self.stat(path):
-            return "file"
-        return "directory" if await self._below(path) else None
 
     async def _below(self, path: str) -> Sequence[tuple[str, int, int]]:
         first, after = f"{path}/", f"{path}0"  # "0" comes after "/"
