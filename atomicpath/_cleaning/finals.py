@@ -20,7 +20,7 @@ from atomicpath._strategies.discard import CleaningAttemptRecord, delete_below, 
 from atomicpath._strategies.fences import WANTED, Fence
 from atomicpath._strategies.marker_record import MarkedAttemptRecord
 from atomicpath._strategies.ownership import Ownership
-from atomicpath.abc import Content, DirectoryStorage, ReservingStorage, Storage
+from atomicpath.abc import Content, DirectoryStorage, Put, ReservingStorage, Storage
 from atomicpath.errors import AbandonedError, ConflictError, IntegrityError
 from atomicpath.guarantees import NONE, Guarantee
 
@@ -162,7 +162,7 @@ async def _unmarked(storage: Storage, path: Location, seen: Content, record: Com
 
     async def act() -> str:
         try:
-            await storage.create(path.child(marker).path, marker_of(record.token), owner=record.token)
+            await storage.put(path.child(marker).path, marker_of(record.token), mode=Put.CREATE, owner=record.token)
         except FileExistsError:
             return "somebody else has added it"
         return ""

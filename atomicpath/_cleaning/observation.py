@@ -20,7 +20,7 @@ async def seen_record(storage: Storage, path: Location) -> Content | None:
     """Read the record in a directory, not decoded; None if there is none."""
     for name in (RECORD_FILE, LEGACY_RECORD_FILE):
         try:
-            return await storage.read(path.child(name).path)
+            return await storage.get(path.child(name).path)
         except (FileNotFoundError, NotADirectoryError):
             continue
     return None

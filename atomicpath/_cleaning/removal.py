@@ -178,7 +178,7 @@ async def _by_record(
     on_removed: Callable[[], object],
 ) -> None:
     try:
-        seen = await storage.read(location.child(RECORD_FILE).path)
+        seen = await storage.get(location.child(RECORD_FILE).path)
     except FileNotFoundError as error:
         raise NotCommittedError(f"{location} was removed by somebody else meanwhile") from error
     there = CommitRecord.decode(seen.data, where=str(location))

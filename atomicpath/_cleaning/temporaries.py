@@ -15,7 +15,7 @@ from atomicpath._strategies.borders import foreign_below, refuse_mounts
 from atomicpath._strategies.conflicts import is_committed
 from atomicpath._strategies.discard import delete_moved, nested_in, take_away
 from atomicpath._strategies.leftovers import Leftover, seen_in
-from atomicpath.abc import Content, DirectoryStorage, Entry, StaleVersionError, Storage
+from atomicpath.abc import Content, DirectoryStorage, Entry, StaleVersionError, Storage, Update
 from atomicpath.errors import ConflictError, IntegrityError
 from atomicpath.guarantees import Guarantee
 
@@ -164,7 +164,7 @@ def _not_its_own(names: Iterable[str]) -> str:
 async def _fence(storage: Storage, left: Leftover, seen: Content, record: CommitRecord) -> None:
     """Swap the record, where it has versions, before anything is moved: its writer then cannot publish any more."""
     try:
-        await storage.swap(left.record.path, record.moved_to(State.DISCARDED).encode(), version=seen.version or "")
+        await storage.put(left.record.path, record.moved_to(State.DISCARDED).encode(), mode=Update(seen.version or ""))
     except (StaleVersionError, FileNotFoundError):
         raise KeepError("it has changed meanwhile") from None
 

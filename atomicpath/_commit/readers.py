@@ -338,7 +338,7 @@ class _Neighbours:
             raise next(iter(self._failed.values()))
         nobody = self.root.child(f"{PROBE_PREFIX}{self.storage.environment.token()}").child(RECORD_FILE)
         try:
-            await self.storage.read(nobody.path)
+            await self.storage.get(nobody.path)
         except FileNotFoundError:
             return
         except (OSError, AtomicPathError) as error:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from functools import partial, reduce
 
 from atomicpath._core.tasks import map_concurrently, run_both
-from atomicpath.abc import DirectoryStorage, MultipartStorage, StaleVersionError, Storage
+from atomicpath.abc import DirectoryStorage, MultipartStorage, Put, StaleVersionError, Storage, Update
 from atomicpath.errors import AccessError, GuaranteeError
 from atomicpath.guarantees import Guarantee
 
@@ -30,14 +30,14 @@ _ROUNDS = 4  # of multi-part completions: on a store that breaks it, half of the
 
 
 async def _exclusive_create(storage: Storage, path: str) -> None:
-    ended = await contest(storage.environment, lambda racer: storage.create(path, racer))
+    ended = await contest(storage.environment, lambda racer: storage.put(path, racer, mode=Put.CREATE))
     won = await only_winner(storage, path, ended, "creations of one name")
     if won is None:
         raise NotShown(_nobody(ended, "creations of one name"))
     try:
-        await asked(storage.environment, lambda: storage.create(path, b"late"))
+        await asked(storage.environment, lambda: storage.put(path, b"late", mode=Put.CREATE))
     except FileExistsError:
-        if (await asked(storage.environment, lambda: storage.read(path))).data == won:
+        if (await asked(storage.environment, lambda: storage.get(path))).data == won:
             return
     raise Refuted("a name that existed was created again")
 
@@ -45,22 +45,22 @@ async def _exclusive_create(storage: Storage, path: str) -> None:
 async def _compare_and_swap(storage: Storage, path: str) -> None:
     environment = storage.environment
     told = await _place(storage, path, b"racer-?")  # as long as what is swapped for it: a version is more than a length
-    version = (await asked(environment, lambda: storage.read(path))).version
+    version = (await asked(environment, lambda: storage.get(path))).version
     if version is None:
         raise Refuted("the store gives no version")
     if told is not None and told != version:
         raise Refuted("the reply to a write gave another version than the next read")
     async with _permitted(storage, path, "a swap"):
-        ended = await contest(environment, lambda racer: storage.swap(path, racer, version=version))
+        ended = await contest(environment, lambda racer: storage.put(path, racer, mode=Update(version)))
     won = await only_winner(storage, path, ended, "swaps from one version")
     if won is None:
         if not ended.unanswered:
             raise Refuted("every swap that named the present version was refused")
         raise NotShown(_nobody(ended, "swaps from one version"))
     try:
-        await asked(environment, lambda: storage.swap(path, b"late", version=version))
+        await asked(environment, lambda: storage.put(path, b"late", mode=Update(version)))
     except StaleVersionError:
-        if (await asked(environment, lambda: storage.read(path))).data == won:
+        if (await asked(environment, lambda: storage.get(path))).data == won:
             return
     raise Refuted("a swap that named an old version was not refused")
 
@@ -68,14 +68,14 @@ async def _compare_and_swap(storage: Storage, path: str) -> None:
 async def _conditional_delete(storage: Storage, path: str) -> None:
     environment = storage.environment
     await _place(storage, path, b"one")
-    old = (await asked(environment, lambda: storage.read(path))).version
+    old = (await asked(environment, lambda: storage.get(path))).version
     async with _permitted(storage, path, "a delete"):
         await asked(environment, lambda: storage.delete(path))
     try:
         told = await _place(storage, path, b"two")
     except FileExistsError:
         raise Refuted("a delete that was acknowledged did nothing") from None
-    new = (await asked(environment, lambda: storage.read(path))).version
+    new = (await asked(environment, lambda: storage.get(path))).version
     if old is None or new is None or old == new:
         raise Refuted("the store gives no versions that tell two contents apart")
     if told not in (new, None) or not await _is_listed(storage, path, new):
@@ -130,9 +130,9 @@ async def _place(storage: Storage, path: str, data: bytes) -> str | None:
     It is created where that can be done: a bucket's policy may refuse writes without a condition.
     """
     try:
-        return await asked(storage.environment, lambda: storage.create(path, data))
+        return await asked(storage.environment, lambda: storage.put(path, data, mode=Put.CREATE))
     except FileExistsError:
-        found = await asked(storage.environment, lambda: storage.read(path))
+        found = await asked(storage.environment, lambda: storage.get(path))
         if found.data == data:  # by an earlier try, whose reply was lost
             return found.version
         raise
@@ -140,7 +140,7 @@ async def _place(storage: Storage, path: str, data: bytes) -> str | None:
         lacks_links = isinstance(error, PermissionError) and not isinstance(error, AccessError)
         if isinstance(error, OSError) and not lacks_links and not is_unsupported(error):
             raise
-    return await asked(storage.environment, lambda: storage.write(path, data))
+    return await asked(storage.environment, lambda: storage.put(path, data, mode=Put.OVERWRITE))
 
 
 @asynccontextmanager
@@ -149,7 +149,7 @@ async def _permitted(storage: Storage, path: str, what: str) -> AsyncIterator[No
     try:
         yield
     except AccessError as error:
-        await asked(storage.environment, lambda: storage.read(path))
+        await asked(storage.environment, lambda: storage.get(path))
         raise Refuted(f"{what} was refused: {error}") from error
 
 
@@ -171,7 +171,7 @@ async def _atomic_rename(storage: DirectoryStorage, path: str) -> None:
     await _make(storage, source)
     names = [f"file-{number}" for number in range(RACERS)]
     for name in names:
-        await storage.write(f"{source}/{name}", name.encode())
+        await storage.put(f"{source}/{name}", name.encode(), mode=Put.OVERWRITE)
     await watch_rename(storage, source, target, names, wrong=Refuted)
 
 
@@ -231,7 +231,7 @@ async def _rename_noreplace(storage: DirectoryStorage, path: str) -> None:
 
     async def prepare(racer: bytes) -> None:
         await _make(storage, f"{path}/{racer.decode()}")
-        await storage.write(f"{path}/{racer.decode()}/file-{racer.decode()}", racer, private=True)
+        await storage.put(f"{path}/{racer.decode()}/file-{racer.decode()}", racer, mode=Put.PRIVATE)
 
     await map_concurrently(
         names_of(RACERS), prepare, at_once=RACERS

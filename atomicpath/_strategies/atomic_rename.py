@@ -45,6 +45,7 @@ from atomicpath.abc import (
     DirectoryStorage,
     FileOptions,
     MetadataStore,
+    Put,
     SnapshotType,
     StaleVersionError,
     SyncingStorage,
@@ -419,7 +420,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             await self._files.end(keep_record=keep_record)
 
     async def _write_own(self, name: str, data: bytes) -> None:
-        await self._storage.write(self._temporary.child(name).path, data, private=True)
+        await self._storage.put(self._temporary.child(name).path, data, mode=Put.PRIVATE)
 
 
 def _make_parent(path: Path) -> None:

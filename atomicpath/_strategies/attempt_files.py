@@ -21,7 +21,7 @@ from atomicpath._core.liveness import track_attempt, untrack_attempt
 from atomicpath._core.record import CommitRecord
 from atomicpath._profile.abilities import lock_file, make_shared_directory, need, remove_empty
 from atomicpath._profile.location import Location
-from atomicpath.abc import DirectoryStorage, FileLock, Storage
+from atomicpath.abc import DirectoryStorage, FileLock, Put, Storage, Update
 from atomicpath.errors import AtomicPathError, CommitError
 from atomicpath.guarantees import Guarantee
 
@@ -57,7 +57,7 @@ class AttemptFiles:
         if Guarantee.COMPARE_AND_SWAP in known:
             await self._create(record)
         else:
-            await self._storage.write(self._record.path, record.encode(), private=True)
+            await self._storage.put(self._record.path, record.encode(), mode=Put.PRIVATE)
 
     async def _begin_locked(self, record: CommitRecord, mode: int | None) -> None:
         storage = self._storage
@@ -74,18 +74,20 @@ class AttemptFiles:
         if self._hold is not None:
             track_attempt(self._token, self._hold.release)
         await storage.make_directory(self._directory.path, mode=mode, durable=False)
-        await storage.write(self._record.path, record.encode(), private=True)
+        await storage.put(self._record.path, record.encode(), mode=Put.PRIVATE)
 
     async def _create(self, record: CommitRecord) -> None:
         try:
-            self._version = await self._storage.create(self._record.path, record.encode(), owner=self._token)
+            self._version = await self._storage.put(
+                self._record.path, record.encode(), mode=Put.CREATE, owner=self._token
+            )
         except FileExistsError as error:
             await self._expect_own_retry(record, error)
 
     async def adopt(self) -> CommitRecord | None:
         """Read the record of an attempt that another object or process began; None if there is none."""
         try:
-            content = await self._storage.read(self._record.path)
+            content = await self._storage.get(self._record.path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         self._version = content.version
@@ -101,13 +103,13 @@ class AttemptFiles:
         if self._version is None or Guarantee.COMPARE_AND_SWAP not in known:
             return
         try:
-            self._version = await self._storage.swap(self._record.path, record.encode(), version=self._version)
+            self._version = await self._storage.put(self._record.path, record.encode(), mode=Update(self._version))
         except OSError as error:
             await self._expect_own_retry(record, error)
 
     async def _expect_own_retry(self, record: CommitRecord, error: OSError) -> None:
         """Raise the error of a write of `record`, unless that is there: then it was the answer to our own retry."""
-        seen = await self._storage.read(self._record.path)
+        seen = await self._storage.get(self._record.path)
         if seen.data != record.encode():
             raise error
         self._version = seen.version

@@ -37,6 +37,7 @@ from atomicpath.abc import (
     FileOptions,
     MetadataStore,
     MultipartStorage,
+    Put,
     SnapshotType,
     SyncingStorage,
     TemporaryPath,
@@ -404,7 +405,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         try:
             for _ in range(_MARKS):
                 try:
-                    await self._storage.create(path, marker, owner=committed.token)
+                    await self._storage.put(path, marker, mode=Put.CREATE, owner=committed.token)
                 except FileExistsError:
                     if await self._make_room(path, register):
                         continue

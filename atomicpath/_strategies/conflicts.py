@@ -32,7 +32,7 @@ _LOOKS = 5  # at what a replacement at this very moment could explain
 async def read_record(storage: Storage, location: Location, name: str = RECORD_FILE) -> CommitRecord | None:
     """The record at a final path, or None; IntegrityError if it is damaged."""
     try:
-        content = await storage.read(location.child(name).path)
+        content = await storage.get(location.child(name).path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     return CommitRecord.decode(content.data, where=str(location))
@@ -43,7 +43,7 @@ async def read_marker(storage: Storage, location: Location, name: str | None = C
     if name is None:
         return None
     try:
-        return (await storage.read(location.child(name).path)).data
+        return (await storage.get(location.child(name).path)).data
     except (FileNotFoundError, NotADirectoryError):
         return None
 

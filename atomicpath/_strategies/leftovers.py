@@ -74,7 +74,7 @@ async def seen_in(storage: Storage, leftover: Leftover) -> Content | None:
         places += [leftover.path.child(name) for name in (RECORD_FILE, LEGACY_RECORD_FILE)]
     for place in places:
         try:
-            return await storage.read(place.path)
+            return await storage.get(place.path)
         except (FileNotFoundError, NotADirectoryError):
             continue
     return None

@@ -62,5 +62,5 @@ def _is_dead(storage: DirectoryStorage, final: Location, record: CommitRecord | 
 
 
 async def _read(storage: DirectoryStorage, attempt: Location) -> CommitRecord | None:
-    data = (await storage.read(record_of(attempt.path))).data
+    data = (await storage.get(record_of(attempt.path))).data
     return CommitRecord.decode(data, where=str(attempt)) if data and not is_discarded(attempt.name) else None

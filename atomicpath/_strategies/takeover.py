@@ -184,7 +184,7 @@ async def _wait_a_lease(
     while (left := end - environment.monotonic()) > 0:
         await environment.sleep(min(left, lease / _LOOKS_PER_LEASE))
         try:
-            now = await storage.read(path)
+            now = await storage.get(path)
         except FileNotFoundError:
             return None
         if now.data != seen.data:

@@ -28,8 +28,10 @@ from .storage import (
     DirectoryStorage,
     Entry,
     NoBucketError,
+    Put,
     StaleVersionError,
     Storage,
+    Update,
     lacking,
 )
 from .temporary_path import AttemptOptions, FileOptions, SnapshotType, TemporaryPath
@@ -55,6 +57,7 @@ __all__ = [
     "MultipartStorage",
     "NoBucketError",
     "OpenDirectory",
+    "Put",
     "ReservingStorage",
     "SharedDirectoryStorage",
     "SnapshotType",
@@ -62,6 +65,7 @@ __all__ = [
     "Storage",
     "SyncingStorage",
     "TemporaryPath",
+    "Update",
     "Watch",
     "lacking",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,10 @@ __all__ = [
     "DirectoryStorage",
     "Entry",
     "NoBucketError",
+    "Put",
     "StaleVersionError",
     "Storage",
+    "Update",
     "lacking",
 ]
 
@@ -95,6 +98,24 @@ class Declaration:
     renames_between_directories: bool | None = True
 
 
+class Put(enum.Enum):
+    """What `Storage.put` may find at its path; see `Update` for the third way."""
+
+    CREATE = "create"
+    """Nothing may be there."""
+    OVERWRITE = "overwrite"
+    """Anything may be there, and is replaced at once: readers see the old content or the new."""
+    PRIVATE = "private"
+    """As `OVERWRITE`, where nobody else reads yet and the caller will sync: neither atomic nor durable by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """The mode of a `Storage.put` that overwrites one version only."""
+
+    version: str
+
+
 class Storage(abc.ABC):
     """Access to one file system or store. Paths are the backend's own strings, absolute, without a trailing "/".
 
@@ -102,7 +123,7 @@ class Storage(abc.ABC):
 
     - `FileNotFoundError`: nothing is there, by the storage's own word (for writes and listings: the bucket or parent
       is missing); nothing was done.
-    - `NoBucketError`: the bucket itself is missing, for `read` and `stat`.
+    - `NoBucketError`: the bucket itself is missing, for `get` and `stat`.
     - `FileExistsError`: something is there. After a retry inside a client it may be what this very call
       wrote, so callers read it back before they believe that they lost.
     - `StaleVersionError`: the version named is not the one there; the same caution applies.
@@ -127,32 +148,33 @@ class Storage(abc.ABC):
     async def declare(self, path: str) -> Declaration:
         """What is known of the location of `path` without trying it. Cheap; `path` need not exist."""
 
-    # files and objects
-
     @abc.abstractmethod
-    async def read(self, path: str) -> Content:
-        """A small object, whole, with the version that these very bytes have.
+    async def get(self, path: str) -> Content:
+        """Return a small object, whole, with the version that these very bytes have.
 
-        `ValidationError`: it is no file, or so large that it can be none of ours; it is never waited for.
+        Raises:
+            ValidationError: It is no file, or so large that it can be none of ours; it is never waited for.
         """
 
     @abc.abstractmethod
-    async def create(self, path: str, data: bytes, *, owner: str = "") -> str | None:
-        """Create a small object that must not exist, in one request; its version.
+    async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> str | None:
+        """Write a small object, in one request. Readers see what was there or all of the new (ATOMIC_WRITE).
 
-        Under EXCLUSIVE_CREATE exactly one of many concurrent callers succeeds. `owner` is kept with
-        the object where the store can do that, see `Entry.owner`.
-        """
+        Args:
+            path: Where to.
+            data: Its content.
+            mode: What may be there already: nothing (`Put.CREATE`), anything (`Put.OVERWRITE`), or one version only
+                (`Update`). Of many concurrent callers that create one name (EXCLUSIVE_CREATE), or that update from one
+                version (COMPARE_AND_SWAP), exactly one succeeds.
+            owner: Kept with the object where the store can do that, see `Entry.owner`.
 
-    async def swap(self, path: str, data: bytes, *, version: str) -> str:
-        """Overwrite an object that still has `version` (COMPARE_AND_SWAP); the new version."""
-        raise lacking(self, Guarantee.COMPARE_AND_SWAP)
+        Returns:
+            The new version; None where the storage has none.
 
-    @abc.abstractmethod
-    async def write(self, path: str, data: bytes, *, private: bool = False) -> str | None:
-        """Create or overwrite a small object; readers see the old or the new (ATOMIC_WRITE). Its version.
-
-        `private`: nobody else reads it yet and the caller will sync: neither atomic nor durable by itself.
+        Raises:
+            FileExistsError: Something is there, and was not to be.
+            StaleVersionError: The version there is another one, or nothing is there.
+            GuaranteeError: The storage has no versions to update from.
         """
 
     @abc.abstractmethod

@@ -33,6 +33,8 @@ from atomicpath.abc import (
     Environment,
     IdentifyingStorage,
     MultipartStorage,
+    Put,
+    Update,
     lacking,
 )
 from atomicpath.errors import GuaranteeError, ValidationError
@@ -106,7 +108,7 @@ class MethodStorage(MultipartStorage, IdentifyingStorage):
             is_tried_if_asserted=not (backend.declared or backend.observable),
         )
 
-    async def read(self, path: str) -> Content:
+    async def get(self, path: str) -> Content:
         entry = await self._expect_file(path)
         if entry.size > _LARGEST_READ:
             raise ValidationError(f"{self._url(path)} is too large to be one of ours")
@@ -115,14 +117,17 @@ class MethodStorage(MultipartStorage, IdentifyingStorage):
             check_length(len(data), (await self._expect_file(path)).size)
         return Content(data=data, version=None)
 
-    async def create(self, path: str, data: bytes, *, owner: str = "") -> None:  # noqa: ARG002 - nothing keeps one
-        await self._put("pipe_file", path, lambda filesystem, native: self._create(filesystem, native, data))
+    async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> None:  # noqa: ARG002 - nothing keeps one
+        if isinstance(mode, Update):
+            raise lacking(self, Guarantee.COMPARE_AND_SWAP)
 
-    async def write(self, path: str, data: bytes, *, private: bool = False) -> None:
         def write(filesystem: Any, native: str) -> None:
-            filesystem.pipe_file(native, data)
+            if mode is Put.CREATE:
+                self._create(filesystem, native, data)
+            else:
+                filesystem.pipe_file(native, data)
 
-        if private and isinstance(self, DirectoryStorage):  # whose directory has gone was swept: it is not made again
+        if mode is Put.PRIVATE and isinstance(self, DirectoryStorage):  # whose directory has gone was swept
             await self._ask("pipe_file", write, path, writes=True)
         else:
             await self._put("pipe_file", path, write)
@@ -132,7 +137,7 @@ class MethodStorage(MultipartStorage, IdentifyingStorage):
         if seen.size <= self.largest_single:
             async with bodies():
                 data = await self.environment.step(seen.read, 0, seen.size)
-                await self.create(path, data)
+                await self.put(path, data, mode=Put.CREATE)
         elif multipart or self._large == self._small:
             await self._send(seen, path)
         else:
@@ -191,7 +196,7 @@ class MethodStorage(MultipartStorage, IdentifyingStorage):
 
     async def delete(self, path: str, *, version: str | None = None) -> None:
         if version is not None:
-            raise GuaranteeError(f"{self._url(path)}: {_NEVER[Guarantee.CONDITIONAL_DELETE]}")
+            raise lacking(self, Guarantee.CONDITIONAL_DELETE)
 
         def delete(filesystem: Any, native: str) -> None:
             info = _look(filesystem, native)

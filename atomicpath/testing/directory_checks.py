@@ -6,7 +6,7 @@ from atomicpath._core.tasks import run_both
 from atomicpath._profile.abilities import need
 from atomicpath._profile.contests import race
 from atomicpath._profile.trials import watch_rename
-from atomicpath.abc import ExchangingStorage, SyncingStorage
+from atomicpath.abc import ExchangingStorage, Put, SyncingStorage
 from atomicpath.guarantees import Guarantee
 
 from .check import ConformanceError, Subject, check, expect
@@ -33,7 +33,7 @@ async def a_directory_is_made_once(at: Subject) -> None:
         pass
     else:
         expect(False, "a directory that existed was made again")
-    await at.storage.write(at.path("new/deep/file"), b"x")
+    await at.storage.put(at.path("new/deep/file"), b"x", mode=Put.OVERWRITE)
     await at.directories.remove_tree(at.path("new"))
     expect(await at.storage.kind(at.path("new")) is None, "a removed directory is still there")
     expect(await at.stored() == {}, "a removed directory left files")
@@ -57,7 +57,7 @@ async def a_renamed_directory_is_seen_whole_or_not_at_all(at: Subject) -> None:
         source, target = f"from-{number}", f"to-{number}"
         await _make(at, f"{source}/sub")
         for name in expected:
-            await at.storage.write(at.path(f"{source}/{name}"), name.encode())
+            await at.storage.put(at.path(f"{source}/{name}"), name.encode(), mode=Put.OVERWRITE)
         await watch_rename(at.directories, at.path(source), at.path(target), sorted(expected), wrong=ConformanceError)
         expect(await at.stored(source) == {}, "a renamed directory left files at its old name")
         expect(await at.stored(target) == {name: name.encode() for name in expected}, "it arrived changed")
@@ -78,11 +78,11 @@ async def what_is_not_there_is_not_renamed(at: Subject) -> None:
 async def a_rename_never_replaces(at: Subject) -> None:
     """A directory in the way, full or empty, is `FileExistsError`; so is a file, or it stays beside the directory."""
     await _make(at, "source")
-    await at.storage.write(at.path("source/new"), b"new")
+    await at.storage.put(at.path("source/new"), b"new", mode=Put.OVERWRITE)
     await _make(at, "full")
-    await at.storage.write(at.path("full/old"), b"old")
+    await at.storage.put(at.path("full/old"), b"old", mode=Put.OVERWRITE)
     await _make(at, "empty")
-    await at.storage.write(at.path("file"), b"file")
+    await at.storage.put(at.path("file"), b"file", mode=Put.OVERWRITE)
     before = {"source/new": b"new", "full/old": b"old", "file": b"file"}
     for target in ("full", "empty"):
         expect(not await _renamed(at, target), f"a directory was renamed onto one that is {target}")
@@ -110,7 +110,7 @@ async def of_many_renames_one_succeeds(at: Subject) -> None:
         async def rename(racer: bytes, number: int = number, target: str = target) -> None:
             source = f"{racer.decode()}-{number}"
             await _make(at, source)
-            await at.storage.write(at.path(f"{source}/file-{racer.decode()}"), racer)
+            await at.storage.put(at.path(f"{source}/file-{racer.decode()}"), racer, mode=Put.OVERWRITE)
             await at.directories.rename_directory(at.path(source), at.path(target))
 
         won = await race(rename, _RACERS)
@@ -125,7 +125,7 @@ async def two_directories_swap_names_at_once(at: Subject) -> None:
     names, contents = ("first", "second"), (b"one", b"two")
     for name, content in zip(names, contents, strict=True):
         await _make(at, name)
-        await at.storage.write(at.path(f"{name}/file"), content)
+        await at.storage.put(at.path(f"{name}/file"), content, mode=Put.OVERWRITE)
     swapped: list[int] = []
     storage = need(at.storage, ExchangingStorage, Guarantee.RENAME_EXCHANGE)
 
@@ -138,7 +138,7 @@ async def two_directories_swap_names_at_once(at: Subject) -> None:
         while len(swapped) < _ROUNDS:
             for name in names:
                 try:
-                    found = (await at.storage.read(at.path(f"{name}/file"))).data
+                    found = (await at.storage.get(at.path(f"{name}/file"))).data
                 except FileNotFoundError:
                     expect(False, f"{name} was nobody's name for a moment")
                 expect(found in contents, f"{name} shows {found!r}")
@@ -164,7 +164,7 @@ async def two_directories_swap_names_at_once(at: Subject) -> None:
 async def what_is_there_can_be_synced(at: Subject) -> None:
     """Trees and directories can be synced; what is not there raises rather than pass for synced."""
     await _make(at, "tree/sub")
-    await at.storage.write(at.path("tree/sub/file"), b"x")
+    await at.storage.put(at.path("tree/sub/file"), b"x", mode=Put.OVERWRITE)
     storage = need(at.storage, SyncingStorage, Guarantee.SYNC)
     await storage.sync_tree(at.path("tree"))
     await storage.sync_directory(at.path())

@@ -16,7 +16,9 @@ from atomicpath.abc import (
     Entry,
     Environment,
     MultipartStorage,
+    Put,
     StaleVersionError,
+    Update,
 )
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import Guarantee
@@ -65,7 +67,7 @@ class AzureStorage(AccountStorage, DirectoryStorage, MultipartStorage, CopyingSt
         account = await self.there(self.account, address)
         return declaration(account.host, hierarchical=account.hierarchical, problem=problem)
 
-    async def read(self, path: str) -> Content:
+    async def get(self, path: str) -> Content:
         address, watch = split(path), Watch(looks=True)
 
         async def get(account: Account) -> tuple[Answer, bytes]:
@@ -78,14 +80,10 @@ class AzureStorage(AccountStorage, DirectoryStorage, MultipartStorage, CopyingSt
         age = age_of(found.time("last_modified"), watch.headers.get("date"))
         return Content(data=data, version=version_of(found), age=age)
 
-    async def create(self, path: str, data: bytes, *, owner: str = "") -> str:
-        return await self._put(path, data, overwrite=False, metadata={TOKEN: owner} if owner else {})
-
-    async def swap(self, path: str, data: bytes, *, version: str) -> str:
-        return await self._put(path, data, overwrite=True, version=version)
-
-    async def write(self, path: str, data: bytes, *, private: bool = False) -> str:  # noqa: ARG002 - the port's
-        return await self._put(path, data, overwrite=True)
+    async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> str:
+        version = mode.version if isinstance(mode, Update) else None
+        metadata = {TOKEN: owner} if owner else {}
+        return await self._put(path, data, overwrite=mode is not Put.CREATE, version=version, metadata=metadata)
 
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
         seen = await self.environment.step(Source.look, source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -22,7 +22,9 @@ from atomicpath.abc import (
     Entry,
     Environment,
     MultipartStorage,
+    Put,
     StaleVersionError,
+    Update,
     lacking,
 )
 from atomicpath.guarantees import NONE, Guarantee
@@ -107,18 +109,17 @@ class GcsStorage(Asking, DirectoryStorage, MultipartStorage, CopyingStorage):
 
     # objects
 
-    async def read(self, path: str) -> Content:
+    async def get(self, path: str) -> Content:
         reply = await self._bytes(path)
         return Content(data=reply.body, version=_version(reply), age=_age(reply))
 
-    async def create(self, path: str, data: bytes, *, owner: str = "") -> str:
-        return await self._put(path, data, {"ifGenerationMatch": "0"}, owner=owner)
-
-    async def swap(self, path: str, data: bytes, *, version: str) -> str:
-        return await self._put(path, data, {"ifGenerationMatch": _generation(path, version)})
-
-    async def write(self, path: str, data: bytes, *, private: bool = False) -> str:  # noqa: ARG002 - the port's
-        return await self._put(path, data, {})
+    async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> str:
+        condition = {"ifGenerationMatch": "0"} if mode is Put.CREATE else {}
+        if isinstance(mode, Update):
+            condition = {"ifGenerationMatch": _generation(path, mode.version)}
+        await self.ready(path)
+        reply = await self.ask(path, one_request(self, path, data, condition=condition, owner=owner))
+        return reply.resource.text("generation")
 
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
         await self.ready(path)
@@ -259,11 +260,6 @@ class GcsStorage(Asking, DirectoryStorage, MultipartStorage, CopyingStorage):
                 if not again:
                     raise
         raise AssertionError("unreachable")
-
-    async def _put(self, path: str, data: bytes, condition: Mapping[str, str], *, owner: str = "") -> str:
-        await self.ready(path)
-        request = one_request(self, path, data, condition=condition, owner=owner)
-        return (await self.ask(path, request)).resource.text("generation")
 
 
 def _media(url: str, *, patient: bool = False) -> Request:

@@ -20,11 +20,14 @@ from atomicpath.abc import (
     IdentifyingStorage,
     LockingStorage,
     OpenDirectory,
+    Put,
     ReservingStorage,
     SharedDirectoryStorage,
     SyncingStorage,
+    Update,
+    lacking,
 )
-from atomicpath.errors import AccessError, GuaranteeError, ValidationError
+from atomicpath.errors import AccessError, ValidationError
 from atomicpath.guarantees import Guarantee
 
 from . import ancestors, copies, directories, files, locks, lookup, mounts, rename, shared, trees
@@ -59,14 +62,16 @@ class LocalStorage(
     async def declare(self, path: str) -> Declaration:
         return mounts.declaration_of(await self._looking_step(lookup.mount_of, path))
 
-    async def read(self, path: str) -> Content:
+    async def get(self, path: str) -> Content:
         return await self._looking_step(files.read, path)
 
-    async def create(self, path: str, data: bytes, *, owner: str = "") -> None:  # noqa: ARG002  no file keeps one
-        await self._making_step(files.create, path, data)
-
-    async def write(self, path: str, data: bytes, *, private: bool = False) -> None:
-        await self._step(files.write_private if private else files.write, path, data)
+    async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> None:  # noqa: ARG002  no file keeps one
+        if isinstance(mode, Update):
+            raise lacking(self, Guarantee.COMPARE_AND_SWAP)
+        if mode is Put.CREATE:
+            await self._making_step(files.create, path, data)
+        else:
+            await self._step(files.write_private if mode is Put.PRIVATE else files.write, path, data)
 
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:  # noqa: ARG002  no file keeps one, none is sent in parts
         return await self._step(files.upload, path, source)
@@ -79,10 +84,7 @@ class LocalStorage(
 
     async def delete(self, path: str, *, version: str | None = None) -> None:
         if version is not None:
-            raise GuaranteeError(
-                f"{path}: no local file system gives {Guarantee.CONDITIONAL_DELETE}: "
-                "use a strategy that does not need it"
-            )
+            raise lacking(self, Guarantee.CONDITIONAL_DELETE)
         await self._step(files.delete, path)
 
     async def list(self, path: str, *, recursive: bool) -> list[Entry]:

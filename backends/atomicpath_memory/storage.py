@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import fsspec
 from fsspec.implementations.memory import MemoryFile
 
-from atomicpath.abc import Content, Declaration, Entry, Environment, MultipartStorage, StaleVersionError
+from atomicpath.abc import Content, Declaration, Entry, Environment, MultipartStorage, Put, StaleVersionError, Update
 from atomicpath.guarantees import Guarantee
 
 __all__ = ["MemoryStorage", "open_memory"]
@@ -82,7 +82,7 @@ class MemoryStorage(MultipartStorage):
     async def declare(self, path: str) -> Declaration:  # noqa: ARG002 - the port's
         return Declaration(declared=_DECLARED, evidence=dict.fromkeys(_DECLARED, "this process's memory"))
 
-    async def read(self, path: str) -> Content:
+    async def get(self, path: str) -> Content:
         def look() -> Content:
             file = self._file(path)
             data = file.getvalue()
@@ -90,18 +90,14 @@ class MemoryStorage(MultipartStorage):
 
         return await self._locked(look)
 
-    async def create(self, path: str, data: bytes, *, owner: str = "") -> str:
-        return await self._locked(lambda: self._create(path, data, owner))
+    async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> str:
+        def store() -> str:
+            if mode is Put.CREATE:
+                return self._create(path, data, owner)
+            kept = self._check(path, mode.version) if isinstance(mode, Update) else None
+            return self._put(path, data, owner or kept)
 
-    async def swap(self, path: str, data: bytes, *, version: str) -> str:
-        def exchange() -> str:
-            owner = self._check(path, version)
-            return self._put(path, data, owner)
-
-        return await self._locked(exchange)
-
-    async def write(self, path: str, data: bytes, *, private: bool = False) -> str:  # noqa: ARG002 - the port's
-        return await self._locked(lambda: self._put(path, data, None))
+        return await self._locked(store)
 
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:  # noqa: ARG002 - the port's
         def store() -> Entry:
@@ -112,12 +108,12 @@ class MemoryStorage(MultipartStorage):
         return await self.environment.step(store)
 
     async def download(self, path: str, target: Path) -> Entry:
-        content = await self.read(path)
+        content = await self.get(path)
         await self.environment.step(_write_new, target, content.data)
         return Entry(name="", size=len(content.data), version=content.version)
 
     async def create_in_parts(self, path: str, data: bytes) -> None:
-        await self.create(path, data)
+        await self.put(path, data, mode=Put.CREATE)
 
     async def stat(self, path: str) -> Entry | None:
         def look() -> Entry | None:

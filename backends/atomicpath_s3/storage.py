@@ -20,7 +20,9 @@ from atomicpath.abc import (
     Environment,
     LearningStorage,
     MultipartStorage,
+    Put,
     StaleVersionError,
+    Update,
 )
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import Guarantee
@@ -121,18 +123,15 @@ class S3Storage(FsspecStorage[S3Filesystem], MultipartStorage, LearningStorage):
         with translate_errors(path, watch):
             return await self.there(self._endpoint, bucket, watch)
 
-    async def read(self, path: str) -> Content:
+    async def get(self, path: str) -> Content:
         reply, data = await self._asked(path, Watch(), self._read, path)
         return Content(data=data, version=version_of(reply), age=_age(reply))
 
-    async def create(self, path: str, data: bytes, *, owner: str = "") -> str:
-        return await self._put(path, Body=data, IfNoneMatch="*", Metadata={TOKEN: owner} if owner else {})
-
-    async def swap(self, path: str, data: bytes, *, version: str) -> str:
-        return await self._put(path, Body=data, IfMatch=version)
-
-    async def write(self, path: str, data: bytes, *, private: bool = False) -> str:  # noqa: ARG002 - the port's
-        return await self._put(path, Body=data)
+    async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> str:
+        condition: dict[str, Any] = {"IfNoneMatch": "*"} if mode is Put.CREATE else {}
+        if isinstance(mode, Update):
+            condition = {"IfMatch": mode.version}
+        return await self._put(path, Body=data, Metadata={TOKEN: owner} if owner else {}, **condition)
 
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
         seen = await self.environment.step(Source.look, source)

@@ -10,8 +10,8 @@ from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 
 import anyio
 
-from atomicpath.abc import Content, Declaration, DirectoryStorage, Entry, Environment
-from atomicpath.errors import AtomicPathError, GuaranteeError, ValidationError
+from atomicpath.abc import Content, Declaration, DirectoryStorage, Entry, Environment, Put, Update, lacking
+from atomicpath.errors import AtomicPathError, ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath.storage import UNFINISHED, FsspecStorage, PerProcess, Source, receive
 
@@ -42,25 +42,24 @@ class SftpStorage(FsspecStorage[Sessions], DirectoryStorage):
     async def declare(self, path: str) -> Declaration:
         return declaration_of(*await self._volume(path))
 
-    async def read(self, path: str) -> Content:
+    async def get(self, path: str) -> Content:
         return Content(data=await self.ask(path, files.read), version=None)
 
-    async def create(self, path: str, data: bytes, *, owner: str = "") -> None:  # noqa: ARG002 - no file keeps one
-        if await self.kind(path) is not None:  # so that a writer that comes late leaves no trace beside the other's
-            raise _taken(path)
-        private = self._private(path)
-        async with self._removed_after_failure(private):
-            await self.ask(private, files.write, data)
-            await self._publish(private, path)
-
-    async def write(self, path: str, data: bytes, *, private: bool = False) -> None:
-        if private:
+    async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> None:  # noqa: ARG002 - no file keeps one
+        if isinstance(mode, Update):
+            raise lacking(self, Guarantee.COMPARE_AND_SWAP)
+        if mode is Put.PRIVATE:
             await self.ask(path, files.overwrite, data)
             return
+        if mode is Put.CREATE and await self.kind(path) is not None:
+            raise _taken(path)  # so that a writer that comes late leaves no trace beside the other's
         hidden = self._private(path)
         async with self._removed_after_failure(hidden):
             await self.ask(hidden, files.write, data)
-            await self.ask(hidden, requests.posix_rename, _remote(path))
+            if mode is Put.CREATE:
+                await self._publish(hidden, path)
+            else:
+                await self.ask(hidden, requests.posix_rename, _remote(path))
 
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:  # noqa: ARG002 - no file keeps one, none is sent in parts
         seen = await self.environment.step(Source.look, source)
@@ -92,9 +91,7 @@ class SftpStorage(FsspecStorage[Sessions], DirectoryStorage):
 
     async def delete(self, path: str, *, version: str | None = None) -> None:
         if version is not None:
-            raise GuaranteeError(
-                f"sftp://{path}: SFTP does not give {Guarantee.CONDITIONAL_DELETE}: use a strategy without it"
-            )
+            raise lacking(self, Guarantee.CONDITIONAL_DELETE)
         with suppress(FileNotFoundError):
             await self.ask(path, requests.remove)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from atomicpath.abc import Entry
+from atomicpath.abc import Entry, Put
 from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath_local.storage import LocalStorage
 
@@ -276,11 +276,11 @@ async def test_any_failing_call_is_an_error_and_leaves_no_descriptor_open(
 
     async def run(root: Path) -> None:
         if method == "read":
-            await storage.read(f"{root}/a/f")
+            await storage.get(f"{root}/a/f")
         elif method in ("create", "write"):
             await getattr(storage, method)(f"{root}/a/new", b"data")
         elif method == "private":
-            await storage.write(f"{root}/a/new", b"data", private=True)
+            await storage.put(f"{root}/a/new", b"data", mode=Put.PRIVATE)
         elif method == "upload":
             await storage.upload(root / "a/f", f"{root}/b/c/new", owner="", multipart=False)
         elif method == "download":

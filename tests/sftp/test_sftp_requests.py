@@ -6,13 +6,14 @@ import errno
 import os
 import resource
 import stat
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from atomicpath.abc import Entry, Environment, Storage
+from atomicpath.abc import Entry, Environment, Put, Storage, Update
 from atomicpath.errors import AccessError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath_sftp import SftpBackend, files
@@ -228,7 +229,7 @@ async def test_what_is_no_file_is_not_opened(sftp: Storage, top: str, sftp_place
 async def test_what_sftp_cannot_do_is_refused(sftp: Storage, top: str) -> None:
     for attempt in (
         lambda: sftp.delete(f"{top}/a", version="1"),
-        lambda: sftp.swap(f"{top}/a", b"", version="1"),
+        lambda: sftp.put(f"{top}/a", b"", mode=Update("1")),
         lambda: sftp.sync_directory(top),
         lambda: sftp.sync_tree(top),
     ):
@@ -260,8 +261,8 @@ async def test_a_name_too_long_is_refused_before_anything_is_sent(sftp: Storage,
 
 
 def test_errno_of_a_taken_name(sftp: Storage, top: str) -> None:
-    anyio.run(sftp.create, f"{top}/a", b"x")
+    anyio.run(partial(sftp.put, mode=Put.CREATE), f"{top}/a", b"x")
     with pytest.raises(FileExistsError) as caught:
-        anyio.run(sftp.create, f"{top}/a", b"x")
+        anyio.run(partial(sftp.put, mode=Put.CREATE), f"{top}/a", b"x")
     assert caught.value.errno == errno.EEXIST
     assert SftpBackend().url(f"{top}/a") in str(caught.value)

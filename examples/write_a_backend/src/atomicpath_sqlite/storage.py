@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from atomicpath.abc import Content, Declaration, Entry, Environment, StaleVersionError, Storage
+from atomicpath.abc import Content, Declaration, Entry, Environment, Put, StaleVersionError, Storage, Update
 from atomicpath.guarantees import Guarantee
 from atomicpath.storage import receive
 
@@ -48,38 +48,41 @@ class SqliteStorage(Storage):
     async def declare(self, path: str) -> Declaration:
         return Declaration(declared=_DECLARED, evidence=dict.fromkeys(_DECLARED, _EVIDENCE))
 
-    async def read(self, path: str) -> Content:
+    async def get(self, path: str) -> Content:
         row = await self._row("SELECT data, version, written FROM objects WHERE path = ?", path)
         if row is None:
             raise FileNotFoundError(errno.ENOENT, f"nothing is at sqlite://{path}")
         return Content(data=row[0], version=str(row[1]), age=max(time.time() - row[2], 0.0))
 
-    async def create(self, path: str, data: bytes, *, owner: str = "") -> str:
-        return await self._insert("INSERT", path, data, owner)
-
-    async def swap(self, path: str, data: bytes, *, version: str) -> str:
-        row = await self._row(  # a new version each time: no two contents share one
-            "UPDATE objects SET data = ?, written = ?, version = (SELECT seq + 1 FROM sqlite_sequence)"
-            " WHERE path = ? AND version = ? RETURNING version",
-            data,
-            time.time(),
-            path,
-            int(version),
-        )
-        if row is None:
-            raise StaleVersionError(errno.ESTALE, f"sqlite://{path} does not have version {version} any more")
+    async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> str:
+        values = path, data, owner or None, time.time()
+        if isinstance(mode, Update):  # a new version each time: no two contents share one
+            row = await self._row(
+                "UPDATE objects SET path = ?, data = ?, owner = ?, written = ?,"
+                " version = (SELECT seq + 1 FROM sqlite_sequence) WHERE path = ? AND version = ? RETURNING version",
+                *values,
+                path,
+                int(mode.version),
+            )
+            if row is None:
+                raise StaleVersionError(errno.ESTALE, f"sqlite://{path} does not have version {mode.version} any more")
+            return str(row[0])
+        verb = "INSERT" if mode is Put.CREATE else "INSERT OR REPLACE"
+        try:
+            row = await self._row(
+                f"{verb} INTO objects (path, data, owner, written) VALUES (?, ?, ?, ?) RETURNING version", *values
+            )
+        except sqlite3.IntegrityError as error:
+            raise FileExistsError(errno.EEXIST, f"something is at sqlite://{path}") from error
         return str(row[0])
-
-    async def write(self, path: str, data: bytes, *, private: bool = False) -> str:
-        return await self._insert("INSERT OR REPLACE", path, data, "")
 
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
         data = await self.environment.step(source.read_bytes)
-        return Entry(name="", size=len(data), version=await self.create(path, data, owner=owner))
+        return Entry(name="", size=len(data), version=await self.put(path, data, mode=Put.CREATE, owner=owner))
 
     async def download(self, path: str, target: Path) -> Entry:
         async def fetch(file: BinaryIO) -> Entry:
-            content = await self.read(path)
+            content = await self.get(path)
             await self.environment.step(file.write, content.data)
             return Entry(name="", size=len(content.data), version=content.version)
 
@@ -111,14 +114,6 @@ class SqliteStorage(Storage):
         first, after = f"{path}/", f"{path}0"  # "0" comes after "/"
         statement = "SELECT substr(path, ?), length(data), version FROM objects WHERE path >= ? AND path < ?"
         return await self._run(lambda cursor: cursor.execute(statement, (len(first) + 1, first, after)).fetchall())
-
-    async def _insert(self, verb: str, path: str, data: bytes, owner: str) -> str:
-        statement = f"{verb} INTO objects (path, data, owner, written) VALUES (?, ?, ?, ?) RETURNING version"
-        try:
-            row = await self._row(statement, path, data, owner or None, time.time())
-        except sqlite3.IntegrityError as error:
-            raise FileExistsError(errno.EEXIST, f"something is at sqlite://{path}") from error
-        return str(row[0]) if row else ""
 
     async def _row(self, statement: str, *values: object) -> Any:
         return await self._run(lambda cursor: cursor.execute(statement, values).fetchone())
