@@ -18,7 +18,7 @@ from atomicpath._strategies.conflicts import is_committed, read_record
 from atomicpath._strategies.discard import CleaningAttemptRecord, delete_below, delete_moved, lock_directory, move_away
 from atomicpath._strategies.fences import NEEDED, WANTED, Fence
 from atomicpath._strategies.ownership import Ownership
-from atomicpath.abc import DirectoryStorage, Storage
+from atomicpath.abc import DirectoryStorage, EntryKind, Storage
 from atomicpath.errors import (
     AbandonedError,
     AccessError,
@@ -56,7 +56,7 @@ async def remove(
             not its own stays, as the message says.
     """
     record = (await load(location)).record
-    if await location.open().kind(location.path) not in ("directory", None):
+    if await location.open().kind(location.path) not in (EntryKind.DIRECTORY, None):
         raise ValidationError(
             f"{location} is a link to a committed directory, which is not removed through it: remove the link yourself,"
             " or pass its target"

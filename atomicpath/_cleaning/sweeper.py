@@ -12,7 +12,7 @@ from atomicpath._core.tasks import map_concurrently
 from atomicpath._profile.abilities import remove_empty
 from atomicpath._profile.location import Location
 from atomicpath._strategies.leftovers import Leftover, attempts_in, housekeeping_entries
-from atomicpath.abc import Entry, Storage
+from atomicpath.abc import Entry, EntryKind, Storage
 from atomicpath.errors import AtomicPathError, ValidationError
 
 from .finals import examine_final
@@ -70,11 +70,11 @@ async def _found(storage: Storage, root: Location) -> list[tuple[Location, Entry
 
 
 async def _examine(storage: Storage, path: Location, entry: Entry, older_than: float, *, probe: bool) -> Finding | None:
-    if is_probe(entry.name) and (entry.kind == "file" or entry.name.startswith(PROBE_PREFIX)):
+    if is_probe(entry.name) and (entry.kind is EntryKind.FILE or entry.name.startswith(PROBE_PREFIX)):
         return await examine_probe(storage, path, entry, older_than)
-    if entry.name.endswith(LOCK_SUFFIX) and entry.kind == "file":
+    if entry.name.endswith(LOCK_SUFFIX) and entry.kind is EntryKind.FILE:
         return await examine_lock(storage, path, older_than)
-    if entry.kind != "directory" or entry.name == HOUSEKEEPING:
+    if entry.kind is not EntryKind.DIRECTORY or entry.name == HOUSEKEEPING:
         return None
     return await examine_final(storage, path, older_than, probe=probe)
 

@@ -15,7 +15,7 @@ from atomicpath._strategies.borders import foreign_below, refuse_mounts
 from atomicpath._strategies.conflicts import is_committed
 from atomicpath._strategies.discard import delete_moved, nested_in, take_away
 from atomicpath._strategies.leftovers import Leftover, seen_in
-from atomicpath.abc import Content, DirectoryStorage, Entry, StaleVersionError, Storage, Update
+from atomicpath.abc import Content, DirectoryStorage, Entry, EntryKind, StaleVersionError, Storage, Update
 from atomicpath.errors import ConflictError, IntegrityError
 from atomicpath.guarantees import Guarantee
 
@@ -128,7 +128,7 @@ async def _is_of_an_attempt_in_place(storage: Storage, left: Leftover) -> bool:
     token, root = token_of(left.path.name), left.final(None).parent
     for entry in await storage.list(root.path, recursive=False):
         final = root.child(entry.name)
-        if entry.kind != "directory" or not is_attempt_at(left.path.path, entry.name):
+        if entry.kind is not EntryKind.DIRECTORY or not is_attempt_at(left.path.path, entry.name):
             continue
         seen = await seen_record(storage, final)
         if seen is None:
@@ -214,7 +214,7 @@ async def examine_probe(storage: Storage, path: Location, entry: Entry, older_th
     verdict = judge(alive=None, age=age, older_than=older_than, lease=storage.environment.lease)
     if not verdict.clean:
         return Finding(swept=swept).keeping(verdict.reason)
-    directories = await directories_at(storage, path.path) if entry.kind == "directory" else None
+    directories = await directories_at(storage, path.path) if entry.kind is EntryKind.DIRECTORY else None
 
     async def act() -> str:
         if directories is not None:

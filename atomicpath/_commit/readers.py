@@ -18,7 +18,7 @@ from atomicpath._core.tasks import map_concurrently
 from atomicpath._profile.location import Location
 from atomicpath._strategies.conflicts import is_committed, read_record, standing_at, when
 from atomicpath._strategies.leftovers import Leftover, attempts_in, housekeeping_entries, record_in
-from atomicpath.abc import Entry, NoBucketError, Storage
+from atomicpath.abc import Entry, EntryKind, NoBucketError, Storage
 from atomicpath.errors import AtomicPathError, IntegrityError, NotCommittedError, ValidationError
 
 from .completeness import Commit, Verification, compare, is_whole
@@ -45,7 +45,6 @@ _READS_AT_ONCE = 16
 _LOOKS = 10  # at a directory that is replaced while it is looked at
 _reported: set[str] = set()  # roots of which this process has said that attempts were left there
 _UNMARKED = "it has neither a commit record nor a marker"
-_LINK = "a symbolic link"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +108,7 @@ async def survey(root: Location, order: Order = DEFAULT) -> Survey:
     found = await neighbours.complete((entry.name for entry in entries if order.takes(entry.name)), order)
     await neighbours.expect_answers()
     await _report_leftovers(storage, root, listing)
-    return _arranged(found, order, frozenset(entry.name for entry in entries if entry.kind == _LINK))
+    return _arranged(found, order, frozenset(entry.name for entry in entries if entry.kind is EntryKind.LINK))
 
 
 async def latest(root: Location, order: Order = DEFAULT) -> Commit | None:
@@ -268,7 +267,7 @@ async def _examine(
         if standing.orphaned:
             return "its commit record is missing, and the marker beside it counts for nothing without one"
         if record is None:
-            return "" if standing.kind == "directory" else f"{standing.kind or 'nothing'} is there"
+            return "" if standing.kind is EntryKind.DIRECTORY else f"{standing.kind or 'nothing'} is there"
         verb = "is being removed" if record.state is State.DISCARDED else "has not finished"
         return f"the attempt of {record.writer}, begun at {when(record.started)}, {verb}"
     return reason or "it is replaced or removed again and again"
@@ -351,14 +350,14 @@ async def children(storage: Storage, root: Location) -> list[Entry]:
         listing = await storage.list(root.path, recursive=False)
     except FileNotFoundError as error:
         raise NotCommittedError(f"nothing can be listed at {root}: {error}") from error  # not even its bucket is there
-    if not listing and await storage.kind(root.path) not in ("directory", None):
+    if not listing and await storage.kind(root.path) not in (EntryKind.DIRECTORY, None):
         raise ValidationError(f"{root} is a file: pass the directory that holds the committed ones")
     return listing
 
 
 def _directories(listing: Iterable[Entry]) -> list[Entry]:
     """Directories, and links, which may lead to one; without the names of a store that no path can have."""
-    return [entry for entry in listing if entry.name and entry.kind in ("directory", _LINK)]
+    return [entry for entry in listing if entry.name and entry.kind in (EntryKind.DIRECTORY, EntryKind.LINK)]
 
 
 async def _report_leftovers(storage: Storage, root: Location, listing: list[Entry]) -> None:

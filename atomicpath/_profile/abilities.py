@@ -7,6 +7,7 @@ from typing import TypeVar
 from atomicpath.abc import (
     Declaration,
     DirectoryStorage,
+    EntryKind,
     FileLock,
     LockingStorage,
     SharedDirectoryStorage,
@@ -79,7 +80,7 @@ async def make_shared_directory(storage: DirectoryStorage, path: str) -> None:
     try:
         await storage.make_directory(path, mode=None, durable=False)
     except FileExistsError:
-        if (kind := await storage.kind(path)) not in ("directory", None):
+        if (kind := await storage.kind(path)) not in (EntryKind.DIRECTORY, None):
             raise ValidationError(f"{path} is {kind}, where a directory is needed: move it away") from None
 
 

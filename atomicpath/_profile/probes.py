@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from atomicpath._core.bounded import BoundedEnvironment, NoAnswerError
 from atomicpath._core.environment import cleaning_up, current, use
 from atomicpath._core.layout import HOUSEKEEPING, PROBE_PREFIX
-from atomicpath.abc import DirectoryStorage, LearningStorage, Storage
+from atomicpath.abc import DirectoryStorage, EntryKind, LearningStorage, Storage
 from atomicpath.errors import AccessError, AtomicPathError, GuaranteeError
 from atomicpath.guarantees import Guarantee
 
@@ -157,7 +157,7 @@ class Probe:
         """Remove what is at `place`, and `below` it where it cannot be listed; note what could not be removed."""
         with cleaning_up(place), self._environment.limit():
             try:
-                if self._directories and await self._directories.kind(place.path) == "directory":
+                if self._directories and await self._directories.kind(place.path) is EntryKind.DIRECTORY:
                     await self._directories.remove_tree(place.path)
                     return
                 listed = await self.storage.list(place.path, recursive=True)

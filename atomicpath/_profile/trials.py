@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from functools import partial, reduce
 
 from atomicpath._core.tasks import map_concurrently, run_both
-from atomicpath.abc import DirectoryStorage, MultipartStorage, Put, StaleVersionError, Storage, Update
+from atomicpath.abc import DirectoryStorage, EntryKind, MultipartStorage, Put, StaleVersionError, Storage, Update
 from atomicpath.errors import AccessError, GuaranteeError
 from atomicpath.guarantees import Guarantee
 
@@ -160,7 +160,7 @@ def _nobody(ended: Race, what: str) -> str:
 
 async def _directories(storage: DirectoryStorage, path: str) -> None:
     await storage.make_directory(path, mode=None, durable=False)
-    if await storage.kind(path) != "directory":
+    if await storage.kind(path) is not EntryKind.DIRECTORY:
         raise Refuted("a directory that was made is not there")
 
 

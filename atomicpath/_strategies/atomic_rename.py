@@ -43,6 +43,7 @@ from atomicpath._profile.probing import are_beside, attempts_beside
 from atomicpath._profile.storage_errors import at_final, reported
 from atomicpath.abc import (
     DirectoryStorage,
+    EntryKind,
     FileOptions,
     MetadataStore,
     Put,
@@ -345,12 +346,12 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._publication = Publisher(self._storage, target, temporary, self.token)
         self._files = AttemptFiles(self._storage, temporary, self.token)
 
-    async def _check_way(self, kind: str) -> None:
+    async def _check_way(self, kind: EntryKind) -> None:
         """Something is at the final path: the error that says so, unless it is what this attempt may replace."""
         standing = await standing_at(self._storage, self._final)
         gone = standing.kind is None
-        if not (self.options.replace and (standing.committed or gone) and kind == "directory"):
-            raise standing.conflict(self._final) if kind == "directory" else foreign(self._final, kind)
+        if not (self.options.replace and (standing.committed or gone) and kind is EntryKind.DIRECTORY):
+            raise standing.conflict(self._final) if kind is EntryKind.DIRECTORY else foreign(self._final, kind)
 
     async def _give_up(self, error: BaseException, what: str) -> None:
         """Discard after an error, and put an error of the storage in our own words."""

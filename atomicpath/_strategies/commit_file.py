@@ -33,6 +33,7 @@ from atomicpath._profile.probing import profile_of
 from atomicpath._profile.storage_errors import at_final, reported
 from atomicpath.abc import (
     DirectoryStorage,
+    EntryKind,
     FileLock,
     FileOptions,
     MetadataStore,
@@ -271,7 +272,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             await directories.make_directory(self._final.path, mode=self._mode, durable=self.options.durable)
         except FileExistsError:
             kind = await self._storage.kind(self._final.path)
-            if kind not in ("directory", None):
+            if kind not in (EntryKind.DIRECTORY, None):
                 raise foreign(self._final, kind) from None
 
     async def _open_parent(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from atomicpath._core.layout import is_pending, is_reserved, is_unfinished
 from atomicpath._core.record import CommitRecord, SnapshotBase
 from atomicpath._profile.location import Location
-from atomicpath.abc import CopyingStorage, SnapshotType, Storage
+from atomicpath.abc import CopyingStorage, EntryKind, SnapshotType, Storage
 from atomicpath.errors import ConflictError, GuaranteeError, IntegrityError, NotCommittedError, ValidationError
 
 from .conflicts import standing_at
@@ -39,7 +39,7 @@ async def origin_at(storage: Storage, source: Location, snapshot: SnapshotType |
     NotCommittedError if there is none; ValidationError if it has no record, by which alone it is known again.
     """
     kind = await storage.kind(source.path)
-    if kind != "directory":
+    if kind is not EntryKind.DIRECTORY:
         raise NotCommittedError(
             f"there is nothing to make a snapshot of: {source} is {kind or 'missing'}. Commit it first"
         )
@@ -88,7 +88,7 @@ async def _copy_committed(storage: Storage, source: Location, record: CommitReco
         listing = await storage.list(source.path, recursive=True)
         sizes = {entry.name: entry.size for entry in listing}
         for entry in listing:
-            if entry.kind != "file":
+            if entry.kind is not EntryKind.FILE:
                 raise ValidationError(
                     f"{entry.name!r} in {source} is {entry.kind}, which cannot be copied: put a file in its place"
                 )

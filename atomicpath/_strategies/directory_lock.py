@@ -13,7 +13,7 @@ from atomicpath._core.layout import lock_of
 from atomicpath._core.record import SnapshotBase
 from atomicpath._profile.abilities import lock_file
 from atomicpath._profile.location import Location
-from atomicpath.abc import FileLock, SnapshotType, Storage
+from atomicpath.abc import EntryKind, FileLock, SnapshotType, Storage
 from atomicpath.errors import AtomicPathError, ConflictError, GuaranteeError
 
 from .attempt_files import in_housekeeping, tidy
@@ -76,7 +76,7 @@ async def hold_committed(
     does not let go of it in time.
     """
     kind = await storage.kind(final.path)
-    if kind not in ("directory", None):
+    if kind not in (EntryKind.DIRECTORY, None):
         raise changed(final) if only else foreign(final, kind)
     hold = await _held(storage, final, KeptSnapshotError if only else ConflictError)
     try:

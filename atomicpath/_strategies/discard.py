@@ -13,7 +13,7 @@ from atomicpath._core.record import CommitRecord, Lease, State, token_in_marker
 from atomicpath._profile.abilities import make_shared_directory, need
 from atomicpath._profile.location import Location
 from atomicpath._profile.probing import are_beside
-from atomicpath.abc import Content, DirectoryStorage, StaleVersionError, Storage, SyncingStorage
+from atomicpath.abc import Content, DirectoryStorage, EntryKind, StaleVersionError, Storage, SyncingStorage
 from atomicpath.errors import (
     AbandonedError,
     AccessError,
@@ -163,7 +163,7 @@ async def _delete_around(storage: DirectoryStorage, directory: Location, places:
         child = directory.child(entry.name)
         if entry.name == RECORD_FILE or entry.name in places:
             continue
-        if entry.kind != "directory":
+        if entry.kind is not EntryKind.DIRECTORY:
             await storage.delete(child.path)
         elif inner := tuple(below_it for place in places if (below_it := _within(place, entry.name))):
             await _delete_around(storage, child, inner)

@@ -22,11 +22,11 @@ from .backend import Backend
 from .coordinator import Coordinator, Watch
 from .metadata_store import MetadataStore
 from .storage import (
-    MOUNT_POINT,
     Content,
     Declaration,
     DirectoryStorage,
     Entry,
+    EntryKind,
     NoBucketError,
     Put,
     StaleVersionError,
@@ -37,7 +37,6 @@ from .storage import (
 from .temporary_path import AttemptOptions, FileOptions, SnapshotType, TemporaryPath
 
 __all__ = [
-    "MOUNT_POINT",
     "AttemptOptions",
     "Backend",
     "Content",
@@ -46,6 +45,7 @@ __all__ = [
     "Declaration",
     "DirectoryStorage",
     "Entry",
+    "EntryKind",
     "Environment",
     "ExchangingStorage",
     "FileLock",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import enum
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +15,11 @@ from atomicpath.errors import AccessError, GuaranteeError
 from atomicpath.guarantees import NONE, Guarantee
 
 __all__ = [
-    "MOUNT_POINT",
     "Content",
     "Declaration",
     "DirectoryStorage",
     "Entry",
+    "EntryKind",
     "NoBucketError",
     "Put",
     "StaleVersionError",
@@ -27,8 +28,38 @@ __all__ = [
     "lacking",
 ]
 
-MOUNT_POINT = "a mount point"
-"""The `Entry.kind` of what something is mounted at."""
+
+class EntryKind(enum.Enum):
+    """What is at a path; the text is for people."""
+
+    FILE = "a file"
+    DIRECTORY = "a directory"
+    LINK = "a symbolic link"
+    MOUNT_POINT = "a mount point"
+    """A directory that another file system is mounted at."""
+    FIFO = "a FIFO"
+    SOCKET = "a socket"
+    DEVICE = "a device"
+    OTHER = "a special file"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @classmethod
+    def of_mode(cls, mode: int) -> EntryKind:
+        """Return the kind that the bits of a POSIX mode say."""
+        return _BY_TYPE.get(stat.S_IFMT(mode), cls.OTHER)
+
+
+_BY_TYPE = {
+    stat.S_IFREG: EntryKind.FILE,
+    stat.S_IFDIR: EntryKind.DIRECTORY,
+    stat.S_IFLNK: EntryKind.LINK,
+    stat.S_IFSOCK: EntryKind.SOCKET,
+    stat.S_IFIFO: EntryKind.FIFO,
+    stat.S_IFBLK: EntryKind.DEVICE,
+    stat.S_IFCHR: EntryKind.DEVICE,
+}
 
 
 class NoBucketError(AccessError):
@@ -59,7 +90,6 @@ class Content:
 class Entry:
     """One name in a listing, relative to the directory listed, "/" between its parts; `size` in bytes.
 
-    `kind` is "file", "directory", or in plain words what else it is ("a symbolic link").
     `version` changes whenever the content does; None where the storage has none. `owner` is what the
     object was created with, `age` is in seconds since it last changed, by the storage's own clock, `mode` are the
     permission bits: only `stat` tells these three, and only where the storage keeps them. `modified` is the time of the
@@ -69,7 +99,7 @@ class Entry:
     name: str
     size: int = 0
     version: str | None = None
-    kind: str = "file"
+    kind: EntryKind = EntryKind.FILE
     owner: str | None = None
     age: float | None = field(default=None, compare=False)  # it grows while two are compared
     mode: int | None = None
@@ -215,16 +245,16 @@ class Storage(abc.ABC):
         and whatever is neither file nor directory, a mount point below it included; links are never followed.
         """
 
-    async def kind(self, path: str) -> str | None:
-        """Tell what is at `path` itself, in the words of `Entry.kind`; None if nothing. Links are not followed.
+    async def kind(self, path: str) -> EntryKind | None:
+        """Tell what is at `path` itself; None if nothing. Links are not followed.
 
-        On a store without directories, "directory" says that something is below it. It follows from `stat` and `list`;
+        On a store without directories, DIRECTORY says that something is below it. This follows from `stat` and `list`;
         override it to make one request of the two.
         """
         found = await self.stat(path)
         if found is not None:
             return found.kind
-        return "directory" if await self.list(path, recursive=False) else None
+        return EntryKind.DIRECTORY if await self.list(path, recursive=False) else None
 
 
 class DirectoryStorage(Storage):
@@ -234,7 +264,7 @@ class DirectoryStorage(Storage):
     RENAME_NOREPLACE), and a method that a place does not have raises GuaranteeError there.
     """
 
-    async def kind(self, path: str) -> str | None:
+    async def kind(self, path: str) -> EntryKind | None:
         """Tell what is at `path` itself, as `stat` does, which tells of directories here."""
         found = await self.stat(path)
         return found.kind if found else None

@@ -30,6 +30,7 @@ from atomicpath.abc import (
     Declaration,
     DirectoryStorage,
     Entry,
+    EntryKind,
     Environment,
     IdentifyingStorage,
     MultipartStorage,
@@ -57,7 +58,7 @@ _LARGEST_SINGLE = 16 * 2**20  # bytes: what is created from memory, and so by `p
 _LARGEST_READ = 256 * 2**20  # bytes: a record of a million files is smaller
 _PIECE = 2**20  # bytes
 _PIPE, _PUT, _OPEN = 'pipe_file(mode="create")', 'put_file(mode="create")', 'open(mode="xb")'
-_KINDS = {"file": "file", "directory": "directory", "link": "a symbolic link"}
+_KINDS = {"file": EntryKind.FILE, "directory": EntryKind.DIRECTORY, "link": EntryKind.LINK}
 _ADAPTED = {
     Guarantee.DIRECTORIES: ("mkdir", "fsspec's mkdir may make nothing, or take what is there for made"),
     Guarantee.ATOMIC_RENAME: ("rename", "fsspec's mv copies"),
@@ -188,11 +189,11 @@ class MethodStorage(MultipartStorage, IdentifyingStorage):
         info = await self._ask("info", _look, path)
         return None if info is None else self._entry("", info, path)
 
-    async def kind(self, path: str) -> str | None:
+    async def kind(self, path: str) -> EntryKind | None:
         found = await self.stat(path)
-        if found is None or found.kind != "directory" or isinstance(self, DirectoryStorage):
+        if found is None or found.kind is not EntryKind.DIRECTORY or isinstance(self, DirectoryStorage):
             return found.kind if found else None
-        return "directory" if await self.list(path, recursive=True) else None
+        return EntryKind.DIRECTORY if await self.list(path, recursive=True) else None
 
     async def delete(self, path: str, *, version: str | None = None) -> None:
         if version is not None:
@@ -219,7 +220,7 @@ class MethodStorage(MultipartStorage, IdentifyingStorage):
             prefix = waiting.pop()
             for entry in await self._children(f"{path}/{prefix}".rstrip("/")):
                 named = Entry(name=prefix + entry.name, size=entry.size, kind=entry.kind)
-                if entry.kind == "directory" and recursive:
+                if entry.kind is EntryKind.DIRECTORY and recursive:
                     waiting.append(f"{named.name}/")
                 else:
                     found.append(named)
@@ -315,7 +316,7 @@ class MethodStorage(MultipartStorage, IdentifyingStorage):
         entry = await self.stat(path)
         if entry is None:
             raise FileNotFoundError(errno.ENOENT, f"nothing is at {self._url(path)}")
-        if entry.kind != "file":
+        if entry.kind is not EntryKind.FILE:
             raise ValidationError(f"{self._url(path)} is {entry.kind}, where a file is to be read")
         return entry
 
@@ -332,13 +333,13 @@ class MethodStorage(MultipartStorage, IdentifyingStorage):
             found[name] = self._entry(name, info, f"{path}/{name}")
         if [*found] == [path.rpartition("/")[2]]:  # some classes list a file as if it were in itself
             itself = await self.stat(path)
-            if itself is not None and itself.kind == "file":
+            if itself is not None and itself.kind is EntryKind.FILE:
                 return []
         return [*found.values()]
 
     def _entry(self, name: str, info: Mapping[str, Any], path: str) -> Entry:
-        kind = "a symbolic link" if info.get("islink") else _KINDS.get(str(info.get("type")), "a special file")
-        size = info.get("size") if kind == "file" else 0
+        kind = EntryKind.LINK if info.get("islink") else _KINDS.get(str(info.get("type")), EntryKind.OTHER)
+        size = info.get("size") if kind is EntryKind.FILE else 0
         if not isinstance(size, int):
             raise OSError(errno.EIO, f"{self._kind.__name__} does not tell the size of {self._url(path)}")
         return Entry(name=name, size=size, kind=kind)
@@ -407,7 +408,7 @@ class DirectoryMethodStorage(MethodStorage, DirectoryStorage):
         directories = [path]
         for directory in directories:  # grows meanwhile: parents stay before their children
             for entry in await self._children(directory):
-                if entry.kind == "directory":
+                if entry.kind is EntryKind.DIRECTORY:
                     directories.append(f"{directory}/{entry.name}")
                 else:
                     await self.delete(f"{directory}/{entry.name}")

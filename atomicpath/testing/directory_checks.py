@@ -6,7 +6,7 @@ from atomicpath._core.tasks import run_both
 from atomicpath._profile.abilities import need
 from atomicpath._profile.contests import race
 from atomicpath._profile.trials import watch_rename
-from atomicpath.abc import ExchangingStorage, Put, SyncingStorage
+from atomicpath.abc import EntryKind, ExchangingStorage, Put, SyncingStorage
 from atomicpath.guarantees import Guarantee
 
 from .check import ConformanceError, Subject, check, expect
@@ -23,10 +23,13 @@ async def a_directory_is_made_once(at: Subject) -> None:
     """It and its ancestors are there, empty; made again it is `FileExistsError`; removed it is gone with all in it."""
     await _make(at, "new/deep/er")
     for name in ("new", "new/deep", "new/deep/er"):
-        expect(await at.storage.kind(at.path(name)) == "directory", f"{name} is {await at.storage.kind(at.path(name))}")
+        expect(
+            await at.storage.kind(at.path(name)) == EntryKind.DIRECTORY,
+            f"{name} is {await at.storage.kind(at.path(name))}",
+        )
     expect(await at.storage.list(at.path("new/deep/er"), recursive=False) == [], "a new directory is not empty")
     children = [(entry.name, entry.kind) for entry in await at.storage.list(at.path("new"), recursive=False)]
-    expect(children == [("deep", "directory")], f"its parent lists {children}")
+    expect(children == [("deep", EntryKind.DIRECTORY)], f"its parent lists {children}")
     try:
         await _make(at, "new/deep/er")
     except FileExistsError:
@@ -87,7 +90,7 @@ async def a_rename_never_replaces(at: Subject) -> None:
     for target in ("full", "empty"):
         expect(not await _renamed(at, target), f"a directory was renamed onto one that is {target}")
         expect(await at.stored() == before, f"a refused rename onto {target} changed something")
-        expect(await at.storage.kind(at.path("empty")) == "directory", "the empty directory is gone")
+        expect(await at.storage.kind(at.path("empty")) == EntryKind.DIRECTORY, "the empty directory is gone")
     if await _renamed(at, "file"):  # object stores may have both a/b and a
         before["file/new"] = before.pop("source/new")
     expect(await at.stored() == before, "a rename to the name of a file changed something else")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import anyio
 
-from atomicpath.abc import Content, DirectoryStorage, Entry, Put, StaleVersionError, Update
+from atomicpath.abc import Content, DirectoryStorage, Entry, EntryKind, Put, StaleVersionError, Update
 from atomicpath.guarantees import Guarantee
 
 from .lying import FaultyStorage
@@ -237,7 +237,7 @@ class RenamesOntoEmpty(FaultyStorage):
     about = Guarantee.RENAME_NOREPLACE
 
     async def rename_directory(self, source: str, target: str) -> None:
-        if await self.inner.kind(target) == "directory" and not await self.inner.list(target, recursive=False):
+        if await self.inner.kind(target) is EntryKind.DIRECTORY and not await self.inner.list(target, recursive=False):
             await self.directories.remove_tree(target)
         await self.directories.rename_directory(source, target)
 
@@ -283,7 +283,7 @@ async def _made(inner: DirectoryStorage, path: str) -> None:
 
 
 def _by_size(entry: Entry) -> Entry:
-    return replace(entry, version=str(entry.size) if entry.kind == "file" else None)
+    return replace(entry, version=str(entry.size) if entry.kind is EntryKind.FILE else None)
 
 
 def _shorten(target: Path) -> None:

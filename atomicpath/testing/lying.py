@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from atomicpath._profile.abilities import need
-from atomicpath.abc import Backend, Declaration, DirectoryStorage, Environment, Storage
+from atomicpath.abc import Backend, Declaration, DirectoryStorage, EntryKind, Environment, Storage
 from atomicpath.guarantees import NONE, Guarantee
 
 __all__ = ["FaultyStorage", "Lying", "faulty"]
@@ -29,7 +29,7 @@ class FaultyStorage(Storage):
         """The honest storage, of a lie about directories."""
         return need(self.inner, DirectoryStorage, self.about)
 
-    async def kind(self, path: str) -> str | None:
+    async def kind(self, path: str) -> EntryKind | None:
         return await self.inner.kind(path)
 
 

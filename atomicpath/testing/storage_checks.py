@@ -8,7 +8,7 @@ from functools import partial
 from atomicpath._core.tasks import run_both
 from atomicpath._profile.abilities import need
 from atomicpath._profile.contests import race
-from atomicpath.abc import MultipartStorage, Put, StaleVersionError, Update
+from atomicpath.abc import EntryKind, MultipartStorage, Put, StaleVersionError, Update
 from atomicpath.guarantees import Guarantee
 
 from .check import Subject, check, expect
@@ -91,7 +91,8 @@ async def a_listing_is_exact(at: Subject) -> None:
     for name in ("tree/a", "tree/b/c", "tree/b/d/e", "tree/b-1", "tree/bb/f", "tree-1"):
         await at.storage.put(at.path(name), name.encode(), mode=Put.CREATE)
     children = await at.storage.list(at.path("tree"), recursive=False)
-    expected = [("a", "file"), ("b", "directory"), ("b-1", "file"), ("bb", "directory")]
+    file, directory = EntryKind.FILE, EntryKind.DIRECTORY
+    expected = [("a", file), ("b", directory), ("b-1", file), ("bb", directory)]
     expect([(entry.name, entry.kind) for entry in children] == expected, f"children were {children}")
     below = await at.storage.list(at.path("tree/b"), recursive=True)
     expect([entry.name for entry in below] == ["c", "d/e"], f"files below a directory were {below}")
@@ -103,7 +104,7 @@ async def a_listing_is_exact(at: Subject) -> None:
         expect(told == (entry.size, entry.version, entry.kind), f"{entry.name}: listed {entry}, `stat` says {found}")
     expect([entry.name for entry in everything] == ["a", "b-1", "b/c", "b/d/e", "bb/f"], f"listed {everything}")
     kinds = [await at.storage.kind(at.path(name)) for name in ("tree", "tree/b", "tree/b/c", "tree/b-")]
-    expect(kinds == ["directory", "directory", "file", None], f"kinds were {kinds}")
+    expect(kinds == [directory, directory, file, None], f"kinds were {kinds}")
 
 
 @check(Guarantee.LIST_AFTER_WRITE)

@@ -14,6 +14,7 @@ from atomicpath.abc import (
     Declaration,
     DirectoryStorage,
     Entry,
+    EntryKind,
     Environment,
     MultipartStorage,
     Put,
@@ -129,7 +130,7 @@ class AzureStorage(AccountStorage, DirectoryStorage, MultipartStorage, CopyingSt
             return None
         age = age_of(found.time("last_modified"), watch.headers.get("date"))
         if _is_folder(found):
-            return Entry(name="", kind="directory", age=age)
+            return Entry(name="", kind=EntryKind.DIRECTORY, age=age)
         owner = found.part("metadata").text_or_none(TOKEN)
         return Entry(name="", size=found.number("size"), version=version_of(found), owner=owner, age=age)
 
@@ -159,21 +160,21 @@ class AzureStorage(AccountStorage, DirectoryStorage, MultipartStorage, CopyingSt
         while True:
             entries, token = await page(address, recursive=recursive, size=_PAGE, token=token)
             for entry in entries:
-                if entry.kind == "file":
+                if entry.kind is EntryKind.FILE:
                     found.setdefault(entry.name, entry)
                 elif not recursive:
                     found[entry.name] = entry
             if not paging.goes_on(token, len(found)):
                 return [found[name] for name in sorted(found)]
 
-    async def kind(self, path: str) -> str | None:
+    async def kind(self, path: str) -> EntryKind | None:
         address = split(path)
         if address.key:
             exists_by_itself = await self.has_directories(address)
             there = await self.stat(path)
-            if exists_by_itself or (there and there.kind == "file"):
+            if exists_by_itself or (there and there.kind is EntryKind.FILE):
                 return there.kind if there else None
-        return "directory" if await self._has_files(address) else None
+        return EntryKind.DIRECTORY if await self._has_files(address) else None
 
     # directories, where the account has a hierarchical namespace
 
@@ -257,7 +258,7 @@ class AzureStorage(AccountStorage, DirectoryStorage, MultipartStorage, CopyingSt
         token: str | None = None
         while True:
             entries, token = await self._blob_page(address, recursive=True, size=1, token=token)
-            if any(entry.kind == "file" for entry in entries):
+            if any(entry.kind is EntryKind.FILE for entry in entries):
                 return True
             seen |= {entry.name for entry in entries}
             if not paging.goes_on(token, len(seen)):
@@ -281,8 +282,8 @@ def _is_folder(found: Answer) -> bool:
 def _entry(address: Address, item: Any, cut: int) -> Entry:
     name = item.name[cut:]
     if name.endswith("/") or not hasattr(item, "etag"):  # a prefix, or what tools put for an empty folder
-        return Entry(name=name.rstrip("/"), kind="directory")
+        return Entry(name=name.rstrip("/"), kind=EntryKind.DIRECTORY)
     found = _answer(address, "a listing", item)
     if _is_folder(found):
-        return Entry(name=name, kind="directory")
+        return Entry(name=name, kind=EntryKind.DIRECTORY)
     return Entry(name=name, size=found.number("size"), version=version_of(found))

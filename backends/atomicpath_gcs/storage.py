@@ -20,6 +20,7 @@ from atomicpath.abc import (
     Declaration,
     DirectoryStorage,
     Entry,
+    EntryKind,
     Environment,
     MultipartStorage,
     Put,
@@ -199,7 +200,7 @@ class GcsStorage(Asking, DirectoryStorage, MultipartStorage, CopyingStorage):
             page = await self.look(path, "a listing", bucket, "o", query=query)
             for below in page.texts("prefixes"):
                 name = below[len(prefix) : -1]
-                found[name] = Entry(name=name, kind="directory")
+                found[name] = Entry(name=name, kind=EntryKind.DIRECTORY)
             for item in page.parts("items"):
                 name, size = item.text("name")[len(prefix) :], item.number("size")
                 if (name.endswith("/") or not name) and not size:
@@ -210,10 +211,10 @@ class GcsStorage(Asking, DirectoryStorage, MultipartStorage, CopyingStorage):
                 return [found[name] for name in sorted(found) if name]
             query["pageToken"] = str(token)
 
-    async def kind(self, path: str) -> str | None:
+    async def kind(self, path: str) -> EntryKind | None:
         bucket, key = split(path)
         if key and (await folders.layout(self, path)).hierarchical:
-            return "file" if await self.stat(path) else await folders.kind(self, path)
+            return EntryKind.FILE if await self.stat(path) else await folders.kind(self, path)
         # One request tells, unless a sibling such as "key-1" comes before "key/".
         for prefix in (key, f"{key}/") if key else ("",):
             query = {"prefix": prefix, "maxResults": "1", "fields": "items(name)"}
@@ -222,9 +223,9 @@ class GcsStorage(Asking, DirectoryStorage, MultipartStorage, CopyingStorage):
             if first is None:
                 return None
             if first == key:
-                return "file"
+                return EntryKind.FILE
             if not key or first.startswith(f"{key}/"):
-                return "directory"
+                return EntryKind.DIRECTORY
         return None
 
     # folders, on buckets that have them

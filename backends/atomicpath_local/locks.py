@@ -9,10 +9,9 @@ import sys
 import weakref
 from contextlib import suppress
 
-from atomicpath.abc import FileLock
+from atomicpath.abc import EntryKind, FileLock
 from atomicpath.errors import ValidationError
 
-from .kinds import kind_of
 from .system import NOFOLLOW, NONBLOCK, System, named
 
 if sys.platform != "win32":
@@ -135,7 +134,7 @@ def _open(system: System, path: str, *, existing: bool) -> int | None:
         if error.errno not in _NOT_A_FILE:
             raise
         try:
-            kind = kind_of(system.call(os.lstat, path).st_mode)
+            kind = EntryKind.of_mode(system.call(os.lstat, path).st_mode)
         except FileNotFoundError:
             return None
         raise _no_file(path, kind) from error
@@ -145,12 +144,12 @@ def _refuse_what_is_no_file(system: System, fd: int, path: str) -> None:
     try:
         mode = system.call(os.fstat, fd).st_mode
         if not stat.S_ISREG(mode):
-            raise _no_file(path, kind_of(mode))
+            raise _no_file(path, EntryKind.of_mode(mode))
     except BaseException:
         with suppress(OSError):  # the first error is the one that is raised
             system.call(os.close, fd)
         raise
 
 
-def _no_file(path: str, kind: str) -> ValidationError:
+def _no_file(path: str, kind: EntryKind) -> ValidationError:
     return ValidationError(f"{path} is {kind}, where a file that can be locked is needed: move it away")

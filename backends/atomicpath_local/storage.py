@@ -14,6 +14,7 @@ from atomicpath.abc import (
     CopyingStorage,
     Declaration,
     Entry,
+    EntryKind,
     Environment,
     ExchangingStorage,
     FileLock,
@@ -93,7 +94,7 @@ class LocalStorage(
     async def stat(self, path: str) -> Entry | None:
         return await self._looking_step(files.look, path)
 
-    async def kind(self, path: str) -> str | None:
+    async def kind(self, path: str) -> EntryKind | None:
         found = await self._looking_step(files.entry, path)
         return found.kind if found else None
 

@@ -17,7 +17,17 @@ from weakref import WeakKeyDictionary
 import fsspec
 from fsspec.implementations.memory import MemoryFile
 
-from atomicpath.abc import Content, Declaration, Entry, Environment, MultipartStorage, Put, StaleVersionError, Update
+from atomicpath.abc import (
+    Content,
+    Declaration,
+    Entry,
+    EntryKind,
+    Environment,
+    MultipartStorage,
+    Put,
+    StaleVersionError,
+    Update,
+)
 from atomicpath.guarantees import Guarantee
 
 __all__ = ["MemoryStorage", "open_memory"]
@@ -140,7 +150,7 @@ class MemoryStorage(MultipartStorage):
             for name, file in self._below(path):
                 child, deeper, _ = name.partition("/")
                 if deeper and not recursive:
-                    found[child] = Entry(name=child, kind="directory")
+                    found[child] = Entry(name=child, kind=EntryKind.DIRECTORY)
                 elif recursive or child not in found:  # a directory of that name hides the file, as in fsspec
                     found[name] = Entry(name=name, size=file.size, version=_version(file))
             return [found[name] for name in sorted(found)]

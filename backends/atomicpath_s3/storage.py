@@ -17,6 +17,7 @@ from atomicpath.abc import (
     Content,
     Declaration,
     Entry,
+    EntryKind,
     Environment,
     LearningStorage,
     MultipartStorage,
@@ -204,7 +205,7 @@ class S3Storage(FsspecStorage[S3Filesystem], MultipartStorage, LearningStorage):
             reply = await self._page(path, page)
             for item in reply.parts("CommonPrefixes"):
                 name = item.text("Prefix")[len(prefix) : -1]
-                found[name] = Entry(name=name, kind="directory")
+                found[name] = Entry(name=name, kind=EntryKind.DIRECTORY)
             for item in reply.parts("Contents"):
                 name, size = item.text("Key")[len(prefix) :], item.number("Size")
                 if (name.endswith("/") or not name) and not size:
@@ -218,12 +219,12 @@ class S3Storage(FsspecStorage[S3Filesystem], MultipartStorage, LearningStorage):
                 return [replace(entry, version=None) for entry in entries]  # what a write returned is another one
             page["ContinuationToken"] = token
 
-    async def kind(self, path: str) -> str | None:
+    async def kind(self, path: str) -> EntryKind | None:
         bucket, key = split(path)
         prefixes: tuple[str, ...] = (key, f"{key}/") if key else ("",)
         if key and is_directory_bucket(bucket):  # those list only below a prefix that ends with "/"
             if await self.stat(path) is not None:
-                return "file"
+                return EntryKind.FILE
             prefixes = prefixes[1:]
         # One request tells, unless a sibling such as "key-1" comes before "key/".
         for prefix in prefixes:
@@ -232,9 +233,9 @@ class S3Storage(FsspecStorage[S3Filesystem], MultipartStorage, LearningStorage):
             if first is None:
                 return None
             if first == key:
-                return "file"
+                return EntryKind.FILE
             if not key or first.startswith(f"{key}/"):
-                return "directory"
+                return EntryKind.DIRECTORY
         return None
 
     async def _page(self, path: str, parameters: Mapping[str, object]) -> Answer:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 
 import anyio
 
-from atomicpath.abc import Content, Declaration, DirectoryStorage, Entry, Environment, Put, Update, lacking
+from atomicpath.abc import Content, Declaration, DirectoryStorage, Entry, EntryKind, Environment, Put, Update, lacking
 from atomicpath.errors import AtomicPathError, ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath.storage import UNFINISHED, FsspecStorage, PerProcess, Source, receive
@@ -101,7 +101,7 @@ class SftpStorage(FsspecStorage[Sessions], DirectoryStorage):
         while waiting:
             prefix = waiting.pop()
             for entry in await self._scan(path, prefix):
-                if entry.kind == "directory" and recursive:
+                if entry.kind is EntryKind.DIRECTORY and recursive:
                     waiting.append(f"{entry.name}/")
                 else:
                     found.append(entry)
@@ -136,7 +136,7 @@ class SftpStorage(FsspecStorage[Sessions], DirectoryStorage):
         directories = [""]
         for prefix in directories:  # grows meanwhile: parents stay before their children
             for entry in await self._scan(path, prefix):
-                if entry.kind == "directory":
+                if entry.kind is EntryKind.DIRECTORY:
                     directories.append(f"{entry.name}/")
                 else:
                     await self.delete(f"{path}/{entry.name}")
@@ -182,7 +182,7 @@ class SftpStorage(FsspecStorage[Sessions], DirectoryStorage):
         return [
             Entry(
                 name=prefix + str(name.filename),
-                size=(name.attrs.size or 0) if files.kind_of(name.attrs) == "file" else 0,
+                size=(name.attrs.size or 0) if files.kind_of(name.attrs) is EntryKind.FILE else 0,
                 kind=files.kind_of(name.attrs),
             )
             for name in names
@@ -209,7 +209,7 @@ class SftpStorage(FsspecStorage[Sessions], DirectoryStorage):
                 missing.append(above)
                 above = above.rpartition("/")[0]
             except FileExistsError:
-                if await self.kind(above) == "file":
+                if await self.kind(above) is EntryKind.FILE:
                     raise ValidationError(
                         f"sftp://{above} is a file, not a directory: choose another path, or move the file"
                     ) from None

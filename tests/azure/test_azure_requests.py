@@ -13,7 +13,7 @@ from azure.storage.blob import ContainerClient
 
 import atomicpath_azure.blocks
 import atomicpath_azure.storage
-from atomicpath.abc import Entry, Put, StaleVersionError, Storage, Update
+from atomicpath.abc import Entry, EntryKind, Put, StaleVersionError, Storage, Update
 from atomicpath.errors import GuaranteeError, ValidationError
 from tests.proxy import Proxy, Request, Rule, hold, is_
 from tests.waiting import PATIENCE, until
@@ -126,7 +126,7 @@ async def test_any_name_comes_back_as_it_was(
     assert truth() == {f"run/{name}": b"x"}
     assert await azure.list(f"{bucket}/run", recursive=True) == [Entry(name=name, size=1, version=version)]
     assert await azure.list(f"{bucket}/run", recursive=False) == [Entry(name=name, size=1, version=version)]
-    assert await azure.kind(path) == "file"
+    assert await azure.kind(path) == EntryKind.FILE
     assert (await azure.download(path, tmp_path / "copy")).size == 1
     await azure.delete(path, version=version)
     assert truth() == {}
@@ -331,11 +331,11 @@ async def test_a_listing_keeps_to_the_directory(azure: Storage, bucket: str, con
     ]
     assert [entry.name for entry in await azure.list(f"{bucket}/run", recursive=True)] == ["a", "sub/b", "sub/deeper/c"]
     assert await azure.list(f"{bucket}/nothing", recursive=True) == []
-    assert await azure.kind(f"{bucket}/run") == "directory"
+    assert await azure.kind(f"{bucket}/run") == EntryKind.DIRECTORY
     assert await azure.kind(f"{bucket}/run/empty") is None
     stub = await azure.stat(f"{bucket}/run/empty")
     assert stub is not None
-    assert stub.kind == "directory"
+    assert stub.kind == EntryKind.DIRECTORY
 
 
 async def test_kind_is_not_misled_by_siblings(azure: Storage, bucket: str, container: ContainerClient) -> None:
@@ -344,7 +344,7 @@ async def test_kind_is_not_misled_by_siblings(azure: Storage, bucket: str, conta
     kinds = {name: await azure.kind(f"{bucket}/{name}") for name in ("run", "run/a", "run.x", "other", "step", "none")}
     expected = {"run": "directory", "run/a": "file", "run.x": "file", "other": None, "step": None, "none": None}
     assert kinds == expected
-    assert await azure.kind(bucket) == "directory"
+    assert await azure.kind(bucket) == EntryKind.DIRECTORY
 
 
 async def test_what_needs_directories_says_so_where_there_are_none(

@@ -10,7 +10,7 @@ import pytest
 from upath import UPath
 
 from atomicpath import AtomicRenameTemporaryPath, Snapshot, SnapshotType, aio
-from atomicpath.abc import Entry, Put
+from atomicpath.abc import Entry, EntryKind, Put
 from atomicpath.errors import AccessError, GuaranteeError
 from atomicpath.guarantees import Guarantee
 from atomicpath_gcs import folders
@@ -47,8 +47,8 @@ async def test_a_directory_is_made_with_its_ancestors_exclusively_and_is_seen_em
     gcs, path = store.storage, store.path("run/deep/step")
     assert await gcs.make_directory(path, mode=None, durable=True) is None
     for name in ("run", "run/deep", "run/deep/step"):
-        assert await gcs.kind(store.path(name)) == "directory"
-    assert await gcs.list(store.path("run/deep"), recursive=False) == [Entry(name="step", kind="directory")]
+        assert await gcs.kind(store.path(name)) == EntryKind.DIRECTORY
+    assert await gcs.list(store.path("run/deep"), recursive=False) == [Entry(name="step", kind=EntryKind.DIRECTORY)]
     assert await gcs.list(store.path("run"), recursive=True) == []
     with pytest.raises(FileExistsError):
         await gcs.make_directory(path, mode=None, durable=True)

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from atomicpath.abc import Entry, Put, StaleVersionError, Update
+from atomicpath.abc import Entry, EntryKind, Put, StaleVersionError, Update
 from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 from tests.gcs.stores import Store, both_loops, conditions, uploads
@@ -125,9 +125,9 @@ async def test_any_name_comes_back_as_it_was(store: Store, tmp_path: Path, name:
     assert store.truth() == {f"run/{name}/{name}": b"x"}
     found = await gcs.list(store.path("run"), recursive=True)
     assert found == [Entry(name=f"{name}/{name}", size=1, version=version)]
-    assert await gcs.list(store.path("run"), recursive=False) == [Entry(name=name, kind="directory")]
-    assert await gcs.kind(path) == "file"
-    assert await gcs.kind(store.path(f"run/{name}")) == "directory"
+    assert await gcs.list(store.path("run"), recursive=False) == [Entry(name=name, kind=EntryKind.DIRECTORY)]
+    assert await gcs.kind(path) == EntryKind.FILE
+    assert await gcs.kind(store.path(f"run/{name}")) == EntryKind.DIRECTORY
     assert await gcs.download(path, tmp_path / "copy") == Entry(name="", size=1, version=version)
     await gcs.delete(path, version=version)
     assert store.truth() == {}
@@ -274,21 +274,24 @@ async def test_a_listing_keeps_to_the_directory_and_kind_is_not_misled_by_siblin
     for key in ("run/a", "run/sub/b", "run/sub/deeper/c", "run-1/d", "run.x", "runner", "other!", "step-1"):
         await gcs.put(store.path(key), b"x", mode=Put.OVERWRITE)
     found = await gcs.list(store.path("run"), recursive=False)
-    assert [(entry.name, entry.kind, entry.size) for entry in found] == [("a", "file", 1), ("sub", "directory", 0)]
+    assert [(entry.name, entry.kind, entry.size) for entry in found] == [
+        ("a", EntryKind.FILE, 1),
+        ("sub", EntryKind.DIRECTORY, 0),
+    ]
     found = await gcs.list(store.path("run"), recursive=True)
     assert [entry.name for entry in found] == ["a", "sub/b", "sub/deeper/c"]
     assert [entry.name for entry in await gcs.list(store.bucket, recursive=False)][:3] == ["other!", "run", "run-1"]
     kinds = {name: await gcs.kind(store.path(name)) for name in ("run", "run/a", "run.x", "other", "step", "none")}
     expected = {"run": "directory", "run/a": "file", "run.x": "file", "other": None, "step": None, "none": None}
     assert kinds == expected
-    assert await gcs.kind(store.bucket) == "directory"
+    assert await gcs.kind(store.bucket) == EntryKind.DIRECTORY
 
 
 async def test_what_consoles_put_for_an_empty_folder_is_no_file(store: Store, fake_gcs: Any) -> None:
     for key in ("run/", "run/sub/"):
         fake_gcs.put(store.bucket, key, b"")
     assert await store.storage.list(store.path("run"), recursive=True) == []
-    assert await store.storage.list(store.path("run"), recursive=False) == [Entry(name="sub", kind="directory")]
+    assert await store.storage.list(store.path("run"), recursive=False) == [Entry(name="sub", kind=EntryKind.DIRECTORY)]
 
 
 async def test_a_flat_bucket_has_no_directories(store: Store) -> None:

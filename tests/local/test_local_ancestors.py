@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from atomicpath._core.environment import Environment
-from atomicpath.abc import Put
+from atomicpath.abc import EntryKind, Put
 from atomicpath.errors import AccessError, ValidationError
 from atomicpath_local import ancestors
 from atomicpath_local.statx import see
@@ -73,7 +73,7 @@ async def test_a_parent_that_is_a_link_to_a_directory_works_everywhere(
     assert held
     held.release()
     await storage.delete(f"{runs}/lock")
-    assert await storage.kind(f"{runs}/step_1") == "directory"
+    assert await storage.kind(f"{runs}/step_1") == EntryKind.DIRECTORY
     await storage.remove_tree(f"{runs}/step_1")
     assert await storage.kind(f"{runs}/step_1") is None
     no_descriptor_leaks()
@@ -84,7 +84,7 @@ async def test_the_last_component_of_a_path_is_never_followed(storage: LocalStor
     (runs / "theirs/file").write_bytes(b"theirs")
     (runs / "step_1").symlink_to("theirs")
     (runs / "file").symlink_to("theirs/file")
-    assert await storage.kind(f"{runs}/step_1") == "a symbolic link"
+    assert await storage.kind(f"{runs}/step_1") == EntryKind.LINK
     for attempt in (
         lambda: storage.remove_tree(f"{runs}/step_1"),
         lambda: storage.get(f"{runs}/file"),

@@ -35,7 +35,7 @@ async def main():
     sys.stdin.readline()
     for number in range(40):
         try:
-            await storage.create(f"{sys.argv[1]}/{number}", sys.argv[2].encode() * 1000)
+            await storage.put(f"{sys.argv[1]}/{number}", sys.argv[2].encode() * 1000, mode=Put.CREATE)
         except FileExistsError:
             continue
         print(number, flush=True)

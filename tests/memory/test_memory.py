@@ -12,7 +12,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from upath import UPath
 
-from atomicpath.abc import Entry, Environment, Put, StaleVersionError, Update
+from atomicpath.abc import Entry, EntryKind, Environment, Put, StaleVersionError, Update
 from atomicpath.errors import ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath_memory import MemoryBackend, MemoryStorage
@@ -124,12 +124,12 @@ async def test_a_listing_keeps_to_the_directory(memory: MemoryStorage, root: str
     for name in ("run/b", "run/sub/a", "run/sub/deeper/c", "run-1/d", "runner"):
         await memory.put(f"{root}/{name}", b"x", mode=Put.CREATE)
     children = await memory.list(f"{root}/run", recursive=False)
-    assert [(entry.name, entry.kind) for entry in children] == [("b", "file"), ("sub", "directory")]
+    assert [(entry.name, entry.kind) for entry in children] == [("b", EntryKind.FILE), ("sub", EntryKind.DIRECTORY)]
     assert [entry.name for entry in await memory.list(f"{root}/run", recursive=True)] == ["b", "sub/a", "sub/deeper/c"]
     assert await memory.list(f"{root}/none", recursive=True) == []
     assert root[1:] in [entry.name for entry in await memory.list("/", recursive=False)]
     kinds = [await memory.kind(f"{root}/{name}") for name in ("run", "run/b", "ru")]
-    assert kinds == ["directory", "file", None]
+    assert kinds == [EntryKind.DIRECTORY, EntryKind.FILE, None]
 
 
 async def test_it_declares_every_condition_and_no_rename(memory: MemoryStorage) -> None:

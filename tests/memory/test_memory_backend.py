@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import uuid
+from functools import partial
 from pathlib import Path
 
 import anyio
 import fsspec
 import pytest
 
-from atomicpath.abc import Environment, Put, StaleVersionError, Storage, Update
+from atomicpath.abc import EntryKind, Environment, Put, StaleVersionError, Storage, Update
 from atomicpath.errors import ValidationError
 from atomicpath_memory import MemoryBackend
 
@@ -45,7 +46,7 @@ def test_of_many_threads_that_create_one_name_one_succeeds(storage: Storage, top
     def create(number: int) -> None:
         ready.wait()
         try:
-            anyio.run(storage.create, f"{top}/a", b"%d" % number)
+            anyio.run(partial(storage.put, mode=Put.CREATE), f"{top}/a", b"%d" % number)
         except FileExistsError:
             return
         won.append(b"%d" % number)
@@ -103,7 +104,7 @@ async def test_a_download_never_overwrites(storage: Storage, top: str, tmp_path:
 async def test_a_directory_is_what_has_something_below_it(storage: Storage, top: str) -> None:
     await storage.put(f"{top}/run/a/b", b"x", mode=Put.CREATE)
     await storage.put(f"{top}/run-1", b"x", mode=Put.CREATE)
-    assert await storage.kind(f"{top}/run") == "directory"
+    assert await storage.kind(f"{top}/run") == EntryKind.DIRECTORY
     assert await storage.kind(f"{top}/ru") is None
     assert [(entry.name, entry.kind) for entry in await storage.list(f"{top}/run", recursive=False)] == [
         ("a", "directory")

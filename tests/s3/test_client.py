@@ -277,6 +277,6 @@ async def test_nested_options_stay_the_users_and_name_one_client(proxy: Proxy, b
     retries = {"total_max_attempts": 2}
     options = {"endpoint_url": proxy.url, "key": "k", "secret": "s", "config_kwargs": {"retries": retries}}
     first = S3Backend().open(options, Environment())
-    await first.write(f"{bucket}/a", b"x")
+    await first.put(f"{bucket}/a", b"x", mode=Put.OVERWRITE)
     assert retries == {"total_max_attempts": 2}
     assert S3Backend().open(options, Environment()).filesystem is first.filesystem  # type: ignore[attr-defined]

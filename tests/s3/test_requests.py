@@ -13,7 +13,7 @@ import pytest
 
 import atomicpath_s3.multipart
 import atomicpath_s3.storage
-from atomicpath.abc import Entry, Put, StaleVersionError, Storage, Update
+from atomicpath.abc import Entry, EntryKind, Put, StaleVersionError, Storage, Update
 from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath.storage import Source
 from tests.proxy import Proxy, Rule, hold, is_
@@ -142,7 +142,7 @@ async def test_any_name_comes_back_as_it_was(s3: Storage, bucket: str, truth: Tr
     version = await s3.put(path, b"x", mode=Put.CREATE)
     assert truth() == {f"run/{name}": b"x"}
     assert await s3.list(f"{bucket}/run", recursive=True) == [Entry(name=name, size=1, version=version)]
-    assert await s3.kind(path) == "file"
+    assert await s3.kind(path) == EntryKind.FILE
     assert (await s3.download(path, tmp_path / "copy")).size == 1
     await s3.delete(path, version=version)
     assert truth() == {}
@@ -281,7 +281,10 @@ async def test_a_listing_keeps_to_the_directory(s3: Storage, bucket: str, raw: A
     for key in ("run/", "run/a", "run/sub/", "run/sub/b", "run/sub/deeper/c", "run-1/d", "runner"):
         raw.put_object(Bucket=bucket, Key=key, Body=b"" if key.endswith("/") else b"x")
     found = await s3.list(f"{bucket}/run", recursive=False)
-    assert [(entry.name, entry.kind, entry.size) for entry in found] == [("a", "file", 1), ("sub", "directory", 0)]
+    assert [(entry.name, entry.kind, entry.size) for entry in found] == [
+        ("a", EntryKind.FILE, 1),
+        ("sub", EntryKind.DIRECTORY, 0),
+    ]
     assert [entry.name for entry in await s3.list(f"{bucket}/run", recursive=True)] == ["a", "sub/b", "sub/deeper/c"]
     assert await s3.list(f"{bucket}/nothing", recursive=True) == []
 
@@ -292,7 +295,7 @@ async def test_kind_is_not_misled_by_siblings(s3: Storage, bucket: str, raw: Any
     kinds = {name: await s3.kind(f"{bucket}/{name}") for name in ("run", "run/a", "run.x", "other", "step", "none")}
     expected = {"run": "directory", "run/a": "file", "run.x": "file", "other": None, "step": None, "none": None}
     assert kinds == expected
-    assert await s3.kind(bucket) == "directory"
+    assert await s3.kind(bucket) == EntryKind.DIRECTORY
 
 
 async def test_cancelling_an_upload_leaves_no_parts(

@@ -16,7 +16,7 @@ import pytest
 
 import atomicpath_sftp.storage
 from atomicpath._profile.location import locate
-from atomicpath.abc import Environment, Put, Storage
+from atomicpath.abc import EntryKind, Environment, Put, Storage
 from atomicpath.errors import AccessError, BackendError, ValidationError
 from atomicpath_sftp import SftpBackend
 from tests.roots import SECRET
@@ -106,7 +106,7 @@ async def test_an_overdue_answer_ends_the_connection(
     assert storage.filesystem._connections == {}  # type: ignore[attr-defined]
     wire.cut()
     monkeypatch.setattr(atomicpath_sftp.storage, "_PATIENCE", 30.0)
-    assert await storage.kind(f"{top}/a") == "file"
+    assert await storage.kind(f"{top}/a") == EntryKind.FILE
     assert wire.made == 2
 
 

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from atomicpath.abc import Content, Declaration, Entry, Environment, Put, StaleVersionError, Storage, Update
+from atomicpath.abc import Content, Declaration, Entry, EntryKind, Environment, Put, StaleVersionError, Storage, Update
 from atomicpath.guarantees import Guarantee
 from atomicpath.storage import receive
 
@@ -105,7 +105,7 @@ class SqliteStorage(Storage):
         for name, size, version in await self._below(path):
             child, deeper, _ = name.partition("/")
             if deeper and not recursive:
-                found[child] = Entry(name=child, kind="directory")
+                found[child] = Entry(name=child, kind=EntryKind.DIRECTORY)
             else:
                 found.setdefault(name, Entry(name=name, size=size, version=str(version)))
         return [found[name] for name in sorted(found)]
