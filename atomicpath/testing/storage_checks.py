@@ -23,7 +23,7 @@ _BIG = 256 * 1024
 
 @check()
 async def what_is_created_can_be_read(at: Subject) -> None:
-    """`create`, then `read`: the same bytes and the same version."""
+    """`put`, then `get`: the same bytes and the same version."""
     for name, data in {"text": b"content", "empty": b"", "binary": bytes(range(256)) * 64}.items():
         version = await at.storage.put(at.path(name), data, mode=Put.CREATE)
         content = await at.storage.get(at.path(name))
@@ -36,9 +36,9 @@ async def what_is_created_can_be_read(at: Subject) -> None:
 async def what_was_acknowledged_is_stored(at: Subject) -> None:
     """Whatever has returned is seen by another client at once, in that order."""
     await at.storage.put(at.path("created"), b"1", mode=Put.CREATE)
-    expect(await at.stored() == {"created": b"1"}, "after `create` returned, the store did not have the object")
+    expect(await at.stored() == {"created": b"1"}, "after a creation returned, the store did not have the object")
     await at.storage.put(at.path("created"), b"22", mode=Put.OVERWRITE)
-    expect(await at.stored() == {"created": b"22"}, "after `write` returned, the store had the old content")
+    expect(await at.stored() == {"created": b"22"}, "after an overwrite returned, the store had the old content")
     source = at.file("source", b"333")
     await at.storage.upload(source, at.path("uploaded"), owner="me", multipart=False)
     expect(await at.stored() == {"created": b"22", "uploaded": b"333"}, "after `upload` returned, it was not stored")

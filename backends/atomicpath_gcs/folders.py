@@ -98,7 +98,7 @@ async def make(storage: Asking, path: str, *, mode: int | None) -> None:
 
 
 async def rename(storage: Asking, source: str, target: str) -> None:
-    """Rename a folder to a name that must be free; the contract is that of `Storage.rename_directory`.
+    """Rename a folder to a name that must be free; the contract is that of `DirectoryStorage.rename_directory`.
 
     It is one indivisible operation, which on failure leaves everything as it was (Cloud Storage, "Rename and move
     folders"), and may go on after the reply: what cannot be followed to its end is unknown. So is what was sent

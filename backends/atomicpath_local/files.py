@@ -23,7 +23,7 @@ from .system import NOFOLLOW, NONBLOCK, System
 __all__ = ["create", "delete", "download", "entry", "look", "read", "upload", "write", "write_private"]
 
 LARGEST_READ = 256 << 20
-"""Bytes that `read` takes into memory at most: a record that names 100,000 files has some 10 MB."""
+"""Bytes that `get` takes into memory at most: a record that names 100,000 files has some 10 MB."""
 
 Fill = Callable[[int], None]
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
