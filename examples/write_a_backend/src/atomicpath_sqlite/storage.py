@@ -30,6 +30,10 @@ _TABLE = """CREATE TABLE IF NOT EXISTS objects (
     version INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again, not even after a delete
     path TEXT NOT NULL UNIQUE, data BLOB NOT NULL, owner TEXT, written REAL NOT NULL)"""
 
+_PUT = """INSERT OR REPLACE INTO objects (path, data, owner, written) SELECT ?1, ?2, ?3, ?4
+    WHERE (?5 IS NULL OR EXISTS (SELECT 1 FROM objects WHERE path = ?1 AND version = ?5))
+    AND (NOT ?6 OR NOT EXISTS (SELECT 1 FROM objects WHERE path = ?1)) RETURNING version"""
+
 
 def connect(database: str) -> sqlite3.Connection:
     """A connection that waits for others instead of failing; every statement is a transaction of its own."""
@@ -55,25 +59,12 @@ class SqliteStorage(Storage):
         return Content(data=row[0], version=str(row[1]), age=max(time.time() - row[2], 0.0))
 
     async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> str:
-        values = path, data, owner or None, time.time()
-        if isinstance(mode, Update):  # a new version each time: no two contents share one
-            row = await self._row(
-                "UPDATE objects SET path = ?, data = ?, owner = ?, written = ?,"
-                " version = (SELECT seq + 1 FROM sqlite_sequence) WHERE path = ? AND version = ? RETURNING version",
-                *values,
-                path,
-                int(mode.version),
-            )
-            if row is None:
-                raise StaleVersionError(errno.ESTALE, f"sqlite://{path} does not have version {mode.version} any more")
-            return str(row[0])
-        verb = "INSERT" if mode is Put.CREATE else "INSERT OR REPLACE"
-        try:
-            row = await self._row(
-                f"{verb} INTO objects (path, data, owner, written) VALUES (?, ?, ?, ?) RETURNING version", *values
-            )
-        except sqlite3.IntegrityError as error:
-            raise FileExistsError(errno.EEXIST, f"something is at sqlite://{path}") from error
+        version = int(mode.version) if isinstance(mode, Update) else None
+        row = await self._row(_PUT, path, data, owner or None, time.time(), version, mode is Put.CREATE)
+        if row is None and mode is Put.CREATE:
+            raise FileExistsError(errno.EEXIST, f"something is at sqlite://{path}")
+        if row is None:
+            raise StaleVersionError(errno.ESTALE, f"sqlite://{path} does not have version {version} any more")
         return str(row[0])
 
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
