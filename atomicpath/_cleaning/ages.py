@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from atomicpath._core.tasks import map_concurrently
 from atomicpath._profile.location import Location
-from atomicpath.abc import Content, Entry, Storage
+from atomicpath.abc import Content, Entry, EntryKind, Storage
 
 __all__ = ["age_of_attempt", "older", "youngest"]
 
@@ -19,7 +19,7 @@ async def youngest(storage: Storage, path: Location) -> float | None:
     looks = await _looks(storage, path, await storage.list(path.path, recursive=True))
     ages = [look.age if look else 0.0 for look in looks]  # gone meanwhile: somebody is at work
     itself = await storage.stat(path.path)
-    if itself is not None and (itself.kind != "directory" or itself.age is not None):
+    if itself is not None and (itself.kind is not EntryKind.DIRECTORY or itself.age is not None):
         ages.append(itself.age)
     known = [age for age in ages if age is not None]
     return min(known) if known and len(known) == len(ages) else None

@@ -8,6 +8,7 @@ from atomicpath._core.environment import cleaning_up
 from atomicpath._core.layout import RECORD_FILE, is_unfinished, temporary_of
 from atomicpath._core.liveness import proof_of_life
 from atomicpath._core.record import CommitRecord, DecidedBy, Lease, State, marker_of
+from atomicpath._profile.abilities import need
 from atomicpath._profile.location import Location
 from atomicpath._profile.probing import profile_of
 from atomicpath._strategies.attempt_files import delete_record
@@ -19,9 +20,9 @@ from atomicpath._strategies.discard import CleaningAttemptRecord, delete_below, 
 from atomicpath._strategies.fences import WANTED, Fence
 from atomicpath._strategies.marker_record import MarkedAttemptRecord
 from atomicpath._strategies.ownership import Ownership
-from atomicpath.abc import Content, Storage
+from atomicpath.abc import Content, DirectoryStorage, Put, ReservingStorage, Storage
 from atomicpath.errors import AbandonedError, ConflictError, IntegrityError
-from atomicpath.guarantees import NONE
+from atomicpath.guarantees import NONE, Guarantee
 
 from .ages import age_of_attempt, older
 from .observation import expect_unchanged, final_held, is_held, lock_to_delete, seen_record, writers_lock
@@ -111,7 +112,7 @@ class _Ending:
             ownership = Ownership.of(storage, path, self._record)
             if places := await ownership.places(await storage.list(path.path, recursive=True)):
                 raise KeepError(str(await inside_error(storage, path, places)))
-            left = await delete_own_tree(storage, path)
+            left = await delete_own_tree(need(storage, DirectoryStorage, Guarantee.DIRECTORIES), path)
             await delete_record(storage, path.at(temporary_of(path.path, self._record.token)))
         return left
 
@@ -163,7 +164,7 @@ async def _unmarked(storage: Storage, path: Location, seen: Content, record: Com
 
     async def act() -> str:
         try:
-            await storage.create(path.child(marker).path, marker_of(record.token), owner=record.token)
+            await storage.put(path.child(marker).path, marker_of(record.token), mode=Put.CREATE, owner=record.token)
         except FileExistsError:
             return "somebody else has added it"
         return ""
@@ -180,6 +181,8 @@ async def _unmarked(storage: Storage, path: Location, seen: Content, record: Com
 
 
 async def _interrupted(storage: Storage, path: Location, older_than: float) -> Finding | None:
+    if not isinstance(storage, ReservingStorage):
+        return None
     least = max(older_than, storage.environment.lease)
     age = await storage.remove_interrupted(path.path, older_than=least, dry_run=True)
     if age is None:

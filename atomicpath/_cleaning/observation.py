@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from atomicpath._core.layout import LEGACY_RECORD_FILE, RECORD_FILE, record_of, temporary_of
+from atomicpath._profile.abilities import lock_file
 from atomicpath._profile.location import Location
 from atomicpath._strategies.discard import lock_directory
 from atomicpath.abc import Content, Storage
@@ -19,7 +20,7 @@ async def seen_record(storage: Storage, path: Location) -> Content | None:
     """Read the record in a directory, not decoded; None if there is none."""
     for name in (RECORD_FILE, LEGACY_RECORD_FILE):
         try:
-            return await storage.read(path.child(name).path)
+            return await storage.get(path.child(name).path)
         except (FileNotFoundError, NotADirectoryError):
             continue
     return None
@@ -52,7 +53,7 @@ async def lock_to_delete(storage: Storage, lock: Location) -> AsyncIterator[None
     """Take the lock of an attempt that is to be deleted, for the block; raise `KeepError` if its writer has it."""
     held = None
     try:
-        held = await storage.lock_file(lock.path, existing=True)
+        held = await lock_file(storage, lock.path, existing=True)
     except BlockingIOError:
         raise KeepError("another process holds it") from None
     except FileNotFoundError:

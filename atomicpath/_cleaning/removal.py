@@ -11,6 +11,7 @@ from atomicpath._commit.readers import find, load
 from atomicpath._core.environment import shielded
 from atomicpath._core.layout import PROBE_PREFIX, RECORD_FILE
 from atomicpath._core.record import CommitRecord
+from atomicpath._profile.abilities import need
 from atomicpath._profile.location import Location
 from atomicpath._profile.probing import profile_of
 from atomicpath._strategies.aliases import expect_no_alias_to
@@ -20,7 +21,7 @@ from atomicpath._strategies.conflicts import is_committed, read_record
 from atomicpath._strategies.discard import CleaningAttemptRecord, delete_below, delete_moved, lock_directory, move_away
 from atomicpath._strategies.fences import NEEDED, WANTED, Fence
 from atomicpath._strategies.ownership import Ownership
-from atomicpath.abc import Storage
+from atomicpath.abc import DirectoryStorage, EntryKind, Storage
 from atomicpath.errors import (
     AbandonedError,
     AccessError,
@@ -70,7 +71,7 @@ async def remove(
         await remove_alias(location, guarantees=guarantees)
         return
     record = commit.record
-    if await storage.kind(location.path) not in ("directory", None):
+    if await storage.kind(location.path) not in (EntryKind.DIRECTORY, None):
         raise ValidationError(
             f"{location} is a link to a committed directory, which is not removed through it: remove the link yourself,"
             " or pass its target"
@@ -82,7 +83,7 @@ async def remove(
         )
     profile = await profile_of(location, wanted=RENAMING | WANTED | guarantees, asserted=guarantees)
     if not profile.missing(RENAMING):
-        await _by_rename(storage, location, record, on_removed)
+        await _by_rename(need(storage, DirectoryStorage, Guarantee.ATOMIC_RENAME), location, record, on_removed)
         return
     check("remove", NEEDED, profile)
     # a probe of them has deleted there; a declaration, or the caller's word, says nothing of what these credentials may
@@ -91,7 +92,7 @@ async def remove(
 
 
 async def _by_rename(
-    storage: Storage, location: Location, record: CommitRecord, on_removed: Callable[[], object]
+    storage: DirectoryStorage, location: Location, record: CommitRecord, on_removed: Callable[[], object]
 ) -> None:
     try:
         async with lock_directory(storage, location) as hold:
@@ -118,7 +119,7 @@ async def _by_rename(
         raise NotCommittedError(f"{location} was removed by somebody else meanwhile") from error
 
 
-async def _moved(storage: Storage, location: Location) -> Location:
+async def _moved(storage: DirectoryStorage, location: Location) -> Location:
     try:
         return await move_away(storage, location, location)
     except _REFUSALS:
@@ -140,7 +141,9 @@ async def _expect_same(storage: Storage, location: Location, record: CommitRecor
         raise ConflictError(f"{location} was replaced meanwhile: remove it again if you mean the new one", there)
 
 
-async def _expect_same_moved(storage: Storage, location: Location, doomed: Location, record: CommitRecord) -> None:
+async def _expect_same_moved(
+    storage: DirectoryStorage, location: Location, doomed: Location, record: CommitRecord
+) -> None:
     moved = await read_record(storage, doomed)
     if moved is None or moved.token != record.token:
         raise ConflictError(f"{location} was replaced meanwhile: remove it again if you mean the new one", moved)
@@ -160,7 +163,7 @@ async def _expect_own(
         )
 
 
-async def _put_back(storage: Storage, location: Location, doomed: Location, error: BaseException) -> bool:
+async def _put_back(storage: DirectoryStorage, location: Location, doomed: Location, error: BaseException) -> bool:
     """Undo the move of what is not, or cannot be seen to be, the directory to remove. Return False if that fails."""
     try:
         await storage.rename_directory(doomed.path, location.path)
@@ -173,7 +176,7 @@ async def _put_back(storage: Storage, location: Location, doomed: Location, erro
     return True
 
 
-async def _delete(storage: Storage, location: Location, doomed: Location) -> None:
+async def _delete(storage: DirectoryStorage, location: Location, doomed: Location) -> None:
     try:
         await delete_moved(storage, doomed, location)
     except (OSError, AtomicPathError) as error:
@@ -190,7 +193,7 @@ async def _by_record(
     on_removed: Callable[[], object],
 ) -> None:
     try:
-        seen = await storage.read(location.child(RECORD_FILE).path)
+        seen = await storage.get(location.child(RECORD_FILE).path)
     except FileNotFoundError as error:
         raise NotCommittedError(f"{location} was removed by somebody else meanwhile") from error
     there = CommitRecord.decode(seen.data, where=str(location))

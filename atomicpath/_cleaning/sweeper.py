@@ -9,9 +9,10 @@ from datetime import timedelta
 from atomicpath._commit.readers import children
 from atomicpath._core.layout import HOUSEKEEPING, LOCK_SUFFIX, PROBE_PREFIX, TMP_DIR_SUFFIX, is_probe
 from atomicpath._core.tasks import map_concurrently
+from atomicpath._profile.abilities import remove_empty
 from atomicpath._profile.location import Location
 from atomicpath._strategies.leftovers import Leftover, attempts_in, housekeeping_entries
-from atomicpath.abc import Entry, Storage
+from atomicpath.abc import Entry, EntryKind, Storage
 from atomicpath.errors import AtomicPathError, ValidationError
 
 from .finals import examine_final
@@ -52,7 +53,7 @@ async def sweep(root: Location, *, older_than: timedelta, dry_run: bool) -> list
 
     result = [swept for swept in await map_concurrently(await _found(storage, root), one, at_once=_AT_ONCE) if swept]
     if not dry_run:
-        await storage.remove_empty(root.child(HOUSEKEEPING).path)  # which a process that was killed may have left
+        await remove_empty(storage, root.child(HOUSEKEEPING).path)  # which a process that was killed may have left
     return result
 
 
@@ -69,11 +70,11 @@ async def _found(storage: Storage, root: Location) -> list[tuple[Location, Entry
 
 
 async def _examine(storage: Storage, path: Location, entry: Entry, older_than: float, *, probe: bool) -> Finding | None:
-    if is_probe(entry.name) and (entry.kind in ("file", "a symbolic link") or entry.name.startswith(PROBE_PREFIX)):
+    if is_probe(entry.name) and (entry.kind in (EntryKind.FILE, EntryKind.LINK) or entry.name.startswith(PROBE_PREFIX)):
         return await examine_probe(storage, path, entry, older_than)
-    if entry.name.endswith(LOCK_SUFFIX) and entry.kind == "file":
+    if entry.name.endswith(LOCK_SUFFIX) and entry.kind is EntryKind.FILE:
         return await examine_lock(storage, path, older_than)
-    if entry.kind != "directory" or entry.name == HOUSEKEEPING:
+    if entry.kind is not EntryKind.DIRECTORY or entry.name == HOUSEKEEPING:
         return None
     return await examine_final(storage, path, older_than, probe=probe)
 

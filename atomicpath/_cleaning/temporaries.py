@@ -8,15 +8,16 @@ from dataclasses import replace
 from atomicpath._core.layout import is_attempt_at, is_discarded, token_of
 from atomicpath._core.liveness import proof_of_life
 from atomicpath._core.record import CommitRecord, State, is_torn
+from atomicpath._profile.abilities import directories_at, need
 from atomicpath._profile.location import Location
-from atomicpath._profile.trials import has_directories
 from atomicpath._strategies.attempt_files import tidy
 from atomicpath._strategies.borders import foreign_below, refuse_mounts
 from atomicpath._strategies.conflicts import is_committed
 from atomicpath._strategies.discard import delete_moved, nested_in, take_away
 from atomicpath._strategies.leftovers import Leftover, seen_in
-from atomicpath.abc import Content, Entry, StaleVersionError, Storage
+from atomicpath.abc import Content, DirectoryStorage, Entry, EntryKind, StaleVersionError, Storage, Update
 from atomicpath.errors import ConflictError, IntegrityError
+from atomicpath.guarantees import Guarantee
 
 from .ages import age_of_attempt, youngest
 from .observation import is_held, lock_to_delete, seen_record
@@ -59,7 +60,7 @@ async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -
     else:
         age = await age_of_attempt(storage, path, seen, discarded=discarded)
     swept = replace(swept, age=age)
-    if left.has_directory and not has_directories(storage, await storage.declare(path.path)):
+    if left.has_directory and await directories_at(storage, path.path) is None:
         return Finding(swept=swept).keeping("there are no directories to rename here: it is a copy from elsewhere")
     verdict = await _judged(storage, left, swept, record, older_than)
     if not verdict.clean:
@@ -97,6 +98,7 @@ async def _delete(storage: Storage, left: Leftover, seen: Content | None, record
     if record is not None and seen is not None and seen.version is not None and left.has_record:
         await _fence(storage, left, seen, record)
     if left.has_directory:
+        directories = need(storage, DirectoryStorage, Guarantee.DIRECTORIES)
         within = await seen_record(storage, left.path)
         manifest = _readable(within, str(left.path))
         if is_discarded(left.path.name):
@@ -109,10 +111,10 @@ async def _delete(storage: Storage, left: Leftover, seen: Content | None, record
                 if names:
                     raise KeepError(_not_its_own(names))
             try:
-                doomed = await take_away(storage, left.path, final, manifest)
+                doomed = await take_away(directories, left.path, final, manifest)
             except ConflictError as error:
                 raise KeepError(str(error)) from error
-        await delete_moved(storage, doomed, final)
+        await delete_moved(directories, doomed, final)
     if left.has_record:
         await storage.delete(left.record.path)
         await tidy(storage, left.path)
@@ -126,7 +128,7 @@ async def _is_of_an_attempt_in_place(storage: Storage, left: Leftover) -> bool:
     token, root = token_of(left.path.name), left.final(None).parent
     for entry in await storage.list(root.path, recursive=False):
         final = root.child(entry.name)
-        if entry.kind != "directory" or not is_attempt_at(left.path.path, entry.name):
+        if entry.kind is not EntryKind.DIRECTORY or not is_attempt_at(left.path.path, entry.name):
             continue
         seen = await seen_record(storage, final)
         if seen is None:
@@ -162,7 +164,7 @@ def _not_its_own(names: Iterable[str]) -> str:
 async def _fence(storage: Storage, left: Leftover, seen: Content, record: CommitRecord) -> None:
     """Swap the record, where it has versions, before anything is moved: its writer then cannot publish any more."""
     try:
-        await storage.swap(left.record.path, record.moved_to(State.DISCARDED).encode(), version=seen.version or "")
+        await storage.put(left.record.path, record.moved_to(State.DISCARDED).encode(), mode=Update(seen.version or ""))
     except (StaleVersionError, FileNotFoundError):
         raise KeepError("it has changed meanwhile") from None
 
@@ -212,11 +214,11 @@ async def examine_probe(storage: Storage, path: Location, entry: Entry, older_th
     verdict = judge(alive=None, age=age, older_than=older_than, lease=storage.environment.lease)
     if not verdict.clean:
         return Finding(swept=swept).keeping(verdict.reason)
-    as_tree = entry.kind == "directory" and has_directories(storage, await storage.declare(path.path))
+    directories = await directories_at(storage, path.path) if entry.kind is EntryKind.DIRECTORY else None
 
     async def act() -> str:
-        if as_tree:
-            await storage.remove_tree(path.path)
+        if directories is not None:
+            await directories.remove_tree(path.path)
         else:
             for below in await storage.list(path.path, recursive=True):
                 await storage.delete(path.child(below.name).path)

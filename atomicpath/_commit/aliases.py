@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from atomicpath._core.environment import shielded
 from atomicpath._core.layout import RECORD_FILE
 from atomicpath._core.record import CommitRecord, State
@@ -13,7 +11,8 @@ from atomicpath._strategies.aliases import linked_name, set_alias
 from atomicpath._strategies.discard import CleaningAttemptRecord, delete_below
 from atomicpath._strategies.fences import NEEDED, WANTED, Fence
 from atomicpath._strategies.ownership import Ownership
-from atomicpath.errors import GuaranteeError, IntegrityError, NotCommittedError, ValidationError
+from atomicpath.abc import SyncingStorage
+from atomicpath.errors import IntegrityError, NotCommittedError, ValidationError
 from atomicpath.guarantees import NONE, Guarantee, check
 
 from .readers import Commit, find, follow
@@ -50,11 +49,11 @@ async def remove_alias(location: Location, *, guarantees: Guarantee = NONE) -> b
         if await linked_name(storage, location) is None:
             return False
         await storage.delete(location.path)
-        with suppress(GuaranteeError):  # where nothing can be synced, nothing was promised
+        if isinstance(storage, SyncingStorage):  # where nothing can be synced, nothing was promised
             await storage.sync_directory(location.parent.path)
         return True
     try:
-        seen = await storage.read(location.child(RECORD_FILE).path)
+        seen = await storage.get(location.child(RECORD_FILE).path)
         record = CommitRecord.decode(seen.data, where=str(location))
     except (FileNotFoundError, IntegrityError):
         return False

@@ -15,7 +15,7 @@ from atomicpath._core.tasks import map_concurrently
 from atomicpath._profile.fingerprint import is_original
 from atomicpath._profile.location import Location
 from atomicpath._strategies.manifest import digest
-from atomicpath.abc import Entry, Storage
+from atomicpath.abc import Entry, EntryKind, Storage
 from atomicpath.errors import IntegrityError, ValidationError
 
 __all__ = ["Commit", "Verification", "compare", "damaged", "is_rewritten", "is_whole"]
@@ -110,7 +110,7 @@ async def is_whole(storage: Storage, location: Location, record: CommitRecord) -
 
 def damaged(record: CommitRecord, listing: Iterable[Entry]) -> list[str]:
     """The files of a manifest that a listing does not show, or not with their size."""
-    sizes = {entry.name: entry.size for entry in listing if entry.kind == "file"}
+    sizes = {entry.name: entry.size for entry in listing if entry.kind is EntryKind.FILE}
     return [file.name for file in record.files if sizes.get(file.name) != file.size]
 
 
@@ -120,7 +120,7 @@ def is_rewritten(wanted: FileEntry, found: Entry, original: bool) -> bool:
 
 
 def _differs(wanted: FileEntry, found: Entry, original: bool) -> bool:
-    return found.kind != "file" or found.size != wanted.size or is_rewritten(wanted, found, original)
+    return found.kind is not EntryKind.FILE or found.size != wanted.size or is_rewritten(wanted, found, original)
 
 
 async def _sha256(storage: Storage, file: Location) -> str:

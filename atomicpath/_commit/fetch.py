@@ -17,14 +17,16 @@ from atomicpath._core.free_space import is_full, stored_size
 from atomicpath._core.layout import COMMIT_SUCCESS_FILE, is_pending
 from atomicpath._core.record import CommitRecord, FileEntry
 from atomicpath._core.tasks import map_concurrently
+from atomicpath._profile.abilities import need
 from atomicpath._profile.fingerprint import is_original
 from atomicpath._profile.location import Location, PathLike, locate
 from atomicpath._profile.storage_errors import of_the_caller
 from atomicpath._strategies.atomic_rename import AtomicRenameTemporaryPath
 from atomicpath._strategies.manifest import digest, entries_of
-from atomicpath.abc import Entry, Storage
+from atomicpath.abc import CopyingStorage, Entry, Storage
 from atomicpath.coordinators import SingleProcess
 from atomicpath.errors import AtomicPathError, CommitError, IntegrityError, NotCommittedError, ValidationError
+from atomicpath.guarantees import Guarantee
 
 from .completeness import is_rewritten
 from .options import CommitOptions
@@ -176,7 +178,7 @@ async def _copies_by_itself(
     same = (type(one.backend), one.storage_options) == (type(target.backend), target.storage_options)
     if source.storage.is_local or not same or any(entry.sha256 for entry in entries) or options.checksums:
         return False
-    if type(source.storage).copy_files is Storage.copy_files:
+    if not isinstance(source.storage, CopyingStorage):
         return False
     strategy, _ = await options.strategy(target, is_local=False)
     return issubclass(strategy, AtomicRenameTemporaryPath)
@@ -207,8 +209,9 @@ async def _to_disk(source: _Source, target: Path, entries: Sequence[FileEntry], 
 
 
 async def _in_store(source: _Source, target: Location, entries: Sequence[FileEntry]) -> None:
-    await source.storage.copy_files(source.place.path, target.path, [entry.name for entry in entries])
-    sizes = {entry.name: entry.size for entry in await source.storage.list(target.path, recursive=True)}
+    storage = need(source.storage, CopyingStorage, Guarantee.ATOMIC_RENAME)
+    await storage.copy_files(source.place.path, target.path, [entry.name for entry in entries])
+    sizes = {entry.name: entry.size for entry in await storage.list(target.path, recursive=True)}
     for entry in entries:
         if source.verify and sizes.get(entry.name) != entry.size:
             found = sizes.get(entry.name, "no")

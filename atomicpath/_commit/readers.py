@@ -19,7 +19,7 @@ from atomicpath._profile.location import Location
 from atomicpath._strategies.aliases import linked_name
 from atomicpath._strategies.conflicts import is_committed, read_record, standing_at, when
 from atomicpath._strategies.leftovers import Leftover, attempts_in, housekeeping_entries, record_in
-from atomicpath.abc import Entry, NoBucketError, Storage
+from atomicpath.abc import Entry, EntryKind, NoBucketError, Storage
 from atomicpath.errors import AtomicPathError, IntegrityError, NotCommittedError, ValidationError
 
 from .completeness import Commit, Verification, compare, is_whole
@@ -48,7 +48,6 @@ _READS_AT_ONCE = 16
 _LOOKS = 10  # at a directory that is replaced while it is looked at
 _reported: set[str] = set()  # roots of which this process has said that attempts were left there
 _UNMARKED = "it has neither a commit record nor a marker"
-_LINK = "a symbolic link"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +140,7 @@ async def survey(root: Location, order: Order = DEFAULT) -> Survey:
     found = await neighbours.complete((entry.name for entry in entries if order.takes(entry.name)), order)
     await neighbours.expect_answers()
     await _report_leftovers(storage, root, listing)
-    return _arranged(found, order, frozenset(entry.name for entry in entries if entry.kind == _LINK))
+    return _arranged(found, order, frozenset(entry.name for entry in entries if entry.kind is EntryKind.LINK))
 
 
 async def latest(root: Location, order: Order = DEFAULT) -> Commit | None:
@@ -305,7 +304,7 @@ async def _examine(
         if standing.orphaned:
             return "its commit record is missing, and the marker beside it counts for nothing without one"
         if record is None:
-            return "" if standing.kind == "directory" else f"{standing.kind or 'nothing'} is there"
+            return "" if standing.kind is EntryKind.DIRECTORY else f"{standing.kind or 'nothing'} is there"
         if record.state is State.ALIAS:
             return _Alias(record.target)
         verb = "is being removed" if record.state is State.DISCARDED else "has not finished"
@@ -383,7 +382,7 @@ class _Neighbours:
             raise next(iter(self._failed.values()))
         nobody = self.root.child(f"{PROBE_PREFIX}{self.storage.environment.token()}").child(RECORD_FILE)
         try:
-            await self.storage.read(nobody.path)
+            await self.storage.get(nobody.path)
         except FileNotFoundError:
             return
         except (OSError, AtomicPathError) as error:
@@ -396,14 +395,14 @@ async def children(storage: Storage, root: Location) -> list[Entry]:
         listing = await storage.list(root.path, recursive=False)
     except FileNotFoundError as error:
         raise NotCommittedError(f"nothing can be listed at {root}: {error}") from error  # not even its bucket is there
-    if not listing and await storage.kind(root.path) not in ("directory", None):
+    if not listing and await storage.kind(root.path) not in (EntryKind.DIRECTORY, None):
         raise ValidationError(f"{root} is a file: pass the directory that holds the committed ones")
     return listing
 
 
 def _directories(listing: Iterable[Entry]) -> list[Entry]:
     """Directories, and links, which may lead to one; without the names of a store that no path can have."""
-    return [entry for entry in listing if entry.name and entry.kind in ("directory", _LINK)]
+    return [entry for entry in listing if entry.name and entry.kind in (EntryKind.DIRECTORY, EntryKind.LINK)]
 
 
 async def _report_leftovers(storage: Storage, root: Location, listing: list[Entry]) -> None:

@@ -149,7 +149,7 @@ async def only_winner(storage: Storage, path: str, ended: Race, what: str) -> by
     if len(ended.won) > 1:
         raise Refuted(f"{len(ended.won)} of {RACERS} concurrent {what} succeeded")
     try:
-        found = (await asked(storage.environment, lambda: storage.read(path))).data
+        found = (await asked(storage.environment, lambda: storage.get(path))).data
     except FileNotFoundError:
         if ended.won:
             raise NotShown(f"one of {RACERS} concurrent {what} succeeded, and nothing was found there") from None

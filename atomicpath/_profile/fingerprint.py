@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from atomicpath._core.record import CommitRecord, fingerprint
-from atomicpath.abc import Storage
+from atomicpath.abc import IdentifyingStorage, Storage
 
 from .location import Location
 
@@ -16,8 +16,7 @@ async def place_of(storage: Storage, directory: Location, final: Location, token
     Where the storage can tell a directory from every copy of it, that identity, which a rename keeps; where it cannot,
     nothing, so that every reader compares names and sizes. On a store the place is the final path there.
     """
-    identity = await storage.identity(directory.path)
-    return _fingerprint(token, final.identity if identity is None else identity)
+    return _fingerprint(token, await _identity(storage, directory, final))
 
 
 async def is_original(storage: Storage, location: Location, record: CommitRecord) -> bool:
@@ -27,8 +26,11 @@ async def is_original(storage: Storage, location: Location, record: CommitRecord
     """
     if not record.place:
         return False
-    identity = await storage.identity(location.path)
-    return record.place == _fingerprint(record.token, location.identity if identity is None else identity)
+    return record.place == _fingerprint(record.token, await _identity(storage, location, location))
+
+
+async def _identity(storage: Storage, directory: Location, final: Location) -> str:
+    return await storage.identity(directory.path) if isinstance(storage, IdentifyingStorage) else final.identity
 
 
 def _fingerprint(token: str, place: str) -> str:

@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 from atomicpath._core.bounded import BoundedEnvironment, NoAnswerError
 from atomicpath._core.environment import cleaning_up, current, use
 from atomicpath._core.layout import HOUSEKEEPING, PROBE_PREFIX
-from atomicpath.abc import Storage
+from atomicpath.abc import DirectoryStorage, EntryKind, LearningStorage, Storage
 from atomicpath.errors import AccessError, AtomicPathError, GuaranteeError
 from atomicpath.guarantees import Guarantee
 
+from .abilities import make_shared_directory, need, remove_empty
 from .contests import NotShown, Refuted, asked, is_lasting, is_unsupported
 from .location import Location
 from .trials import LEFT, TRIALS
@@ -62,12 +63,17 @@ class Probe:
     """The trials at one place, one after the other."""
 
     def __init__(
-        self, storage: Storage, environment: BoundedEnvironment, base: Location, *, with_directories: bool
+        self,
+        storage: Storage,
+        environment: BoundedEnvironment,
+        base: Location,
+        *,
+        directories: DirectoryStorage | None,
     ) -> None:
         self.storage, self.base = storage, base
         self.left = _Left()
         self._environment = environment
-        self._with_directories = with_directories
+        self._directories = directories
         self._has_decided = False
         self._unlearnt: str | None = None
 
@@ -78,13 +84,14 @@ class Probe:
             ConnectionError: There was no answer, and so the trials would have none.
             TimeoutError: The same.
         """
-        if not due & _VERSIONED:
+        storage = self.storage
+        if not due & _VERSIONED or not isinstance(storage, LearningStorage):
             return
         place = self.base.child("learn")
         has_written = True
         try:
             with self._environment.limit():
-                has_written = await asked(self._environment, lambda: self.storage.learn(place.path))
+                has_written = await asked(self._environment, lambda: storage.learn(place.path))
         except (FileNotFoundError, AccessError):
             has_written = False  # the trials will meet the same, and tell more
         except (ConnectionError, TimeoutError) as error:
@@ -150,8 +157,8 @@ class Probe:
         """Remove what is at `place`, and `below` it where it cannot be listed; note what could not be removed."""
         with cleaning_up(place), self._environment.limit():
             try:
-                if self._with_directories and await self.storage.kind(place.path) == "directory":
-                    await self.storage.remove_tree(place.path)
+                if self._directories and await self._directories.kind(place.path) is EntryKind.DIRECTORY:
+                    await self._directories.remove_tree(place.path)
                     return
                 listed = await self.storage.list(place.path, recursive=True)
             except AccessError:
@@ -193,24 +200,25 @@ async def probing(location: Location, *, with_directories: bool) -> AsyncIterato
     With `with_directories` the base is a directory, which is removed again.
     """
     storage, environment = bounded(location)
-    nearest = await _nearest_directory(storage, location) if with_directories else location.parent
+    directories = need(storage, DirectoryStorage, Guarantee.DIRECTORIES) if with_directories else None
+    nearest = await _nearest_directory(storage, location) if directories else location.parent
     base = nearest.child(HOUSEKEEPING).child(PROBE_PREFIX + environment.token())
-    probe = Probe(storage, environment, base, with_directories=with_directories)
+    probe = Probe(storage, environment, base, directories=directories)
     try:
-        if with_directories:
-            await _make_base(storage, base)
+        if directories:
+            await _make_base(directories, base)
         yield probe
     finally:
-        if with_directories:
+        if directories:
             await probe.clean(base)
             with cleaning_up(base), environment.limit():
                 await _remove_empty(storage, base.parent)
         probe.left.tell()
 
 
-async def _make_base(storage: Storage, base: Location) -> None:
+async def _make_base(storage: DirectoryStorage, base: Location) -> None:
     for _ in range(_TRIES):
-        await storage.make_shared_directory(base.parent.path)
+        await make_shared_directory(storage, base.parent.path)
         try:
             await storage.make_directory(base.path, mode=None, durable=False)
         except FileNotFoundError:
@@ -221,7 +229,7 @@ async def _make_base(storage: Storage, base: Location) -> None:
 
 async def _remove_empty(storage: Storage, directory: Location) -> None:
     try:
-        await storage.remove_empty(directory.path)
+        await remove_empty(storage, directory.path)
     except (OSError, AtomicPathError) as error:
         _LOG.debug("%s stays, which may be empty: %s", directory, error)
 

@@ -13,14 +13,15 @@ import logging
 from dataclasses import dataclass, field
 
 from atomicpath._core.bounded import NoAnswerError
-from atomicpath.abc import Declaration
+from atomicpath.abc import Declaration, DirectoryStorage
 from atomicpath.errors import ValidationError
 from atomicpath.guarantees import NONE, Guarantee, Profile
 
+from .abilities import has_directories, need
 from .contests import NotShown, Refuted
 from .location import Location
 from .probes import bounded, probing
-from .trials import SUCCESS, TRIALS, has_directories, leaves_its_directory
+from .trials import SUCCESS, TRIALS, leaves_its_directory
 
 __all__ = ["are_beside", "attempts_beside", "profile_of"]
 
@@ -96,7 +97,8 @@ async def attempts_beside(location: Location) -> bool:
             target = probe.base.parent.parent.child(probe.base.name)
             try:
                 source = f"{probe.base.path}/directory"
-                findings.beside = not await leaves_its_directory(probe.storage, source, target.path)
+                storage = need(probe.storage, DirectoryStorage, Guarantee.ATOMIC_RENAME)
+                findings.beside = not await leaves_its_directory(storage, source, target.path)
             finally:
                 await probe.clean(target)
     return findings.beside

@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 from functools import partial, reduce
 
 from atomicpath._core.tasks import map_concurrently, run_both
-from atomicpath.abc import Declaration, StaleVersionError, Storage
+from atomicpath.abc import DirectoryStorage, EntryKind, MultipartStorage, Put, StaleVersionError, Storage, Update
 from atomicpath.errors import AccessError, GuaranteeError
 from atomicpath.guarantees import Guarantee
 
+from .abilities import directories_at, need
 from .contests import RACERS, NotShown, Race, Refuted, asked, contest, is_unsupported, names_of, only_winner
 
 __all__ = [
@@ -20,25 +21,23 @@ __all__ = [
     "SUCCESS",
     "TRIALS",
     "TRIED",
-    "has_directories",
     "leaves_its_directory",
     "watch_rename",
 ]
 
 _LOOKS = 200  # of a reader while a directory is renamed
 _ROUNDS = 4  # of multi-part completions: on a store that breaks it, half of the rounds went well
-_OF_DIRECTORIES = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE | Guarantee.DIRECTORIES
 
 
 async def _exclusive_create(storage: Storage, path: str) -> None:
-    ended = await contest(storage.environment, lambda racer: storage.create(path, racer))
+    ended = await contest(storage.environment, lambda racer: storage.put(path, racer, mode=Put.CREATE))
     won = await only_winner(storage, path, ended, "creations of one name")
     if won is None:
         raise NotShown(_nobody(ended, "creations of one name"))
     try:
-        await asked(storage.environment, lambda: storage.create(path, b"late"))
+        await asked(storage.environment, lambda: storage.put(path, b"late", mode=Put.CREATE))
     except FileExistsError:
-        if (await asked(storage.environment, lambda: storage.read(path))).data == won:
+        if (await asked(storage.environment, lambda: storage.get(path))).data == won:
             return
     raise Refuted("a name that existed was created again")
 
@@ -46,22 +45,22 @@ async def _exclusive_create(storage: Storage, path: str) -> None:
 async def _compare_and_swap(storage: Storage, path: str) -> None:
     environment = storage.environment
     told = await _place(storage, path, b"racer-?")  # as long as what is swapped for it: a version is more than a length
-    version = (await asked(environment, lambda: storage.read(path))).version
+    version = (await asked(environment, lambda: storage.get(path))).version
     if version is None:
         raise Refuted("the store gives no version")
     if told is not None and told != version:
         raise Refuted("the reply to a write gave another version than the next read")
     async with _permitted(storage, path, "a swap"):
-        ended = await contest(environment, lambda racer: storage.swap(path, racer, version=version))
+        ended = await contest(environment, lambda racer: storage.put(path, racer, mode=Update(version)))
     won = await only_winner(storage, path, ended, "swaps from one version")
     if won is None:
         if not ended.unanswered:
             raise Refuted("every swap that named the present version was refused")
         raise NotShown(_nobody(ended, "swaps from one version"))
     try:
-        await asked(environment, lambda: storage.swap(path, b"late", version=version))
+        await asked(environment, lambda: storage.put(path, b"late", mode=Update(version)))
     except StaleVersionError:
-        if (await asked(environment, lambda: storage.read(path))).data == won:
+        if (await asked(environment, lambda: storage.get(path))).data == won:
             return
     raise Refuted("a swap that named an old version was not refused")
 
@@ -69,14 +68,14 @@ async def _compare_and_swap(storage: Storage, path: str) -> None:
 async def _conditional_delete(storage: Storage, path: str) -> None:
     environment = storage.environment
     await _place(storage, path, b"one")
-    old = (await asked(environment, lambda: storage.read(path))).version
+    old = (await asked(environment, lambda: storage.get(path))).version
     async with _permitted(storage, path, "a delete"):
         await asked(environment, lambda: storage.delete(path))
     try:
         told = await _place(storage, path, b"two")
     except FileExistsError:
         raise Refuted("a delete that was acknowledged did nothing") from None
-    new = (await asked(environment, lambda: storage.read(path))).version
+    new = (await asked(environment, lambda: storage.get(path))).version
     if old is None or new is None or old == new:
         raise Refuted("the store gives no versions that tell two contents apart")
     if told not in (new, None) or not await _is_listed(storage, path, new):
@@ -106,8 +105,8 @@ async def _is_listed(storage: Storage, path: str, version: str) -> bool:
 
 
 async def _list_after_write(storage: Storage, path: str) -> None:
-    if has_directories(storage, await storage.declare(path)):
-        await _make(storage, path)
+    if (directories := await directories_at(storage, path)) is not None:
+        await _make(directories, path)
     for name in ("a", "b"):
         await _place(storage, f"{path}/{name}", b"x")
         async with _permitted(storage, f"{path}/{name}", "a listing"):
@@ -117,9 +116,10 @@ async def _list_after_write(storage: Storage, path: str) -> None:
 
 
 async def _exclusive_multipart(storage: Storage, path: str) -> None:
+    create = need(storage, MultipartStorage, Guarantee.EXCLUSIVE_MULTIPART).create_in_parts
     for again in range(_ROUNDS):
         async with _permitted(storage, f"{path}/{again}", "an upload in parts"):
-            ended = await contest(storage.environment, partial(storage.create_in_parts, f"{path}/{again}"))
+            ended = await contest(storage.environment, partial(create, f"{path}/{again}"))
         if await only_winner(storage, f"{path}/{again}", ended, "multi-part completions of one name") is None:
             raise NotShown(_nobody(ended, "multi-part completions of one name"))
 
@@ -130,9 +130,9 @@ async def _place(storage: Storage, path: str, data: bytes) -> str | None:
     It is created where that can be done: a bucket's policy may refuse writes without a condition.
     """
     try:
-        return await asked(storage.environment, lambda: storage.create(path, data))
+        return await asked(storage.environment, lambda: storage.put(path, data, mode=Put.CREATE))
     except FileExistsError:
-        found = await asked(storage.environment, lambda: storage.read(path))
+        found = await asked(storage.environment, lambda: storage.get(path))
         if found.data == data:  # by an earlier try, whose reply was lost
             return found.version
         raise
@@ -140,7 +140,7 @@ async def _place(storage: Storage, path: str, data: bytes) -> str | None:
         lacks_links = isinstance(error, PermissionError) and not isinstance(error, AccessError)
         if isinstance(error, OSError) and not lacks_links and not is_unsupported(error):
             raise
-    return await asked(storage.environment, lambda: storage.write(path, data))
+    return await asked(storage.environment, lambda: storage.put(path, data, mode=Put.OVERWRITE))
 
 
 @asynccontextmanager
@@ -149,7 +149,7 @@ async def _permitted(storage: Storage, path: str, what: str) -> AsyncIterator[No
     try:
         yield
     except AccessError as error:
-        await asked(storage.environment, lambda: storage.read(path))
+        await asked(storage.environment, lambda: storage.get(path))
         raise Refuted(f"{what} was refused: {error}") from error
 
 
@@ -158,25 +158,25 @@ def _nobody(ended: Race, what: str) -> str:
     return f"none of {RACERS} concurrent {what} was carried out{heard}"
 
 
-async def _directories(storage: Storage, path: str) -> None:
+async def _directories(storage: DirectoryStorage, path: str) -> None:
     await storage.make_directory(path, mode=None, durable=False)
-    if await storage.kind(path) != "directory":
+    if await storage.kind(path) is not EntryKind.DIRECTORY:
         raise Refuted("a directory that was made is not there")
 
 
-async def _atomic_rename(storage: Storage, path: str) -> None:
+async def _atomic_rename(storage: DirectoryStorage, path: str) -> None:
     """A reader watches: on a mount or server that copies, it finds some of the files at the new name."""
     source, target = f"{path}/source", f"{path}/target"
     await _make(storage, path)
     await _make(storage, source)
     names = [f"file-{number}" for number in range(RACERS)]
     for name in names:
-        await storage.write(f"{source}/{name}", name.encode())
+        await storage.put(f"{source}/{name}", name.encode(), mode=Put.OVERWRITE)
     await watch_rename(storage, source, target, names, wrong=Refuted)
 
 
 async def watch_rename(
-    storage: Storage, source: str, target: str, names: Sequence[str], *, wrong: Callable[[str], Exception]
+    storage: DirectoryStorage, source: str, target: str, names: Sequence[str], *, wrong: Callable[[str], Exception]
 ) -> None:
     """Rename a directory while a reader lists its new name: it must see all of `names` or none.
 
@@ -213,7 +213,7 @@ async def watch_rename(
         raise wrong("a renamed directory is still at its old name")
 
 
-async def leaves_its_directory(storage: Storage, source: str, target: str) -> bool:
+async def leaves_its_directory(storage: DirectoryStorage, source: str, target: str) -> bool:
     """Tell whether a directory made at `source` can be renamed to `target`, in another directory; False for EXDEV."""
     await _make(storage, source)
     try:
@@ -225,13 +225,13 @@ async def leaves_its_directory(storage: Storage, source: str, target: str) -> bo
     return True
 
 
-async def _rename_noreplace(storage: Storage, path: str) -> None:
+async def _rename_noreplace(storage: DirectoryStorage, path: str) -> None:
     target, empty = f"{path}/target", f"{path}/empty"
     await _make(storage, path)
 
     async def prepare(racer: bytes) -> None:
         await _make(storage, f"{path}/{racer.decode()}")
-        await storage.write(f"{path}/{racer.decode()}/file-{racer.decode()}", racer, private=True)
+        await storage.put(f"{path}/{racer.decode()}/file-{racer.decode()}", racer, mode=Put.PRIVATE)
 
     await map_concurrently(
         names_of(RACERS), prepare, at_once=RACERS
@@ -254,13 +254,17 @@ async def _rename_noreplace(storage: Storage, path: str) -> None:
     raise Refuted("a directory was renamed onto an empty one")
 
 
-async def _make(storage: Storage, path: str) -> None:
+async def _make(storage: DirectoryStorage, path: str) -> None:
     await storage.make_directory(path, mode=None, durable=False)
 
 
-def has_directories(storage: Storage, declaration: Declaration) -> bool:
-    """Whether a parent has to be made before what is in it, and removed afterwards."""
-    return storage.is_local or bool(_OF_DIRECTORIES & (declaration.declared | declaration.observable))
+def _in_directories(
+    trial: Callable[[DirectoryStorage, str], Awaitable[None]],
+) -> Callable[[Storage, str], Awaitable[None]]:
+    async def tried(storage: Storage, path: str) -> None:
+        await trial(need(storage, DirectoryStorage, Guarantee.DIRECTORIES), path)
+
+    return tried
 
 
 TRIALS: Mapping[Guarantee, Callable[[Storage, str], Awaitable[None]]] = {
@@ -269,9 +273,9 @@ TRIALS: Mapping[Guarantee, Callable[[Storage, str], Awaitable[None]]] = {
     Guarantee.EXCLUSIVE_MULTIPART: _exclusive_multipart,
     Guarantee.COMPARE_AND_SWAP: _compare_and_swap,
     Guarantee.CONDITIONAL_DELETE: _conditional_delete,
-    Guarantee.DIRECTORIES: _directories,
-    Guarantee.ATOMIC_RENAME: _atomic_rename,
-    Guarantee.RENAME_NOREPLACE: _rename_noreplace,
+    Guarantee.DIRECTORIES: _in_directories(_directories),
+    Guarantee.ATOMIC_RENAME: _in_directories(_atomic_rename),
+    Guarantee.RENAME_NOREPLACE: _in_directories(_rename_noreplace),
 }
 
 LEFT: Mapping[Guarantee, tuple[str, ...]] = {

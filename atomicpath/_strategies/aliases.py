@@ -19,8 +19,15 @@ from atomicpath._core.liveness import this_process
 from atomicpath._core.record import CommitRecord, State
 from atomicpath._core.tasks import map_concurrently
 from atomicpath._profile.location import Location
-from atomicpath.abc import Content, Storage
-from atomicpath.errors import AbandonedError, AccessError, AtomicPathError, ConflictError, OutcomeUnknownError
+from atomicpath.abc import Content, EntryKind, LinkingStorage, Put, Storage
+from atomicpath.errors import (
+    AbandonedError,
+    AccessError,
+    AtomicPathError,
+    ConflictError,
+    GuaranteeError,
+    OutcomeUnknownError,
+)
 
 from .attempt_files import in_housekeeping
 from .attempt_record import SwappedAttemptRecord
@@ -38,7 +45,7 @@ _PAUSE, _LONGEST = 0.01, 0.2  # seconds between tries
 
 async def linked_name(storage: Storage, location: Location) -> str | None:
     """Return the name that a link at a location leads to, if that is right beside it; else None. Never followed."""
-    target = await storage.link_target(location.path) if storage.is_local else None
+    target = await storage.link_target(location.path) if isinstance(storage, LinkingStorage) else None
     return target if target and "/" not in target and target not in (".", "..") else None
 
 
@@ -49,7 +56,7 @@ async def aliases_of(storage: Storage, root: Location) -> dict[str, str]:
         for entry in await storage.list(root.path, recursive=False):
             if is_temporary(entry.name):
                 continue  # a link on its way to its name
-            if entry.kind == "a symbolic link" and (name := await linked_name(storage, root.child(entry.name))):
+            if entry.kind is EntryKind.LINK and (name := await linked_name(storage, root.child(entry.name))):
                 found[entry.name] = name
         return found
     listing = await storage.list(root.child(HOUSEKEEPING).path, recursive=False)
@@ -57,9 +64,9 @@ async def aliases_of(storage: Storage, root: Location) -> dict[str, str]:
 
     async def one(note: str) -> None:
         try:
-            content = await storage.read(root.child(HOUSEKEEPING).child(note).path)
+            content = await storage.get(root.child(HOUSEKEEPING).child(note).path)
             name = content.data.decode("utf-8", "surrogateescape")
-            seen = await storage.read(root.child(name).child(RECORD_FILE).path)
+            seen = await storage.get(root.child(name).child(RECORD_FILE).path)
         except FileNotFoundError:
             return
         record = CommitRecord.decode(seen.data, where=str(root.child(name)))
@@ -103,7 +110,7 @@ async def set_alias(storage: Storage, location: Location, target: str, *, fence:
     for again in range(_TRIES):
         register = AliasRegister(storage, location, record, conditional_delete=fence.conditional)
         try:
-            seen = await storage.read(path)
+            seen = await storage.get(path)
         except FileNotFoundError:
             if await _created(storage, location, register):
                 return register.withdraw
@@ -118,9 +125,11 @@ async def set_alias(storage: Storage, location: Location, target: str, *, fence:
 
 
 async def _set_link(storage: Storage, location: Location, target: str) -> Undo:
+    if not isinstance(storage, LinkingStorage):
+        raise GuaranteeError(f"{type(storage).__name__} has no links that an alias could be")
     before = await linked_name(storage, location)
     if before is None and (kind := await storage.kind(location.path)) is not None:
-        raise await taken(storage, location) if kind == "directory" else foreign(location, kind)
+        raise await taken(storage, location) if kind is EntryKind.DIRECTORY else foreign(location, kind)
     try:
         await storage.set_link(location.path, target)
     except FileExistsError as error:
@@ -142,14 +151,14 @@ async def _created(storage: Storage, location: Location, register: AliasRegister
     note = location.at(alias_of(location.path))
     name = location.name.encode("utf-8", "surrogateescape")
     with suppress(FileExistsError):  # of an alias that is, or was, there
-        await in_housekeeping(storage, note, lambda: storage.create(note.path, name))
+        await in_housekeeping(storage, note, lambda: storage.put(note.path, name, mode=Put.CREATE))
     with cleaning_up(location):
         if await register.acquire() is not None:
             return False
         names = tuple(entry.name for entry in await storage.list(location.path, recursive=True))
         if foreign_names := tuple(name for name in names if name != RECORD_FILE):
             await register.withdraw()
-            raise foreign(location, "directory", foreign_names)
+            raise foreign(location, EntryKind.DIRECTORY, foreign_names)
     return True
 
 

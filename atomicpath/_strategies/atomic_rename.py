@@ -36,11 +36,22 @@ from atomicpath._core.layout import (
 from atomicpath._core.liveness import boot_clock, this_process
 from atomicpath._core.record import CommitRecord, FileEntry, State, marker_of
 from atomicpath._core.telemetry import creating, finalizing, observed
+from atomicpath._profile.abilities import make_parents, need
 from atomicpath._profile.fingerprint import place_of
 from atomicpath._profile.location import Location, locate
 from atomicpath._profile.probing import are_beside, attempts_beside
 from atomicpath._profile.storage_errors import at_final, reported
-from atomicpath.abc import FileOptions, MetadataStore, SnapshotType, StaleVersionError, TemporaryPath
+from atomicpath.abc import (
+    DirectoryStorage,
+    EntryKind,
+    FileOptions,
+    MetadataStore,
+    Put,
+    SnapshotType,
+    StaleVersionError,
+    SyncingStorage,
+    TemporaryPath,
+)
 from atomicpath.errors import AbandonedError, AtomicPathError, CommitError, ValidationError
 from atomicpath.guarantees import NONE, RENAMING, Guarantee
 
@@ -82,7 +93,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._source = final if snapshot_type else source
         self.token = temporary.name.rpartition(TMP_DIR_SUFFIX)[2]
         self._mode = file_options.path_permission_mode if file_options else None
-        self._storage = final.open()
+        self._storage = need(final.open(), DirectoryStorage, Guarantee.ATOMIC_RENAME)
         self._record: CommitRecord | None = None
         self._added: dict[str, FileEntry] = {}
         self._over = False
@@ -207,7 +218,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
     async def _begin(self, origin: SnapshotSource | None) -> None:
         """Open the final path's parent, then make the attempt's record and its empty directory."""
         storage, environment = self._storage, self._storage.environment
-        await storage.make_parents(self._publication.final.path, durable=self.options.durable)
+        await make_parents(storage, self._publication.final.path, durable=self.options.durable)
         if self.options.durable:
             await self._publication.parent.open()
         record = CommitRecord(
@@ -277,7 +288,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             await self._write_own(RECORD_FILE, record.encode())
             await self._files.seal(record, self.options.guarantees or NONE)
             if self.options.durable and self._storage.is_local:
-                await self._storage.sync_tree(self._temporary.path)
+                await need(self._storage, SyncingStorage, Guarantee.SYNC).sync_tree(self._temporary.path)
             if self._storage.is_local:
                 await self._expect_settled()
         except BaseException as error:
@@ -345,14 +356,14 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._publication = Publisher(self._storage, target, temporary, self.token)
         self._files = AttemptFiles(self._storage, temporary, self.token)
 
-    async def _check_way(self, kind: str) -> None:
+    async def _check_way(self, kind: EntryKind) -> None:
         """Something is at the final path: the error that says so, unless it is what this attempt may replace."""
         standing = await standing_at(self._storage, self._final)
         gone = standing.kind is None
-        if not (self.options.replace and (standing.committed or gone) and kind == "directory"):
+        if not (self.options.replace and (standing.committed or gone) and kind is EntryKind.DIRECTORY):
             if target := await linked_name(self._storage, self._final):
                 raise aliased(self._final, target)
-            raise standing.conflict(self._final) if kind == "directory" else foreign(self._final, kind)
+            raise standing.conflict(self._final) if kind is EntryKind.DIRECTORY else foreign(self._final, kind)
 
     async def _give_up(self, error: BaseException, what: str) -> None:
         """Discard after an error, and put an error of the storage in our own words."""
@@ -424,7 +435,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             await self._files.end(keep_record=keep_record)
 
     async def _write_own(self, name: str, data: bytes) -> None:
-        await self._storage.write(self._temporary.child(name).path, data, private=True)
+        await self._storage.put(self._temporary.child(name).path, data, mode=Put.PRIVATE)
 
 
 def _make_parent(path: Path) -> None:

@@ -20,8 +20,9 @@ from typing import TypeVar
 from atomicpath._core.layout import is_in_housekeeping, record_of
 from atomicpath._core.liveness import track_attempt, untrack_attempt
 from atomicpath._core.record import CommitRecord
+from atomicpath._profile.abilities import directories_at, lock_new_file, make_shared_directory, need, remove_empty
 from atomicpath._profile.location import Location
-from atomicpath.abc import FileLock, Storage
+from atomicpath.abc import DirectoryStorage, FileLock, Put, Storage, Update
 from atomicpath.errors import AtomicPathError, CommitError
 from atomicpath.guarantees import Guarantee
 
@@ -36,7 +37,7 @@ _TRIES = 10
 class AttemptFiles:
     """The directory of one attempt and the record beside it."""
 
-    def __init__(self, storage: Storage, directory: Location, token: str) -> None:
+    def __init__(self, storage: DirectoryStorage, directory: Location, token: str) -> None:
         self._storage = storage
         self._directory = directory
         self._record = directory.at(record_of(directory.path))
@@ -57,11 +58,11 @@ class AttemptFiles:
         if Guarantee.COMPARE_AND_SWAP in known:
             await self._create(record)
         else:
-            await self._storage.write(self._record.path, record.encode(), private=True)
+            await self._storage.put(self._record.path, record.encode(), mode=Put.PRIVATE)
 
     async def _begin_locked(self, record: CommitRecord, mode: int | None) -> None:
-        storage, path = self._storage, self._record.path
-        create = partial(storage.lock_new_file, path, record.encode())
+        storage = self._storage
+        create = partial(lock_new_file, storage, self._record.path, record.encode())
         self._hold, self.came_first = await in_housekeeping(storage, self._directory, create)
         if self._hold is not None:
             track_attempt(self._token, self._hold.release)
@@ -73,14 +74,16 @@ class AttemptFiles:
 
     async def _create(self, record: CommitRecord) -> None:
         try:
-            self._version = await self._storage.create(self._record.path, record.encode(), owner=self._token)
+            self._version = await self._storage.put(
+                self._record.path, record.encode(), mode=Put.CREATE, owner=self._token
+            )
         except FileExistsError as error:
             await self._expect_own_retry(record, error)
 
     async def adopt(self) -> CommitRecord | None:
         """Read the record of an attempt that another object or process began; None if there is none."""
         try:
-            content = await self._storage.read(self._record.path)
+            content = await self._storage.get(self._record.path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         self._version = content.version
@@ -96,13 +99,13 @@ class AttemptFiles:
         if self._version is None or Guarantee.COMPARE_AND_SWAP not in known:
             return
         try:
-            self._version = await self._storage.swap(self._record.path, record.encode(), version=self._version)
+            self._version = await self._storage.put(self._record.path, record.encode(), mode=Update(self._version))
         except OSError as error:
             await self._expect_own_retry(record, error)
 
     async def _expect_own_retry(self, record: CommitRecord, error: OSError) -> None:
         """Raise the error of a write of `record`, unless that is there: then it was the answer to our own retry."""
-        seen = await self._storage.read(self._record.path)
+        seen = await self._storage.get(self._record.path)
         if seen.data != record.encode():
             raise error
         self._version = seen.version
@@ -123,8 +126,13 @@ async def in_housekeeping(storage: Storage, path: Location, step: Callable[[], A
         What the step returns, and whether the directory was made for it.
     """
     failure = ""
+    directories: DirectoryStorage | None
+    if storage.is_local:
+        directories = need(storage, DirectoryStorage, Guarantee.DIRECTORIES)
+    else:
+        directories = await directories_at(storage, path.path)
     for _ in range(_TRIES):
-        made = await storage.make_shared_directory(path.parent.path)
+        made = directories is not None and await make_shared_directory(directories, path.parent.path)
         try:
             return await step(), made
         except FileNotFoundError as error:
@@ -148,7 +156,7 @@ async def end_lock(storage: Storage, directory: Location, held: FileLock | None,
 async def tidy(storage: Storage, path: Location) -> None:
     """Remove the house-keeping directory that `path` was in, if it is empty and that costs nothing."""
     if is_in_housekeeping(path.path):
-        await storage.remove_empty(path.parent.path)
+        await remove_empty(storage, path.parent.path)
 
 
 async def delete_record(storage: Storage, directory: Location) -> None:

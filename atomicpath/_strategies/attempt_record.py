@@ -25,7 +25,7 @@ from atomicpath._core.layout import RECORD_FILE
 from atomicpath._core.liveness import this_process, track_attempt
 from atomicpath._core.record import CommitRecord, DecidedBy, State
 from atomicpath._profile.location import Location
-from atomicpath.abc import Content, StaleVersionError, Storage
+from atomicpath.abc import Content, Put, StaleVersionError, Storage, Update
 from atomicpath.errors import (
     AbandonedError,
     AccessError,
@@ -142,7 +142,9 @@ class AttemptRecord(abc.ABC):
             await self._storage.environment.sleep(pause)
             began = self._storage.environment.monotonic()
             try:
-                self.version = await self._storage.create(self.path, self.record.encode(), owner=self.record.token)
+                self.version = await self._storage.put(
+                    self.path, self.record.encode(), mode=Put.CREATE, owner=self.record.token
+                )
                 self.held, self.seen_at, self.moved_at = True, began, began
                 return None
             except (AccessError, FileNotFoundError):
@@ -175,7 +177,7 @@ class AttemptRecord(abc.ABC):
     async def look(self) -> Content | None:
         """The record as it is now."""
         try:
-            return await self._storage.read(self.path)
+            return await self._storage.get(self.path)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -379,7 +381,7 @@ class SwappedAttemptRecord(AttemptRecord):
             await self._storage.environment.sleep(pause)
             began = self._storage.environment.monotonic()
             try:
-                self.version = await self._storage.swap(self.path, target.encode(), version=self.version or "")
+                self.version = await self._storage.put(self.path, target.encode(), mode=Update(self.version or ""))
                 self.record, self.seen_at, self.moved_at = target, began, began
                 return
             except AccessError as error:

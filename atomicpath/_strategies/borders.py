@@ -16,7 +16,7 @@ from atomicpath._core.layout import HOUSEKEEPING, TMP_DIR_SUFFIX, is_pending, is
 from atomicpath._core.record import CommitRecord, State
 from atomicpath._core.tasks import map_concurrently
 from atomicpath._profile.location import Location
-from atomicpath.abc import MOUNT_POINT, Entry, Storage
+from atomicpath.abc import Entry, EntryKind, Storage
 from atomicpath.errors import AccessError, ConflictError, IntegrityError, ValidationError
 
 from .conflicts import when
@@ -182,7 +182,7 @@ async def listed(storage: Storage, directory: Location) -> list[Entry]:
             continue  # too long for a path
         for entry in entries:
             name = prefix + entry.name
-            if entry.kind == "directory":
+            if entry.kind is EntryKind.DIRECTORY:
                 waiting.append(f"{name}/")
             else:
                 found.append(replace(entry, name=name))
@@ -197,7 +197,7 @@ async def refuse_mounts(storage: Storage, directory: Location) -> None:
     if not storage.is_local:
         return
     for entry in await listed(storage, directory):
-        if entry.kind == MOUNT_POINT:
+        if entry.kind is EntryKind.MOUNT_POINT:
             reason = (
                 "something is mounted there, and nothing is moved or deleted across a mount: umount it, and try again"
             )

@@ -26,11 +26,23 @@ from atomicpath._core.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, check_file
 from atomicpath._core.liveness import boot_clock, this_process, track_attempt, untrack_attempt
 from atomicpath._core.record import CommitRecord, DecidedBy, FileEntry, Lease, State, marker_of, token_in_marker
 from atomicpath._core.telemetry import creating, finalizing, observed
+from atomicpath._profile.abilities import lock_file, make_parents, need
 from atomicpath._profile.fingerprint import place_of
 from atomicpath._profile.location import Location, locate
 from atomicpath._profile.probing import profile_of
 from atomicpath._profile.storage_errors import at_final, reported
-from atomicpath.abc import FileLock, FileOptions, MetadataStore, SnapshotType, TemporaryPath
+from atomicpath.abc import (
+    DirectoryStorage,
+    EntryKind,
+    FileLock,
+    FileOptions,
+    MetadataStore,
+    MultipartStorage,
+    Put,
+    SnapshotType,
+    SyncingStorage,
+    TemporaryPath,
+)
 from atomicpath.errors import (
     AbandonedError,
     AlreadyCommittedError,
@@ -253,26 +265,27 @@ class CommitFileTemporaryPath(TemporaryPath):
                     " known to hold there. Leave it out"
                 )
             return
+        directories = need(self._storage, DirectoryStorage, Guarantee.DIRECTORIES)
         await refuse_nested(self._storage, self._final)  # before anything is made in another's directory
         await self._open_parent()
         try:
-            await self._storage.make_directory(self._final.path, mode=self._mode, durable=self.options.durable)
+            await directories.make_directory(self._final.path, mode=self._mode, durable=self.options.durable)
         except FileExistsError:
             kind = await self._storage.kind(self._final.path)
-            if kind not in ("directory", None):
+            if kind not in (EntryKind.DIRECTORY, None):
                 raise foreign(self._final, kind) from None
 
     async def _open_parent(self) -> None:
         """Open the final path's parent, which is made durable and synced by that descriptor at the end."""
         if self.options.durable and self._storage.is_local:
-            await self._storage.make_parents(self._final.path, durable=True)
+            await make_parents(self._storage, self._final.path, durable=True)
             await self._parent.open()
 
     async def _lock(self) -> None:
         """Lock a file in the house-keeping directory: the proof of life that reaches other hosts of a file system."""
         if self._storage.is_local:
             lock = self._final.at(record_of(self._attempt.path))
-            self._hold, _ = await in_housekeeping(self._storage, lock, lambda: self._storage.lock_file(lock.path))
+            self._hold, _ = await in_housekeeping(self._storage, lock, lambda: lock_file(self._storage, lock.path))
 
     @property
     def _attempt(self) -> Location:
@@ -311,6 +324,8 @@ class CommitFileTemporaryPath(TemporaryPath):
 
     async def _multipart(self, source: Path) -> bool:
         """Whether a large file may be uploaded in parts; asked of the location only once such a file comes."""
+        if not isinstance(self._storage, MultipartStorage):
+            return False
         if (await self._storage.environment.step(os.stat, source)).st_size <= self._storage.largest_single:
             return False
         declaration = await self._storage.declare(self._final.path)
@@ -364,7 +379,7 @@ class CommitFileTemporaryPath(TemporaryPath):
 
     async def _sync(self) -> None:
         try:
-            await self._storage.sync_tree(self._final.path)
+            await need(self._storage, SyncingStorage, Guarantee.SYNC).sync_tree(self._final.path)
             await self._parent.sync()
         except FileNotFoundError:
             await self._claimed().confirm()  # it may be gone because somebody has swept it
@@ -391,7 +406,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         try:
             for _ in range(_MARKS):
                 try:
-                    await self._storage.create(path, marker, owner=committed.token)
+                    await self._storage.put(path, marker, mode=Put.CREATE, owner=committed.token)
                 except FileExistsError:
                     if await self._make_room(path, register):
                         continue
@@ -452,7 +467,7 @@ class CommitFileTemporaryPath(TemporaryPath):
 
     async def _delete_tree(self) -> None:
         """Delete the directory that this attempt made, on a disk; what lies below another place stays."""
-        left = await delete_own_tree(self._storage, self._final)
+        left = await delete_own_tree(need(self._storage, DirectoryStorage, Guarantee.DIRECTORIES), self._final)
         if left:
             _LOG.warning("what this attempt wrote is deleted, but not all: %s", left)
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from atomicpath._core.layout import COMMIT_SUCCESS_FILE, LEGACY_RECORD_FILE, RECORD_FILE
 from atomicpath._core.record import CommitRecord, DecidedBy, State, record_in_marker, token_in_marker
 from atomicpath._profile.location import Location
-from atomicpath.abc import Storage
+from atomicpath.abc import EntryKind, Storage
 from atomicpath.errors import AlreadyCommittedError, CommitError, ConflictError
 
 __all__ = [
@@ -33,7 +33,7 @@ _LOOKS = 5  # at what a replacement at this very moment could explain
 async def read_record(storage: Storage, location: Location, name: str = RECORD_FILE) -> CommitRecord | None:
     """The record at a final path, or None; IntegrityError if it is damaged."""
     try:
-        content = await storage.read(location.child(name).path)
+        content = await storage.get(location.child(name).path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     return CommitRecord.decode(content.data, where=str(location))
@@ -44,7 +44,7 @@ async def read_marker(storage: Storage, location: Location, name: str | None = C
     if name is None:
         return None
     try:
-        return (await storage.read(location.child(name).path)).data
+        return (await storage.get(location.child(name).path)).data
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -71,7 +71,7 @@ class Standing:
     record: CommitRecord | None = None
     record_file: str = RECORD_FILE
     orphaned: bool = False
-    kind: str | None = "directory"
+    kind: EntryKind | None = EntryKind.DIRECTORY
 
     @property
     def token(self) -> str | None:
@@ -113,10 +113,10 @@ async def _look(storage: Storage, location: Location) -> tuple[Standing, bool]:
     marker = await read_marker(storage, location, record.marker if record else COMMIT_SUCCESS_FILE)
     if marker is None and record is None:
         kind = await storage.kind(location.path)
-        if kind == "directory" and not storage.is_local:
+        if kind is EntryKind.DIRECTORY and not storage.is_local:
             # there nothing is replaced, but it may have come between the two reads
             return Standing(committed=False), await read_record(storage, location) is None
-        return Standing(committed=False, kind=kind), kind != "directory"
+        return Standing(committed=False, kind=kind), kind is not EntryKind.DIRECTORY
     file, named = (record_in_marker(marker) if marker is not None else None) or (None, None)
     if marker is not None and record is None and named is None:
         return Standing(committed=True), True  # another tool's
@@ -169,7 +169,7 @@ def unsettled(location: Location, record: CommitRecord, seconds: float) -> Confl
     )
 
 
-def foreign(location: Location, kind: str | None, names: tuple[str, ...] = ()) -> ConflictError:
+def foreign(location: Location, kind: EntryKind | None, names: tuple[str, ...] = ()) -> ConflictError:
     """Something that no attempt of ours put there holds the path."""
     shown = f": {', '.join(names[:3])}{' …' if len(names) > 3 else ''}" if names else ""
     return ConflictError(
@@ -198,7 +198,7 @@ def when(nanoseconds: int | None) -> str:
         return "an impossible time"
 
 
-def _described(kind: str | None) -> str:
-    if kind == "directory":
+def _described(kind: EntryKind | None) -> str:
+    if kind is EntryKind.DIRECTORY:
         return "a directory without a commit record"
-    return kind if kind and kind.startswith("a ") else f"a {kind or 'name that has gone again'}"
+    return str(kind) if kind else "a name that has gone again"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from atomicpath._core.layout import is_pending, is_reserved, is_unfinished
 from atomicpath._core.record import CommitRecord, SnapshotBase
 from atomicpath._profile.location import Location
-from atomicpath.abc import SnapshotType, Storage
-from atomicpath.errors import ConflictError, IntegrityError, NotCommittedError, ValidationError
+from atomicpath.abc import CopyingStorage, EntryKind, SnapshotType, Storage
+from atomicpath.errors import ConflictError, GuaranteeError, IntegrityError, NotCommittedError, ValidationError
 
 from .conflicts import standing_at
 
@@ -39,7 +39,7 @@ async def origin_at(storage: Storage, source: Location, snapshot: SnapshotType |
     NotCommittedError if there is none; ValidationError if it has no record, by which alone it is known again.
     """
     kind = await storage.kind(source.path)
-    if kind != "directory":
+    if kind is not EntryKind.DIRECTORY:
         raise NotCommittedError(
             f"there is nothing to make a snapshot of: {source} is {kind or 'missing'}. Commit it first"
         )
@@ -88,7 +88,7 @@ async def _copy_committed(storage: Storage, source: Location, record: CommitReco
         listing = await storage.list(source.path, recursive=True)
         sizes = {entry.name: entry.size for entry in listing}
         for entry in listing:
-            if entry.kind != "file":
+            if entry.kind is not EntryKind.FILE:
                 raise ValidationError(
                     f"{entry.name!r} in {source} is {entry.kind}, which cannot be copied: put a file in its place"
                 )
@@ -98,6 +98,11 @@ async def _copy_committed(storage: Storage, source: Location, record: CommitReco
                 " copy would pass for whole. verify(...) says what is wrong; restore it"
             )
         names = [name for name in sizes if not (is_reserved(name) or is_unfinished(name))]
+        if not isinstance(storage, CopyingStorage):
+            raise GuaranteeError(
+                f"{type(storage).__name__} cannot copy files where they are: download the directory with get(...) and"
+                " commit it with put(...)"
+            )
         await storage.copy_files(source.path, target.path, names)
     except (OSError, IntegrityError) as error:
         if await _is_still(storage, source, record):

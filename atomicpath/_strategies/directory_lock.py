@@ -1,7 +1,7 @@
 """Locks on final paths: a committed directory is replaced, added to or removed by one process at a time.
 
 The lock is on a file in the house-keeping directory, which is deleted by whoever holds it. One who locked a file that
-was deleted meanwhile finds that out (`Storage.lock_file`) and locks the next one.
+was deleted meanwhile finds that out (`LockingStorage.lock_file`) and locks the next one.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import logging
 
 from atomicpath._core.layout import lock_of
 from atomicpath._core.record import SnapshotBase
+from atomicpath._profile.abilities import lock_file
 from atomicpath._profile.location import Location
-from atomicpath.abc import FileLock, SnapshotType, Storage
+from atomicpath.abc import EntryKind, FileLock, SnapshotType, Storage
 from atomicpath.errors import AtomicPathError, ConflictError, GuaranteeError
 
 from .attempt_files import in_housekeeping, tidy
@@ -63,7 +64,7 @@ async def hold_final(storage: Storage, final: Location) -> DirectoryLock:
     lock = final.at(lock_of(final.path))
     if not storage.is_local:
         return DirectoryLock(storage, lock, None)
-    hold, _ = await in_housekeeping(storage, lock, lambda: storage.lock_file(lock.path))
+    hold, _ = await in_housekeeping(storage, lock, lambda: lock_file(storage, lock.path))
     return DirectoryLock(storage, lock, hold)
 
 
@@ -76,7 +77,7 @@ async def hold_committed(
     does not let go of it in time.
     """
     kind = await storage.kind(final.path)
-    if kind not in ("directory", None):
+    if kind not in (EntryKind.DIRECTORY, None):
         raise changed(final) if only else foreign(final, kind)
     hold = await _held(storage, final, KeptSnapshotError if only else ConflictError)
     try:

@@ -10,9 +10,10 @@ from atomicpath._core.environment import cleaning_up
 from atomicpath._core.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, discarded_of
 from atomicpath._core.liveness import this_process, track_attempt, untrack_attempt
 from atomicpath._core.record import CommitRecord, Lease, State, token_in_marker
+from atomicpath._profile.abilities import make_shared_directory, need
 from atomicpath._profile.location import Location
 from atomicpath._profile.probing import are_beside
-from atomicpath.abc import Content, StaleVersionError, Storage
+from atomicpath.abc import Content, DirectoryStorage, EntryKind, StaleVersionError, Storage, SyncingStorage
 from atomicpath.errors import (
     AbandonedError,
     AccessError,
@@ -21,6 +22,7 @@ from atomicpath.errors import (
     GuaranteeError,
     OutcomeUnknownError,
 )
+from atomicpath.guarantees import Guarantee
 
 from .attempt_files import tidy
 from .attempt_record import AttemptRecord, SwappedAttemptRecord
@@ -142,7 +144,7 @@ async def _unmark(storage: Storage, final: Location, register: AttemptRecord, ow
     await register.delete(path, version=found.version)  # if it was written again what clears looks at it afresh
 
 
-async def delete_own_tree(storage: Storage, directory: Location) -> str:
+async def delete_own_tree(storage: DirectoryStorage, directory: Location) -> str:
     """Delete a directory on a disk that an attempt has made, with everything below it that is not another place.
 
     It is moved away in one step, if no other place is in it, and looked at again before anything is deleted. Else what
@@ -164,13 +166,13 @@ async def delete_own_tree(storage: Storage, directory: Location) -> str:
     return str(await inside_error(storage, directory, places)) if places else f"{directory}, which is empty"
 
 
-async def _delete_around(storage: Storage, directory: Location, places: tuple[str, ...]) -> None:
+async def _delete_around(storage: DirectoryStorage, directory: Location, places: tuple[str, ...]) -> None:
     """Delete what is in a directory on a disk, but for its record, other places, and the directories these are in."""
     for entry in await storage.list(directory.path, recursive=False):
         child = directory.child(entry.name)
         if entry.name == RECORD_FILE or entry.name in places:
             continue
-        if entry.kind != "directory":
+        if entry.kind is not EntryKind.DIRECTORY:
             await storage.delete(child.path)
         elif inner := tuple(below_it for place in places if (below_it := _within(place, entry.name))):
             await _delete_around(storage, child, inner)
@@ -190,7 +192,7 @@ async def nested_in(storage: Storage, directory: Location, record: CommitRecord 
 
 
 async def take_away(
-    storage: Storage, directory: Location, final: Location, record: CommitRecord | None = None
+    storage: DirectoryStorage, directory: Location, final: Location, record: CommitRecord | None = None
 ) -> Location:
     """Move away a directory that is to be deleted, as `move_away` does, with nothing in it that stays.
 
@@ -220,7 +222,7 @@ async def lock_directory(storage: Storage, final: Location) -> AsyncIterator[Dir
         await held.release()
 
 
-async def move_away(storage: Storage, directory: Location, final: Location) -> Location:
+async def move_away(storage: DirectoryStorage, directory: Location, final: Location) -> Location:
     """Rename a directory to a discarded name of `final`'s, where nobody looks for it; that name.
 
     `FileNotFoundError`: it had gone. Of any other `OSError` only a local one says that it stays where it is.
@@ -229,7 +231,7 @@ async def move_away(storage: Storage, directory: Location, final: Location) -> L
     for _ in range(_TRIES):
         doomed = final.at(discarded_of(final.path, storage.environment.token(), hidden=are_beside(final)))
         try:
-            await storage.make_shared_directory(doomed.parent.path)
+            await make_shared_directory(storage, doomed.parent.path)
             await storage.rename_directory(directory.path, doomed.path)
         except FileExistsError as error:
             failure = error
@@ -249,7 +251,9 @@ async def move_away(storage: Storage, directory: Location, final: Location) -> L
     raise failure or FileNotFoundError(directory.path)
 
 
-async def delete_moved(storage: Storage, doomed: Location, final: Location, *, is_durable: bool = False) -> None:
+async def delete_moved(
+    storage: DirectoryStorage, doomed: Location, final: Location, *, is_durable: bool = False
+) -> None:
     """Delete a directory that was moved away from `final`, by whomever, once that is durable.
 
     Else a power cut might undo the move, and leave a committed name with half of its files. `is_durable` says that the
@@ -257,7 +261,7 @@ async def delete_moved(storage: Storage, doomed: Location, final: Location, *, i
     """
     if storage.is_local and not is_durable:
         try:
-            await storage.sync_directory(final.parent.path)
+            await need(storage, SyncingStorage, Guarantee.SYNC).sync_directory(final.parent.path)
         except GuaranteeError as error:
             _LOG.debug("%s: %s", doomed, error)  # where nothing can be synced, nothing was promised
     await storage.remove_tree(doomed.path)

@@ -16,7 +16,7 @@ from atomicpath._core.layout import (
 )
 from atomicpath._core.record import CommitRecord
 from atomicpath._profile.location import Location
-from atomicpath.abc import Content, Entry, Storage
+from atomicpath.abc import Content, Entry, EntryKind, Storage
 from atomicpath.errors import ValidationError
 
 __all__ = ["Leftover", "attempts_in", "housekeeping_entries", "record_in", "seen_in"]
@@ -48,18 +48,20 @@ class Leftover:
 
 async def housekeeping_entries(storage: Storage, root: Location, listing: Iterable[Entry]) -> list[Entry]:
     """Return what is in the house-keeping directory of a root that has just been listed."""
-    if not any(entry.name == HOUSEKEEPING and entry.kind == "directory" for entry in listing):
+    if not any(entry.name == HOUSEKEEPING and entry.kind is EntryKind.DIRECTORY for entry in listing):
         return []
     return await storage.list(root.child(HOUSEKEEPING).path, recursive=False)
 
 
 def attempts_in(directory: Location, listing: Iterable[Entry]) -> list[Leftover]:
     """Return the attempts among what is in a directory, each once, by name. Pure."""
-    directories = {entry.name for entry in listing if entry.kind == "directory" and TMP_DIR_SUFFIX in entry.name[1:]}
+    directories = {
+        entry.name for entry in listing if entry.kind is EntryKind.DIRECTORY and TMP_DIR_SUFFIX in entry.name[1:]
+    }
     records = {
         entry.name.removesuffix(RECORD_SUFFIX)
         for entry in listing
-        if entry.kind == "file" and entry.name.endswith(RECORD_SUFFIX) and TMP_DIR_SUFFIX in entry.name[1:]
+        if entry.kind is EntryKind.FILE and entry.name.endswith(RECORD_SUFFIX) and TMP_DIR_SUFFIX in entry.name[1:]
     }
     return [
         Leftover(path=directory.child(name), has_directory=name in directories, has_record=name in records)
@@ -74,7 +76,7 @@ async def seen_in(storage: Storage, leftover: Leftover) -> Content | None:
         places += [leftover.path.child(name) for name in (RECORD_FILE, LEGACY_RECORD_FILE)]
     for place in places:
         try:
-            return await storage.read(place.path)
+            return await storage.get(place.path)
         except (FileNotFoundError, NotADirectoryError):
             continue
     return None

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from atomicpath._core.environment import Environment
 from atomicpath._core.layout import RECORD_FILE, is_pending, is_reserved, is_unfinished
 from atomicpath._core.record import FileEntry
-from atomicpath.abc import Entry, Storage
+from atomicpath.abc import Entry, EntryKind, Storage
 from atomicpath.errors import ValidationError
 
 __all__ = [
@@ -88,7 +88,7 @@ def entries_of(
     for entry in listing:
         if is_unfinished(entry.name):
             continue
-        if entry.kind != "file":
+        if entry.kind is not EntryKind.FILE:
             shown = entry.name if len(entry.name) <= 80 else f"{entry.name[:77]}..."
             raise ValidationError(
                 f"{shown!r} in {where} is {entry.kind}, which cannot be committed: what it points to or carries"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from atomicpath._core.layout import COMMIT_SUCCESS_FILE
 from atomicpath._core.record import CommitRecord, DecidedBy, marker_of, token_in_marker
-from atomicpath.abc import Content
+from atomicpath.abc import Content, Put
 from atomicpath.errors import AbandonedError, CommitError, OutcomeUnknownError
 
 from .attempt_record import AttemptRecord, pauses
@@ -20,7 +20,9 @@ class MarkedAttemptRecord(AttemptRecord):
     async def _take(self, seen: Content) -> bool:  # noqa: ARG002 - nothing here can be conditional on it
         began = self._storage.environment.monotonic()
         self.inherits = True  # before the write, whose error may come after it was done
-        self.version = await self._storage.write(self.path, self.record.encode())  # only ever for unsafe_takeover
+        self.version = await self._storage.put(
+            self.path, self.record.encode(), mode=Put.OVERWRITE
+        )  # only ever for unsafe_takeover
         self.held = True
         self.seen_at = self.moved_at = began
         return True
@@ -34,7 +36,7 @@ class MarkedAttemptRecord(AttemptRecord):
     async def commit(self, committed: CommitRecord) -> None:
         await self.confirm()
         await self._expect_awake()
-        self.version = await self._storage.write(self.path, committed.encode())
+        self.version = await self._storage.put(self.path, committed.encode(), mode=Put.OVERWRITE)
         self.record = committed
         marker = self._final.child(committed.marker or COMMIT_SUCCESS_FILE).path
         failure: OSError | None = None
@@ -42,13 +44,13 @@ class MarkedAttemptRecord(AttemptRecord):
             await self._storage.environment.sleep(pause)
             await self._expect_awake()
             try:
-                await self._storage.create(marker, marker_of(committed.token), owner=committed.token)
+                await self._storage.put(marker, marker_of(committed.token), mode=Put.CREATE, owner=committed.token)
                 await self._expect_not_swept(marker)
                 return
             except OSError as error:
                 failure = error
             try:
-                there = (await self._storage.read(marker)).data
+                there = (await self._storage.get(marker)).data
             except FileNotFoundError:
                 continue
             except OSError as error:

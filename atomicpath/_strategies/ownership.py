@@ -166,7 +166,7 @@ def below(name: str, places: Collection[str]) -> bool:
 async def record_at(storage: Storage, path: Location) -> CommitRecord | None:
     """Return the record in a file; None if nothing is there, or, under the former name, if it is none of ours."""
     try:
-        content = await storage.read(path.path)
+        content = await storage.get(path.path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 
+from atomicpath._profile.abilities import need
 from atomicpath._profile.location import Location
-from atomicpath.abc import OpenDirectory, Storage
+from atomicpath.abc import OpenDirectory, Storage, SyncingStorage
+from atomicpath.guarantees import Guarantee
 
 __all__ = ["FinalParent"]
 
@@ -22,7 +24,7 @@ class FinalParent:
 
     async def open(self) -> None:
         """Open it; what hinders that is told before anything is written."""
-        if self._open is None:
+        if self._open is None and isinstance(self._storage, SyncingStorage):
             self._open = await self._storage.open_directory(self._final.parent.path)
 
     async def sync(self) -> None:
@@ -30,7 +32,7 @@ class FinalParent:
         if self._open is not None:
             await self._open.sync()
         else:
-            await self._storage.sync_directory(self._final.parent.path)
+            await need(self._storage, SyncingStorage, Guarantee.SYNC).sync_directory(self._final.parent.path)
 
     def close(self) -> None:
         """Close it. Nothing was written through it, so a failure changes nothing and is logged."""

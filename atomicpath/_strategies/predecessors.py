@@ -7,8 +7,9 @@ import logging
 from atomicpath._core.layout import RECORD_SUFFIX, is_attempt_at, is_discarded, record_of
 from atomicpath._core.liveness import proof_of_life
 from atomicpath._core.record import CommitRecord, State
+from atomicpath._profile.abilities import lock_file
 from atomicpath._profile.location import Location
-from atomicpath.abc import Storage
+from atomicpath.abc import DirectoryStorage
 from atomicpath.errors import AtomicPathError
 
 from .attempt_files import delete_record
@@ -19,7 +20,7 @@ __all__ = ["clear_dead"]
 _LOG = logging.getLogger("atomicpath")
 
 
-async def clear_dead(storage: Storage, final: Location, own: Location) -> None:
+async def clear_dead(storage: DirectoryStorage, final: Location, own: Location) -> None:
     """Delete the attempts at `final` beside our `own` whose processes are provably gone.
 
     A job that is killed again and again while it saves one step leaves one directory, not one for each time. What
@@ -36,12 +37,12 @@ async def clear_dead(storage: Storage, final: Location, own: Location) -> None:
             _LOG.info("%s is left for sweep(...): %s", parent.child(name), error)
 
 
-async def _clear_if_dead(storage: Storage, final: Location, attempt: Location) -> None:
+async def _clear_if_dead(storage: DirectoryStorage, final: Location, attempt: Location) -> None:
     record = await _read(storage, attempt)
     if not _is_dead(storage, final, record):
         return
     # BlockingIOError: somebody is at work there after all; FileNotFoundError: its own process has just ended it
-    lock = await storage.lock_file(record_of(attempt.path), existing=True)
+    lock = await lock_file(storage, record_of(attempt.path), existing=True)
     try:
         if await _read(storage, attempt) != record:
             return
@@ -54,12 +55,12 @@ async def _clear_if_dead(storage: Storage, final: Location, attempt: Location) -
             lock.release()
 
 
-def _is_dead(storage: Storage, final: Location, record: CommitRecord | None) -> bool:
+def _is_dead(storage: DirectoryStorage, final: Location, record: CommitRecord | None) -> bool:
     if record is None or record.final != final.name or record.state is not State.WRITING or record.based_on is not None:
         return False
     return proof_of_life(storage.environment, record) is False
 
 
-async def _read(storage: Storage, attempt: Location) -> CommitRecord | None:
-    data = (await storage.read(record_of(attempt.path))).data
+async def _read(storage: DirectoryStorage, attempt: Location) -> CommitRecord | None:
+    data = (await storage.get(record_of(attempt.path))).data
     return CommitRecord.decode(data, where=str(attempt)) if data and not is_discarded(attempt.name) else None

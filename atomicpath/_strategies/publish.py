@@ -16,7 +16,7 @@ import logging
 
 from atomicpath._core.layout import DISCARDED_SUFFIX
 from atomicpath._profile.location import Location
-from atomicpath.abc import Storage
+from atomicpath.abc import DirectoryStorage, EntryKind
 from atomicpath.errors import (
     AbandonedError,
     AtomicPathError,
@@ -40,7 +40,7 @@ _REFUSALS = (FileExistsError, FileNotFoundError, PermissionError)  # by which a 
 class Publisher:
     """The directory of the attempt `token`, on its way from `temporary` to `final`."""
 
-    def __init__(self, storage: Storage, final: Location, temporary: Location, token: str) -> None:
+    def __init__(self, storage: DirectoryStorage, final: Location, temporary: Location, token: str) -> None:
         self.storage = storage
         self.final = final
         self.temporary = temporary
@@ -103,7 +103,7 @@ class Publisher:
     async def is_ours(self, location: Location) -> bool:
         """Whether a directory with the record of this attempt is there."""
         there = await self.storage.kind(location.path)
-        record = await read_record(self.storage, location) if there == "directory" else None
+        record = await read_record(self.storage, location) if there == EntryKind.DIRECTORY else None
         return record is not None and record.token == self.token
 
     def unknown(self, what: str, error: Exception, second: Exception) -> OutcomeUnknownError:

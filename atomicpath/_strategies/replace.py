@@ -18,8 +18,9 @@ import logging
 from dataclasses import dataclass
 
 from atomicpath._core.record import CommitRecord, SnapshotBase
+from atomicpath._profile.abilities import need
 from atomicpath._profile.location import Location
-from atomicpath.abc import SnapshotType
+from atomicpath.abc import ExchangingStorage, SnapshotType
 from atomicpath.errors import (
     AbandonedError,
     AtomicPathError,
@@ -28,6 +29,7 @@ from atomicpath.errors import (
     GuaranteeError,
     OutcomeUnknownError,
 )
+from atomicpath.guarantees import Guarantee
 
 from .borders import foreign_below, refuse_mounts
 from .conflicts import Standing, standing_at
@@ -233,7 +235,8 @@ async def _exchange(publication: Publisher) -> bool:
     """Whether the two have swapped names; False, with nothing done, if the final one was not there."""
     storage, temporary, final = publication.storage, publication.temporary, publication.final
     try:
-        await storage.exchange_directories(temporary.path, final.path)
+        exchanging = need(storage, ExchangingStorage, Guarantee.RENAME_EXCHANGE)
+        await exchanging.exchange_directories(temporary.path, final.path)
     except GuaranteeError:
         raise
     except OSError as error:

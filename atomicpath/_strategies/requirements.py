@@ -9,7 +9,7 @@ from atomicpath._core.layout import is_temporary
 from atomicpath._profile.location import Location, PathLike, locate
 from atomicpath._profile.places import read
 from atomicpath._profile.probing import profile_of
-from atomicpath.abc import AttemptOptions, SnapshotType, Storage, TemporaryPath
+from atomicpath.abc import AttemptOptions, EntryKind, SnapshotType, Storage, TemporaryPath
 from atomicpath.errors import ValidationError
 from atomicpath.guarantees import Guarantee, Profile, check, check_replacing
 
@@ -62,5 +62,5 @@ def in_words(storage: Storage, final: Location, error: OSError) -> str:
 async def expect_directory(location: Location) -> None:
     """ValidationError unless a directory, not a link to one, is there."""
     kind = await location.open().kind(location.path)
-    if kind != "directory":
+    if kind is not EntryKind.DIRECTORY:
         raise ValidationError(f"{location} is {kind or 'missing'}: expected an existing directory")

@@ -11,7 +11,7 @@ from atomicpath._core.liveness import proof_of_life
 from atomicpath._core.record import CommitRecord, State, token_in_marker
 from atomicpath._core.tasks import run_both
 from atomicpath._profile.location import Location
-from atomicpath.abc import Content, Entry, Storage
+from atomicpath.abc import Content, Entry, EntryKind, Storage
 from atomicpath.errors import AlreadyCommittedError, ConflictError
 from atomicpath.guarantees import Guarantee
 
@@ -102,7 +102,7 @@ async def _withdrawn(
     if marker is not None and token_in_marker(marker) is None:
         return already_committed(final, None)
     places = await Ownership.of(storage, final, register.record).places(listing)
-    return await inside_error(storage, final, places) if places else foreign(final, "directory", names)
+    return await inside_error(storage, final, places) if places else foreign(final, EntryKind.DIRECTORY, names)
 
 
 async def _take_over(
@@ -186,7 +186,7 @@ async def _wait_a_lease(
     while (left := end - environment.monotonic()) > 0:
         await environment.sleep(min(left, lease / _LOOKS_PER_LEASE))
         try:
-            now = await storage.read(path)
+            now = await storage.get(path)
         except FileNotFoundError:
             return None
         if now.data != seen.data:

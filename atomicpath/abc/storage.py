@@ -3,29 +3,63 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+import enum
+import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from atomicpath._core.environment import Environment
-from atomicpath.errors import AccessError, GuaranteeError, ValidationError
+from atomicpath.errors import AccessError, GuaranteeError
 from atomicpath.guarantees import NONE, Guarantee
 
 __all__ = [
-    "MOUNT_POINT",
     "Content",
     "Declaration",
+    "DirectoryStorage",
     "Entry",
-    "FileLock",
+    "EntryKind",
     "NoBucketError",
-    "OpenDirectory",
+    "Put",
     "StaleVersionError",
     "Storage",
+    "Update",
+    "lacking",
 ]
 
-MOUNT_POINT = "a mount point"
-"""The `Entry.kind` of what something is mounted at."""
+
+class EntryKind(enum.Enum):
+    """What is at a path; the text is for people."""
+
+    FILE = "a file"
+    DIRECTORY = "a directory"
+    LINK = "a symbolic link"
+    MOUNT_POINT = "a mount point"
+    """A directory that another file system is mounted at."""
+    FIFO = "a FIFO"
+    SOCKET = "a socket"
+    DEVICE = "a device"
+    OTHER = "a special file"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @classmethod
+    def of_mode(cls, mode: int) -> EntryKind:
+        """Return the kind that the bits of a POSIX mode say."""
+        return _BY_TYPE.get(stat.S_IFMT(mode), cls.OTHER)
+
+
+_BY_TYPE = {
+    stat.S_IFREG: EntryKind.FILE,
+    stat.S_IFDIR: EntryKind.DIRECTORY,
+    stat.S_IFLNK: EntryKind.LINK,
+    stat.S_IFSOCK: EntryKind.SOCKET,
+    stat.S_IFIFO: EntryKind.FIFO,
+    stat.S_IFBLK: EntryKind.DEVICE,
+    stat.S_IFCHR: EntryKind.DEVICE,
+}
 
 
 class NoBucketError(AccessError):
@@ -56,7 +90,6 @@ class Content:
 class Entry:
     """One name in a listing, relative to the directory listed, "/" between its parts; `size` in bytes.
 
-    `kind` is "file", "directory", or in plain words what else it is ("a symbolic link").
     `version` changes whenever the content does; None where the storage has none. `owner` is what the
     object was created with, `age` is in seconds since it last changed, by the storage's own clock, `mode` are the
     permission bits: only `stat` tells these three, and only where the storage keeps them. `modified` is the time of the
@@ -66,7 +99,7 @@ class Entry:
     name: str
     size: int = 0
     version: str | None = None
-    kind: str = "file"
+    kind: EntryKind = EntryKind.FILE
     owner: str | None = None
     age: float | None = field(default=None, compare=False)  # it grows while two are compared
     mode: int | None = None
@@ -95,24 +128,22 @@ class Declaration:
     renames_between_directories: bool | None = True
 
 
-class FileLock(abc.ABC):
-    """A lock that proves life: the system withdraws it when this process dies."""
+class Put(enum.Enum):
+    """What `Storage.put` may find at its path; see `Update` for the third way."""
 
-    @abc.abstractmethod
-    def release(self) -> None:
-        """Give it up; a second call does nothing."""
+    CREATE = "create"
+    """Nothing may be there."""
+    OVERWRITE = "overwrite"
+    """Anything may be there, and is replaced at once: readers see the old content or the new."""
+    PRIVATE = "private"
+    """As `OVERWRITE`, where nobody else reads yet and the caller will sync: neither atomic nor durable by itself."""
 
 
-class OpenDirectory(abc.ABC):
-    """An open directory, to be synced through its descriptor later, whatever happens to its name meanwhile."""
+@dataclass(frozen=True, slots=True)
+class Update:
+    """The mode of a `Storage.put` that overwrites one version only."""
 
-    @abc.abstractmethod
-    async def sync(self) -> None:
-        """Make the names in this directory durable. An `OSError` says that this is not known to have happened."""
-
-    @abc.abstractmethod
-    def close(self) -> None:
-        """Close the descriptor; a second call does nothing."""
+    version: str
 
 
 class Storage(abc.ABC):
@@ -122,7 +153,7 @@ class Storage(abc.ABC):
 
     - `FileNotFoundError`: nothing is there, by the storage's own word (for writes and listings: the bucket or parent
       is missing); nothing was done.
-    - `NoBucketError`: the bucket itself is missing, for `read` and `stat`.
+    - `NoBucketError`: the bucket itself is missing, for `get` and `stat`.
     - `FileExistsError`: something is there. After a retry inside a client it may be what this very call
       wrote, so callers read it back before they believe that they lost.
     - `StaleVersionError`: the version named is not the one there; the same caution applies.
@@ -140,9 +171,6 @@ class Storage(abc.ABC):
     may_retain: ClassVar[bool] = False
     """Whether a policy of the place may forbid to overwrite what was created, whoever asks (retention, object lock)."""
 
-    largest_single: ClassVar[int] = 1 << 62
-    """The size in bytes above which `upload` would rather use several parts."""
-
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
 
@@ -150,41 +178,33 @@ class Storage(abc.ABC):
     async def declare(self, path: str) -> Declaration:
         """What is known of the location of `path` without trying it. Cheap; `path` need not exist."""
 
-    async def learn(self, path: str) -> bool:
-        """Find out how this place is to be asked, where places differ, and keep that for the life of the process.
-
-        Called before a probe of COMPARE_AND_SWAP or CONDITIONAL_DELETE. `path` is a free name in the place; True says
-        that something may be there now, which the caller deletes. After an error nothing is known, and it is called
-        again before the next probe.
-        """
-        return False
-
-    # files and objects
-
     @abc.abstractmethod
-    async def read(self, path: str) -> Content:
-        """A small object, whole, with the version that these very bytes have.
+    async def get(self, path: str) -> Content:
+        """Return a small object, whole, with the version that these very bytes have.
 
-        `ValidationError`: it is no file, or so large that it can be none of ours; it is never waited for.
+        Raises:
+            ValidationError: It is no file, or so large that it can be none of ours; it is never waited for.
         """
 
     @abc.abstractmethod
-    async def create(self, path: str, data: bytes, *, owner: str = "") -> str | None:
-        """Create a small object that must not exist, in one request; its version.
+    async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> str | None:
+        """Write a small object, in one request. Readers see what was there or all of the new (ATOMIC_WRITE).
 
-        Under EXCLUSIVE_CREATE exactly one of many concurrent callers succeeds. `owner` is kept with
-        the object where the store can do that, see `Entry.owner`.
-        """
+        Args:
+            path: Where to.
+            data: Its content.
+            mode: What may be there already: nothing (`Put.CREATE`), anything (`Put.OVERWRITE`), or one version only
+                (`Update`). Of many concurrent callers that create one name (EXCLUSIVE_CREATE), or that update from one
+                version (COMPARE_AND_SWAP), exactly one succeeds.
+            owner: Kept with the object where the store can do that, see `Entry.owner`.
 
-    async def swap(self, path: str, data: bytes, *, version: str) -> str:
-        """Overwrite an object that still has `version` (COMPARE_AND_SWAP); the new version."""
-        raise GuaranteeError(_lacks(self, Guarantee.COMPARE_AND_SWAP))
+        Returns:
+            The new version; None where the storage has none.
 
-    @abc.abstractmethod
-    async def write(self, path: str, data: bytes, *, private: bool = False) -> str | None:
-        """Create or overwrite a small object; readers see the old or the new (ATOMIC_WRITE). Its version.
-
-        `private`: nobody else reads it yet and the caller will sync: neither atomic nor durable by itself.
+        Raises:
+            FileExistsError: Something is there, and was not to be.
+            StaleVersionError: The version there is another one, or nothing is there.
+            GuaranteeError: The storage has no versions to update from.
         """
 
     @abc.abstractmethod
@@ -202,10 +222,6 @@ class Storage(abc.ABC):
         A reply shorter than announced is an `OSError`, never a short file.
         """
 
-    async def create_in_parts(self, path: str, data: bytes) -> None:
-        """`create` by a multi-part upload, whatever the size, so that a probe can race its completion."""
-        raise GuaranteeError(_lacks(self, Guarantee.EXCLUSIVE_MULTIPART))
-
     @abc.abstractmethod
     async def stat(self, path: str) -> Entry | None:
         """What is at a path itself, with its `owner` and `age`, `name` left empty; None if nothing is there.
@@ -221,17 +237,6 @@ class Storage(abc.ABC):
         since. Whoever asked decides whether to look, and ask, again.
         """
 
-    async def copy_files(self, source: str, target: str, names: Sequence[str]) -> None:
-        """Copy files of one directory into another that exists, without their bytes passing through here.
-
-        `names` are relative to both; what is at one in the target already is `FileExistsError`. Modes are kept, of
-        the directories between too. Not durable by itself; what an error leaves is the caller's to delete.
-        """
-        raise GuaranteeError(
-            f"{type(self).__name__} cannot copy files where they are: download the directory with get(...) and commit"
-            " it with put(...)"
-        )
-
     @abc.abstractmethod
     async def list(self, path: str, *, recursive: bool) -> list[Entry]:
         """What is below `path`, sorted by name; empty if nothing is there. Never from a cache.
@@ -240,133 +245,67 @@ class Storage(abc.ABC):
         and whatever is neither file nor directory, a mount point below it included; links are never followed.
         """
 
+    async def kind(self, path: str) -> EntryKind | None:
+        """Tell what is at `path` itself; None if nothing. Links are not followed.
+
+        On a store without directories, DIRECTORY says that something is below it. This follows from `stat` and `list`;
+        override it to make one request of the two.
+        """
+        found = await self.stat(path)
+        if found is not None:
+            return found.kind
+        return EntryKind.DIRECTORY if await self.list(path, recursive=False) else None
+
+
+class DirectoryStorage(Storage):
+    """Storage with directories that exist by themselves, and are renamed in one step: enough for the rename strategy.
+
+    A storage whose places differ is one of these too. `declare` says what each place has (DIRECTORIES, ATOMIC_RENAME,
+    RENAME_NOREPLACE), and a method that a place does not have raises GuaranteeError there.
+    """
+
+    async def kind(self, path: str) -> EntryKind | None:
+        """Tell what is at `path` itself, as `stat` does, which tells of directories here."""
+        found = await self.stat(path)
+        return found.kind if found else None
+
     @abc.abstractmethod
-    async def kind(self, path: str) -> str | None:
-        """What is at `path` itself, in the words of `Entry.kind`; None if nothing. Links are not followed.
-
-        On a store without directories, "directory" says that something is below it.
-        """
-
-    async def link_target(self, path: str) -> str | None:
-        """What the link at `path` says, unresolved; None if none is there, or where the storage has no links."""
-        return None
-
-    async def set_link(self, path: str, target: str) -> None:
-        """Have a link at `path` say `target`, in one step and durably: a new one, or one that is there already.
-
-        `FileExistsError`: something that is no link is there, and stays. Only a local storage is asked.
-        """
-        raise GuaranteeError(f"{type(self).__name__} has no links")
-
-    async def identity(self, path: str) -> str | None:
-        """What tells the directory at `path`, links followed, from every copy of it, and stays when it is renamed.
-
-        A text without meaning elsewhere; "" where this place has nothing that a copy, or a directory made later with
-        the same number, could not have. None where a path is all that a directory is, as on object stores.
-        """
-        return None
-
-    # directories, where the storage has them (DIRECTORIES); syncing is asked of local storages only
-
     async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> None:
-        """Create a directory that must not exist, and the ancestors it needs.
+        """Create a directory that must not exist, and the ancestors it needs. One of many concurrent callers succeeds.
 
-        `mode` is set exactly, whatever the umask. With `durable`, new ancestors are synced into theirs.
+        Args:
+            path: Its path.
+            mode: Its permission bits, set exactly, whatever the umask; None for those of any new directory.
+            durable: Sync new ancestors into theirs, where the storage can sync.
+
+        Raises:
+            FileExistsError: Something is there.
+            ValidationError: The storage has no modes, and one was asked for.
         """
-        raise GuaranteeError(_lacks(self, Guarantee.DIRECTORIES))
 
-    async def make_parents(self, path: str, *, durable: bool) -> None:  # noqa: B027 - a store has none to make
-        """Make the directories above `path` that are missing, where directories have to be made.
-
-        With `durable` the name of each of them is durable afterwards, also of those that an earlier caller made and did
-        not sync.
-        """
-
-    async def make_shared_directory(self, path: str) -> bool:
-        """Make a directory, unless it exists, in which everybody may write who may write in its parent.
-
-        Return True if this call made it. It gets its parent's mode and group, where the storage has them.
-        `FileNotFoundError` if the parent is missing. `ValidationError` if something else than a directory is there, or
-        a directory of somebody who could not have made it for everybody: what is written there could be exchanged.
-        """
-        try:
-            await self.make_directory(path, mode=None, durable=False)
-        except FileExistsError:
-            if (kind := await self.kind(path)) not in ("directory", None):
-                raise ValidationError(f"{path} is {kind}, where a directory is needed: move it away") from None
-            return False
-        return True
-
-    async def remove_empty(self, path: str) -> None:  # noqa: B027 - on a store it costs a request
-        """Remove a directory if it is empty and if that costs nothing; else do nothing."""
-
+    @abc.abstractmethod
     async def rename_directory(self, source: str, target: str) -> None:
-        """Rename a directory in one step, never replacing, merging or copying anything.
+        """Rename a directory in one step (ATOMIC_RENAME), never replacing, merging or copying (RENAME_NOREPLACE).
 
-        `FileExistsError`: something was at the target, an empty directory included; nothing happened.
+        Concurrent readers see it under the one name or under the other, always whole.
+
+        Raises:
+            FileExistsError: Something was at the target, an empty directory included; nothing happened.
+            FileNotFoundError: Nothing was at the source; nothing happened.
         """
-        raise GuaranteeError(_lacks(self, Guarantee.ATOMIC_RENAME))
 
-    async def exchange_directories(self, first: str, second: str) -> None:
-        """Have two directories swap names in one step (RENAME_EXCHANGE); there is no moment at which one has no name.
-
-        `FileNotFoundError`: one of the two is missing; nothing happened.
-        """
-        raise GuaranteeError(_lacks(self, Guarantee.RENAME_EXCHANGE))
-
-    async def lock_file(self, path: str, *, existing: bool = False) -> FileLock | None:
-        """Create a file if it is missing, and take an exclusive lock on it without waiting for one.
-
-        With `existing` nothing is created, and `FileNotFoundError` says that no such file is there.
-
-        None where the storage has no locks. `BlockingIOError`: another process holds it, which is therefore alive.
-        Once it returns, the name is that of the locked file; `FileNotFoundError` if the directory it is in has gone.
-        Locks on files reach the other hosts of a network file system wherever anything does; locks on directories
-        do not. The file itself stays when the lock is released.
-        """
-        return None
-
-    async def lock_new_file(self, path: str, data: bytes) -> FileLock | None:
-        """Create a small file that must not exist, with `data` in it, and lock it as `lock_file` does.
-
-        None, and the file there, where the storage has no locks. Neither atomic nor durable by itself.
-        """
-        await self.create(path, data)
-        return await self.lock_file(path, existing=True)
-
-    async def open_directory(self, path: str) -> OpenDirectory | None:
-        """Open an existing directory, links followed, so that it can be synced by its descriptor later.
-
-        None where directories cannot be synced. `PermissionError` if this process may not read it.
-        """
-        return None
-
-    async def sync_tree(self, path: str) -> None:
-        """Make everything below `path`, and it, durable: files, then directories bottom-up. Any failure raises."""
-        raise GuaranteeError(_lacks(self, Guarantee.SYNC))
-
-    async def sync_directory(self, path: str) -> None:
-        """Make the names in one directory durable."""
-        raise GuaranteeError(_lacks(self, Guarantee.SYNC))
-
+    @abc.abstractmethod
     async def remove_tree(self, path: str) -> None:
-        """Delete a directory and everything below it; links are removed, not followed.
+        """Delete a directory and everything below it; links are removed, not followed. Nothing there is fine.
 
-        An `OSError` with EBUSY and the full path of the mount point: a file system is mounted at or below it, and
-        nothing was deleted.
+        Raises:
+            OSError: With EBUSY and the full path of the mount point: a file system is mounted at or below it, and
+                nothing was deleted.
         """
-        raise GuaranteeError(_lacks(self, Guarantee.DIRECTORIES))
-
-    async def remove_interrupted(self, path: str, *, older_than: float, dry_run: bool) -> float | None:
-        """Remove the empty directory that a `rename_directory` leaves at its target when its process dies.
-
-        Its age in seconds, by the storage's own clock, 0 if that cannot be read; None if there is none: where a rename
-        is one step it leaves nothing behind. One younger than `older_than`, in seconds, stays, and so does one of
-        unknown age; with `dry_run` any does. A directory that is not empty at the moment of its removal stays too, and
-        is none.
-        """
-        return None
 
 
-def _lacks(storage: Storage, guarantee: Guarantee) -> str:
-    return f"{type(storage).__name__} does not implement {guarantee}: use a strategy that does not need it"
+def lacking(storage: Storage, guarantee: Guarantee) -> GuaranteeError:
+    """Return the error of a storage that has no way to keep a guarantee, for a method to raise."""
+    return GuaranteeError(
+        f"{type(storage).__name__} does not implement {guarantee}: use a strategy that does not need it"
+    )

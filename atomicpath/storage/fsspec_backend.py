@@ -14,7 +14,7 @@ from atomicpath.guarantees import NONE, Guarantee
 
 from .access import PerProcess, configuration
 from .fsspec_calls import Instances, check_arguments
-from .fsspec_storage import MethodStorage
+from .fsspec_storage import DirectoryMethodStorage, MethodStorage
 from .names import flaw_of_key, unusable
 
 __all__ = ["FsspecBackend", "backend_without_plugin"]
@@ -80,6 +80,11 @@ class FsspecBackend(Backend):
             FileExistsError: Something is there.
         """
         raise NotImplementedError
+
+    def has(self, adapter: str) -> bool:
+        """Tell whether a subclass has its own "mkdir", "create", or "rename", which takes a mkdir too."""
+        own = getattr(type(self), adapter) is not getattr(FsspecBackend, adapter)
+        return own and (adapter != "rename" or self.has("mkdir"))
 
     def translated(self, error: Exception) -> Exception:
         """Return the builtin error that an error of the client means; the error itself where it means nothing more."""
@@ -151,7 +156,8 @@ class FsspecBackend(Backend):
         kind, options = self._kind(), self._options(storage_options)
         check_arguments(kind, options)
         made = {"kind": kind, "options": options, "close": self.close}
-        return MethodStorage(self, kind, PerProcess(Instances, made, under=str(id(kind))), environment)
+        opened = DirectoryMethodStorage if self.has("mkdir") else MethodStorage
+        return opened(self, kind, PerProcess(Instances, made, under=str(id(kind))), environment)
 
     def _options(self, given: Mapping[str, object]) -> dict[str, object]:
         options = {**configuration(self.protocols), **given}

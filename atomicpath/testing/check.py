@@ -13,9 +13,10 @@ import anyio
 import anyio.to_thread
 
 from atomicpath._commit.selection import STRATEGIES, select
+from atomicpath._profile.abilities import need
 from atomicpath._profile.location import Location, locate
 from atomicpath._profile.probing import profile_of
-from atomicpath.abc import Storage
+from atomicpath.abc import DirectoryStorage, Storage
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import NONE, Guarantee
 
@@ -88,6 +89,11 @@ class Subject:
     scratch: Path
     """An empty local directory."""
 
+    @property
+    def directories(self) -> DirectoryStorage:
+        """The storage, as one with directories; GuaranteeError if it is none."""
+        return need(self.storage, DirectoryStorage, Guarantee.DIRECTORIES)
+
     def path(self, name: str = "") -> str:
         """The storage's own path of a name in the place."""
         return f"{self.location.path}/{name}" if name else self.location.path
@@ -96,7 +102,7 @@ class Subject:
         """The path of a directory, which is made if directories have to be."""
         path = self.path(name)
         if Guarantee.DIRECTORIES in self.claimed and await self.storage.kind(path) is None:
-            await self.storage.make_directory(path, mode=None, durable=False)
+            await self.directories.make_directory(path, mode=None, durable=False)
         return path
 
     async def stored(self, below: str = "") -> dict[str, bytes]:

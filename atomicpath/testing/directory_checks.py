@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from atomicpath._core.tasks import run_both
+from atomicpath._profile.abilities import need
 from atomicpath._profile.contests import race
 from atomicpath._profile.trials import watch_rename
+from atomicpath.abc import EntryKind, ExchangingStorage, Put, SyncingStorage
 from atomicpath.guarantees import Guarantee
 
 from .check import ConformanceError, Subject, check, expect
@@ -21,18 +23,21 @@ async def a_directory_is_made_once(at: Subject) -> None:
     """It and its ancestors are there, empty; made again it is `FileExistsError`; removed it is gone with all in it."""
     await _make(at, "new/deep/er")
     for name in ("new", "new/deep", "new/deep/er"):
-        expect(await at.storage.kind(at.path(name)) == "directory", f"{name} is {await at.storage.kind(at.path(name))}")
+        expect(
+            await at.storage.kind(at.path(name)) == EntryKind.DIRECTORY,
+            f"{name} is {await at.storage.kind(at.path(name))}",
+        )
     expect(await at.storage.list(at.path("new/deep/er"), recursive=False) == [], "a new directory is not empty")
     children = [(entry.name, entry.kind) for entry in await at.storage.list(at.path("new"), recursive=False)]
-    expect(children == [("deep", "directory")], f"its parent lists {children}")
+    expect(children == [("deep", EntryKind.DIRECTORY)], f"its parent lists {children}")
     try:
         await _make(at, "new/deep/er")
     except FileExistsError:
         pass
     else:
         expect(False, "a directory that existed was made again")
-    await at.storage.write(at.path("new/deep/file"), b"x")
-    await at.storage.remove_tree(at.path("new"))
+    await at.storage.put(at.path("new/deep/file"), b"x", mode=Put.OVERWRITE)
+    await at.directories.remove_tree(at.path("new"))
     expect(await at.storage.kind(at.path("new")) is None, "a removed directory is still there")
     expect(await at.stored() == {}, "a removed directory left files")
 
@@ -55,8 +60,8 @@ async def a_renamed_directory_is_seen_whole_or_not_at_all(at: Subject) -> None:
         source, target = f"from-{number}", f"to-{number}"
         await _make(at, f"{source}/sub")
         for name in expected:
-            await at.storage.write(at.path(f"{source}/{name}"), name.encode())
-        await watch_rename(at.storage, at.path(source), at.path(target), sorted(expected), wrong=ConformanceError)
+            await at.storage.put(at.path(f"{source}/{name}"), name.encode(), mode=Put.OVERWRITE)
+        await watch_rename(at.directories, at.path(source), at.path(target), sorted(expected), wrong=ConformanceError)
         expect(await at.stored(source) == {}, "a renamed directory left files at its old name")
         expect(await at.stored(target) == {name: name.encode() for name in expected}, "it arrived changed")
 
@@ -65,7 +70,7 @@ async def a_renamed_directory_is_seen_whole_or_not_at_all(at: Subject) -> None:
 async def what_is_not_there_is_not_renamed(at: Subject) -> None:
     """A missing source is `FileNotFoundError`, and nothing appears."""
     try:
-        await at.storage.rename_directory(at.path("missing"), at.path("target"))
+        await at.directories.rename_directory(at.path("missing"), at.path("target"))
     except FileNotFoundError:
         expect(await at.storage.kind(at.path("target")) is None, "a directory appeared from nowhere")
     else:
@@ -76,16 +81,16 @@ async def what_is_not_there_is_not_renamed(at: Subject) -> None:
 async def a_rename_never_replaces(at: Subject) -> None:
     """A directory in the way, full or empty, is `FileExistsError`; so is a file, or it stays beside the directory."""
     await _make(at, "source")
-    await at.storage.write(at.path("source/new"), b"new")
+    await at.storage.put(at.path("source/new"), b"new", mode=Put.OVERWRITE)
     await _make(at, "full")
-    await at.storage.write(at.path("full/old"), b"old")
+    await at.storage.put(at.path("full/old"), b"old", mode=Put.OVERWRITE)
     await _make(at, "empty")
-    await at.storage.write(at.path("file"), b"file")
+    await at.storage.put(at.path("file"), b"file", mode=Put.OVERWRITE)
     before = {"source/new": b"new", "full/old": b"old", "file": b"file"}
     for target in ("full", "empty"):
         expect(not await _renamed(at, target), f"a directory was renamed onto one that is {target}")
         expect(await at.stored() == before, f"a refused rename onto {target} changed something")
-        expect(await at.storage.kind(at.path("empty")) == "directory", "the empty directory is gone")
+        expect(await at.storage.kind(at.path("empty")) == EntryKind.DIRECTORY, "the empty directory is gone")
     if await _renamed(at, "file"):  # object stores may have both a/b and a
         before["file/new"] = before.pop("source/new")
     expect(await at.stored() == before, "a rename to the name of a file changed something else")
@@ -93,7 +98,7 @@ async def a_rename_never_replaces(at: Subject) -> None:
 
 async def _renamed(at: Subject, target: str) -> bool:
     try:
-        await at.storage.rename_directory(at.path("source"), at.path(target))
+        await at.directories.rename_directory(at.path("source"), at.path(target))
     except FileExistsError:
         return False
     return True
@@ -108,8 +113,8 @@ async def of_many_renames_one_succeeds(at: Subject) -> None:
         async def rename(racer: bytes, number: int = number, target: str = target) -> None:
             source = f"{racer.decode()}-{number}"
             await _make(at, source)
-            await at.storage.write(at.path(f"{source}/file-{racer.decode()}"), racer)
-            await at.storage.rename_directory(at.path(source), at.path(target))
+            await at.storage.put(at.path(f"{source}/file-{racer.decode()}"), racer, mode=Put.OVERWRITE)
+            await at.directories.rename_directory(at.path(source), at.path(target))
 
         won = await race(rename, _RACERS)
         expect(len(won) == 1, f"{len(won)} of {_RACERS} directories were renamed to one name")
@@ -123,25 +128,26 @@ async def two_directories_swap_names_at_once(at: Subject) -> None:
     names, contents = ("first", "second"), (b"one", b"two")
     for name, content in zip(names, contents, strict=True):
         await _make(at, name)
-        await at.storage.write(at.path(f"{name}/file"), content)
+        await at.storage.put(at.path(f"{name}/file"), content, mode=Put.OVERWRITE)
     swapped: list[int] = []
+    storage = need(at.storage, ExchangingStorage, Guarantee.RENAME_EXCHANGE)
 
     async def swap() -> None:
         for number in range(_ROUNDS):
-            await at.storage.exchange_directories(at.path(names[0]), at.path(names[1]))
+            await storage.exchange_directories(at.path(names[0]), at.path(names[1]))
             swapped.append(number)
 
     async def watch() -> None:
         while len(swapped) < _ROUNDS:
             for name in names:
                 try:
-                    found = (await at.storage.read(at.path(f"{name}/file"))).data
+                    found = (await at.storage.get(at.path(f"{name}/file"))).data
                 except FileNotFoundError:
                     expect(False, f"{name} was nobody's name for a moment")
                 expect(found in contents, f"{name} shows {found!r}")
 
     await run_both(swap, watch)
-    await at.storage.exchange_directories(at.path(names[0]), at.path(names[1]))
+    await storage.exchange_directories(at.path(names[0]), at.path(names[1]))
     crossed = contents if _ROUNDS % 2 else contents[::-1]
     expect(
         await at.stored() == {f"{name}/file": data for name, data in zip(names, crossed, strict=True)},
@@ -150,7 +156,7 @@ async def two_directories_swap_names_at_once(at: Subject) -> None:
     before = await at.stored()
     for pair in (("first", "missing"), ("missing", "first")):
         try:
-            await at.storage.exchange_directories(at.path(pair[0]), at.path(pair[1]))
+            await storage.exchange_directories(at.path(pair[0]), at.path(pair[1]))
         except FileNotFoundError:
             expect(await at.stored() == before, "a refused exchange changed something")
         else:
@@ -161,10 +167,11 @@ async def two_directories_swap_names_at_once(at: Subject) -> None:
 async def what_is_there_can_be_synced(at: Subject) -> None:
     """Trees and directories can be synced; what is not there raises rather than pass for synced."""
     await _make(at, "tree/sub")
-    await at.storage.write(at.path("tree/sub/file"), b"x")
-    await at.storage.sync_tree(at.path("tree"))
-    await at.storage.sync_directory(at.path())
-    for sync in (at.storage.sync_tree, at.storage.sync_directory):
+    await at.storage.put(at.path("tree/sub/file"), b"x", mode=Put.OVERWRITE)
+    storage = need(at.storage, SyncingStorage, Guarantee.SYNC)
+    await storage.sync_tree(at.path("tree"))
+    await storage.sync_directory(at.path())
+    for sync in (storage.sync_tree, storage.sync_directory):
         try:
             await sync(at.path("missing"))
         except FileNotFoundError:
@@ -173,4 +180,4 @@ async def what_is_there_can_be_synced(at: Subject) -> None:
 
 
 async def _make(at: Subject, name: str) -> None:
-    await at.storage.make_directory(at.path(name), mode=None, durable=False)
+    await at.directories.make_directory(at.path(name), mode=None, durable=False)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import anyio
 
-from atomicpath.abc import Content, Entry, StaleVersionError, Storage
+from atomicpath.abc import Content, DirectoryStorage, Entry, EntryKind, Put, StaleVersionError, Update
 from atomicpath.guarantees import Guarantee
 
 from .lying import FaultyStorage
@@ -45,12 +45,8 @@ class IgnoresConditions(FaultyStorage):
 
     about = Guarantee.EXCLUSIVE_CREATE | Guarantee.COMPARE_AND_SWAP | Guarantee.CONDITIONAL_DELETE
 
-    async def create(self, path: str, data: bytes, *, owner: str = "") -> str | None:
-        await self.inner.delete(path)
-        return await _created(self.inner, path, data, owner)
-
-    async def swap(self, path: str, data: bytes, *, version: str) -> str:
-        return str(await self.inner.write(path, data))
+    async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> str | None:
+        return await self.inner.put(path, data, mode=Put.OVERWRITE, owner=owner)
 
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
         await self.inner.delete(path)
@@ -65,20 +61,14 @@ class ChecksThenWrites(FaultyStorage):
 
     about = Guarantee.EXCLUSIVE_CREATE | Guarantee.COMPARE_AND_SWAP
 
-    async def create(self, path: str, data: bytes, *, owner: str = "") -> str | None:
-        found = await self.inner.kind(path)
-        await _let_others_go_first()
-        if found is not None:
-            raise FileExistsError(errno.EEXIST, "something is there", path)
-        await self.inner.delete(path)
-        return await _created(self.inner, path, data, owner)
-
-    async def swap(self, path: str, data: bytes, *, version: str) -> str:
+    async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> str | None:
         found = await self.inner.stat(path)
         await _let_others_go_first()
-        if found is None or found.version != version:
+        if mode is Put.CREATE and found is not None:
+            raise FileExistsError(errno.EEXIST, "something is there", path)
+        if isinstance(mode, Update) and (found is None or found.version != mode.version):
             raise StaleVersionError(errno.ESTALE, "it has another version", path)
-        return str(await self.inner.write(path, data))
+        return await self.inner.put(path, data, mode=Put.OVERWRITE, owner=owner)
 
 
 class RacesParts(FaultyStorage):
@@ -91,7 +81,7 @@ class RacesParts(FaultyStorage):
         await _let_others_go_first()
         if found is not None:
             raise FileExistsError(errno.EEXIST, "something is there", path)
-        await self.inner.write(path, data)
+        await self.inner.put(path, data, mode=Put.OVERWRITE)
 
 
 class RepeatsVersions(FaultyStorage):
@@ -99,20 +89,13 @@ class RepeatsVersions(FaultyStorage):
 
     about = Guarantee.COMPARE_AND_SWAP | Guarantee.CONDITIONAL_DELETE
 
-    async def read(self, path: str) -> Content:
-        content = await self.inner.read(path)
+    async def get(self, path: str) -> Content:
+        content = await self.inner.get(path)
         return replace(content, version=str(len(content.data)))
 
-    async def create(self, path: str, data: bytes, *, owner: str = "") -> str | None:
-        await self.inner.create(path, data, owner=owner)
-        return str(len(data))
-
-    async def write(self, path: str, data: bytes, *, private: bool = False) -> str | None:
-        await self.inner.write(path, data, private=private)
-        return str(len(data))
-
-    async def swap(self, path: str, data: bytes, *, version: str) -> str:
-        await self.inner.swap(path, data, version=await self._true(path, version))
+    async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> str | None:
+        true = Update(await self._true(path, mode.version)) if isinstance(mode, Update) else mode
+        await self.inner.put(path, data, mode=true, owner=owner)
         return str(len(data))
 
     async def delete(self, path: str, *, version: str | None = None) -> None:
@@ -155,22 +138,21 @@ class TearsWrites(FaultyStorage):
 
     about = Guarantee.ATOMIC_WRITE
 
-    async def create(self, path: str, data: bytes, *, owner: str = "") -> str | None:
-        await self.inner.create(path, data[: len(data) // 2], owner=owner)
+    async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> str | None:
+        if isinstance(mode, Update):
+            return await self.inner.put(path, data, mode=mode, owner=owner)
+        await self.inner.put(path, data[: len(data) // 2], mode=mode, owner=owner)
         await _let_others_go_first()
-        return await self.inner.write(path, data)
-
-    async def write(self, path: str, data: bytes, *, private: bool = False) -> str | None:
-        await self.inner.write(path, data[: len(data) // 2], private=private)
-        await _let_others_go_first()
-        return await self.inner.write(path, data, private=private)
+        return await self.inner.put(path, data, mode=Put.PRIVATE if mode is Put.PRIVATE else Put.OVERWRITE, owner=owner)
 
 
 class LosesReplies(FaultyStorage):
     """Says of every fifth object that it creates that it was there before (a client that retries by itself does)."""
 
-    async def create(self, path: str, data: bytes, *, owner: str = "") -> str | None:
-        version = await self.inner.create(path, data, owner=owner)
+    async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> str | None:
+        version = await self.inner.put(path, data, mode=mode, owner=owner)
+        if mode is not Put.CREATE:
+            return version
         count = self.state.get("count", 0)
         self.state["count"] = count = (count if isinstance(count, int) else 0) + 1
         if count % 5 == 0:
@@ -181,13 +163,15 @@ class LosesReplies(FaultyStorage):
 class Reorders(FaultyStorage):
     """Acknowledges an overwrite at once and does it with the next one."""
 
-    async def write(self, path: str, data: bytes, *, private: bool = False) -> str | None:
+    async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> str | None:
+        if mode is Put.CREATE or isinstance(mode, Update):
+            return await self.inner.put(path, data, mode=mode, owner=owner)
         late = self.state.get("late")
         self.state["late"] = (path, data)
         if isinstance(late, tuple):
-            await self.inner.write(*late)
+            await self.inner.put(*late, mode=Put.OVERWRITE)
         found = await self.inner.stat(path)
-        return found.version if found else await self.inner.write(path, b"")
+        return found.version if found else await self.inner.put(path, b"", mode=Put.OVERWRITE)
 
 
 class ForgetsDeletes(FaultyStorage):
@@ -221,14 +205,15 @@ class CopiesToRename(FaultyStorage):
         entries = await self.inner.list(source, recursive=True)
         if await self.inner.kind(source) is None:
             raise FileNotFoundError(errno.ENOENT, "nothing is there", source)
-        await _made(self.inner, target)
+        await _made(self.directories, target)
         for entry in entries:
             parent = f"{target}/{entry.name}".rpartition("/")[0]
             if await self.inner.kind(parent) is None:
-                await _made(self.inner, parent)
-            await self.inner.write(f"{target}/{entry.name}", (await self.inner.read(f"{source}/{entry.name}")).data)
+                await _made(self.directories, parent)
+            data = (await self.inner.get(f"{source}/{entry.name}")).data
+            await self.inner.put(f"{target}/{entry.name}", data, mode=Put.OVERWRITE)
             await _let_others_go_first()
-        await self.inner.remove_tree(source)
+        await self.directories.remove_tree(source)
 
 
 class MergesOnRename(FaultyStorage):
@@ -238,12 +223,12 @@ class MergesOnRename(FaultyStorage):
 
     async def rename_directory(self, source: str, target: str) -> None:
         try:
-            await self.inner.rename_directory(source, target)
+            await self.directories.rename_directory(source, target)
         except FileExistsError:
             for entry in await self.inner.list(source, recursive=True):
-                data = (await self.inner.read(f"{source}/{entry.name}")).data
-                await self.inner.write(f"{target}/{entry.name}", data)
-            await self.inner.remove_tree(source)
+                data = (await self.inner.get(f"{source}/{entry.name}")).data
+                await self.inner.put(f"{target}/{entry.name}", data, mode=Put.OVERWRITE)
+            await self.directories.remove_tree(source)
 
 
 class RenamesOntoEmpty(FaultyStorage):
@@ -252,9 +237,9 @@ class RenamesOntoEmpty(FaultyStorage):
     about = Guarantee.RENAME_NOREPLACE
 
     async def rename_directory(self, source: str, target: str) -> None:
-        if await self.inner.kind(target) == "directory" and not await self.inner.list(target, recursive=False):
-            await self.inner.remove_tree(target)
-        await self.inner.rename_directory(source, target)
+        if await self.inner.kind(target) is EntryKind.DIRECTORY and not await self.inner.list(target, recursive=False):
+            await self.directories.remove_tree(target)
+        await self.directories.rename_directory(source, target)
 
 
 class ExchangesInSteps(FaultyStorage):
@@ -264,10 +249,10 @@ class ExchangesInSteps(FaultyStorage):
 
     async def exchange_directories(self, first: str, second: str) -> None:
         aside = f"{first}-aside"
-        await self.inner.rename_directory(first, aside)
-        await self.inner.rename_directory(second, first)
+        await self.directories.rename_directory(first, aside)
+        await self.directories.rename_directory(second, first)
         await _let_others_go_first()
-        await self.inner.rename_directory(aside, second)
+        await self.directories.rename_directory(aside, second)
 
 
 LIES: tuple[type[FaultyStorage], ...] = (
@@ -293,19 +278,12 @@ async def _let_others_go_first() -> None:
     await anyio.sleep(0.002)  # not the environment's: it is the store that takes its time
 
 
-async def _created(inner: Storage, path: str, data: bytes, owner: str) -> str | None:
-    try:
-        return await inner.create(path, data, owner=owner)
-    except FileExistsError:
-        return await inner.write(path, data)
-
-
-async def _made(inner: Storage, path: str) -> None:
+async def _made(inner: DirectoryStorage, path: str) -> None:
     await inner.make_directory(path, mode=None, durable=False)
 
 
 def _by_size(entry: Entry) -> Entry:
-    return replace(entry, version=str(entry.size) if entry.kind == "file" else None)
+    return replace(entry, version=str(entry.size) if entry.kind is EntryKind.FILE else None)
 
 
 def _shorten(target: Path) -> None:

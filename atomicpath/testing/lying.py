@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import types
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
-from atomicpath.abc import Backend, Content, Declaration, Entry, Environment, FileLock, OpenDirectory, Storage
+from atomicpath._profile.abilities import need
+from atomicpath.abc import Backend, Declaration, DirectoryStorage, EntryKind, Environment, Storage
 from atomicpath.guarantees import NONE, Guarantee
 
-__all__ = ["FaultyStorage", "Lying"]
+__all__ = ["FaultyStorage", "Lying", "faulty"]
 
 
 class FaultyStorage(Storage):
-    """The honest storage `inner` under another name; each lie changes one thing."""
+    """The honest storage `inner` under another name; each lie changes one thing. Made by `faulty`."""
 
     about: Guarantee = NONE
     """The guarantees that do not hold because of it."""
@@ -22,95 +23,36 @@ class FaultyStorage(Storage):
         super().__init__(inner.environment)
         self.inner = inner
         self.state = state  # of the backend: a storage is opened many times
-        self.largest_single = inner.largest_single  # type: ignore[misc]  # each is the inner one's
-        self.is_local = inner.is_local  # type: ignore[misc]
 
-    async def declare(self, path: str) -> Declaration:
-        return await self.inner.declare(path)
+    @property
+    def directories(self) -> DirectoryStorage:
+        """The honest storage, of a lie about directories."""
+        return need(self.inner, DirectoryStorage, self.about)
 
-    async def learn(self, path: str) -> bool:
-        return await self.inner.learn(path)
-
-    async def read(self, path: str) -> Content:
-        return await self.inner.read(path)
-
-    async def create(self, path: str, data: bytes, *, owner: str = "") -> str | None:
-        return await self.inner.create(path, data, owner=owner)
-
-    async def swap(self, path: str, data: bytes, *, version: str) -> str:
-        return await self.inner.swap(path, data, version=version)
-
-    async def write(self, path: str, data: bytes, *, private: bool = False) -> str | None:
-        return await self.inner.write(path, data, private=private)
-
-    async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
-        return await self.inner.upload(source, path, owner=owner, multipart=multipart)
-
-    async def download(self, path: str, target: Path) -> Entry:
-        return await self.inner.download(path, target)
-
-    async def create_in_parts(self, path: str, data: bytes) -> None:
-        await self.inner.create_in_parts(path, data)
-
-    async def stat(self, path: str) -> Entry | None:
-        return await self.inner.stat(path)
-
-    async def delete(self, path: str, *, version: str | None = None) -> None:
-        await self.inner.delete(path, version=version)
-
-    async def list(self, path: str, *, recursive: bool) -> list[Entry]:
-        return await self.inner.list(path, recursive=recursive)
-
-    async def kind(self, path: str) -> str | None:
+    async def kind(self, path: str) -> EntryKind | None:
         return await self.inner.kind(path)
 
-    async def link_target(self, path: str) -> str | None:
-        return await self.inner.link_target(path)
 
-    async def set_link(self, path: str, target: str) -> None:
-        await self.inner.set_link(path, target)
+def faulty(lie: type[FaultyStorage], inner: Storage, state: dict[str, object]) -> FaultyStorage:
+    """Return a storage that tells a lie, with just the abilities of the honest one; what is no lie it passes on."""
+    abilities = [base for base in type(inner).__mro__ if base.__module__.startswith("atomicpath.abc.")]
+    methods = {name for ability in abilities for name in getattr(ability, "__abstractmethods__", ())}
+    honest = {name: _passed_on(name) for name in methods if _is_open(lie, name)}
+    told = {name: getattr(inner, name) for name in ("is_local", "largest_single") if hasattr(inner, name)}
+    made = types.new_class(lie.__name__, (lie, *abilities), exec_body=lambda body: body.update(honest | told))
+    storage: FaultyStorage = made(inner, state)
+    return storage
 
-    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> None:
-        await self.inner.make_directory(path, mode=mode, durable=durable)
 
-    async def rename_directory(self, source: str, target: str) -> None:
-        await self.inner.rename_directory(source, target)
+def _is_open(lie: type[FaultyStorage], name: str) -> bool:
+    return getattr(getattr(lie, name, None), "__isabstractmethod__", not hasattr(lie, name))
 
-    async def exchange_directories(self, first: str, second: str) -> None:
-        await self.inner.exchange_directories(first, second)
 
-    async def make_parents(self, path: str, *, durable: bool) -> None:
-        await self.inner.make_parents(path, durable=durable)
+def _passed_on(name: str) -> Callable[..., Awaitable[object]]:
+    async def method(self: FaultyStorage, *args: object, **kwargs: object) -> object:
+        return await getattr(self.inner, name)(*args, **kwargs)
 
-    async def make_shared_directory(self, path: str) -> bool:
-        return await self.inner.make_shared_directory(path)
-
-    async def remove_empty(self, path: str) -> None:
-        await self.inner.remove_empty(path)
-
-    async def lock_file(self, path: str, *, existing: bool = False) -> FileLock | None:
-        return await self.inner.lock_file(path, existing=existing)
-
-    async def lock_new_file(self, path: str, data: bytes) -> FileLock | None:
-        return await self.inner.lock_new_file(path, data)
-
-    async def open_directory(self, path: str) -> OpenDirectory | None:
-        return await self.inner.open_directory(path)
-
-    async def copy_files(self, source: str, target: str, names: Sequence[str]) -> None:
-        await self.inner.copy_files(source, target, names)
-
-    async def sync_tree(self, path: str) -> None:
-        await self.inner.sync_tree(path)
-
-    async def sync_directory(self, path: str) -> None:
-        await self.inner.sync_directory(path)
-
-    async def remove_tree(self, path: str) -> None:
-        await self.inner.remove_tree(path)
-
-    async def remove_interrupted(self, path: str, *, older_than: float, dry_run: bool) -> float | None:
-        return await self.inner.remove_interrupted(path, older_than=older_than, dry_run=dry_run)
+    return method
 
 
 class Lying(Backend):
@@ -135,8 +77,8 @@ class Lying(Backend):
         return self._inner.identity(path, storage_options)
 
     def open(self, storage_options: Mapping[str, object], environment: Environment) -> Storage:
-        storage = self._lie(self._inner.open(storage_options, environment), self._state)
-        return _Admitting(storage, self._state) if self._admits else storage
+        storage = faulty(self._lie, self._inner.open(storage_options, environment), self._state)
+        return faulty(_Admitting, storage, self._state) if self._admits else storage
 
 
 class _Admitting(FaultyStorage):

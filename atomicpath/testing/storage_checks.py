@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from atomicpath._core.tasks import run_both
+from atomicpath._profile.abilities import need
 from atomicpath._profile.contests import race
-from atomicpath.abc import StaleVersionError
+from atomicpath.abc import EntryKind, MultipartStorage, Put, StaleVersionError, Update
 from atomicpath.guarantees import Guarantee
 
 from .check import Subject, check, expect
@@ -22,10 +23,10 @@ _BIG = 256 * 1024
 
 @check()
 async def what_is_created_can_be_read(at: Subject) -> None:
-    """`create`, then `read`: the same bytes and the same version."""
+    """`put`, then `get`: the same bytes and the same version."""
     for name, data in {"text": b"content", "empty": b"", "binary": bytes(range(256)) * 64}.items():
-        version = await at.storage.create(at.path(name), data)
-        content = await at.storage.read(at.path(name))
+        version = await at.storage.put(at.path(name), data, mode=Put.CREATE)
+        content = await at.storage.get(at.path(name))
         expect(content.data == data, f"{name}: {len(content.data)} bytes were read where {len(data)} were created")
         expect(content.version == version, f"{name}: version {content.version} was read, {version} was created")
         expect(content.age is None or content.age >= 0, f"{name}: an age of {content.age} seconds")
@@ -34,10 +35,10 @@ async def what_is_created_can_be_read(at: Subject) -> None:
 @check()
 async def what_was_acknowledged_is_stored(at: Subject) -> None:
     """Whatever has returned is seen by another client at once, in that order."""
-    await at.storage.create(at.path("created"), b"1")
-    expect(await at.stored() == {"created": b"1"}, "after `create` returned, the store did not have the object")
-    await at.storage.write(at.path("created"), b"22")
-    expect(await at.stored() == {"created": b"22"}, "after `write` returned, the store had the old content")
+    await at.storage.put(at.path("created"), b"1", mode=Put.CREATE)
+    expect(await at.stored() == {"created": b"1"}, "after a creation returned, the store did not have the object")
+    await at.storage.put(at.path("created"), b"22", mode=Put.OVERWRITE)
+    expect(await at.stored() == {"created": b"22"}, "after an overwrite returned, the store had the old content")
     source = at.file("source", b"333")
     await at.storage.upload(source, at.path("uploaded"), owner="me", multipart=False)
     expect(await at.stored() == {"created": b"22", "uploaded": b"333"}, "after `upload` returned, it was not stored")
@@ -51,7 +52,7 @@ async def a_free_name_is_never_said_to_be_taken(at: Subject) -> None:
     for number in range(12):
         path = at.path(f"free-{number}")
         try:
-            await at.storage.create(path, b"x")
+            await at.storage.put(path, b"x", mode=Put.CREATE)
         except OSError as error:
             expect(False, f"creation {number} of a free name was answered {type(error).__name__}: {error}")
 
@@ -60,7 +61,7 @@ async def a_free_name_is_never_said_to_be_taken(at: Subject) -> None:
 async def nothing_is_there(at: Subject) -> None:
     """What does not exist is `FileNotFoundError`, None or empty, and can be deleted."""
     path = at.path("missing")
-    await _expect_missing(partial(at.storage.read, path))
+    await _expect_missing(partial(at.storage.get, path))
     await _expect_missing(partial(at.storage.download, path, at.scratch / "target"))
     expect(not (at.scratch / "target").exists(), "a failed download left a file")
     expect(await at.storage.stat(path) is None, "`stat` of nothing gave something")
@@ -74,12 +75,12 @@ async def nothing_is_there(at: Subject) -> None:
 async def names_are_kept_as_they_are(at: Subject) -> None:
     """Spaces, signs and letters beyond ASCII survive creation, listing, reading and another client."""
     for name in _ODD:
-        await at.storage.create(at.path(name), name.encode())
+        await at.storage.put(at.path(name), name.encode(), mode=Put.CREATE)
     expect(await at.stored() == {name: name.encode() for name in _ODD}, f"stored as {sorted(await at.stored())}")
     listed = [entry.name for entry in await at.storage.list(at.path(), recursive=True)]
     expect(listed == sorted(_ODD), f"listed as {listed}")
     for name in _ODD:
-        expect((await at.storage.read(at.path(name))).data == name.encode(), f"{name!r} was read as something else")
+        expect((await at.storage.get(at.path(name))).data == name.encode(), f"{name!r} was read as something else")
 
 
 @check()
@@ -88,9 +89,10 @@ async def a_listing_is_exact(at: Subject) -> None:
     await at.directory("tree/b/d")
     await at.directory("tree/bb")
     for name in ("tree/a", "tree/b/c", "tree/b/d/e", "tree/b-1", "tree/bb/f", "tree-1"):
-        await at.storage.create(at.path(name), name.encode())
+        await at.storage.put(at.path(name), name.encode(), mode=Put.CREATE)
     children = await at.storage.list(at.path("tree"), recursive=False)
-    expected = [("a", "file"), ("b", "directory"), ("b-1", "file"), ("bb", "directory")]
+    file, directory = EntryKind.FILE, EntryKind.DIRECTORY
+    expected = [("a", file), ("b", directory), ("b-1", file), ("bb", directory)]
     expect([(entry.name, entry.kind) for entry in children] == expected, f"children were {children}")
     below = await at.storage.list(at.path("tree/b"), recursive=True)
     expect([entry.name for entry in below] == ["c", "d/e"], f"files below a directory were {below}")
@@ -102,7 +104,7 @@ async def a_listing_is_exact(at: Subject) -> None:
         expect(told == (entry.size, entry.version, entry.kind), f"{entry.name}: listed {entry}, `stat` says {found}")
     expect([entry.name for entry in everything] == ["a", "b-1", "b/c", "b/d/e", "bb/f"], f"listed {everything}")
     kinds = [await at.storage.kind(at.path(name)) for name in ("tree", "tree/b", "tree/b/c", "tree/b-")]
-    expect(kinds == ["directory", "directory", "file", None], f"kinds were {kinds}")
+    expect(kinds == [directory, directory, file, None], f"kinds were {kinds}")
 
 
 @check(Guarantee.LIST_AFTER_WRITE)
@@ -111,7 +113,7 @@ async def a_listing_shows_what_was_written(at: Subject) -> None:
     there: list[str] = []
     for number in range(10):
         there.append(f"n{number}")
-        await at.storage.create(at.path(there[-1]), b"x")
+        await at.storage.put(at.path(there[-1]), b"x", mode=Put.CREATE)
         for recursive in (False, True):
             names = [entry.name for entry in await at.storage.list(at.path(), recursive=recursive)]
             expect(names == there, f"{there} were written, {names} listed")
@@ -129,9 +131,9 @@ async def a_reader_sees_all_of_a_file_or_none(at: Subject) -> None:
     written: set[str] = set()
 
     async def write_all(name: str) -> None:
-        await at.storage.create(at.path(name), contents[0])
+        await at.storage.put(at.path(name), contents[0], mode=Put.CREATE)
         for content in contents[1:]:
-            await at.storage.write(at.path(name), content)
+            await at.storage.put(at.path(name), content, mode=Put.OVERWRITE)
         written.add(name)
 
     async def watch(name: str) -> None:
@@ -139,7 +141,7 @@ async def a_reader_sees_all_of_a_file_or_none(at: Subject) -> None:
         while not last:
             last = name in written  # one more look after the end
             try:
-                seen = (await at.storage.read(at.path(name))).data
+                seen = (await at.storage.get(at.path(name))).data
             except FileNotFoundError:
                 expect(not seen, "an object that was being overwritten was not there")
                 continue
@@ -148,7 +150,7 @@ async def a_reader_sees_all_of_a_file_or_none(at: Subject) -> None:
     for number in range(_ROUNDS):
         name = f"watched-{number}"
         await run_both(partial(write_all, name), partial(watch, name))
-        content = (await at.storage.read(at.path(name))).data
+        content = (await at.storage.get(at.path(name))).data
         expect(content == contents[-1], "what was written last was not read afterwards")
 
 
@@ -158,8 +160,8 @@ async def versions_tell_contents_apart(at: Subject) -> None:
     seen: list[str | None] = []
     path = at.path("changing")
     for data in (b"one", b"two", b"six", b"seven"):
-        version = await at.storage.write(path, data)
-        found, content = await at.storage.stat(path), await at.storage.read(path)
+        version = await at.storage.put(path, data, mode=Put.OVERWRITE)
+        found, content = await at.storage.stat(path), await at.storage.get(path)
         listed = [entry.version for entry in await at.storage.list(at.path(), recursive=True)]
         expect(found is not None, "what was written is not there")
         told = {version, found.version if found else None, content.version, *listed}
@@ -171,9 +173,9 @@ async def versions_tell_contents_apart(at: Subject) -> None:
 @check()
 async def an_owner_is_kept_or_not_told(at: Subject) -> None:
     """`owner` is what the object was created with, or None: never another's."""
-    await at.storage.create(at.path("ours"), b"x", owner="0123abcd")
+    await at.storage.put(at.path("ours"), b"x", mode=Put.CREATE, owner="0123abcd")
     await at.storage.upload(at.file("source", b"y"), at.path("theirs"), owner="4567ef", multipart=False)
-    await at.storage.create(at.path("nobody's"), b"z")
+    await at.storage.put(at.path("nobody's"), b"z", mode=Put.CREATE)
     for name, owner in {"ours": "0123abcd", "theirs": "4567ef", "nobody's": None}.items():
         found = await at.storage.stat(at.path(name))
         expect(found is not None and found.owner in (owner, None), f"{name} has the owner {found and found.owner}")
@@ -184,7 +186,7 @@ async def a_file_goes_up_and_comes_down_whole(at: Subject) -> None:
     """Every size; neither end is overwritten, and a changed or missing source is an error."""
     multipart = Guarantee.EXCLUSIVE_MULTIPART in at.claimed
     sizes = [0, 1, 2**20 + 1]
-    if multipart and at.storage.largest_single < 2**28:
+    if multipart and isinstance(at.storage, MultipartStorage) and at.storage.largest_single < 2**28:
         sizes.append(at.storage.largest_single + 1)
     for size in sizes:
         name, data = f"file-{size}", (b"0123456789abcdef" * (size // 16 + 1))[:size]
@@ -213,10 +215,10 @@ async def a_file_goes_up_and_comes_down_whole(at: Subject) -> None:
 @check(Guarantee.EXCLUSIVE_CREATE)
 async def what_exists_is_not_created_again(at: Subject) -> None:
     """A second creation, and an upload, are `FileExistsError` and change nothing."""
-    await at.storage.create(at.path("first"), b"first")
+    await at.storage.put(at.path("first"), b"first", mode=Put.CREATE)
     other = at.file("other", b"other")
     for operation in (
-        partial(at.storage.create, at.path("first"), b"second"),
+        partial(at.storage.put, at.path("first"), b"second", mode=Put.CREATE),
         partial(at.storage.upload, other, at.path("first"), owner="me", multipart=False),
     ):
         try:
@@ -232,7 +234,7 @@ async def what_exists_is_not_created_again(at: Subject) -> None:
 async def of_many_creations_one_succeeds(at: Subject) -> None:
     """Creations of one name at the same moment: one wins, and its bytes are there."""
     for number in range(_ROUNDS):
-        won = await race(partial(at.storage.create, at.path(f"raced-{number}")), _RACERS)
+        won = await race(partial(at.storage.put, at.path(f"raced-{number}"), mode=Put.CREATE), _RACERS)
         await _expect_winner(at, f"raced-{number}", won)
 
 
@@ -252,8 +254,9 @@ async def of_many_uploads_one_succeeds(at: Subject) -> None:
 @check(Guarantee.EXCLUSIVE_MULTIPART)
 async def of_many_uploads_in_parts_one_succeeds(at: Subject) -> None:
     """The same for the completion of multi-part uploads."""
+    storage = need(at.storage, MultipartStorage, Guarantee.EXCLUSIVE_MULTIPART)
     for number in range(_ROUNDS):
-        won = await race(partial(at.storage.create_in_parts, at.path(f"parts-{number}")), _RACERS)
+        won = await race(partial(storage.create_in_parts, at.path(f"parts-{number}")), _RACERS)
         await _expect_winner(at, f"parts-{number}", won)
 
 
@@ -262,13 +265,13 @@ async def of_many_swaps_one_succeeds(at: Subject) -> None:
     """Swaps from one version at the same moment: one wins; a stale version swaps nothing."""
     for number in range(_ROUNDS):
         name, path = f"register-{number}", at.path(f"register-{number}")
-        first = await at.storage.create(path, b"first")
+        first = await at.storage.put(path, b"first", mode=Put.CREATE)
         expect(first is not None, "the store gives no version")
         won = await race(partial(_swap, at, path, str(first)), _RACERS)
         await _expect_winner(at, name, won)
-        await _expect_stale(partial(at.storage.swap, path, b"late", version=str(first)))
+        await _expect_stale(partial(at.storage.put, path, b"late", mode=Update(str(first))))
         await _expect_winner(at, name, won)
-    await _expect_stale(partial(at.storage.swap, at.path("nothing"), b"late", version=str(first)))
+    await _expect_stale(partial(at.storage.put, at.path("nothing"), b"late", mode=Update(str(first))))
     expect("nothing" not in await at.stored(), "a swap created an object")
 
 
@@ -276,8 +279,8 @@ async def of_many_swaps_one_succeeds(at: Subject) -> None:
 async def a_stale_version_deletes_nothing(at: Subject) -> None:
     """A delete that names an old version is refused; one that names the present version is done."""
     path = at.path("doomed")
-    old = await at.storage.create(path, b"old")
-    new = await at.storage.write(path, b"new!")
+    old = await at.storage.put(path, b"old", mode=Put.CREATE)
+    new = await at.storage.put(path, b"new!", mode=Put.OVERWRITE)
     expect(old is not None and new is not None, "the store gives no versions")
     await _expect_stale(partial(at.storage.delete, path, version=str(old)))
     expect(await at.stored() == {"doomed": b"new!"}, "a refused delete deleted")
@@ -286,7 +289,7 @@ async def a_stale_version_deletes_nothing(at: Subject) -> None:
 
 
 async def _swap(at: Subject, path: str, version: str, racer: bytes) -> None:
-    await at.storage.swap(path, racer, version=version)
+    await at.storage.put(path, racer, mode=Update(version))
 
 
 async def _expect_winner(at: Subject, name: str, won: list[bytes]) -> None:

@@ -79,7 +79,7 @@ async def upload_blocks(storage: Asks, source: Source, path: str, *, owner: str)
 
 
 async def create_in_blocks(storage: Asks, path: str, data: bytes) -> None:
-    """A blob from bytes by a list of one block; the contract is that of `Storage.create_in_parts`."""
+    """A blob from bytes by a list of one block; the contract is that of `MultipartStorage.create_in_parts`."""
     address = split(path)
     name = _name(storage.environment.token(), 0)
     await _stage(storage, address, name, data)

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from azure.core import MatchConditions
 
-from atomicpath.abc import Entry
+from atomicpath.abc import Entry, EntryKind
 from atomicpath.errors import ValidationError
 from atomicpath.storage import Answer
 
@@ -73,7 +73,7 @@ async def list_page(
 
 def _entry(item: Any, prefix: int) -> Entry:
     if item.is_directory:
-        return Entry(name=item.name[prefix:], kind="directory")
+        return Entry(name=item.name[prefix:], kind=EntryKind.DIRECTORY)
     found = Answer(f"abfs://{item.name}", "a listing", {"size": item.content_length, "etag": item.etag})
     return Entry(name=item.name[prefix:], size=found.number("size"), version=version_of(found))
 

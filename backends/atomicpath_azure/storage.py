@@ -8,7 +8,19 @@ from typing import Any, BinaryIO, TypeAlias, TypeVar
 
 from azure.core import MatchConditions
 
-from atomicpath.abc import Content, Declaration, Entry, Environment, StaleVersionError
+from atomicpath.abc import (
+    Content,
+    CopyingStorage,
+    Declaration,
+    DirectoryStorage,
+    Entry,
+    EntryKind,
+    Environment,
+    MultipartStorage,
+    Put,
+    StaleVersionError,
+    Update,
+)
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import Guarantee
 from atomicpath.storage import Answer, Paging, Source, age_of, bodies, check_length, receive, together
@@ -38,7 +50,7 @@ def open_azure(settings: Settings, environment: Environment) -> AzureStorage:
     return AzureStorage(lambda: accounts, environment)
 
 
-class AzureStorage(AccountStorage):
+class AzureStorage(AccountStorage, DirectoryStorage, MultipartStorage, CopyingStorage):
     """Azure Blob Storage, and Azure Data Lake Storage Gen2, which is the same with a hierarchical namespace."""
 
     largest_single = BLOCK
@@ -56,7 +68,7 @@ class AzureStorage(AccountStorage):
         account = await self.there(self.account, address)
         return declaration(account.host, hierarchical=account.hierarchical, problem=problem)
 
-    async def read(self, path: str) -> Content:
+    async def get(self, path: str) -> Content:
         address, watch = split(path), Watch(looks=True)
 
         async def get(account: Account) -> tuple[Answer, bytes]:
@@ -69,14 +81,10 @@ class AzureStorage(AccountStorage):
         age = age_of(found.time("last_modified"), watch.headers.get("date"))
         return Content(data=data, version=version_of(found), age=age)
 
-    async def create(self, path: str, data: bytes, *, owner: str = "") -> str:
-        return await self._put(path, data, overwrite=False, metadata={TOKEN: owner} if owner else {})
-
-    async def swap(self, path: str, data: bytes, *, version: str) -> str:
-        return await self._put(path, data, overwrite=True, version=version)
-
-    async def write(self, path: str, data: bytes, *, private: bool = False) -> str:  # noqa: ARG002 - the port's
-        return await self._put(path, data, overwrite=True)
+    async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> str:
+        version = mode.version if isinstance(mode, Update) else None
+        metadata = {TOKEN: owner} if owner else {}
+        return await self._put(path, data, overwrite=mode is not Put.CREATE, version=version, metadata=metadata)
 
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
         seen = await self.environment.step(Source.look, source)
@@ -122,7 +130,7 @@ class AzureStorage(AccountStorage):
             return None
         age = age_of(found.time("last_modified"), watch.headers.get("date"))
         if _is_folder(found):
-            return Entry(name="", kind="directory", age=age)
+            return Entry(name="", kind=EntryKind.DIRECTORY, age=age)
         owner = found.part("metadata").text_or_none(TOKEN)
         return Entry(name="", size=found.number("size"), version=version_of(found), owner=owner, age=age)
 
@@ -152,21 +160,21 @@ class AzureStorage(AccountStorage):
         while True:
             entries, token = await page(address, recursive=recursive, size=_PAGE, token=token)
             for entry in entries:
-                if entry.kind == "file":
+                if entry.kind is EntryKind.FILE:
                     found.setdefault(entry.name, entry)
                 elif not recursive:
                     found[entry.name] = entry
             if not paging.goes_on(token, len(found)):
                 return [found[name] for name in sorted(found)]
 
-    async def kind(self, path: str) -> str | None:
+    async def kind(self, path: str) -> EntryKind | None:
         address = split(path)
         if address.key:
             exists_by_itself = await self.has_directories(address)
             there = await self.stat(path)
-            if exists_by_itself or (there and there.kind == "file"):
+            if exists_by_itself or (there and there.kind is EntryKind.FILE):
                 return there.kind if there else None
-        return "directory" if await self._has_files(address) else None
+        return EntryKind.DIRECTORY if await self._has_files(address) else None
 
     # directories, where the account has a hierarchical namespace
 
@@ -250,7 +258,7 @@ class AzureStorage(AccountStorage):
         token: str | None = None
         while True:
             entries, token = await self._blob_page(address, recursive=True, size=1, token=token)
-            if any(entry.kind == "file" for entry in entries):
+            if any(entry.kind is EntryKind.FILE for entry in entries):
                 return True
             seen |= {entry.name for entry in entries}
             if not paging.goes_on(token, len(seen)):
@@ -274,8 +282,8 @@ def _is_folder(found: Answer) -> bool:
 def _entry(address: Address, item: Any, cut: int) -> Entry:
     name = item.name[cut:]
     if name.endswith("/") or not hasattr(item, "etag"):  # a prefix, or what tools put for an empty folder
-        return Entry(name=name.rstrip("/"), kind="directory")
+        return Entry(name=name.rstrip("/"), kind=EntryKind.DIRECTORY)
     found = _answer(address, "a listing", item)
     if _is_folder(found):
-        return Entry(name=name, kind="directory")
+        return Entry(name=name, kind=EntryKind.DIRECTORY)
     return Entry(name=name, size=found.number("size"), version=version_of(found))

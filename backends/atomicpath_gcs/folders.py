@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from atomicpath.abc import EntryKind
 from atomicpath.errors import AccessError, GuaranteeError
 from atomicpath.storage import Answer, IOLoop, Paging, Refusal, together
 
@@ -60,9 +61,9 @@ async def layout(storage: Asking, path: str) -> Layout:
     return _known[place]
 
 
-async def kind(storage: Asking, path: str) -> str | None:
+async def kind(storage: Asking, path: str) -> EntryKind | None:
     """Whether a folder is there, empty or not."""
-    return "directory" if await _is_there(storage, path) else None
+    return EntryKind.DIRECTORY if await _is_there(storage, path) else None
 
 
 async def make(storage: Asking, path: str, *, mode: int | None) -> None:
@@ -97,7 +98,7 @@ async def make(storage: Asking, path: str, *, mode: int | None) -> None:
 
 
 async def rename(storage: Asking, source: str, target: str) -> None:
-    """Rename a folder to a name that must be free; the contract is that of `Storage.rename_directory`.
+    """Rename a folder to a name that must be free; the contract is that of `DirectoryStorage.rename_directory`.
 
     It is one indivisible operation, which on failure leaves everything as it was (Cloud Storage, "Rename and move
     folders"), and may go on after the reply: what cannot be followed to its end is unknown. So is what was sent

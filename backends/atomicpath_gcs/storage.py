@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -14,7 +14,20 @@ from urllib.parse import urlsplit
 
 import gcsfs
 
-from atomicpath.abc import Content, Declaration, Entry, Environment, StaleVersionError
+from atomicpath.abc import (
+    Content,
+    CopyingStorage,
+    Declaration,
+    DirectoryStorage,
+    Entry,
+    EntryKind,
+    Environment,
+    MultipartStorage,
+    Put,
+    StaleVersionError,
+    Update,
+    lacking,
+)
 from atomicpath.guarantees import NONE, Guarantee
 from atomicpath.storage import (
     Paging,
@@ -62,7 +75,7 @@ def _make(options: dict[str, object]) -> GcsFilesystem:
     return cast("GcsFilesystem", _Client(**options))
 
 
-class GcsStorage(Asking):
+class GcsStorage(Asking, DirectoryStorage, MultipartStorage, CopyingStorage):
     """Google Cloud Storage and servers that speak its JSON API, on flat and on hierarchical buckets."""
 
     largest_single = PART
@@ -97,18 +110,17 @@ class GcsStorage(Asking):
 
     # objects
 
-    async def read(self, path: str) -> Content:
+    async def get(self, path: str) -> Content:
         reply = await self._bytes(path)
         return Content(data=reply.body, version=_version(reply), age=_age(reply))
 
-    async def create(self, path: str, data: bytes, *, owner: str = "") -> str:
-        return await self._put(path, data, {"ifGenerationMatch": "0"}, owner=owner)
-
-    async def swap(self, path: str, data: bytes, *, version: str) -> str:
-        return await self._put(path, data, {"ifGenerationMatch": _generation(path, version)})
-
-    async def write(self, path: str, data: bytes, *, private: bool = False) -> str:  # noqa: ARG002 - the port's
-        return await self._put(path, data, {})
+    async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> str:
+        condition = {"ifGenerationMatch": "0"} if mode is Put.CREATE else {}
+        if isinstance(mode, Update):
+            condition = {"ifGenerationMatch": _generation(path, mode.version)}
+        await self.ready(path)
+        reply = await self.ask(path, one_request(self, path, data, condition=condition, owner=owner))
+        return reply.resource.text("generation")
 
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
         await self.ready(path)
@@ -188,7 +200,7 @@ class GcsStorage(Asking):
             page = await self.look(path, "a listing", bucket, "o", query=query)
             for below in page.texts("prefixes"):
                 name = below[len(prefix) : -1]
-                found[name] = Entry(name=name, kind="directory")
+                found[name] = Entry(name=name, kind=EntryKind.DIRECTORY)
             for item in page.parts("items"):
                 name, size = item.text("name")[len(prefix) :], item.number("size")
                 if (name.endswith("/") or not name) and not size:
@@ -199,10 +211,10 @@ class GcsStorage(Asking):
                 return [found[name] for name in sorted(found) if name]
             query["pageToken"] = str(token)
 
-    async def kind(self, path: str) -> str | None:
+    async def kind(self, path: str) -> EntryKind | None:
         bucket, key = split(path)
         if key and (await folders.layout(self, path)).hierarchical:
-            return "file" if await self.stat(path) else await folders.kind(self, path)
+            return EntryKind.FILE if await self.stat(path) else await folders.kind(self, path)
         # One request tells, unless a sibling such as "key-1" comes before "key/".
         for prefix in (key, f"{key}/") if key else ("",):
             query = {"prefix": prefix, "maxResults": "1", "fields": "items(name)"}
@@ -211,30 +223,30 @@ class GcsStorage(Asking):
             if first is None:
                 return None
             if first == key:
-                return "file"
+                return EntryKind.FILE
             if not key or first.startswith(f"{key}/"):
-                return "directory"
+                return EntryKind.DIRECTORY
         return None
 
     # folders, on buckets that have them
 
-    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> None:
-        if not (await folders.layout(self, path)).hierarchical:
-            await super().make_directory(path, mode=mode, durable=durable)
-            return
+    async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> None:  # noqa: ARG002 - the port's
+        await self._need_folders(path, Guarantee.DIRECTORIES)
         await folders.make(self, path, mode=mode)
 
     async def rename_directory(self, source: str, target: str) -> None:
-        if not (await folders.layout(self, source)).hierarchical:
-            await super().rename_directory(source, target)
+        await self._need_folders(source, Guarantee.ATOMIC_RENAME)
         await folders.rename(self, source, target)
 
     async def remove_tree(self, path: str) -> None:
-        if not (await folders.layout(self, path)).hierarchical:
-            await super().remove_tree(path)
+        await self._need_folders(path, Guarantee.DIRECTORIES)
         names = [entry.name for entry in await self.list(path, recursive=True)]
         await together(names, lambda name: self.delete(f"{path}/{name}"))
         await folders.remove(self, path)
+
+    async def _need_folders(self, path: str, guarantee: Guarantee) -> None:
+        if not (await folders.layout(self, path)).hierarchical:
+            raise lacking(self, guarantee)
 
     async def _bytes(self, path: str, *, patient: bool = False, into: BinaryIO | None = None) -> Reply:
         """The bytes of an object; where their 404 is not in the store's own words, the resource says what is there."""
@@ -249,11 +261,6 @@ class GcsStorage(Asking):
                 if not again:
                     raise
         raise AssertionError("unreachable")
-
-    async def _put(self, path: str, data: bytes, condition: Mapping[str, str], *, owner: str = "") -> str:
-        await self.ready(path)
-        request = one_request(self, path, data, condition=condition, owner=owner)
-        return (await self.ask(path, request)).resource.text("generation")
 
 
 def _media(url: str, *, patient: bool = False) -> Request:

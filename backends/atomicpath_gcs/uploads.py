@@ -139,7 +139,7 @@ async def upload_in_parts(storage: Asking, source: Source, path: str, *, owner: 
 
 
 async def create_in_parts(storage: Asking, path: str, data: bytes) -> None:
-    """An object from bytes by a resumable upload; the contract is that of `Storage.create_in_parts`."""
+    """An object from bytes by a resumable upload; the contract is that of `MultipartStorage.create_in_parts`."""
     session = await _begin(storage, path, "", len(data))
     await _put(storage, path, session, data, 0, len(data))
 

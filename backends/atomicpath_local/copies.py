@@ -7,11 +7,12 @@ import stat
 import sys
 from collections.abc import Sequence
 
+from atomicpath.abc import EntryKind
 from atomicpath.errors import ValidationError
 from atomicpath.storage import in_threads
 
 from .content import copy_content
-from .kinds import inherited, kind_of
+from .kinds import inherited
 from .system import NOFOLLOW, NONBLOCK, System
 
 __all__ = ["copy_files"]
@@ -48,7 +49,9 @@ def _copy(system: System, source: str, target: str) -> None:
     with system.descriptor(source, os.O_RDONLY | NOFOLLOW | NONBLOCK) as reader:
         status = system.call(os.fstat, reader)
         if not stat.S_ISREG(status.st_mode):
-            raise ValidationError(f"{source} is {kind_of(status.st_mode)}, not a file: put a file in its place")
+            raise ValidationError(
+                f"{source} is {EntryKind.of_mode(status.st_mode)}, not a file: put a file in its place"
+            )
         with system.descriptor(target, _NEW, 0o600) as writer:
             copy_content(system, reader, writer, source)
             if sys.platform != "win32":

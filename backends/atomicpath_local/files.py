@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from atomicpath.abc import Content, Entry
+from atomicpath.abc import Content, Entry, EntryKind
 from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 
 from .ages import age_of, changed
 from .ancestors import make_ancestors, sync_directory
 from .content import copy_content
-from .kinds import kind_of
 from .names import UNFINISHED
 from .rename import NO_SUCH_RENAME, no_replace
 from .system import NOFOLLOW, NONBLOCK, System
@@ -24,7 +23,7 @@ from .system import NOFOLLOW, NONBLOCK, System
 __all__ = ["create", "delete", "download", "entry", "look", "read", "upload", "write", "write_private"]
 
 LARGEST_READ = 256 << 20
-"""Bytes that `read` takes into memory at most: a record that names 100,000 files has some 10 MB."""
+"""Bytes that `get` takes into memory at most: a record that names 100,000 files has some 10 MB."""
 
 Fill = Callable[[int], None]
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -48,7 +47,7 @@ def entry(system: System, path: str) -> Entry | None:
         status = system.call(os.lstat, path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return Entry(name="", size=status.st_size, kind=kind_of(status.st_mode))
+    return Entry(name="", size=status.st_size, kind=EntryKind.of_mode(status.st_mode))
 
 
 def look(system: System, path: str) -> Entry | None:
@@ -57,7 +56,7 @@ def look(system: System, path: str) -> Entry | None:
         status = system.call(os.lstat, path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    kind, mode = kind_of(status.st_mode), stat.S_IMODE(status.st_mode)
+    kind, mode = EntryKind.of_mode(status.st_mode), stat.S_IMODE(status.st_mode)
     return Entry(name="", size=status.st_size, kind=kind, age=age_of(system, path, status, changed(status)), mode=mode)
 
 
@@ -110,7 +109,7 @@ def _opened(system: System, path: str, flags: int) -> Iterator[tuple[int, os.sta
     with _refusals_of_an_open(path), system.descriptor(path, _READ | flags) as fd:
         status = system.call(os.fstat, fd)
         if not stat.S_ISREG(status.st_mode):
-            raise ValidationError(f"{path} is {kind_of(status.st_mode)}, not a file: move it away")
+            raise ValidationError(f"{path} is {EntryKind.of_mode(status.st_mode)}, not a file: move it away")
         yield fd, status
 
 

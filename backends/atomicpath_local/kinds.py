@@ -1,26 +1,11 @@
-"""What a mode says: the words for what can be at a path, and what a directory has from its parent."""
+"""What a mode says of a directory: what it has from its parent."""
 
 from __future__ import annotations
 
 import os
 import stat
 
-__all__ = ["inherited", "kind_of"]
-
-_KINDS = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "directory",
-    stat.S_IFLNK: "a symbolic link",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFBLK: "a device",
-    stat.S_IFCHR: "a device",
-}
-
-
-def kind_of(mode: int) -> str:
-    """In the words of `Entry.kind`."""
-    return _KINDS.get(stat.S_IFMT(mode), "a special file")
+__all__ = ["inherited"]
 
 
 def inherited(status: os.stat_result) -> int:

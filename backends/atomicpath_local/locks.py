@@ -10,10 +10,9 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from atomicpath.abc import FileLock
+from atomicpath.abc import EntryKind, FileLock
 from atomicpath.errors import ValidationError
 
-from .kinds import kind_of
 from .system import NOFOLLOW, NONBLOCK, System, named
 
 if sys.platform != "win32":
@@ -144,7 +143,7 @@ def _open(system: System, path: str, *, existing: bool) -> int | None:
         with _closed_on_error(system, fd):
             mode = system.call(os.fstat, fd).st_mode
             if not stat.S_ISREG(mode):
-                raise _no_file(path, kind_of(mode))
+                raise _no_file(path, EntryKind.of_mode(mode))
     return fd
 
 
@@ -174,11 +173,11 @@ def _open_whatever(system: System, path: str, *, existing: bool) -> int | None:
         if error.errno not in _NOT_A_FILE:
             raise
         try:
-            kind = kind_of(system.call(os.lstat, path).st_mode)
+            kind = EntryKind.of_mode(system.call(os.lstat, path).st_mode)
         except FileNotFoundError:
             return None
         raise _no_file(path, kind) from error
 
 
-def _no_file(path: str, kind: str) -> ValidationError:
+def _no_file(path: str, kind: EntryKind) -> ValidationError:
     return ValidationError(f"{path} is {kind}, where a file that can be locked is needed: move it away")

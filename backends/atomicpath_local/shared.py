@@ -8,9 +8,9 @@ import stat
 import sys
 from contextlib import suppress
 
+from atomicpath.abc import EntryKind
 from atomicpath.errors import ValidationError
 
-from .kinds import kind_of
 from .system import System
 
 __all__ = ["make_shared_directory", "remove_empty"]
@@ -29,7 +29,9 @@ def make_shared_directory(system: System, path: str) -> bool:
     except FileNotFoundError:
         return False  # removed again meanwhile, as the caller will find
     if not stat.S_ISDIR(found.st_mode):
-        raise ValidationError(f"{path} is {kind_of(found.st_mode)}, where a directory is needed: move it away")
+        raise ValidationError(
+            f"{path} is {EntryKind.of_mode(found.st_mode)}, where a directory is needed: move it away"
+        )
     if sys.platform == "win32":
         return False
     trusted = {0, parent.st_uid, system.call(os.geteuid)}

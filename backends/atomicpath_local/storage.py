@@ -8,8 +8,27 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from atomicpath.abc import Content, Declaration, Entry, Environment, FileLock, OpenDirectory, Storage
-from atomicpath.errors import AccessError, AtomicPathError, GuaranteeError, ValidationError
+from atomicpath.abc import (
+    Content,
+    CopyingStorage,
+    Declaration,
+    Entry,
+    EntryKind,
+    Environment,
+    ExchangingStorage,
+    FileLock,
+    IdentifyingStorage,
+    LinkingStorage,
+    LockingStorage,
+    OpenDirectory,
+    Put,
+    ReservingStorage,
+    SharedDirectoryStorage,
+    SyncingStorage,
+    Update,
+    lacking,
+)
+from atomicpath.errors import AccessError, AtomicPathError, ValidationError
 from atomicpath.guarantees import Guarantee
 
 from . import ancestors, copies, directories, files, links, locks, lookup, mounts, rename, shared, trees
@@ -24,7 +43,16 @@ T = TypeVar("T")
 _STALE_PAUSES = (0.0, 0.1, 0.3, 0.8, 1.6)  # seconds; clients remember names for one second unless told otherwise
 
 
-class LocalStorage(Storage):
+class LocalStorage(
+    SharedDirectoryStorage,
+    ReservingStorage,
+    ExchangingStorage,
+    CopyingStorage,
+    LinkingStorage,
+    LockingStorage,
+    SyncingStorage,
+    IdentifyingStorage,
+):
     """Local disks and mounts. Nothing has a version here: file systems have no conditional writes."""
 
     is_local = True
@@ -36,14 +64,16 @@ class LocalStorage(Storage):
     async def declare(self, path: str) -> Declaration:
         return mounts.declaration_of(await self._looking_step(lookup.mount_of, path))
 
-    async def read(self, path: str) -> Content:
+    async def get(self, path: str) -> Content:
         return await self._looking_step(files.read, path)
 
-    async def create(self, path: str, data: bytes, *, owner: str = "") -> None:  # noqa: ARG002  no file keeps one
-        await self._making_step(files.create, path, data)
-
-    async def write(self, path: str, data: bytes, *, private: bool = False) -> None:
-        await self._step(files.write_private if private else files.write, path, data)
+    async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> None:  # noqa: ARG002  no file keeps one
+        if isinstance(mode, Update):
+            raise lacking(self, Guarantee.COMPARE_AND_SWAP)
+        if mode is Put.CREATE:
+            await self._making_step(files.create, path, data)
+        else:
+            await self._step(files.write_private if mode is Put.PRIVATE else files.write, path, data)
 
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:  # noqa: ARG002  no file keeps one, none is sent in parts
         return await self._step(files.upload, path, source)
@@ -56,10 +86,7 @@ class LocalStorage(Storage):
 
     async def delete(self, path: str, *, version: str | None = None) -> None:
         if version is not None:
-            raise GuaranteeError(
-                f"{path}: no local file system gives {Guarantee.CONDITIONAL_DELETE}: "
-                "use a strategy that does not need it"
-            )
+            raise lacking(self, Guarantee.CONDITIONAL_DELETE)
         await self._step(files.delete, path)
 
     async def list(self, path: str, *, recursive: bool) -> list[Entry]:
@@ -68,7 +95,7 @@ class LocalStorage(Storage):
     async def stat(self, path: str) -> Entry | None:
         return await self._looking_step(files.look, path)
 
-    async def kind(self, path: str) -> str | None:
+    async def kind(self, path: str) -> EntryKind | None:
         found = await self._looking_step(files.entry, path)
         return found.kind if found else None
 

@@ -11,11 +11,10 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from atomicpath.abc import MOUNT_POINT, Entry
+from atomicpath.abc import Entry, EntryKind
 from atomicpath.errors import ValidationError
 from atomicpath.storage import in_threads
 
-from .kinds import kind_of
 from .lookup import mount_number, mounts_within
 from .names import UNFINISHED
 from .system import DIRECTORY, NOFOLLOW, System
@@ -39,14 +38,14 @@ class _Borders:
         self._system, self._path = system, path
         self._points: set[str] | None = None
 
-    def kind(self, item: os.DirEntry[str], status: os.stat_result, device: int) -> str:
+    def kind(self, item: os.DirEntry[str], status: os.stat_result, device: int) -> EntryKind:
         """What an entry of a directory on a device is."""
         if status.st_ino != item.inode() or status.st_dev != device:
             if self._points is None:
                 self._points = set(mounts_within(self._system, self._path))
             if item.path in self._points:
-                return MOUNT_POINT
-        return kind_of(status.st_mode)
+                return EntryKind.MOUNT_POINT
+        return EntryKind.of_mode(status.st_mode)
 
 
 def entries(system: System, path: str, recursive: bool) -> list[Entry]:
@@ -64,10 +63,10 @@ def entries(system: System, path: str, recursive: bool) -> list[Entry]:
                 if device is None:  # asked for only now: an empty directory is no border
                     device = system.call(os.stat, directory).st_dev
                 name = prefix + item.name
-                kind = borders.kind(item, status, device) if recursive else kind_of(status.st_mode)
-                if kind == "directory" and recursive:
+                kind = borders.kind(item, status, device) if recursive else EntryKind.of_mode(status.st_mode)
+                if kind is EntryKind.DIRECTORY and recursive:
                     waiting.append((f"{name}/", item.path, status.st_dev))
-                elif kind == "file":
+                elif kind is EntryKind.FILE:
                     found.append(Entry(name=name, size=status.st_size, modified=status.st_mtime_ns))
                 else:
                     found.append(Entry(name=name, kind=kind))
@@ -86,9 +85,9 @@ def sync_tree(system: System, path: str) -> None:
             with suppress(FileNotFoundError):
                 status = system.call(_lstat, item)
                 kind = borders.kind(item, status, device)
-            if kind == "directory":
+            if kind is EntryKind.DIRECTORY:
                 directories.append((item.path, status.st_dev))
-            elif kind == "file":
+            elif kind is EntryKind.FILE:
                 files.append(item.path)
             else:
                 raise ValidationError(

@@ -17,7 +17,17 @@ from weakref import WeakKeyDictionary
 import fsspec
 from fsspec.implementations.memory import MemoryFile
 
-from atomicpath.abc import Content, Declaration, Entry, Environment, StaleVersionError, Storage
+from atomicpath.abc import (
+    Content,
+    Declaration,
+    Entry,
+    EntryKind,
+    Environment,
+    MultipartStorage,
+    Put,
+    StaleVersionError,
+    Update,
+)
 from atomicpath.guarantees import Guarantee
 
 __all__ = ["MemoryStorage", "open_memory"]
@@ -66,12 +76,14 @@ def open_memory(options: Mapping[str, object]) -> _Filesystem:
     return filesystem
 
 
-class MemoryStorage(Storage):
+class MemoryStorage(MultipartStorage):
     """Flat like an object store: a directory is what has something below it, fsspec's empty ones are not seen.
 
     Our own operations are indivisible among themselves. Users' writes through fsspec are seen but not
     excluded: fsspec checks, then writes.
     """
+
+    largest_single = 1 << 62  # bytes: parts are for probes and checks only
 
     def __init__(self, filesystem: _Filesystem, environment: Environment) -> None:
         super().__init__(environment)
@@ -80,7 +92,7 @@ class MemoryStorage(Storage):
     async def declare(self, path: str) -> Declaration:  # noqa: ARG002 - the port's
         return Declaration(declared=_DECLARED, evidence=dict.fromkeys(_DECLARED, "this process's memory"))
 
-    async def read(self, path: str) -> Content:
+    async def get(self, path: str) -> Content:
         def look() -> Content:
             file = self._file(path)
             data = file.getvalue()
@@ -88,18 +100,14 @@ class MemoryStorage(Storage):
 
         return await self._locked(look)
 
-    async def create(self, path: str, data: bytes, *, owner: str = "") -> str:
-        return await self._locked(lambda: self._create(path, data, owner))
+    async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> str:
+        def store() -> str:
+            if mode is Put.CREATE:
+                return self._create(path, data, owner)
+            kept = self._check(path, mode.version) if isinstance(mode, Update) else None
+            return self._put(path, data, owner or kept)
 
-    async def swap(self, path: str, data: bytes, *, version: str) -> str:
-        def exchange() -> str:
-            owner = self._check(path, version)
-            return self._put(path, data, owner)
-
-        return await self._locked(exchange)
-
-    async def write(self, path: str, data: bytes, *, private: bool = False) -> str:  # noqa: ARG002 - the port's
-        return await self._locked(lambda: self._put(path, data, None))
+        return await self._locked(store)
 
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:  # noqa: ARG002 - the port's
         def store() -> Entry:
@@ -110,12 +118,12 @@ class MemoryStorage(Storage):
         return await self.environment.step(store)
 
     async def download(self, path: str, target: Path) -> Entry:
-        content = await self.read(path)
+        content = await self.get(path)
         await self.environment.step(_write_new, target, content.data)
         return Entry(name="", size=len(content.data), version=content.version)
 
     async def create_in_parts(self, path: str, data: bytes) -> None:
-        await self.create(path, data)
+        await self.put(path, data, mode=Put.CREATE)
 
     async def stat(self, path: str) -> Entry | None:
         def look() -> Entry | None:
@@ -142,18 +150,10 @@ class MemoryStorage(Storage):
             for name, file in self._below(path):
                 child, deeper, _ = name.partition("/")
                 if deeper and not recursive:
-                    found[child] = Entry(name=child, kind="directory")
+                    found[child] = Entry(name=child, kind=EntryKind.DIRECTORY)
                 elif recursive or child not in found:  # a directory of that name hides the file, as in fsspec
                     found[name] = Entry(name=name, size=file.size, version=_version(file))
             return [found[name] for name in sorted(found)]
-
-        return await self._locked(look)
-
-    async def kind(self, path: str) -> str | None:
-        def look() -> str | None:
-            if path in self._filesystem.store:
-                return "file"
-            return "directory" if self._below(path) else None
 
         return await self._locked(look)
 

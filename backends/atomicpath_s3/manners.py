@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from atomicpath.abc import Content, Entry, StaleVersionError
+from atomicpath.abc import Content, Entry, Put, StaleVersionError, Update
 from atomicpath.errors import AccessError
 
 from .names import split
@@ -53,13 +53,10 @@ class Asks(Protocol):
     def ask(self, path: str, operation: str, parameters: Mapping[str, object]) -> Awaitable[object]:
         """Make one request about an object."""
 
-    def create(self, path: str, data: bytes, *, owner: str) -> Awaitable[str]:
-        """Create an object."""
-
-    def write(self, path: str, data: bytes) -> Awaitable[str]:
+    def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> Awaitable[str]:
         """Write an object."""
 
-    def read(self, path: str) -> Awaitable[Content]:
+    def get(self, path: str) -> Awaitable[Content]:
         """Read an object."""
 
     def stat(self, path: str) -> Awaitable[Entry | None]:
@@ -95,7 +92,7 @@ async def learn(storage: Asks, path: str, manner: Manner) -> None:
         OSError: There was no answer, or not all that is needed was permitted; nothing is known then.
     """
     told, has_owner = await _place(storage, path)
-    found, there = await storage.read(path), await storage.stat(path)
+    found, there = await storage.get(path), await storage.stat(path)
     versions = {told, found.version, there.version if there else None, await _listed(storage, path)} - {None}
     manner.versions_agree = len(versions) == 1
     manner.keeps_metadata = not has_owner or (there is not None and there.owner == _OWNER)
@@ -112,13 +109,13 @@ async def learn(storage: Asks, path: str, manner: Manner) -> None:
 async def _place(storage: Asks, path: str) -> tuple[str, bool]:
     """Write an object; its version, and whether it was given metadata."""
     try:
-        return await storage.create(path, b"learn 0", owner=_OWNER), True
+        return await storage.put(path, b"learn 0", mode=Put.CREATE, owner=_OWNER), True
     except FileExistsError:  # by an earlier try, or by a later one that overwrote it
-        return str((await storage.read(path)).version), False
+        return str((await storage.get(path)).version), False
     except OSError as error:
         if error.errno not in _REFUSED:
             raise
-    return await storage.write(path, b"learn 0"), False  # conditions are not known there
+    return await storage.put(path, b"learn 0", mode=Put.OVERWRITE), False  # conditions are not known there
 
 
 async def _listed(storage: Asks, path: str) -> str | None:
@@ -155,5 +152,5 @@ async def _swapped(storage: Asks, path: str, version: str, *, quoted: bool, data
     except OSError as error:
         if error.errno not in _REFUSED:
             raise
-    found = await storage.read(path)
+    found = await storage.get(path)
     return str(found.version) if found.data == data else None

@@ -62,7 +62,7 @@ async def upload_parts(storage: Asks, source: Source, path: str, *, owner: str) 
 
 
 async def create_in_parts(storage: Asks, path: str, data: bytes) -> None:
-    """An object from bytes by an upload of one part; the contract is that of `Storage.create_in_parts`."""
+    """An object from bytes by an upload of one part; the contract is that of `MultipartStorage.create_in_parts`."""
     bucket, key = split(path)
     place = {"Bucket": bucket, "Key": key}
     begun = await storage.ask(path, "create_multipart_upload", place)

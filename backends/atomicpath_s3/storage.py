@@ -13,7 +13,18 @@ from typing import Any, BinaryIO, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 import anyio
 import s3fs
 
-from atomicpath.abc import Content, Declaration, Entry, Environment, StaleVersionError
+from atomicpath.abc import (
+    Content,
+    Declaration,
+    Entry,
+    EntryKind,
+    Environment,
+    LearningStorage,
+    MultipartStorage,
+    Put,
+    StaleVersionError,
+    Update,
+)
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import Guarantee
 from atomicpath.storage import (
@@ -80,7 +91,7 @@ def _make(options: dict[str, object]) -> S3Filesystem:
     return cast("S3Filesystem", _Client(**options))
 
 
-class S3Storage(FsspecStorage[S3Filesystem]):
+class S3Storage(FsspecStorage[S3Filesystem], MultipartStorage, LearningStorage):
     """S3 and stores that speak its protocol."""
 
     largest_single = PART
@@ -113,18 +124,15 @@ class S3Storage(FsspecStorage[S3Filesystem]):
         with translate_errors(path, watch):
             return await self.there(self._endpoint, bucket, watch)
 
-    async def read(self, path: str) -> Content:
+    async def get(self, path: str) -> Content:
         reply, data = await self._asked(path, Watch(), self._read, path)
         return Content(data=data, version=version_of(reply), age=_age(reply))
 
-    async def create(self, path: str, data: bytes, *, owner: str = "") -> str:
-        return await self._put(path, Body=data, IfNoneMatch="*", Metadata={TOKEN: owner} if owner else {})
-
-    async def swap(self, path: str, data: bytes, *, version: str) -> str:
-        return await self._put(path, Body=data, IfMatch=version)
-
-    async def write(self, path: str, data: bytes, *, private: bool = False) -> str:  # noqa: ARG002 - the port's
-        return await self._put(path, Body=data)
+    async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> str:
+        condition: dict[str, Any] = {"IfNoneMatch": "*"} if mode is Put.CREATE else {}
+        if isinstance(mode, Update):
+            condition = {"IfMatch": mode.version}
+        return await self._put(path, Body=data, Metadata={TOKEN: owner} if owner else {}, **condition)
 
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
         seen = await self.environment.step(Source.look, source)
@@ -197,7 +205,7 @@ class S3Storage(FsspecStorage[S3Filesystem]):
             reply = await self._page(path, page)
             for item in reply.parts("CommonPrefixes"):
                 name = item.text("Prefix")[len(prefix) : -1]
-                found[name] = Entry(name=name, kind="directory")
+                found[name] = Entry(name=name, kind=EntryKind.DIRECTORY)
             for item in reply.parts("Contents"):
                 name, size = item.text("Key")[len(prefix) :], item.number("Size")
                 if (name.endswith("/") or not name) and not size:
@@ -211,12 +219,12 @@ class S3Storage(FsspecStorage[S3Filesystem]):
                 return [replace(entry, version=None) for entry in entries]  # what a write returned is another one
             page["ContinuationToken"] = token
 
-    async def kind(self, path: str) -> str | None:
+    async def kind(self, path: str) -> EntryKind | None:
         bucket, key = split(path)
         prefixes: tuple[str, ...] = (key, f"{key}/") if key else ("",)
         if key and is_directory_bucket(bucket):  # those list only below a prefix that ends with "/"
             if await self.stat(path) is not None:
-                return "file"
+                return EntryKind.FILE
             prefixes = prefixes[1:]
         # One request tells, unless a sibling such as "key-1" comes before "key/".
         for prefix in prefixes:
@@ -225,9 +233,9 @@ class S3Storage(FsspecStorage[S3Filesystem]):
             if first is None:
                 return None
             if first == key:
-                return "file"
+                return EntryKind.FILE
             if not key or first.startswith(f"{key}/"):
-                return "directory"
+                return EntryKind.DIRECTORY
         return None
 
     async def _page(self, path: str, parameters: Mapping[str, object]) -> Answer:

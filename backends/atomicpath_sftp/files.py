@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import BinaryIO, cast
@@ -10,6 +9,7 @@ from typing import BinaryIO, cast
 import anyio
 from asyncssh import FXF_CREAT, FXF_EXCL, FXF_READ, FXF_TRUNC, FXF_WRITE, SFTPAttrs, SFTPClientFile, SFTPError
 
+from atomicpath.abc import EntryKind
 from atomicpath.errors import ValidationError
 from atomicpath.storage import IOLoop, Source, check_length
 
@@ -22,20 +22,11 @@ _FLUSH = 3600.0  # seconds for the server to make a file of any size durable, of
 _CLEANING = 4.0  # seconds to remove a file that was not finished
 _AT_ONCE = 4  # pieces of one file
 _SMALLEST, _LARGEST = 16 * 2**10, 255 * 2**10  # bytes of a piece; OpenSSH ends a connection at a packet of 256 KiB
-_KINDS = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "directory",
-    stat.S_IFLNK: "a symbolic link",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFBLK: "a device",
-    stat.S_IFCHR: "a device",
-}
 
 
-def kind_of(attributes: SFTPAttrs) -> str:
-    """In the words of `Entry.kind`."""
-    return _KINDS.get(stat.S_IFMT(attributes.permissions or 0), "a special file")
+def kind_of(attributes: SFTPAttrs) -> EntryKind:
+    """Return what a server says that something is."""
+    return EntryKind.of_mode(attributes.permissions or 0)
 
 
 async def read(channel: Channel, remote: str) -> bytes:
@@ -127,7 +118,7 @@ async def _open(channel: Channel, remote: str) -> tuple[SFTPClientFile, int]:
     """A file to read, and its size. Asked first what it is: opening a FIFO would stop the server's process."""
     with anyio.fail_after(_STALL):
         kind = kind_of(await channel.sftp.stat(remote))
-        if kind != "file":
+        if kind is not EntryKind.FILE:
             raise ValidationError(f"{remote} is {kind}, not a file: move it away")
         file = await channel.sftp.open(remote, FXF_READ, encoding=None, block_size=0)
     try:

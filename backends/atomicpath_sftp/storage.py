@@ -10,8 +10,8 @@ from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 
 import anyio
 
-from atomicpath.abc import Content, Declaration, Entry, Environment
-from atomicpath.errors import AtomicPathError, GuaranteeError, ValidationError
+from atomicpath.abc import Content, Declaration, DirectoryStorage, Entry, EntryKind, Environment, Put, Update, lacking
+from atomicpath.errors import AtomicPathError, ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath.storage import UNFINISHED, FsspecStorage, PerProcess, Source, receive
 
@@ -36,31 +36,30 @@ def open_sftp(settings: Settings, environment: Environment) -> SftpStorage:
     return SftpStorage(PerProcess(Sessions, settings.options, under=settings.surroundings), environment)
 
 
-class SftpStorage(FsspecStorage[Sessions]):
+class SftpStorage(FsspecStorage[Sessions], DirectoryStorage):
     """SFTP servers. Nothing has a version here, and no directory can be held over the wire."""
 
     async def declare(self, path: str) -> Declaration:
         return declaration_of(*await self._volume(path))
 
-    async def read(self, path: str) -> Content:
+    async def get(self, path: str) -> Content:
         return Content(data=await self.ask(path, files.read), version=None)
 
-    async def create(self, path: str, data: bytes, *, owner: str = "") -> None:  # noqa: ARG002 - no file keeps one
-        if await self.kind(path) is not None:  # so that a writer that comes late leaves no trace beside the other's
-            raise _taken(path)
-        private = self._private(path)
-        async with self._removed_after_failure(private):
-            await self.ask(private, files.write, data)
-            await self._publish(private, path)
-
-    async def write(self, path: str, data: bytes, *, private: bool = False) -> None:
-        if private:
+    async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> None:  # noqa: ARG002 - no file keeps one
+        if isinstance(mode, Update):
+            raise lacking(self, Guarantee.COMPARE_AND_SWAP)
+        if mode is Put.PRIVATE:
             await self.ask(path, files.overwrite, data)
             return
+        if mode is Put.CREATE and await self.kind(path) is not None:
+            raise _taken(path)  # so that a writer that comes late leaves no trace beside the other's
         hidden = self._private(path)
         async with self._removed_after_failure(hidden):
             await self.ask(hidden, files.write, data)
-            await self.ask(hidden, requests.posix_rename, _remote(path))
+            if mode is Put.CREATE:
+                await self._publish(hidden, path)
+            else:
+                await self.ask(hidden, requests.posix_rename, _remote(path))
 
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:  # noqa: ARG002 - no file keeps one, none is sent in parts
         seen = await self.environment.step(Source.look, source)
@@ -90,15 +89,9 @@ class SftpStorage(FsspecStorage[Sessions]):
             return None
         return Entry(name="", size=found.size or 0, kind=files.kind_of(found))
 
-    async def kind(self, path: str) -> str | None:
-        found = await self.stat(path)
-        return found.kind if found else None
-
     async def delete(self, path: str, *, version: str | None = None) -> None:
         if version is not None:
-            raise GuaranteeError(
-                f"sftp://{path}: SFTP does not give {Guarantee.CONDITIONAL_DELETE}: use a strategy without it"
-            )
+            raise lacking(self, Guarantee.CONDITIONAL_DELETE)
         with suppress(FileNotFoundError):
             await self.ask(path, requests.remove)
 
@@ -108,7 +101,7 @@ class SftpStorage(FsspecStorage[Sessions]):
         while waiting:
             prefix = waiting.pop()
             for entry in await self._scan(path, prefix):
-                if entry.kind == "directory" and recursive:
+                if entry.kind is EntryKind.DIRECTORY and recursive:
                     waiting.append(f"{entry.name}/")
                 else:
                     found.append(entry)
@@ -143,7 +136,7 @@ class SftpStorage(FsspecStorage[Sessions]):
         directories = [""]
         for prefix in directories:  # grows meanwhile: parents stay before their children
             for entry in await self._scan(path, prefix):
-                if entry.kind == "directory":
+                if entry.kind is EntryKind.DIRECTORY:
                     directories.append(f"{entry.name}/")
                 else:
                     await self.delete(f"{path}/{entry.name}")
@@ -189,7 +182,7 @@ class SftpStorage(FsspecStorage[Sessions]):
         return [
             Entry(
                 name=prefix + str(name.filename),
-                size=(name.attrs.size or 0) if files.kind_of(name.attrs) == "file" else 0,
+                size=(name.attrs.size or 0) if files.kind_of(name.attrs) is EntryKind.FILE else 0,
                 kind=files.kind_of(name.attrs),
             )
             for name in names
@@ -216,7 +209,7 @@ class SftpStorage(FsspecStorage[Sessions]):
                 missing.append(above)
                 above = above.rpartition("/")[0]
             except FileExistsError:
-                if await self.kind(above) == "file":
+                if await self.kind(above) is EntryKind.FILE:
                     raise ValidationError(
                         f"sftp://{above} is a file, not a directory: choose another path, or move the file"
                     ) from None

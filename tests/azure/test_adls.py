@@ -15,7 +15,7 @@ import atomicpath
 from atomicpath import aio
 from atomicpath._core.environment import use
 from atomicpath._profile import probing
-from atomicpath.abc import Entry, Environment, Storage
+from atomicpath.abc import Entry, EntryKind, Environment, Put, Storage
 from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath_azure import AzureBackend
@@ -93,7 +93,7 @@ async def test_a_rename_is_one_request_that_never_replaces(
 ) -> None:
     for name in ("a", "b"):
         await adls.make_directory(f"{top}/{name}", mode=None, durable=True)
-        await adls.write(f"{top}/{name}/sub/file", name.encode())
+        await adls.put(f"{top}/{name}/sub/file", name.encode(), mode=Put.OVERWRITE)
     lake_proxy.requests.clear()
     await adls.rename_directory(f"{top}/a", f"{top}/final")
     assert [(r.method, r.conditions, r.query.get("mode")) for r in lake_proxy.requests] == [
@@ -112,7 +112,7 @@ async def test_a_rename_is_one_request_that_never_replaces(
         *["run", "run/b", "run/b/sub", "run/b/sub/file", "run/empty"],
         *["run/final", "run/final/sub", "run/final/sub/file"],
     ]
-    assert (await adls.read(f"{top}/final/sub/file")).data == b"a"
+    assert (await adls.get(f"{top}/final/sub/file")).data == b"a"
 
 
 @pytest.mark.parametrize("name", ["with space", "ünïcödé-日本", "a%20b", "a+b", "a&b=c#e", "50%"])
@@ -161,11 +161,11 @@ async def test_a_directory_made_by_our_own_lost_request_is_ours(
 
 async def test_kind_and_stat_tell_directories_that_hold_nothing(adls: Storage, top: str) -> None:
     await adls.make_directory(f"{top}/empty", mode=None, durable=True)
-    version = await adls.create(f"{top}/file", b"x", owner="token")
-    assert await adls.kind(f"{top}/empty") == "directory"
-    assert await adls.kind(f"{top}/file") == "file"
+    version = await adls.put(f"{top}/file", b"x", mode=Put.CREATE, owner="token")
+    assert await adls.kind(f"{top}/empty") == EntryKind.DIRECTORY
+    assert await adls.kind(f"{top}/file") == EntryKind.FILE
     assert await adls.kind(f"{top}/none") is None
-    assert await adls.stat(f"{top}/empty") == Entry(name="", kind="directory")
+    assert await adls.stat(f"{top}/empty") == Entry(name="", kind=EntryKind.DIRECTORY)
     assert await adls.stat(f"{top}/file") == Entry(name="", size=1, version=version, owner="token")
     assert await adls.list(f"{top}/empty", recursive=True) == []
     assert await adls.list(f"{top}/no-container", recursive=True) == []
@@ -177,7 +177,7 @@ async def test_listings_and_deletions_follow_every_continuation(
     adls: Storage, fake_adls: FakeAdls, top: str, lake_proxy: Proxy
 ) -> None:
     for name in ("a", "b", "d/1", "d/2", "d/3", "e"):
-        await adls.write(f"{top}/{name}", name.encode())
+        await adls.put(f"{top}/{name}", name.encode(), mode=Put.OVERWRITE)
     fake_adls.page = 2
     lake_proxy.requests.clear()
     assert [entry.name for entry in await adls.list(top, recursive=True)] == ["a", "b", "d/1", "d/2", "d/3", "e"]
@@ -397,17 +397,17 @@ async def test_files_are_copied_by_the_service_and_followed_until_they_are(
 ) -> None:
     data = {"a b": b"large", "sub/small": b"x"}
     for name, content in data.items():
-        await adls.write(f"{top}/old/{name}", content)
+        await adls.put(f"{top}/old/{name}", content, mode=Put.OVERWRITE)
     fake_adls.looks_at_a_copy = 3
     lake_proxy.rules.append(Rule(match=copies, action=drop_reply))
     await adls.copy_files(f"{top}/old", f"{top}/new", [*data])
     for name, content in data.items():
-        assert (await adls.read(f"{top}/new/{name}")).data == content
+        assert (await adls.get(f"{top}/new/{name}")).data == content
     assert all(request.headers["if-none-match"] == "*" for request in lake_proxy.requests if copies(request))
-    await adls.write(f"{top}/taken/a b", b"precious")
+    await adls.put(f"{top}/taken/a b", b"precious", mode=Put.OVERWRITE)
     with pytest.raises(FileExistsError):
         await adls.copy_files(f"{top}/old", f"{top}/taken", ["a b"])
-    assert (await adls.read(f"{top}/taken/a b")).data == b"precious"
+    assert (await adls.get(f"{top}/taken/a b")).data == b"precious"
     with pytest.raises(FileNotFoundError):
         await adls.copy_files(f"{top}/old", f"{top}/other", ["missing"])
     fake_adls.copies_fail = True
@@ -424,7 +424,7 @@ async def test_a_snapshot_begins_a_new_directory_with_what_the_service_copies(
     snapshot = atomicpath.Snapshot(f"{url}/step_1", f"{url}/step_2", storage_options=options)
     await snapshot.create_snapshot()
     await snapshot.publish()
-    assert (await adls.read(f"{top}/step_2/a")).data == b"a"
+    assert (await adls.get(f"{top}/step_2/a")).data == b"a"
     assert (await aio.verify(f"{url}/step_2", storage_options=options)).ok
     with pytest.raises(GuaranteeError, match="RENAME_EXCHANGE"):
         await atomicpath.Snapshot(f"{url}/step_1", storage_options=options).create_snapshot()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 import atomicpath
 from atomicpath import aio
 from atomicpath._core.environment import use
-from atomicpath.abc import Environment, Storage
+from atomicpath.abc import Environment, Put, Storage
 from atomicpath.errors import BackendError, ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath_azure import AzureBackend
@@ -141,9 +142,14 @@ def test_each_blocking_call_may_have_an_event_loop_of_its_own(
 ) -> None:
     azure = AzureBackend().open(options, Environment())
     for number in range(3):
-        anyio.run(azure.create, f"{bucket}/run/{number}", b"x", backend=anyio_backend)
+        anyio.run(partial(azure.put, mode=Put.CREATE), f"{bucket}/run/{number}", b"x", backend=anyio_backend)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda number: anyio.run(azure.create, f"{bucket}/run/{number}", b"x"), range(3, 9)))
+        list(
+            pool.map(
+                lambda number: anyio.run(partial(azure.put, mode=Put.CREATE), f"{bucket}/run/{number}", b"x"),
+                range(3, 9),
+            )
+        )
     assert truth() == {f"run/{number}": b"x" for number in range(9)}
 
 
@@ -160,8 +166,8 @@ async def test_every_request_passes_through_the_environment(
     environment = Counting()
     storage = AzureBackend().open(options, environment)
     await storage.declare(bucket)
-    await storage.create(f"{bucket}/run/a", b"x")
-    await storage.read(f"{bucket}/run/a")
+    await storage.put(f"{bucket}/run/a", b"x", mode=Put.CREATE)
+    await storage.get(f"{bucket}/run/a")
     await storage.list(f"{bucket}/run", recursive=False)
     await storage.delete(f"{bucket}/run/a")
     assert environment.made == len(az_proxy.requests) == 5
@@ -173,8 +179,10 @@ import anyio
 from atomicpath.abc import Environment
 from atomicpath_azure import AzureBackend
 azure = AzureBackend().open({{"connection_string": {connection_string(azurite)!r}}}, Environment())
-anyio.run(azure.create, "{bucket}/a", b"x")
-anyio.run(azure.read, "{bucket}/a", backend="trio")
+from functools import partial
+from atomicpath.abc import Put
+anyio.run(partial(azure.put, mode=Put.CREATE), "{bucket}/a", b"x")
+anyio.run(azure.get, "{bucket}/a", backend="trio")
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

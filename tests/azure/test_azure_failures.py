@@ -9,6 +9,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 import atomicpath_azure.asking
 import atomicpath_azure.blocks
 import atomicpath_azure.storage
-from atomicpath.abc import Environment, StaleVersionError, Storage
+from atomicpath.abc import Environment, Put, StaleVersionError, Storage, Update
 from atomicpath.errors import AccessError
 from atomicpath_azure import AzureBackend
 from tests.proxy import (
@@ -69,7 +70,7 @@ async def test_won_but_exists_after_own_retry(
 ) -> None:
     az_proxy.rules.append(Rule(match=is_("PUT"), action=action))
     with pytest.raises(FileExistsError):
-        await azure.create(f"{bucket}/run/a", b"ours", owner="token")
+        await azure.put(f"{bucket}/run/a", b"ours", mode=Put.CREATE, owner="token")
     assert truth() == {"run/a": b"ours"}
     found = await azure.stat(f"{bucket}/run/a")
     assert found is not None
@@ -81,7 +82,7 @@ async def test_a_request_that_never_arrived_is_repeated(
     azure: Storage, bucket: str, az_proxy: Proxy, truth: Truth, action: Callable[..., Any]
 ) -> None:
     az_proxy.rules.append(Rule(match=is_("PUT"), action=action))
-    await azure.create(f"{bucket}/run/a", b"ours")
+    await azure.put(f"{bucket}/run/a", b"ours", mode=Put.CREATE)
     assert truth() == {"run/a": b"ours"}
     assert [request.conditions for request in az_proxy.requests] == [{"if-none-match": "*"}] * 2
 
@@ -91,7 +92,7 @@ async def test_a_request_that_never_arrived_is_repeated(
 )
 async def test_a_delete_is_sent_once(azure: Storage, bucket: str, az_proxy: Proxy, action: Callable[..., Any]) -> None:
     """Whatever became of it: a second one could hit what somebody else has put there since."""
-    written = await azure.write(f"{bucket}/run/a", b"ours")
+    written = await azure.put(f"{bucket}/run/a", b"ours", mode=Put.OVERWRITE)
     for version in (written, None):
         az_proxy.requests.clear()
         az_proxy.rules.append(Rule(match=is_("DELETE"), action=action))
@@ -105,7 +106,7 @@ async def test_a_delete_is_sent_once(azure: Storage, bucket: str, az_proxy: Prox
 async def test_a_page_that_claims_success_deletes_nothing(
     azure: Storage, bucket: str, az_proxy: Proxy, truth: Truth, status: int
 ) -> None:
-    await azure.write(f"{bucket}/run/a", b"ours")
+    await azure.put(f"{bucket}/run/a", b"ours", mode=Put.OVERWRITE)
     page = Reply(status, {"Content-Type": "text/html"}, b"<html><body>welcome</body></html>")
     az_proxy.rules.append(Rule(match=is_("DELETE"), action=lambda request, send: page))
     with pytest.raises(OSError, match="abfs://") as caught:
@@ -117,11 +118,11 @@ async def test_a_page_that_claims_success_deletes_nothing(
 async def test_500_after_apply_on_a_swap_is_stale_with_our_bytes_stored(
     azure: Storage, bucket: str, az_proxy: Proxy, truth: Truth
 ) -> None:
-    version = await azure.write(f"{bucket}/run/a", b"first")
+    version = await azure.put(f"{bucket}/run/a", b"first", mode=Put.OVERWRITE)
     assert version is not None
     az_proxy.rules.append(Rule(match=is_("PUT"), action=answer_after(500, "InternalError")))
     with pytest.raises(StaleVersionError):
-        await azure.swap(f"{bucket}/run/a", b"second", version=version)
+        await azure.put(f"{bucket}/run/a", b"second", mode=Update(version))
     assert truth() == {"run/a": b"second"}
 
 
@@ -142,7 +143,7 @@ async def test_each_answer_to_a_creation_has_one_meaning(
 ) -> None:
     az_proxy.rules.append(Rule(match=is_("PUT"), action=refuse(status, code), times=None))
     with pytest.raises(kind):
-        await azure.create(f"{bucket}/run/a", b"x")
+        await azure.put(f"{bucket}/run/a", b"x", mode=Put.CREATE)
 
 
 @pytest.mark.parametrize("code", ["LeaseIdMissing", "BlobBeingRehydrated"])
@@ -152,8 +153,8 @@ async def test_a_refusal_that_says_nothing_of_versions_is_unknown(
 ) -> None:
     az_proxy.rules.append(Rule(match=is_("PUT"), action=refuse(status, code), times=None))
     for attempt in (
-        lambda: azure.create(f"{bucket}/run/a", b"x"),
-        lambda: azure.swap(f"{bucket}/run/a", b"x", version="0x1"),
+        lambda: azure.put(f"{bucket}/run/a", b"x", mode=Put.CREATE),
+        lambda: azure.put(f"{bucket}/run/a", b"x", mode=Update("0x1")),
     ):
         with pytest.raises(OSError, match=f"{status} {code}") as caught:
             await attempt()
@@ -166,7 +167,7 @@ async def test_an_endpoint_that_answers_nothing_is_unknown(
 ) -> None:
     az_proxy.rules.append(Rule(match=is_("PUT"), action=drop_request, times=None))
     with pytest.raises(ConnectionError):
-        await azure.create(f"{bucket}/run/a", b"x")
+        await azure.put(f"{bucket}/run/a", b"x", mode=Put.CREATE)
     assert truth() == {}
 
 
@@ -186,17 +187,17 @@ async def test_an_endpoint_that_cannot_be_reached_says_so(bucket: str) -> None:
     options = {"connection_string": f"AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint=http://127.0.0.1:1/{ACCOUNT}"}
     storage = AzureBackend().open(options, Environment())
     with pytest.raises(ConnectionRefusedError, match="cannot be reached"):
-        await storage.create(f"{bucket}/run/a", b"x")
+        await storage.put(f"{bucket}/run/a", b"x", mode=Put.CREATE)
 
 
 async def test_truncated_get_accepted(azure: Storage, bucket: str, az_proxy: Proxy, tmp_path: Path) -> None:
-    await azure.write(f"{bucket}/run/a", b"x" * 100_000)
+    await azure.put(f"{bucket}/run/a", b"x" * 100_000, mode=Put.OVERWRITE)
     az_proxy.rules.append(Rule(match=is_("GET"), action=truncate(1), times=None))
     with pytest.raises(OSError, match=r"no usable answer|the connection failed|the reply ended"):
         await azure.download(f"{bucket}/run/a", tmp_path / "copy")
     assert os.listdir(tmp_path) == []
     with pytest.raises(OSError, match=r"no usable answer|the connection failed|the reply ended"):
-        await azure.read(f"{bucket}/run/a")
+        await azure.get(f"{bucket}/run/a")
 
 
 @pytest.mark.parametrize(
@@ -245,7 +246,7 @@ async def test_a_refusal_after_a_repetition_is_unknown(azure: Storage, bucket: s
     az_proxy.rules.append(Rule(match=is_("PUT"), action=answer_after(500, "InternalError")))
     az_proxy.rules.append(Rule(match=is_("PUT"), action=refuse(403, "AuthenticationFailed")))
     with pytest.raises(OSError, match="when it was sent again") as caught:
-        await azure.create(f"{bucket}/run/a", b"x")
+        await azure.put(f"{bucket}/run/a", b"x", mode=Put.CREATE)
     assert not isinstance(caught.value, PermissionError)
 
 
@@ -279,13 +280,13 @@ async def test_no_error_shows_a_credential(
     hidden = KEY if secret == "key" else signature
     options = {"connection_string": f"AccountName={ACCOUNT};{access};BlobEndpoint={az_proxy.url}/{ACCOUNT}"}
     storage = AzureBackend().open(options, Environment())
-    await storage.create(f"{bucket}/run/works", b"x")
+    await storage.put(f"{bucket}/run/works", b"x", mode=Put.CREATE)
     if secret == "signature":
         assert az_proxy.requests[-1].query["sig"]
     az_proxy.rules.append(Rule(match=lambda request: True, action=action(hidden), times=None))
     for operation in (
-        lambda: storage.create(f"{bucket}/run/a", b"x"),
-        lambda: storage.read(f"{bucket}/run/a"),
+        lambda: storage.put(f"{bucket}/run/a", b"x", mode=Put.CREATE),
+        lambda: storage.get(f"{bucket}/run/a"),
         lambda: storage.list(f"{bucket}/run", recursive=True),
     ):
         with pytest.raises(OSError) as caught:
@@ -316,7 +317,7 @@ def truncated_head(secret: str) -> Any:
 async def test_unusable_credentials_say_so_and_are_not_shown(bucket: str, options: dict[str, Any]) -> None:
     storage = AzureBackend().open(options, Environment())
     with pytest.raises(AccessError) as caught:
-        await storage.read(f"{bucket}/run/a")
+        await storage.get(f"{bucket}/run/a")
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))
 
 
@@ -325,9 +326,9 @@ async def test_a_missing_container_is_to_be_created_first(azure: Storage, tmp_pa
     source.write_bytes(b"x")
     path = "no-such-container/run/a"
     for operation in (
-        lambda: azure.create(path, b"x"),
-        lambda: azure.write(path, b"x"),
-        lambda: azure.swap(path, b"x", version="0x1"),
+        lambda: azure.put(path, b"x", mode=Put.CREATE),
+        lambda: azure.put(path, b"x", mode=Put.OVERWRITE),
+        lambda: azure.put(path, b"x", mode=Update("0x1")),
         lambda: azure.upload(source, path, owner="token", multipart=True),
         lambda: azure.list("no-such-container/run", recursive=True),
     ):
@@ -340,7 +341,7 @@ async def test_cancelling_ends_the_request(azure: Storage, bucket: str, az_proxy
     seen, release = threading.Event(), threading.Event()
     az_proxy.rules.append(Rule(match=is_("PUT"), action=hold(seen, release)))
     async with anyio.create_task_group() as group:
-        group.start_soon(azure.create, f"{bucket}/run/a", b"x")
+        group.start_soon(partial(azure.put, mode=Put.CREATE), f"{bucket}/run/a", b"x")
         await until(seen)
         group.cancel_scope.cancel()
     release.set()
@@ -350,7 +351,7 @@ async def test_cancelling_ends_the_request(azure: Storage, bucket: str, az_proxy
 async def test_a_cancelled_download_leaves_nothing(
     azure: Storage, bucket: str, az_proxy: Proxy, tmp_path: Path
 ) -> None:
-    await azure.write(f"{bucket}/run/a", b"x" * 1000)
+    await azure.put(f"{bucket}/run/a", b"x" * 1000, mode=Put.OVERWRITE)
     seen, release = threading.Event(), threading.Event()
     az_proxy.rules.append(Rule(match=is_("GET"), action=hold(seen, release)))
     async with anyio.create_task_group() as group:

@@ -13,7 +13,7 @@ from azure.storage.blob import ContainerClient
 
 import atomicpath_azure.blocks
 import atomicpath_azure.storage
-from atomicpath.abc import Entry, StaleVersionError, Storage
+from atomicpath.abc import Entry, EntryKind, Put, StaleVersionError, Storage, Update
 from atomicpath.errors import GuaranteeError, ValidationError
 from tests.proxy import Proxy, Request, Rule, hold, is_
 from tests.waiting import PATIENCE, until
@@ -45,12 +45,12 @@ def lists_blocks(request: Request) -> bool:
 async def test_create_is_one_put_that_must_not_exist(
     azure: Storage, bucket: str, az_proxy: Proxy, truth: Truth
 ) -> None:
-    version = await azure.create(f"{bucket}/run/a", b"first", owner="token")
+    version = await azure.put(f"{bucket}/run/a", b"first", mode=Put.CREATE, owner="token")
     assert sent(az_proxy) == [("PUT", {"if-none-match": "*"})]
     with pytest.raises(FileExistsError):
-        await azure.create(f"{bucket}/run/a", b"second")
+        await azure.put(f"{bucket}/run/a", b"second", mode=Put.CREATE)
     assert truth() == {"run/a": b"first"}
-    assert (await azure.read(f"{bucket}/run/a")).version == version
+    assert (await azure.get(f"{bucket}/run/a")).version == version
     assert await azure.stat(f"{bucket}/run/a") == Entry(name="", size=5, version=version, owner="token")
     assert await azure.stat(f"{bucket}/run/b") is None
 
@@ -60,7 +60,7 @@ async def test_of_eight_concurrent_creations_one_succeeds(azure: Storage, bucket
 
     async def create(number: int) -> None:
         try:
-            await azure.create(f"{bucket}/run/a", b"%d" % number)
+            await azure.put(f"{bucket}/run/a", b"%d" % number, mode=Put.CREATE)
         except FileExistsError:
             return
         won.append(number)
@@ -74,29 +74,29 @@ async def test_of_eight_concurrent_creations_one_succeeds(azure: Storage, bucket
 
 async def test_swap_names_the_version_it_replaces(azure: Storage, bucket: str, az_proxy: Proxy, truth: Truth) -> None:
     path = f"{bucket}/run/a"
-    first = await azure.create(path, b"first")
+    first = await azure.put(path, b"first", mode=Put.CREATE)
     assert first is not None
-    second = await azure.swap(path, b"second", version=first)
+    second = await azure.put(path, b"second", mode=Update(first))
     assert az_proxy.requests[-1].conditions == {"if-match": f'"{first}"'}
-    assert (await azure.read(path)).version == second
+    assert (await azure.get(path)).version == second
     with pytest.raises(StaleVersionError):
-        await azure.swap(path, b"third", version=first)
+        await azure.put(path, b"third", mode=Update(first))
     with pytest.raises(StaleVersionError):
-        await azure.swap(f"{bucket}/run/nothing", b"x", version=first)
+        await azure.put(f"{bucket}/run/nothing", b"x", mode=Update(first))
     assert truth() == {"run/a": b"second"}
 
 
 async def test_equal_bytes_have_different_versions(azure: Storage, bucket: str) -> None:
     path = f"{bucket}/run/a"
-    assert await azure.write(path, b"same") != await azure.write(path, b"same", private=True)
+    assert await azure.put(path, b"same", mode=Put.OVERWRITE) != await azure.put(path, b"same", mode=Put.PRIVATE)
 
 
 async def test_delete_names_the_version_that_was_seen(
     azure: Storage, bucket: str, az_proxy: Proxy, truth: Truth
 ) -> None:
     path = f"{bucket}/run/a"
-    first = await azure.write(path, b"first")
-    second = await azure.write(path, b"second")
+    first = await azure.put(path, b"first", mode=Put.OVERWRITE)
+    second = await azure.put(path, b"second", mode=Put.OVERWRITE)
     with pytest.raises(StaleVersionError):
         await azure.delete(path, version=first)
     assert az_proxy.requests[-2].conditions == {"if-match": f'"{first}"'}
@@ -108,13 +108,13 @@ async def test_delete_names_the_version_that_was_seen(
 
 
 async def test_read_tells_age_by_the_servers_clock(azure: Storage, bucket: str) -> None:
-    await azure.create(f"{bucket}/run/empty", b"")
-    content = await azure.read(f"{bucket}/run/empty")
+    await azure.put(f"{bucket}/run/empty", b"", mode=Put.CREATE)
+    content = await azure.get(f"{bucket}/run/empty")
     assert content.data == b""
     assert content.age is not None
     assert content.age >= 0
     with pytest.raises(FileNotFoundError):
-        await azure.read(f"{bucket}/run/b")
+        await azure.get(f"{bucket}/run/b")
 
 
 @pytest.mark.parametrize("name", ["with space", "ünïcödé-日本", "a+b", "50%", "a%20b", "a&b=c?d#e", "tilde~'()!*"])
@@ -122,11 +122,11 @@ async def test_any_name_comes_back_as_it_was(
     azure: Storage, bucket: str, truth: Truth, tmp_path: Path, name: str
 ) -> None:
     path = f"{bucket}/run/{name}"
-    version = await azure.create(path, b"x")
+    version = await azure.put(path, b"x", mode=Put.CREATE)
     assert truth() == {f"run/{name}": b"x"}
     assert await azure.list(f"{bucket}/run", recursive=True) == [Entry(name=name, size=1, version=version)]
     assert await azure.list(f"{bucket}/run", recursive=False) == [Entry(name=name, size=1, version=version)]
-    assert await azure.kind(path) == "file"
+    assert await azure.kind(path) == EntryKind.FILE
     assert (await azure.download(path, tmp_path / "copy")).size == 1
     await azure.delete(path, version=version)
     assert truth() == {}
@@ -135,7 +135,7 @@ async def test_any_name_comes_back_as_it_was(
 async def test_an_impossible_name_sends_nothing(azure: Storage, bucket: str, az_proxy: Proxy) -> None:
     for name in ("run//a", "run/../a", "run/\udc80", "a" * 1025, "run/a.", "run./a", "run\\a", "run/a?sv=1&sig=x"):
         with pytest.raises(ValidationError):
-            await azure.create(f"{bucket}/{name}", b"x")
+            await azure.put(f"{bucket}/{name}", b"x", mode=Put.CREATE)
     assert az_proxy.requests == []
 
 
@@ -266,7 +266,7 @@ async def test_download_creates_the_file_exclusively(
 ) -> None:
     path, target = f"{bucket}/run/a", tmp_path / "copy"
     data = bytes(range(256)) * 70_000  # more than one window
-    version = await azure.write(path, data)
+    version = await azure.put(path, data, mode=Put.OVERWRITE)
     az_proxy.requests.clear()
     assert await azure.download(path, target) == Entry(name="", size=len(data), version=version)
     assert target.read_bytes() == data
@@ -277,7 +277,7 @@ async def test_download_creates_the_file_exclusively(
     assert target.read_bytes() == b"mine"
     with pytest.raises(FileNotFoundError):
         await azure.download(f"{bucket}/run/b", tmp_path / "other")
-    await azure.write(path, b"")
+    await azure.put(path, b"", mode=Put.OVERWRITE)
     assert (await azure.download(path, tmp_path / "empty")).size == 0
     assert sorted(os.listdir(tmp_path)) == ["copy", "empty"]
 
@@ -286,7 +286,7 @@ async def test_a_file_that_changes_while_it_is_read_is_not_mixed(
     azure: Storage, container: ContainerClient, bucket: str, az_proxy: Proxy, tmp_path: Path
 ) -> None:
     path = f"{bucket}/run/a"
-    await azure.write(path, b"x" * (17 * 2**20))
+    await azure.put(path, b"x" * (17 * 2**20), mode=Put.OVERWRITE)
 
     def change(request: Request, send: Callable[[Request], object]) -> object:
         container.upload_blob("run/a", b"y" * (17 * 2**20), overwrite=True)
@@ -331,11 +331,11 @@ async def test_a_listing_keeps_to_the_directory(azure: Storage, bucket: str, con
     ]
     assert [entry.name for entry in await azure.list(f"{bucket}/run", recursive=True)] == ["a", "sub/b", "sub/deeper/c"]
     assert await azure.list(f"{bucket}/nothing", recursive=True) == []
-    assert await azure.kind(f"{bucket}/run") == "directory"
+    assert await azure.kind(f"{bucket}/run") == EntryKind.DIRECTORY
     assert await azure.kind(f"{bucket}/run/empty") is None
     stub = await azure.stat(f"{bucket}/run/empty")
     assert stub is not None
-    assert stub.kind == "directory"
+    assert stub.kind == EntryKind.DIRECTORY
 
 
 async def test_kind_is_not_misled_by_siblings(azure: Storage, bucket: str, container: ContainerClient) -> None:
@@ -344,7 +344,7 @@ async def test_kind_is_not_misled_by_siblings(azure: Storage, bucket: str, conta
     kinds = {name: await azure.kind(f"{bucket}/{name}") for name in ("run", "run/a", "run.x", "other", "step", "none")}
     expected = {"run": "directory", "run/a": "file", "run.x": "file", "other": None, "step": None, "none": None}
     assert kinds == expected
-    assert await azure.kind(bucket) == "directory"
+    assert await azure.kind(bucket) == EntryKind.DIRECTORY
 
 
 async def test_what_needs_directories_says_so_where_there_are_none(

@@ -15,7 +15,7 @@ import atomicpath
 from atomicpath import aio
 from atomicpath._core.environment import use
 from atomicpath._profile.location import locate
-from atomicpath.abc import Environment, NoBucketError, StaleVersionError, Storage
+from atomicpath.abc import Environment, NoBucketError, Put, StaleVersionError, Storage, Update
 from atomicpath.errors import AccessError, NotCommittedError, OutcomeUnknownError, ValidationError
 from atomicpath_azure import AzureBackend
 from atomicpath_azure.accounts import Accounts
@@ -87,7 +87,7 @@ async def test_another_packages_abfs_in_fsspecs_registry_is_not_used(
 
     fsspec.register_implementation("abfs", Other, clobber=True)
     try:
-        await AzureBackend().open({**options, "timeout": 9}, Environment()).write(f"{bucket}/a", b"x")
+        await AzureBackend().open({**options, "timeout": 9}, Environment()).put(f"{bucket}/a", b"x", mode=Put.OVERWRITE)
     finally:
         fsspec.register_implementation("abfs", adlfs.AzureBlobFileSystem, clobber=True)
     assert truth() == {"a": b"x"}
@@ -136,13 +136,13 @@ def operations(azure: Storage, path: str, tmp_path: Path) -> dict[str, Callable[
     source = tmp_path / "source"
     source.write_bytes(b"x")
     return {
-        "read": lambda: azure.read(path),
+        "read": lambda: azure.get(path),
         "stat": lambda: azure.stat(path),
         "list": lambda: azure.list(path, recursive=True),
         "delete": lambda: azure.delete(path),
         "delete of a version": lambda: azure.delete(path, version="0x1"),
-        "create": lambda: azure.create(path, b"x"),
-        "swap": lambda: azure.swap(path, b"x", version="0x1"),
+        "create": lambda: azure.put(path, b"x", mode=Put.CREATE),
+        "swap": lambda: azure.put(path, b"x", mode=Update("0x1")),
         "upload": lambda: azure.upload(source, path, owner="o", multipart=True),
         "download": lambda: azure.download(path, tmp_path / "copy"),
     }
@@ -161,7 +161,7 @@ async def test_a_proxys_404_is_no_word_of_the_stores(
 
 
 async def test_a_container_that_is_missing_is_no_answer_to_a_reader(azure: Storage, options: dict[str, Any]) -> None:
-    for operation in (azure.read("no-such-container/a"), azure.stat("no-such-container/a")):
+    for operation in (azure.get("no-such-container/a"), azure.stat("no-such-container/a")):
         with pytest.raises(NoBucketError, match="the container does not exist: create it first"):
             await operation
     with pytest.raises(NotCommittedError, match="the container does not exist"):
@@ -237,7 +237,7 @@ async def test_a_refusal_says_what_it_is_and_what_to_do(
 ) -> None:
     az_proxy.rules.append(Rule(match=everything, action=answer(status, code), times=None))
     with pytest.raises(AccessError, match=f"{status} {code}: .*{words}"):
-        await azure.read(f"{bucket}/run/a")
+        await azure.get(f"{bucket}/run/a")
 
 
 async def test_what_is_hidden_from_requests_without_credentials_is_not_absent(az_proxy: Proxy, bucket: str) -> None:

@@ -101,7 +101,7 @@ async def test_one_who_removes_too_late_does_not_let_go_of_what_another_in_this_
     await aio.put(Path(__file__).parent, f"{memory_place.url}/step_1")
     location = locate(f"{memory_place.url}/step_1")
     storage = location.open()
-    seen = await storage.read(location.child(RECORD).path)
+    seen = await storage.get(location.child(RECORD).path)
     record = CommitRecord.decode(seen.data, where="the test")
 
     async def clear() -> None:
@@ -113,7 +113,7 @@ async def test_one_who_removes_too_late_does_not_let_go_of_what_another_in_this_
         async def judge(self, entry: Entry) -> Whose:
             with pytest.raises(AbandonedError):
                 await clear()
-            now = CommitRecord.decode((await storage.read(location.child(RECORD).path)).data, where="the test")
+            now = CommitRecord.decode((await storage.get(location.child(RECORD).path)).data, where="the test")
             assert proof_of_life(storage.environment, now) is True
             return Whose.OURS
 

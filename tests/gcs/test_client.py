@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import anyio
 import pytest
 
-from atomicpath.abc import Environment
+from atomicpath.abc import Environment, Put
 from atomicpath.errors import BackendError, ValidationError
 from atomicpath_gcs import GcsBackend
 from tests.gcs.stores import Store
@@ -23,20 +24,25 @@ real = pytest.mark.parametrize("store", ["fake-gcs-server"], indirect=True)
 def test_loops_threads_and_forked_children_share_it(store: Store) -> None:
     gcs = store.storage
     for number, backend in enumerate(("asyncio", "trio", "asyncio")):
-        anyio.run(gcs.create, store.path(f"loop-{number}"), b"x", backend=backend)
+        anyio.run(partial(gcs.put, mode=Put.CREATE), store.path(f"loop-{number}"), b"x", backend=backend)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: anyio.run(gcs.create, store.path(f"thread-{number}"), b"x"), range(8)))
+        list(
+            pool.map(
+                lambda number: anyio.run(partial(gcs.put, mode=Put.CREATE), store.path(f"thread-{number}"), b"x"),
+                range(8),
+            )
+        )
     child = os.fork()
     if child == 0:
         try:
-            anyio.run(gcs.create, store.path("child-same-storage"), b"x")
+            anyio.run(partial(gcs.put, mode=Put.CREATE), store.path("child-same-storage"), b"x")
             other = GcsBackend().open(store.options, Environment())
-            anyio.run(other.create, store.path("child-new-storage"), b"x")
+            anyio.run(partial(other.put, mode=Put.CREATE), store.path("child-new-storage"), b"x")
         except BaseException:
             os._exit(1)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    anyio.run(gcs.create, store.path("parent-again"), b"x")
+    anyio.run(partial(gcs.put, mode=Put.CREATE), store.path("parent-again"), b"x")
     names = {f"loop-{number}" for number in range(3)} | {f"thread-{number}" for number in range(8)}
     assert set(store.truth()) == names | {"child-same-storage", "child-new-storage", "parent-again"}
 
@@ -125,7 +131,7 @@ async def test_users_options_are_kept(store: Store) -> None:
         "requests_timeout": 7,
     }
     storage = GcsBackend().open(options, store.environment)
-    await storage.create(store.path("a"), b"x")
+    await storage.put(store.path("a"), b"x", mode=Put.CREATE)
     assert store.proxy.requests[0].query["userProject"] == "payer"
     assert store.proxy.requests[0].headers["x-mine"] == "1"
     assert GcsBackend().open(options, store.environment).filesystem is storage.filesystem

@@ -14,6 +14,7 @@ from atomicpath import aio
 from atomicpath._core.environment import use
 from atomicpath._core.layout import HOUSEKEEPING
 from atomicpath._profile import probing
+from atomicpath.abc import EntryKind, Put
 from atomicpath_gcs import folders
 from tests.gcs.stores import Store, both_loops, uploads
 from tests.processes import Child, Killer, commit_files, content_of, known, write_tree
@@ -141,7 +142,7 @@ async def test_the_budget_of_a_flat_bucket(store: Store, url: str, request: pyte
     with use(Quick()):
         async with aio.commit(f"{url}0", storage_options=store.options, direct=True):
             assert sorted(sent(store)) == create
-            await store.storage.write(store.path("run/step_10/data"), b"x")
+            await store.storage.put(store.path("run/step_10/data"), b"x", mode=Put.OVERWRITE)
             sent(store)
     assert [said.rpartition(" ")[0] if RECORD in said else said for said in sent(store)] == [
         "list",
@@ -287,7 +288,7 @@ async def test_an_empty_folder_at_the_target_is_somebody_elses(store: Store, url
     await store.storage.make_directory(store.path("run/step_1"), mode=None, durable=True)
     with pytest.raises(atomicpath.ConflictError, match="a directory without a commit record"):
         await commit(store, url)
-    assert await store.storage.kind(store.path("run/step_1")) == "directory"
+    assert await store.storage.kind(store.path("run/step_1")) == EntryKind.DIRECTORY
 
 
 @FOLDERS

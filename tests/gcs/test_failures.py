@@ -7,6 +7,7 @@ import os
 import threading
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from google.oauth2.credentials import Credentials
 
 import atomicpath_gcs.asking
-from atomicpath.abc import Environment, StaleVersionError
+from atomicpath.abc import Environment, Put, StaleVersionError, Update
 from atomicpath.errors import AccessError, ValidationError
 from atomicpath_gcs import GcsBackend
 from tests.gcs.stores import Store, both_loops, conditions, uploads
@@ -53,14 +54,14 @@ async def test_won_but_told_exists_after_the_own_retry(store: Store, action: Any
     gcs, path = store.storage, store.path("run/a")
     store.proxy.rules.append(Rule(match=uploads, action=action))
     with pytest.raises(FileExistsError):
-        await gcs.create(path, b"ours", owner="token")
+        await gcs.put(path, b"ours", mode=Put.CREATE, owner="token")
     assert store.truth() == {"run/a": b"ours"}
     assert (await gcs.stat(path)).owner == "token"  # type: ignore[union-attr]
-    version = (await gcs.read(path)).version
+    version = (await gcs.get(path)).version
     assert version is not None
     store.proxy.rules.append(Rule(match=uploads, action=action))
     with pytest.raises(StaleVersionError):
-        await gcs.swap(path, b"swapped", version=version)
+        await gcs.put(path, b"swapped", mode=Update(version))
     assert store.truth() == {"run/a": b"swapped"}
 
 
@@ -70,7 +71,7 @@ async def test_won_but_told_exists_after_the_own_retry(store: Store, action: Any
 )
 async def test_a_delete_is_sent_once(store: Store, action: Any) -> None:
     """Whatever became of it: a second one could hit what somebody else has put there since."""
-    written = await store.storage.write(store.path("run/a"), b"ours")
+    written = await store.storage.put(store.path("run/a"), b"ours", mode=Put.OVERWRITE)
     for version in (written, None):
         store.proxy.requests.clear()
         store.proxy.rules.append(Rule(match=is_("DELETE"), action=action))
@@ -84,7 +85,7 @@ async def test_a_delete_is_sent_once(store: Store, action: Any) -> None:
 @never
 async def test_a_request_that_was_not_served_is_repeated_with_its_condition(store: Store, action: Any) -> None:
     store.proxy.rules.append(Rule(match=uploads, action=action, times=3))
-    await store.storage.create(store.path("run/a"), b"ours")
+    await store.storage.put(store.path("run/a"), b"ours", mode=Put.CREATE)
     assert store.truth() == {"run/a": b"ours"}
     assert conditions(store.proxy.requests) == [("POST", "0")] * 4
     assert store.environment.slept == [0.5, 1.0, 2.0]
@@ -94,7 +95,7 @@ async def test_a_store_that_never_serves_is_an_unknown_outcome(store: Store) -> 
     for action, kind in ((drop_request, ConnectionError), (refuse(503, "x"), OSError)):
         store.proxy.rules[:] = [Rule(match=uploads, action=action, times=None)]
         with pytest.raises(kind) as caught:
-            await store.storage.create(store.path("run/a"), b"x")
+            await store.storage.put(store.path("run/a"), b"x", mode=Put.CREATE)
         assert not isinstance(caught.value, FileExistsError | FileNotFoundError | PermissionError)
     assert store.truth() == {}
 
@@ -102,7 +103,7 @@ async def test_a_store_that_never_serves_is_an_unknown_outcome(store: Store) -> 
 async def test_a_conflict_is_unknown_and_not_repeated(store: Store) -> None:
     store.proxy.rules.append(Rule(match=uploads, action=refuse(409, "x")))
     with pytest.raises(OSError, match="answered 409") as caught:
-        await store.storage.create(store.path("run/a"), b"x")
+        await store.storage.put(store.path("run/a"), b"x", mode=Put.CREATE)
     assert (type(caught.value), caught.value.errno) == (OSError, errno.EBUSY)
 
 
@@ -110,7 +111,7 @@ async def test_a_refusal_of_what_may_have_been_done_before_is_unknown(store: Sto
     store.proxy.rules.append(Rule(match=uploads, action=drop_reply))
     store.proxy.rules.append(Rule(match=uploads, action=refuse(403, "x")))
     with pytest.raises(OSError, match="when it was sent again") as caught:
-        await store.storage.create(store.path("run/a"), b"x")
+        await store.storage.put(store.path("run/a"), b"x", mode=Put.CREATE)
     assert not isinstance(caught.value, PermissionError)
     assert store.truth() == {"run/a": b"x"}
 
@@ -131,14 +132,14 @@ async def test_an_endpoint_that_is_not_there_says_so(store: Store) -> None:
     options = {"endpoint_url": f"http://127.0.0.1:{free_port()}", "token": "anon"}
     storage = GcsBackend().open(options, store.environment)
     with pytest.raises(ConnectionRefusedError, match="cannot be reached: check endpoint_url"):
-        await storage.read(store.path("run/a"))
+        await storage.get(store.path("run/a"))
 
 
 @both
 @pytest.mark.parametrize("times", [1, None])
 async def test_a_reply_that_is_cut_short_is_no_file(store: Store, tmp_path: Path, times: int | None) -> None:
     path, data = store.path("run/a"), os.urandom(3_000_000)
-    await store.storage.write(path, data)
+    await store.storage.put(path, data, mode=Put.OVERWRITE)
     store.proxy.rules.append(Rule(match=is_("GET", alt="media"), action=truncate(1), times=times))
     if times:
         await store.storage.download(path, tmp_path / "copy")
@@ -148,7 +149,7 @@ async def test_a_reply_that_is_cut_short_is_no_file(store: Store, tmp_path: Path
         await store.storage.download(path, tmp_path / "copy")
     assert os.listdir(tmp_path) == []
     with pytest.raises(ConnectionError):
-        await store.storage.read(path)
+        await store.storage.get(path)
 
 
 @both
@@ -157,13 +158,13 @@ async def test_bytes_that_are_not_what_the_head_announced_are_no_file(store: Sto
         reply = send(request)
         return Reply(reply.status, reply.headers, bytes([reply.body[0] ^ 1]) + reply.body[1:])
 
-    await store.storage.write(store.path("run/a"), b"data")
+    await store.storage.put(store.path("run/a"), b"data", mode=Put.OVERWRITE)
     store.proxy.rules.append(Rule(match=is_("GET", alt="media"), action=garble, times=None))
     with pytest.raises(OSError, match="checksum"):
         await store.storage.download(store.path("run/a"), tmp_path / "copy")
     assert os.listdir(tmp_path) == []
     with pytest.raises(OSError, match="checksum"):
-        await store.storage.read(store.path("run/a"))
+        await store.storage.get(store.path("run/a"))
 
 
 async def test_bytes_garbled_on_their_way_are_not_stored(store: Store) -> None:
@@ -172,7 +173,7 @@ async def test_bytes_garbled_on_their_way_are_not_stored(store: Store) -> None:
 
     store.proxy.rules.append(Rule(match=uploads, action=garble))
     with pytest.raises(OSError, match="answered 400 invalid"):
-        await store.storage.create(store.path("run/a"), b"data")
+        await store.storage.put(store.path("run/a"), b"data", mode=Put.CREATE)
     assert store.truth() == {}
 
 
@@ -188,7 +189,7 @@ async def test_a_resumable_upload_goes_on_where_the_store_is(
     store.proxy.rules.append(Rule(match=data, action=action))
     entry = await store.storage.upload(source, path, owner="token", multipart=True)
     assert store.truth() == {"run/a": source.read_bytes()}
-    assert (await store.storage.read(path)).version == entry.version
+    assert (await store.storage.get(path)).version == entry.version
 
 
 async def test_an_uploads_address_is_shown_nowhere(
@@ -247,7 +248,7 @@ async def test_a_refusal_says_to_check_the_credentials_and_shows_none(
     storage = GcsBackend().open(options, store.environment)
     store.proxy.rules.append(Rule(match=uploads, action=refuse(status, SECRET, f"bad token {SECRET}")))
     with pytest.raises(AccessError, match=f"{status}.*: check the credentials") as caught:
-        await storage.create(store.path("run/a"), b"x")
+        await storage.put(store.path("run/a"), b"x", mode=Put.CREATE)
     assert store.proxy.requests[0].headers["authorization"] == f"Bearer {SECRET}"
     assert isinstance(caught.value, PermissionError)
     assert SECRET not in str(caught.value) + repr(caught.value) + caplog.text
@@ -266,7 +267,7 @@ async def test_credentials_that_cannot_be_refreshed_say_so_and_show_none(store: 
     storage = GcsBackend().open({"endpoint_url": store.proxy.url, "token": token}, store.environment)
     storage.filesystem.credentials.credentials._token_uri = token["token_uri"]  # type: ignore[attr-defined]
     with pytest.raises(AccessError, match="no usable credentials") as caught:
-        await storage.read(store.path("run/a"))
+        await storage.get(store.path("run/a"))
     assert SECRET not in str(caught.value)
     assert caught.value.__cause__ is None
     assert store.proxy.requests == []
@@ -276,14 +277,14 @@ async def test_credentials_that_cannot_be_refreshed_say_so_and_show_none(store: 
 async def test_options_that_are_no_credentials_say_so(store: Store, token: object) -> None:
     storage = GcsBackend().open({"endpoint_url": store.proxy.url, "token": token}, store.environment)
     with pytest.raises(AccessError, match="no usable credentials") as caught:
-        await storage.read(store.path("run/a"))
+        await storage.get(store.path("run/a"))
     assert SECRET not in str(caught.value)
 
 
 async def test_an_endpoint_that_is_no_url_says_so_and_shows_none(store: Store) -> None:
     options = {"endpoint_url": f"http://user:{SECRET}@host:port", "token": "anon"}
     with pytest.raises(ValidationError, match="endpoint_url must be a URL") as caught:
-        await GcsBackend().open(options, store.environment).read(store.path("run/a"))
+        await GcsBackend().open(options, store.environment).get(store.path("run/a"))
     assert SECRET not in str(caught.value)
 
 
@@ -292,9 +293,9 @@ async def test_a_missing_bucket_is_to_be_created_first(store: Store, tmp_path: P
     gcs, path = store.storage, "no-such-bucket/run/a"
     (tmp_path / "source").write_bytes(b"x")
     for operation in (
-        lambda: gcs.create(path, b"x"),
-        lambda: gcs.write(path, b"x"),
-        lambda: gcs.swap(path, b"x", version="123"),
+        lambda: gcs.put(path, b"x", mode=Put.CREATE),
+        lambda: gcs.put(path, b"x", mode=Put.OVERWRITE),
+        lambda: gcs.put(path, b"x", mode=Update("123")),
         lambda: gcs.upload(tmp_path / "source", path, owner="token", multipart=True),
         lambda: gcs.list("no-such-bucket/run", recursive=True),
     ):
@@ -308,7 +309,7 @@ async def test_cancelling_ends_the_request(store: Store) -> None:
     seen, release = threading.Event(), threading.Event()
     store.proxy.rules.append(Rule(match=uploads, action=hold(seen, release)))
     async with anyio.create_task_group() as group:
-        group.start_soon(store.storage.create, store.path("run/a"), b"x")
+        group.start_soon(partial(store.storage.put, mode=Put.CREATE), store.path("run/a"), b"x")
         await until(seen)
         group.cancel_scope.cancel()
     release.set()
@@ -317,7 +318,7 @@ async def test_cancelling_ends_the_request(store: Store) -> None:
 
 @both_loops
 async def test_a_cancelled_download_leaves_nothing(store: Store, tmp_path: Path) -> None:
-    await store.storage.write(store.path("run/a"), b"x" * 1000)
+    await store.storage.put(store.path("run/a"), b"x" * 1000, mode=Put.OVERWRITE)
     seen, release = threading.Event(), threading.Event()
     store.proxy.rules.append(Rule(match=is_("GET", alt="media"), action=hold(seen, release)))
     async with anyio.create_task_group() as group:
@@ -340,15 +341,15 @@ async def test_every_request_passes_through_the_environment(store: Store) -> Non
     environment, path = Counting(), store.path("run/a")
     storage = GcsBackend().open(store.options, environment)
     await storage.declare(path)
-    await storage.create(path, b"x")
-    await storage.read(path)
+    await storage.put(path, b"x", mode=Put.CREATE)
+    await storage.get(path)
     await storage.list(store.path("run"), recursive=False)
     await storage.delete(path)
     assert environment.made == len(store.proxy.requests) == 5
 
 
 async def test_a_page_that_claims_success_deletes_nothing(store: Store) -> None:
-    await store.storage.create(store.path("run/a"), b"x")
+    await store.storage.put(store.path("run/a"), b"x", mode=Put.CREATE)
     page = Reply(200, {"Content-Type": "text/html"}, b"<html><body>welcome</body></html>")
     store.proxy.rules.append(Rule(match=is_("DELETE"), action=lambda request, send: page))
     with pytest.raises(OSError, match="a deletion was answered 200 with a page, which is not the store's own"):
@@ -360,5 +361,5 @@ async def test_a_page_that_claims_success_deletes_nothing(store: Store) -> None:
 async def test_a_success_that_is_no_resource_is_an_unknown_outcome(store: Store, body: bytes) -> None:
     store.proxy.rules.append(Rule(match=uploads, action=lambda request, send: Reply(200, send(request).headers, body)))
     with pytest.raises(OSError, match="the reply"):
-        await store.storage.create(store.path("run/a"), b"x")
+        await store.storage.put(store.path("run/a"), b"x", mode=Put.CREATE)
     assert store.truth() == {"run/a": b"x"}

@@ -10,7 +10,7 @@ import pytest
 from upath import UPath
 
 from atomicpath import AtomicRenameTemporaryPath, Snapshot, SnapshotType, aio
-from atomicpath.abc import Entry
+from atomicpath.abc import Entry, EntryKind, Put
 from atomicpath.errors import AccessError, GuaranteeError
 from atomicpath.guarantees import Guarantee
 from atomicpath_gcs import folders
@@ -37,8 +37,8 @@ def looks(request: Request) -> bool:
 async def two_files(store: Store, name: str = "run/old") -> dict[str, bytes]:
     """A folder with two files and an empty folder; what it is to become."""
     await store.storage.make_directory(store.path(name), mode=None, durable=True)
-    await store.storage.write(store.path(f"{name}/a"), b"a")
-    await store.storage.write(store.path(f"{name}/sub/b"), b"b")
+    await store.storage.put(store.path(f"{name}/a"), b"a", mode=Put.OVERWRITE)
+    await store.storage.put(store.path(f"{name}/sub/b"), b"b", mode=Put.OVERWRITE)
     await store.storage.make_directory(store.path(f"{name}/empty"), mode=None, durable=True)
     return {"run/new/a": b"a", "run/new/sub/b": b"b"}
 
@@ -47,8 +47,8 @@ async def test_a_directory_is_made_with_its_ancestors_exclusively_and_is_seen_em
     gcs, path = store.storage, store.path("run/deep/step")
     assert await gcs.make_directory(path, mode=None, durable=True) is None
     for name in ("run", "run/deep", "run/deep/step"):
-        assert await gcs.kind(store.path(name)) == "directory"
-    assert await gcs.list(store.path("run/deep"), recursive=False) == [Entry(name="step", kind="directory")]
+        assert await gcs.kind(store.path(name)) == EntryKind.DIRECTORY
+    assert await gcs.list(store.path("run/deep"), recursive=False) == [Entry(name="step", kind=EntryKind.DIRECTORY)]
     assert await gcs.list(store.path("run"), recursive=True) == []
     with pytest.raises(FileExistsError):
         await gcs.make_directory(path, mode=None, durable=True)
@@ -113,7 +113,7 @@ async def test_of_eight_concurrent_renames_one_succeeds(store: Store) -> None:
     async def rename(number: int) -> None:
         source = store.path(f"run/{number}")
         await store.storage.make_directory(source, mode=None, durable=True)
-        await store.storage.write(f"{source}/file-{number}", b"x")
+        await store.storage.put(f"{source}/file-{number}", b"x", mode=Put.OVERWRITE)
         try:
             await store.storage.rename_directory(source, store.path("run/new"))
         except FileExistsError:
@@ -185,7 +185,7 @@ async def test_a_directory_whose_making_had_no_answer_is_unknown(store: Store) -
 @both_loops
 async def test_a_tree_is_removed_and_nothing_beside_it(store: Store, fake_gcs: FakeGcs) -> None:
     await two_files(store)
-    await store.storage.write(store.path("run/old-1/a"), b"x")
+    await store.storage.put(store.path("run/old-1/a"), b"x", mode=Put.OVERWRITE)
     await store.storage.remove_tree(store.path("run/old"))
     assert store.truth() == {"run/old-1/a": b"x"}
     assert fake_gcs.buckets[store.bucket].folders == {"run/", "run/old-1/"}
@@ -273,7 +273,7 @@ async def test_a_store_that_renames_over_an_empty_folder_is_found_out(
 async def test_files_are_copied_by_the_store_in_as_many_calls_as_it_takes(store: Store, fake_gcs: FakeGcs) -> None:
     data = {"large": bytes(range(256)) * 4, "sub/small": b"x", "sub/empty": b""}
     for name, content in data.items():
-        await store.storage.write(store.path(f"old/{name}"), content)
+        await store.storage.put(store.path(f"old/{name}"), content, mode=Put.OVERWRITE)
     fake_gcs.rewritten_per_call = 300
     store.proxy.requests.clear()
     await store.storage.copy_files(store.path("old"), store.path("new"), [*data])
@@ -282,14 +282,14 @@ async def test_files_are_copied_by_the_store_in_as_many_calls_as_it_takes(store:
     assert {request.query["ifGenerationMatch"] for request in store.proxy.requests if copies(request)} == {"0"}
     with pytest.raises(FileNotFoundError):
         await store.storage.copy_files(store.path("old"), store.path("other"), ["missing"])
-    await store.storage.write(store.path("taken/large"), b"precious")
+    await store.storage.put(store.path("taken/large"), b"precious", mode=Put.OVERWRITE)
     with pytest.raises(FileExistsError):
         await store.storage.copy_files(store.path("old"), store.path("taken"), ["large"])
     assert store.truth()["taken/large"] == b"precious"
 
 
 async def test_a_copy_whose_answer_was_lost_is_known_by_its_content(store: Store) -> None:
-    await store.storage.write(store.path("old/a"), b"a")
+    await store.storage.put(store.path("old/a"), b"a", mode=Put.OVERWRITE)
     store.proxy.rules.append(Rule(match=copies, action=drop_reply))
     await store.storage.copy_files(store.path("old"), store.path("new"), ["a"])
     assert store.truth() == {"old/a": b"a", "new/a": b"a"}
@@ -301,7 +301,7 @@ async def test_a_snapshot_begins_a_new_directory_with_what_the_store_copies(stor
         for name in ("a", "b"):
             (path / name).write_bytes(name.encode())
     snapshot = Snapshot(f"{url}/step_1", f"{url}/step_2", storage_options=store.options)
-    await store.storage.write((await snapshot.create_snapshot()).path + "/c", b"c")
+    await store.storage.put((await snapshot.create_snapshot()).path + "/c", b"c", mode=Put.OVERWRITE)
     assert [commit.name for commit in await aio.committed(url, storage_options=store.options)] == ["step_1"]
     await snapshot.publish()
     record = await aio.read_record(f"{url}/step_2", storage_options=store.options)
@@ -315,7 +315,7 @@ async def test_a_snapshot_begins_a_new_directory_with_what_the_store_copies(stor
     addition = AtomicRenameTemporaryPath.from_final(
         UPath(f"{url}/step_1", **store.options), snapshot_type=SnapshotType.EMPTY
     )
-    await store.storage.write((await addition.create()).path + "/d", b"d")
+    await store.storage.put((await addition.create()).path + "/d", b"d", mode=Put.OVERWRITE)
     await addition.finalize()
     (added,) = await aio.committed(f"{url}/step_1", storage_options=store.options)
     assert added.record is not None

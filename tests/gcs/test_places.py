@@ -17,7 +17,7 @@ import atomicpath
 from atomicpath import aio
 from atomicpath._core.environment import use
 from atomicpath._profile.location import locate
-from atomicpath.abc import Environment, NoBucketError, StaleVersionError, Storage
+from atomicpath.abc import Environment, NoBucketError, Put, StaleVersionError, Storage, Update
 from atomicpath.errors import AccessError, AtomicPathError, NotCommittedError, OutcomeUnknownError, ValidationError
 from atomicpath_gcs import GcsBackend
 from tests.gcs.stores import Store, uploads
@@ -72,7 +72,7 @@ async def test_a_client_that_would_ask_elsewhere_than_its_place_is_refused(monke
     storage = GcsBackend().open({"token": "anon"}, Environment())
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
     with pytest.raises(ValidationError, match="names another endpoint by now"):
-        await storage.read("bucket/run")
+        await storage.get("bucket/run")
 
 
 async def test_another_packages_gs_in_fsspecs_registry_is_not_used(store: Store) -> None:
@@ -82,7 +82,7 @@ async def test_another_packages_gs_in_fsspecs_registry_is_not_used(store: Store)
     fsspec.register_implementation("gs", Other, clobber=True)
     try:
         storage: Any = GcsBackend().open({**store.options, "project": "p"}, store.environment)
-        await storage.write(store.path("a"), b"x")
+        await storage.put(store.path("a"), b"x", mode=Put.OVERWRITE)
     finally:
         fsspec.register_implementation("gs", gcsfs.GCSFileSystem, clobber=True)
     assert store.truth() == {"a": b"x"}
@@ -132,13 +132,13 @@ def operations(gcs: Storage, path: str, tmp_path: Path) -> dict[str, Callable[[]
     source = tmp_path / "source"
     source.write_bytes(b"x")
     return {
-        "read": lambda: gcs.read(path),
+        "read": lambda: gcs.get(path),
         "stat": lambda: gcs.stat(path),
         "list": lambda: gcs.list(path, recursive=True),
         "delete": lambda: gcs.delete(path),
         "delete of a version": lambda: gcs.delete(path, version="123"),
-        "create": lambda: gcs.create(path, b"x"),
-        "swap": lambda: gcs.swap(path, b"x", version="123"),
+        "create": lambda: gcs.put(path, b"x", mode=Put.CREATE),
+        "swap": lambda: gcs.put(path, b"x", mode=Update("123")),
         "upload": lambda: gcs.upload(source, path, owner="o", multipart=True),
         "download": lambda: gcs.download(path, tmp_path / "copy"),
     }
@@ -160,7 +160,7 @@ async def test_the_stores_own_404_still_means_that_nothing_is_there(store: Store
     gcs, path = store.storage, store.path("run/a")
     assert await gcs.stat(path) is None
     with pytest.raises(FileNotFoundError, match=f"nothing is at gs://{path}"):
-        await gcs.read(path)
+        await gcs.get(path)
     with pytest.raises(FileNotFoundError):
         await gcs.download(path, tmp_path / "copy")
     await gcs.delete(path)
@@ -174,14 +174,14 @@ async def test_googles_own_words_for_the_bytes_of_an_object_need_no_second_reque
     await store.storage.stat(path)
     store.proxy.requests.clear()
     with pytest.raises(FileNotFoundError, match="nothing is at"):
-        await store.storage.read(path)
+        await store.storage.get(path)
     assert len(store.proxy.requests) == 1
 
 
 async def test_a_bucket_that_is_missing_is_no_answer_to_a_reader(store: Store) -> None:
     error = b'{"error":{"code":404,"message":"The specified bucket does not exist.","errors":[{"reason":"notFound"}]}}'
     store.proxy.rules.append(Rule(match=everything, action=page(error), times=None))
-    for operation in (store.storage.read(store.path("a")), store.storage.stat(store.path("a"))):
+    for operation in (store.storage.get(store.path("a")), store.storage.stat(store.path("a"))):
         with pytest.raises(NoBucketError, match="the bucket does not exist: create it first"):
             await operation
     with pytest.raises(NotCommittedError, match="the bucket does not exist"):
@@ -234,7 +234,7 @@ async def test_a_client_is_dropped_with_its_credentials(store: Store) -> None:
     storage: Any = GcsBackend().open(options, store.environment)
     before = storage.filesystem
     with pytest.raises(AccessError, match="check the credentials") as caught:
-        await storage.read(store.path("a"))
+        await storage.get(store.path("a"))
     assert SECRET not in str(caught.value)
     assert storage.filesystem is not before
 
@@ -256,5 +256,5 @@ async def test_a_refusal_says_what_it_is_and_what_to_do(
     answer = Reply(status, {"Content-Type": "application/json"}, body.encode())
     store.proxy.rules.append(Rule(match=everything, action=lambda request, send: answer, times=None))
     with pytest.raises(AccessError, match=words) as caught:
-        await store.storage.create(store.path("a"), b"x")
+        await store.storage.put(store.path("a"), b"x", mode=Put.CREATE)
     assert SECRET not in str(caught.value)

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from atomicpath.abc import Entry, StaleVersionError
+from atomicpath.abc import Entry, EntryKind, Put, StaleVersionError, Update
 from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 from tests.gcs.stores import Store, both_loops, conditions, uploads
@@ -26,15 +26,15 @@ everywhere = pytest.mark.parametrize("store", ["flat", "folders", "fake-gcs-serv
 @both
 async def test_create_is_one_multipart_upload_that_must_not_exist(store: Store) -> None:
     gcs, path = store.storage, store.path("run/a")
-    version = await gcs.create(path, b"first", owner="token")
+    version = await gcs.put(path, b"first", mode=Put.CREATE, owner="token")
     assert conditions(store.proxy.requests) == [("POST", "0")]
     assert store.proxy.requests[0].query["uploadType"] == "multipart"
     assert b'"cacheControl": "no-store"' in store.proxy.requests[0].body
     assert store.truth() == {"run/a": b"first"}
     with pytest.raises(FileExistsError):
-        await gcs.create(path, b"second")
+        await gcs.put(path, b"second", mode=Put.CREATE)
     assert store.truth() == {"run/a": b"first"}
-    content = await gcs.read(path)
+    content = await gcs.get(path)
     assert (content.data, content.version) == (b"first", version)
     assert content.age is not None
     assert 0 <= content.age < PATIENCE
@@ -48,7 +48,7 @@ async def test_of_eight_concurrent_creations_one_succeeds(store: Store) -> None:
 
     async def create(number: int) -> None:
         try:
-            await store.storage.create(store.path("run/a"), b"%d" % number)
+            await store.storage.put(store.path("run/a"), b"%d" % number, mode=Put.CREATE)
         except FileExistsError:
             return
         won.append(number)
@@ -63,28 +63,28 @@ async def test_of_eight_concurrent_creations_one_succeeds(store: Store) -> None:
 @both
 async def test_swap_names_the_generation_it_replaces(store: Store) -> None:
     gcs, path = store.storage, store.path("run/a")
-    first = await gcs.create(path, b"first")
+    first = await gcs.put(path, b"first", mode=Put.CREATE)
     assert first is not None
-    second = await gcs.swap(path, b"second", version=first)
+    second = await gcs.put(path, b"second", mode=Update(first))
     assert conditions(store.proxy.requests)[-1] == ("POST", first)
-    assert (await gcs.read(path)).version == second
+    assert (await gcs.get(path)).version == second
     with pytest.raises(StaleVersionError):
-        await gcs.swap(path, b"third", version=first)
+        await gcs.put(path, b"third", mode=Update(first))
     assert store.truth() == {"run/a": b"second"}
-    third = await gcs.write(path, b"third", private=True)
-    assert (await gcs.read(path)).version == third
+    third = await gcs.put(path, b"third", mode=Put.PRIVATE)
+    assert (await gcs.get(path)).version == third
     with pytest.raises(StaleVersionError):
-        await gcs.swap(store.path("run/none"), b"x", version=first)
+        await gcs.put(store.path("run/none"), b"x", mode=Update(first))
     assert store.truth() == {"run/a": b"third"}
 
 
 @pytest.mark.parametrize("version", ["", "0", "0000", "-1", "etag"])
 async def test_what_is_no_generation_is_stale_and_never_sent(store: Store, version: str) -> None:
     """Generation 0 would mean that nothing may be there, and an empty one would be no condition."""
-    await store.storage.write(store.path("run/a"), b"x")
+    await store.storage.put(store.path("run/a"), b"x", mode=Put.OVERWRITE)
     store.proxy.requests.clear()
     with pytest.raises(StaleVersionError):
-        await store.storage.swap(store.path("run/b"), b"y", version=version)
+        await store.storage.put(store.path("run/b"), b"y", mode=Update(version))
     with pytest.raises(StaleVersionError):
         await store.storage.delete(store.path("run/a"), version=version)
     assert store.proxy.requests == []
@@ -92,8 +92,8 @@ async def test_what_is_no_generation_is_stale_and_never_sent(store: Store, versi
 
 async def test_delete_names_the_generation_that_was_seen(store: Store) -> None:
     gcs, path = store.storage, store.path("run/a")
-    first = await gcs.write(path, b"first")
-    second = await gcs.write(path, b"second")
+    first = await gcs.put(path, b"first", mode=Put.OVERWRITE)
+    second = await gcs.put(path, b"second", mode=Put.OVERWRITE)
     with pytest.raises(StaleVersionError):
         await gcs.delete(path, version=first)
     assert conditions(store.proxy.requests)[-1] == ("DELETE", first)
@@ -111,7 +111,7 @@ async def test_nothing_there_is_fine_for_a_delete_and_said_by_the_others(store: 
     assert await gcs.kind(path) is None
     assert await gcs.list(store.path("run"), recursive=True) == []
     with pytest.raises(FileNotFoundError, match="nothing is at gs://"):
-        await gcs.read(path)
+        await gcs.get(path)
     with pytest.raises(FileNotFoundError):
         await gcs.download(path, tmp_path / "copy")
     assert os.listdir(tmp_path) == []
@@ -121,13 +121,13 @@ async def test_nothing_there_is_fine_for_a_delete_and_said_by_the_others(store: 
 @pytest.mark.parametrize("name", ["with space", "ünïcödé-日本", "a+b", "50%2F", "a&b=c?d#e", "tilde~'()!*", 'q"<>:@'])
 async def test_any_name_comes_back_as_it_was(store: Store, tmp_path: Path, name: str) -> None:
     gcs, path = store.storage, store.path(f"run/{name}/{name}")
-    version = await gcs.create(path, b"x")
+    version = await gcs.put(path, b"x", mode=Put.CREATE)
     assert store.truth() == {f"run/{name}/{name}": b"x"}
     found = await gcs.list(store.path("run"), recursive=True)
     assert found == [Entry(name=f"{name}/{name}", size=1, version=version)]
-    assert await gcs.list(store.path("run"), recursive=False) == [Entry(name=name, kind="directory")]
-    assert await gcs.kind(path) == "file"
-    assert await gcs.kind(store.path(f"run/{name}")) == "directory"
+    assert await gcs.list(store.path("run"), recursive=False) == [Entry(name=name, kind=EntryKind.DIRECTORY)]
+    assert await gcs.kind(path) == EntryKind.FILE
+    assert await gcs.kind(store.path(f"run/{name}")) == EntryKind.DIRECTORY
     assert await gcs.download(path, tmp_path / "copy") == Entry(name="", size=1, version=version)
     await gcs.delete(path, version=version)
     assert store.truth() == {}
@@ -136,7 +136,7 @@ async def test_any_name_comes_back_as_it_was(store: Store, tmp_path: Path, name:
 async def test_an_impossible_name_sends_nothing(store: Store) -> None:
     for name in ("run//a", "run/../a", "run/\udc80", "a" * 1025, "run/a\nb"):
         with pytest.raises(ValidationError):
-            await store.storage.create(store.path(name), b"x")
+            await store.storage.put(store.path(name), b"x", mode=Put.CREATE)
     assert store.proxy.requests == []
 
 
@@ -228,7 +228,7 @@ async def test_a_file_that_changes_while_it_is_uploaded_is_not_stored(
 async def test_download_creates_the_file_exclusively(store: Store, tmp_path: Path) -> None:
     path, target = store.path("run/a"), tmp_path / "copy"
     data = bytes(range(256)) * 40_000  # more than one chunk
-    version = await store.storage.write(path, data)
+    version = await store.storage.put(path, data, mode=Put.OVERWRITE)
     assert await store.storage.download(path, target) == Entry(name="", size=len(data), version=version)
     assert target.read_bytes() == data
     target.write_bytes(b"mine")
@@ -238,7 +238,7 @@ async def test_download_creates_the_file_exclusively(store: Store, tmp_path: Pat
 
 
 async def test_what_is_stored_compressed_comes_as_it_is_stored(store: Store, tmp_path: Path) -> None:
-    await store.storage.write(store.path("run/a"), b"not really gzip")
+    await store.storage.put(store.path("run/a"), b"not really gzip", mode=Put.OVERWRITE)
 
     def say_compressed(request: Request, send: Callable[[Request], Any]) -> Any:
         assert request.headers["accept-encoding"] == "gzip"
@@ -247,7 +247,7 @@ async def test_what_is_stored_compressed_comes_as_it_is_stored(store: Store, tmp
         return reply
 
     store.proxy.rules.append(Rule(match=is_("GET", alt="media"), action=say_compressed, times=None))
-    assert (await store.storage.read(store.path("run/a"))).data == b"not really gzip"
+    assert (await store.storage.get(store.path("run/a"))).data == b"not really gzip"
     await store.storage.download(store.path("run/a"), tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == b"not really gzip"
 
@@ -259,7 +259,7 @@ async def test_listing_page_boundary(store: Store, monkeypatch: pytest.MonkeyPat
 
     names = ["a", "b", "c/d", "e", "f"]
     for name in names:
-        await store.storage.write(store.path(f"run/{name}"), b"x")
+        await store.storage.put(store.path(f"run/{name}"), b"x", mode=Put.OVERWRITE)
     store.proxy.rules.append(Rule(match=is_("GET", "/o"), action=in_pages, times=None))
     store.proxy.requests.clear()
     assert [entry.name for entry in await store.storage.list(store.path("run"), recursive=True)] == names
@@ -272,23 +272,26 @@ async def test_listing_page_boundary(store: Store, monkeypatch: pytest.MonkeyPat
 async def test_a_listing_keeps_to_the_directory_and_kind_is_not_misled_by_siblings(store: Store) -> None:
     gcs = store.storage
     for key in ("run/a", "run/sub/b", "run/sub/deeper/c", "run-1/d", "run.x", "runner", "other!", "step-1"):
-        await gcs.write(store.path(key), b"x")
+        await gcs.put(store.path(key), b"x", mode=Put.OVERWRITE)
     found = await gcs.list(store.path("run"), recursive=False)
-    assert [(entry.name, entry.kind, entry.size) for entry in found] == [("a", "file", 1), ("sub", "directory", 0)]
+    assert [(entry.name, entry.kind, entry.size) for entry in found] == [
+        ("a", EntryKind.FILE, 1),
+        ("sub", EntryKind.DIRECTORY, 0),
+    ]
     found = await gcs.list(store.path("run"), recursive=True)
     assert [entry.name for entry in found] == ["a", "sub/b", "sub/deeper/c"]
     assert [entry.name for entry in await gcs.list(store.bucket, recursive=False)][:3] == ["other!", "run", "run-1"]
     kinds = {name: await gcs.kind(store.path(name)) for name in ("run", "run/a", "run.x", "other", "step", "none")}
     expected = {"run": "directory", "run/a": "file", "run.x": "file", "other": None, "step": None, "none": None}
     assert kinds == expected
-    assert await gcs.kind(store.bucket) == "directory"
+    assert await gcs.kind(store.bucket) == EntryKind.DIRECTORY
 
 
 async def test_what_consoles_put_for_an_empty_folder_is_no_file(store: Store, fake_gcs: Any) -> None:
     for key in ("run/", "run/sub/"):
         fake_gcs.put(store.bucket, key, b"")
     assert await store.storage.list(store.path("run"), recursive=True) == []
-    assert await store.storage.list(store.path("run"), recursive=False) == [Entry(name="sub", kind="directory")]
+    assert await store.storage.list(store.path("run"), recursive=False) == [Entry(name="sub", kind=EntryKind.DIRECTORY)]
 
 
 async def test_a_flat_bucket_has_no_directories(store: Store) -> None:

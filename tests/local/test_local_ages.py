@@ -52,11 +52,11 @@ async def test_on_a_network_mount_a_skewed_clock_makes_nothing_old(
     assert found is not None
     assert found.age is not None
     assert found.age < 3600
-    content = await storage.read(str(path))
+    content = await storage.get(str(path))
     assert content.age is not None
     assert content.age < 3600
     os.utime(path, (1_000_000_000, 1_000_000_000))
-    assert ((await storage.read(str(path))).age or 0.0) > 500_000_000
+    assert ((await storage.get(str(path))).age or 0.0) > 500_000_000
     assert [name for name in os.listdir(tmp_path / ".atomicpath") if "probe" in name] == []
 
 
@@ -86,7 +86,7 @@ async def test_where_the_servers_clock_cannot_be_read_the_age_is_unknown(
     found = await storage.stat(f"{tmp_path}/step_1")
     assert found is not None
     assert found.age is None
-    assert (await storage.read(f"{tmp_path}/step_1")).age is None
+    assert (await storage.get(f"{tmp_path}/step_1")).age is None
     assert sorted(os.listdir(tmp_path)) == before
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from atomicpath._core.environment import Environment
+from atomicpath.abc import EntryKind, Put
 from atomicpath.errors import AccessError, ValidationError
 from atomicpath_local import ancestors
 from atomicpath_local.statx import see
@@ -37,7 +38,7 @@ async def write_durably(storage: LocalStorage, path: str) -> None:
     await storage.make_directory(f"{path}.tmp", mode=None, durable=False)
     parent = await storage.open_directory(os.path.dirname(path))
     assert parent
-    await storage.write(f"{path}.tmp/file", b"data", private=True)
+    await storage.put(f"{path}.tmp/file", b"data", mode=Put.PRIVATE)
     await storage.sync_tree(f"{path}.tmp")
     await storage.rename_directory(f"{path}.tmp", path)
     await parent.sync()
@@ -51,9 +52,9 @@ async def test_a_parent_that_is_a_link_to_a_directory_works_everywhere(
     await storage.sync_directory(str(runs))
     assert world.synced[-1] == str(runs.resolve())
     await write_durably(storage, f"{runs}/new/deep/step_1")
-    await storage.create(f"{runs}/record", b"1")
-    await storage.write(f"{runs}/record", b"2")
-    assert (await storage.read(f"{runs}/record")).data == b"2"
+    await storage.put(f"{runs}/record", b"1", mode=Put.CREATE)
+    await storage.put(f"{runs}/record", b"2", mode=Put.OVERWRITE)
+    assert (await storage.get(f"{runs}/record")).data == b"2"
     await storage.upload(runs / "record", f"{runs}/a/b", owner="", multipart=False)
     await storage.download(f"{runs}/a/b", runs / "copy")
     (runs / "copies").mkdir()
@@ -72,7 +73,7 @@ async def test_a_parent_that_is_a_link_to_a_directory_works_everywhere(
     assert held
     held.release()
     await storage.delete(f"{runs}/lock")
-    assert await storage.kind(f"{runs}/step_1") == "directory"
+    assert await storage.kind(f"{runs}/step_1") == EntryKind.DIRECTORY
     await storage.remove_tree(f"{runs}/step_1")
     assert await storage.kind(f"{runs}/step_1") is None
     no_descriptor_leaks()
@@ -83,11 +84,11 @@ async def test_the_last_component_of_a_path_is_never_followed(storage: LocalStor
     (runs / "theirs/file").write_bytes(b"theirs")
     (runs / "step_1").symlink_to("theirs")
     (runs / "file").symlink_to("theirs/file")
-    assert await storage.kind(f"{runs}/step_1") == "a symbolic link"
+    assert await storage.kind(f"{runs}/step_1") == EntryKind.LINK
     for attempt in (
         lambda: storage.remove_tree(f"{runs}/step_1"),
-        lambda: storage.read(f"{runs}/file"),
-        lambda: storage.write(f"{runs}/file", b"", private=True),
+        lambda: storage.get(f"{runs}/file"),
+        lambda: storage.put(f"{runs}/file", b"", mode=Put.PRIVATE),
         lambda: storage.download(f"{runs}/file", runs / "copy"),
     ):
         with pytest.raises((ValidationError, OSError)):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from atomicpath._core.environment import Environment
+from atomicpath.abc import Put
 from atomicpath.errors import ValidationError
 from atomicpath_local import LocalBackend
 from atomicpath_local.storage import LocalStorage
@@ -110,10 +111,10 @@ async def test_every_method_is_one_step(storage: LocalStorage, world, tmp_path: 
     await storage.make_directory(root, mode=0o700, durable=True)
     methods = [
         storage.declare(root),
-        storage.create(f"{root}/f", b""),
-        storage.read(f"{root}/f"),
-        storage.write(f"{root}/f", b""),
-        storage.write(f"{root}/f", b"", private=True),
+        storage.put(f"{root}/f", b"", mode=Put.CREATE),
+        storage.get(f"{root}/f"),
+        storage.put(f"{root}/f", b"", mode=Put.OVERWRITE),
+        storage.put(f"{root}/f", b"", mode=Put.PRIVATE),
         storage.upload(source, f"{root}/b/c", owner="", multipart=False),
         storage.download(f"{root}/b/c", tmp_path / "copy"),
         storage.kind(root),

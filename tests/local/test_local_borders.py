@@ -13,7 +13,7 @@ import pytest
 
 import atomicpath
 from atomicpath._core import environment
-from atomicpath.abc import Entry
+from atomicpath.abc import Entry, EntryKind
 from atomicpath.errors import AccessError, ValidationError
 from atomicpath_local.storage import LocalStorage
 from atomicpath_local.trees import _scan_open
@@ -136,7 +136,7 @@ async def test_a_mount_is_listed_as_what_it_is_and_not_looked_into(
     assert await storage.list(str(tree.parents[1] / through / "attempt"), recursive=True) == [
         Entry(name="0", size=5),
         Entry(name="a/b/file", size=4),
-        Entry(name="a/data set", kind="a mount point"),
+        Entry(name="a/data set", kind=EntryKind.MOUNT_POINT),
     ]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from atomicpath.abc import Put
 from atomicpath.errors import ValidationError
 from atomicpath_local.storage import LocalStorage
 
@@ -105,9 +106,9 @@ async def test_a_name_that_is_too_long_is_refused_with_advice(
         await storage.make_directory(path, mode=None, durable=True)
     assert len(str(caught.value)) < 600
     with pytest.raises(ValidationError, match="shorten it"):
-        await storage.create(path, b"")
+        await storage.put(path, b"", mode=Put.CREATE)
     with pytest.raises(ValidationError, match="shorten it"):
-        await storage.read(path)
+        await storage.get(path)
     assert os.listdir(tmp_path) == []
 
 
@@ -128,7 +129,7 @@ async def test_a_directory_that_another_host_removes_is_missing_and_not_an_unkno
     for function, make in (
         (os.mkdir, lambda: storage.make_directory(f"{tmp_path}/gone/a", mode=None, durable=False)),
         (os.open, lambda: storage.lock_file(f"{tmp_path}/gone/a")),
-        (os.open, lambda: storage.create(f"{tmp_path}/gone/a", b"x")),
+        (os.open, lambda: storage.put(f"{tmp_path}/gone/a", b"x", mode=Put.CREATE)),
     ):
         world.faults.clear()
         world.refuse(function, errno.ESTALE)
@@ -149,9 +150,9 @@ async def test_a_look_at_what_another_host_has_just_replaced_is_made_again(
 
     monkeypatch.setattr(world, "sleep", sleep)
     world.refuse(os.open, errno.ESTALE)
-    assert (await storage.read(f"{tmp_path}/file")).data == b"new"
+    assert (await storage.get(f"{tmp_path}/file")).data == b"new"
     assert len(slept) == 3
     world.refuse(os.open, errno.ESTALE)
     with pytest.raises(OSError, match="Stale") as caught:
-        await storage.read(f"{tmp_path}/file")
+        await storage.get(f"{tmp_path}/file")
     assert not isinstance(caught.value, FileNotFoundError), "it may be that of the whole mount"

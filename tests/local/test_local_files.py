@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from atomicpath._core.environment import in_this_thread
+from atomicpath.abc import Put, Update
 from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath_local import files
 from atomicpath_local.rename import no_replace
@@ -26,6 +27,7 @@ RACE = """
 import sys, anyio
 from atomicpath._core.environment import Environment, in_this_thread
 from atomicpath_local import LocalBackend
+from atomicpath.abc import Put
 
 async def main():
     storage = LocalBackend().open({}, Environment())
@@ -33,7 +35,7 @@ async def main():
     sys.stdin.readline()
     for number in range(40):
         try:
-            await storage.create(f"{sys.argv[1]}/{number}", sys.argv[2].encode() * 1000)
+            await storage.put(f"{sys.argv[1]}/{number}", sys.argv[2].encode() * 1000, mode=Put.CREATE)
         except FileExistsError:
             continue
         print(number, flush=True)
@@ -61,15 +63,15 @@ async def put(storage: LocalStorage, method: str, source: Path, target: Path) ->
     elif method == "download":
         await storage.download(str(source), target)
     elif method == "create":
-        await storage.create(str(target), contents(source))
+        await storage.put(str(target), contents(source), mode=Put.CREATE)
     else:
-        await storage.write(str(target), contents(source), private=method == "private")
+        await storage.put(str(target), contents(source), mode=Put.PRIVATE if method == "private" else Put.OVERWRITE)
 
 
 async def test_a_created_file_is_read_back_with_its_age_and_no_version(storage: LocalStorage, tmp_path: Path) -> None:
-    await storage.create(f"{tmp_path}/a", b"data")
+    await storage.put(f"{tmp_path}/a", b"data", mode=Put.CREATE)
     os.utime(tmp_path / "a", (1_000_000_000, 1_000_000_000))
-    content = await storage.read(f"{tmp_path}/a")
+    content = await storage.get(f"{tmp_path}/a")
     assert (content.data, content.version) == (b"data", None)
     assert content.age is not None
     assert content.age > 500_000_000
@@ -77,9 +79,9 @@ async def test_a_created_file_is_read_back_with_its_age_and_no_version(storage: 
 
 
 async def test_a_second_creation_is_refused_and_changes_nothing(storage: LocalStorage, tmp_path: Path) -> None:
-    await storage.create(f"{tmp_path}/a", b"first")
+    await storage.put(f"{tmp_path}/a", b"first", mode=Put.CREATE)
     with pytest.raises(FileExistsError) as caught:
-        await storage.create(f"{tmp_path}/a", b"second")
+        await storage.put(f"{tmp_path}/a", b"second", mode=Put.CREATE)
     assert caught.value.filename == f"{tmp_path}/a"
     assert (tmp_path / "a").read_bytes() == b"first"
     assert os.listdir(tmp_path) == ["a"]
@@ -109,9 +111,9 @@ async def test_without_hard_links_creation_is_still_exclusive(
     storage: LocalStorage, world, tmp_path: Path, code: int
 ) -> None:
     world.refuse(os.link, code)
-    await storage.create(f"{tmp_path}/a", b"first")
+    await storage.put(f"{tmp_path}/a", b"first", mode=Put.CREATE)
     with pytest.raises(FileExistsError):
-        await storage.create(f"{tmp_path}/a", b"second")
+        await storage.put(f"{tmp_path}/a", b"second", mode=Put.CREATE)
     assert (tmp_path / "a").read_bytes() == b"first"
     assert os.listdir(tmp_path) == ["a"]
 
@@ -122,7 +124,7 @@ async def test_with_neither_links_nor_an_exclusive_rename_creation_is_refused(
     world.refuse(os.link, errno.EPERM)
     world.refuse(no_replace, errno.EINVAL)
     with pytest.raises(GuaranteeError, match="EXCLUSIVE_CREATE"):
-        await storage.create(f"{tmp_path}/a", b"data")
+        await storage.put(f"{tmp_path}/a", b"data", mode=Put.CREATE)
     assert os.listdir(tmp_path) == []
 
 
@@ -141,12 +143,12 @@ async def test_a_public_file_and_its_name_are_synced_in_that_order(
 async def test_a_private_file_costs_four_calls_and_is_cut_only_if_it_was_longer(
     storage: LocalStorage, world, tmp_path: Path
 ) -> None:
-    await storage.write(f"{tmp_path}/a", b"data", private=True)
+    await storage.put(f"{tmp_path}/a", b"data", mode=Put.PRIVATE)
     world.calls.clear()
-    await storage.write(f"{tmp_path}/a", b"longer", private=True)
+    await storage.put(f"{tmp_path}/a", b"longer", mode=Put.PRIVATE)
     assert world.calls == ["open", "write", "fstat", "close"]
     assert (tmp_path / "a").read_bytes() == b"longer"
-    await storage.write(f"{tmp_path}/a", b"data", private=True)
+    await storage.put(f"{tmp_path}/a", b"data", mode=Put.PRIVATE)
     assert (tmp_path / "a").read_bytes() == b"data"
 
 
@@ -154,7 +156,7 @@ async def test_a_private_write_does_not_follow_a_link(storage: LocalStorage, tmp
     (tmp_path / "elsewhere").write_bytes(b"old")
     (tmp_path / "a").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="symbolic links"):
-        await storage.write(f"{tmp_path}/a", b"data", private=True)
+        await storage.put(f"{tmp_path}/a", b"data", mode=Put.PRIVATE)
     assert (tmp_path / "elsewhere").read_bytes() == b"old"
 
 
@@ -171,7 +173,7 @@ async def test_short_write_ignored(storage: LocalStorage, world, tmp_path: Path,
 async def test_a_write_that_takes_nothing_is_an_error(storage: LocalStorage, world, tmp_path: Path) -> None:
     world.faults[os.write] = lambda fd, part: 0
     with pytest.raises(OSError, match="took nothing"):
-        await storage.write(f"{tmp_path}/a", b"data", private=True)
+        await storage.put(f"{tmp_path}/a", b"data", mode=Put.PRIVATE)
 
 
 @pytest.mark.parametrize("method", ["create", "write"])
@@ -192,7 +194,7 @@ async def test_close_reports_eio(storage: LocalStorage, world, tmp_path: Path, p
 
     world.faults[os.close] = failing
     with pytest.raises(OSError, match="lost"):
-        await storage.write(f"{tmp_path}/a", b"data", private=private)
+        await storage.put(f"{tmp_path}/a", b"data", mode=Put.PRIVATE if private else Put.OVERWRITE)
     assert left_over(tmp_path) == []
 
 
@@ -204,7 +206,7 @@ async def test_a_failing_close_does_not_mask_the_first_error(storage: LocalStora
     world.faults[os.close] = failing
     world.refuse(os.write, errno.ENOSPC)
     with pytest.raises(OSError) as caught:
-        await storage.write(f"{tmp_path}/a", b"data", private=True)
+        await storage.put(f"{tmp_path}/a", b"data", mode=Put.PRIVATE)
     assert caught.value.errno == errno.ENOSPC
 
 
@@ -223,9 +225,9 @@ async def test_enospc_mid_file(storage: LocalStorage, mount: Callable[..., Path]
 
 async def test_inode_exhaustion(storage: LocalStorage, mount: Callable[..., Path]) -> None:
     disk = mount("-t", "tmpfs", "-o", "size=64k,nr_inodes=3", "tmpfs")
-    await storage.create(f"{disk}/a", b"")
+    await storage.put(f"{disk}/a", b"", mode=Put.CREATE)
     with pytest.raises(OSError) as caught:
-        await storage.create(f"{disk}/b", b"")
+        await storage.put(f"{disk}/b", b"", mode=Put.CREATE)
     assert caught.value.errno == errno.ENOSPC
     assert os.listdir(disk) == ["a"]
 
@@ -366,7 +368,7 @@ async def test_what_is_too_large_for_memory_is_not_read(storage: LocalStorage, w
     with (tmp_path / "record").open("wb") as file:
         file.truncate(3 << 30)
     with pytest.raises(ValidationError, match=rf"{tmp_path}/record has {3 << 30} bytes, where a small file"):
-        await storage.read(f"{tmp_path}/record")
+        await storage.get(f"{tmp_path}/record")
     assert world.calls.count("read") == 0
 
 
@@ -377,7 +379,7 @@ async def test_what_grows_without_end_is_not_read_into_memory(
     (tmp_path / "record").write_bytes(b"x" * 1000)
     world.faults[os.read] = lambda fd, size: b"x" * 1000
     with pytest.raises(ValidationError, match="has 4000 bytes"):
-        await storage.read(f"{tmp_path}/record")
+        await storage.get(f"{tmp_path}/record")
     assert world.calls.count("read") == 4
 
 
@@ -392,14 +394,14 @@ async def test_what_is_no_file_is_not_read_and_does_not_wait(
             pytest.skip("needs root, to make a device")
         os.mknod(path, 0o20600, os.makedev(1, 5))  # /dev/zero: without an end
     with pytest.raises(ValidationError, match=f"{path} is .*, not a file: move it away"):
-        await storage.read(str(path))
+        await storage.get(str(path))
 
 
 async def test_an_error_of_a_call_on_a_descriptor_names_the_file(storage: LocalStorage, world, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"data")
     world.refuse(os.read, errno.EIO)
     with pytest.raises(OSError, match="a'") as caught:
-        await storage.read(f"{tmp_path}/a")
+        await storage.get(f"{tmp_path}/a")
     assert (caught.value.errno, caught.value.filename) == (errno.EIO, f"{tmp_path}/a")
 
 
@@ -408,9 +410,9 @@ async def test_a_name_as_long_as_the_file_system_allows_is_usable(
     storage: LocalStorage, tmp_path: Path, length: int
 ) -> None:
     path = tmp_path / ("x" * length)
-    await storage.create(str(path), b"1")
-    await storage.write(str(path), b"2")
-    await storage.write(str(path), b"3", private=True)
+    await storage.put(str(path), b"1", mode=Put.CREATE)
+    await storage.put(str(path), b"2", mode=Put.OVERWRITE)
+    await storage.put(str(path), b"3", mode=Put.PRIVATE)
     hold = await storage.lock_file(str(path))
     assert hold
     hold.release()
@@ -425,14 +427,14 @@ async def test_a_name_as_long_as_the_file_system_allows_is_usable(
 async def test_reading_a_fifo_is_refused_and_does_not_wait(storage: LocalStorage, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a")
     with pytest.raises(ValidationError, match="is a FIFO, not a file"):
-        await storage.read(f"{tmp_path}/a")
+        await storage.get(f"{tmp_path}/a")
 
 
 @pytest.mark.parametrize("path", ["missing", "missing/below", "file/below"])
 async def test_what_is_not_there_is_reported_alike(storage: LocalStorage, tmp_path: Path, path: str) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(FileNotFoundError):
-        await storage.read(f"{tmp_path}/{path}")
+        await storage.get(f"{tmp_path}/{path}")
     with pytest.raises(FileNotFoundError):
         await storage.download(f"{tmp_path}/{path}", tmp_path / "target")
     assert await storage.kind(f"{tmp_path}/{path}") is None
@@ -442,9 +444,9 @@ async def test_what_is_not_there_is_reported_alike(storage: LocalStorage, tmp_pa
 
 async def test_nothing_is_created_without_a_parent(storage: LocalStorage, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        await storage.create(f"{tmp_path}/missing/a", b"")
+        await storage.put(f"{tmp_path}/missing/a", b"", mode=Put.CREATE)
     with pytest.raises(FileNotFoundError):
-        await storage.write(f"{tmp_path}/missing/a", b"", private=True)
+        await storage.put(f"{tmp_path}/missing/a", b"", mode=Put.PRIVATE)
     assert os.listdir(tmp_path) == []
 
 
@@ -459,4 +461,4 @@ async def test_a_conditional_delete_is_refused_and_a_plain_one_deletes(storage: 
 
 async def test_a_swap_is_refused(storage: LocalStorage, tmp_path: Path) -> None:
     with pytest.raises(GuaranteeError, match="COMPARE_AND_SWAP"):
-        await storage.swap(f"{tmp_path}/a", b"", version="1")
+        await storage.put(f"{tmp_path}/a", b"", mode=Update("1"))

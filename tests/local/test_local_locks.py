@@ -395,8 +395,8 @@ async def test_an_attempt_that_ends_while_a_later_one_looks_at_it_leaves_nothing
     """Two threads begin one path. The second reads the record of the first, which ends before it is judged."""
 
     class Ending(LocalStorage):
-        async def read(self, path: str) -> Content:
-            content = await super().read(path)
+        async def get(self, path: str) -> Content:
+            content = await super().get(path)
             await first.discard()
             return content
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from atomicpath.abc import Entry
+from atomicpath.abc import Entry, EntryKind, Put
 from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath_local.storage import LocalStorage
 
@@ -71,10 +71,10 @@ async def test_what_is_neither_file_nor_directory_is_named_and_no_link_is_follow
     listener = socket.socket(socket.AF_UNIX)
     listener.bind("socket")
     listener.close()
-    kinds = {"dangling": "a symbolic link", "fifo": "a FIFO", "link": "a symbolic link", "socket": "a socket"}
+    kinds = {"dangling": EntryKind.LINK, "fifo": EntryKind.FIFO, "link": EntryKind.LINK, "socket": EntryKind.SOCKET}
     if os.geteuid() == 0:
         os.mknod("device", 0o20600, os.makedev(1, 3))
-        kinds["device"] = "a device"
+        kinds["device"] = EntryKind.DEVICE
     found = await storage.list(str(root), recursive=recursive)
     assert {entry.name: entry.kind for entry in found} == kinds
     for name, kind in kinds.items():
@@ -276,11 +276,11 @@ async def test_any_failing_call_is_an_error_and_leaves_no_descriptor_open(
 
     async def run(root: Path) -> None:
         if method == "read":
-            await storage.read(f"{root}/a/f")
+            await storage.get(f"{root}/a/f")
         elif method in ("create", "write"):
             await getattr(storage, method)(f"{root}/a/new", b"data")
         elif method == "private":
-            await storage.write(f"{root}/a/new", b"data", private=True)
+            await storage.put(f"{root}/a/new", b"data", mode=Put.PRIVATE)
         elif method == "upload":
             await storage.upload(root / "a/f", f"{root}/b/c/new", owner="", multipart=False)
         elif method == "download":
@@ -342,5 +342,5 @@ async def test_the_mount_table_is_read_only_where_something_may_be_mounted(
     await storage.sync_tree(str(tree))
     assert "read_proc" not in world.calls
     found = await storage.list(str(tmp_path), recursive=True)
-    assert Entry(name=point.name, kind="a mount point") in found
+    assert Entry(name=point.name, kind=EntryKind.MOUNT_POINT) in found
     assert world.calls.count("read_proc") == 1

@@ -12,7 +12,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from upath import UPath
 
-from atomicpath.abc import Entry, Environment, StaleVersionError
+from atomicpath.abc import Entry, EntryKind, Environment, Put, StaleVersionError, Update
 from atomicpath.errors import ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath_memory import MemoryBackend, MemoryStorage
@@ -37,10 +37,10 @@ def stored(path: str) -> bytes:
 
 
 async def test_what_is_created_is_seen_through_fsspec(memory: MemoryStorage, root: str) -> None:
-    await memory.create(f"{root}/a", b"x")
+    await memory.put(f"{root}/a", b"x", mode=Put.CREATE)
     assert UPath(MemoryBackend().url(f"{root}/a")).read_bytes() == b"x"
     UPath(MemoryBackend().url(f"{root}/b")).write_bytes(b"yy")
-    assert (await memory.read(f"{root}/b")).data == b"yy"
+    assert (await memory.get(f"{root}/b")).data == b"yy"
     assert [(entry.name, entry.size) for entry in await memory.list(root, recursive=True)] == [("a", 1), ("b", 2)]
 
 
@@ -49,7 +49,7 @@ async def test_of_eight_concurrent_creations_one_succeeds(memory: MemoryStorage,
 
     async def create(number: int) -> None:
         try:
-            await memory.create(f"{root}/a", b"%d" % number)
+            await memory.put(f"{root}/a", b"%d" % number, mode=Put.CREATE)
         except FileExistsError:
             return
         won.append(number)
@@ -63,14 +63,14 @@ async def test_of_eight_concurrent_creations_one_succeeds(memory: MemoryStorage,
 
 async def test_versions_are_unique_even_of_equal_bytes(memory: MemoryStorage, root: str) -> None:
     path = f"{root}/a"
-    versions = [await memory.create(path, b"x"), await memory.write(path, b"x")]
-    versions.append(await memory.swap(path, b"x", version=versions[-1]))
+    versions = [await memory.put(path, b"x", mode=Put.CREATE), await memory.put(path, b"x", mode=Put.OVERWRITE)]
+    versions.append(await memory.put(path, b"x", mode=Update(versions[-1])))
     assert len(set(versions)) == 3
-    assert (await memory.read(path)).version == versions[-1]
+    assert (await memory.get(path)).version == versions[-1]
 
 
 async def test_a_users_change_in_place_changes_the_version(memory: MemoryStorage, root: str) -> None:
-    version = await memory.create(f"{root}/a", b"x")
+    version = await memory.put(f"{root}/a", b"x", mode=Put.CREATE)
     with UPath(MemoryBackend().url(f"{root}/a")).open("ab") as file:
         file.write(b"y")
     with pytest.raises(StaleVersionError):
@@ -81,11 +81,11 @@ async def test_a_users_change_in_place_changes_the_version(memory: MemoryStorage
 async def test_swap_and_delete_refuse_another_version(memory: MemoryStorage, root: str) -> None:
     path = f"{root}/a"
     with pytest.raises(StaleVersionError):
-        await memory.swap(path, b"x", version="1-x")
-    first = await memory.create(path, b"first")
-    second = await memory.swap(path, b"second", version=first)
+        await memory.put(path, b"x", mode=Update("1-x"))
+    first = await memory.put(path, b"first", mode=Put.CREATE)
+    second = await memory.put(path, b"second", mode=Update(first))
     with pytest.raises(StaleVersionError):
-        await memory.swap(path, b"third", version=first)
+        await memory.put(path, b"third", mode=Update(first))
     with pytest.raises(StaleVersionError):
         await memory.delete(path, version=first)
     assert stored(path) == b"second"
@@ -96,10 +96,10 @@ async def test_swap_and_delete_refuse_another_version(memory: MemoryStorage, roo
 
 
 async def test_an_owner_stays_through_a_swap(memory: MemoryStorage, root: str) -> None:
-    version = await memory.create(f"{root}/a", b"x", owner="token")
-    await memory.swap(f"{root}/a", b"y", version=version)
+    version = await memory.put(f"{root}/a", b"x", mode=Put.CREATE, owner="token")
+    await memory.put(f"{root}/a", b"y", mode=Update(version))
     assert (await memory.stat(f"{root}/a")).owner == "token"
-    await memory.write(f"{root}/a", b"z")
+    await memory.put(f"{root}/a", b"z", mode=Put.OVERWRITE)
     assert (await memory.stat(f"{root}/a")).owner is None
     assert await memory.stat(f"{root}/b") is None
 
@@ -122,14 +122,14 @@ async def test_files_come_and_go_whole(memory: MemoryStorage, root: str, tmp_pat
 
 async def test_a_listing_keeps_to_the_directory(memory: MemoryStorage, root: str) -> None:
     for name in ("run/b", "run/sub/a", "run/sub/deeper/c", "run-1/d", "runner"):
-        await memory.create(f"{root}/{name}", b"x")
+        await memory.put(f"{root}/{name}", b"x", mode=Put.CREATE)
     children = await memory.list(f"{root}/run", recursive=False)
-    assert [(entry.name, entry.kind) for entry in children] == [("b", "file"), ("sub", "directory")]
+    assert [(entry.name, entry.kind) for entry in children] == [("b", EntryKind.FILE), ("sub", EntryKind.DIRECTORY)]
     assert [entry.name for entry in await memory.list(f"{root}/run", recursive=True)] == ["b", "sub/a", "sub/deeper/c"]
     assert await memory.list(f"{root}/none", recursive=True) == []
     assert root[1:] in [entry.name for entry in await memory.list("/", recursive=False)]
     kinds = [await memory.kind(f"{root}/{name}") for name in ("run", "run/b", "ru")]
-    assert kinds == ["directory", "file", None]
+    assert kinds == [EntryKind.DIRECTORY, EntryKind.FILE, None]
 
 
 async def test_it_declares_every_condition_and_no_rename(memory: MemoryStorage) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import uuid
+from functools import partial
 from pathlib import Path
 
 import anyio
 import fsspec
 import pytest
 
-from atomicpath.abc import Environment, StaleVersionError, Storage
+from atomicpath.abc import EntryKind, Environment, Put, StaleVersionError, Storage, Update
 from atomicpath.errors import ValidationError
 from atomicpath_memory import MemoryBackend
 
@@ -45,7 +46,7 @@ def test_of_many_threads_that_create_one_name_one_succeeds(storage: Storage, top
     def create(number: int) -> None:
         ready.wait()
         try:
-            anyio.run(storage.create, f"{top}/a", b"%d" % number)
+            anyio.run(partial(storage.put, mode=Put.CREATE), f"{top}/a", b"%d" % number)
         except FileExistsError:
             return
         won.append(b"%d" % number)
@@ -60,40 +61,40 @@ def test_of_many_threads_that_create_one_name_one_succeeds(storage: Storage, top
 
 
 async def test_equal_bytes_written_again_have_another_version(storage: Storage, top: str) -> None:
-    first = await storage.write(f"{top}/a", b"x")
-    second = await storage.write(f"{top}/a", b"x")
+    first = await storage.put(f"{top}/a", b"x", mode=Put.OVERWRITE)
+    second = await storage.put(f"{top}/a", b"x", mode=Put.OVERWRITE)
     assert first is not None
     assert first != second
     with pytest.raises(StaleVersionError):
         await storage.delete(f"{top}/a", version=first)
     with pytest.raises(StaleVersionError):
-        await storage.swap(f"{top}/a", b"y", version=first)
-    assert (await storage.read(f"{top}/a")).data == b"x"
+        await storage.put(f"{top}/a", b"y", mode=Update(first))
+    assert (await storage.get(f"{top}/a")).data == b"x"
 
 
 async def test_what_a_user_appends_in_place_changes_the_version(storage: Storage, top: str) -> None:
-    await storage.create(f"{top}/a", b"x")
-    version = (await storage.read(f"{top}/a")).version
+    await storage.put(f"{top}/a", b"x", mode=Put.CREATE)
+    version = (await storage.get(f"{top}/a")).version
     with fsspec.filesystem("memory").open(f"{top}/a", "ab") as file:
         file.write(b"y")
-    assert (await storage.read(f"{top}/a")).version != version
+    assert (await storage.get(f"{top}/a")).version != version
 
 
 async def test_the_owner_stays_through_a_swap_and_goes_with_an_overwrite(storage: Storage, top: str) -> None:
-    version = await storage.create(f"{top}/a", b"x", owner="me")
+    version = await storage.put(f"{top}/a", b"x", mode=Put.CREATE, owner="me")
     assert version is not None
-    await storage.swap(f"{top}/a", b"y", version=version)
+    await storage.put(f"{top}/a", b"y", mode=Update(version))
     found = await storage.stat(f"{top}/a")
     assert found is not None
     assert found.owner == "me"
-    await storage.write(f"{top}/a", b"z")
+    await storage.put(f"{top}/a", b"z", mode=Put.OVERWRITE)
     found = await storage.stat(f"{top}/a")
     assert found is not None
     assert found.owner is None
 
 
 async def test_a_download_never_overwrites(storage: Storage, top: str, tmp_path: Path) -> None:
-    await storage.create(f"{top}/a", b"x")
+    await storage.put(f"{top}/a", b"x", mode=Put.CREATE)
     (tmp_path / "a").write_bytes(b"mine")
     with pytest.raises(FileExistsError):
         await storage.download(f"{top}/a", tmp_path / "a")
@@ -101,9 +102,9 @@ async def test_a_download_never_overwrites(storage: Storage, top: str, tmp_path:
 
 
 async def test_a_directory_is_what_has_something_below_it(storage: Storage, top: str) -> None:
-    await storage.create(f"{top}/run/a/b", b"x")
-    await storage.create(f"{top}/run-1", b"x")
-    assert await storage.kind(f"{top}/run") == "directory"
+    await storage.put(f"{top}/run/a/b", b"x", mode=Put.CREATE)
+    await storage.put(f"{top}/run-1", b"x", mode=Put.CREATE)
+    assert await storage.kind(f"{top}/run") == EntryKind.DIRECTORY
     assert await storage.kind(f"{top}/ru") is None
     assert [(entry.name, entry.kind) for entry in await storage.list(f"{top}/run", recursive=False)] == [
         ("a", "directory")

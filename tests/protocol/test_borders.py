@@ -21,7 +21,7 @@ from atomicpath._strategies import borders
 from atomicpath._strategies.borders import foreign_below
 from atomicpath._strategies.outcome import after_commit_point
 from atomicpath._strategies.ownership import places_in
-from atomicpath.abc import StaleVersionError, Storage
+from atomicpath.abc import Put, StaleVersionError, Storage, Update
 from atomicpath.errors import AbandonedError, AlreadyCommittedError, CommitError, ConflictError, OutcomeUnknownError
 from atomicpath.guarantees import Guarantee
 from atomicpath_local.storage import LocalStorage
@@ -99,7 +99,7 @@ def crossed(place: Root, name: str) -> None:
 
 async def copy_in(place: Root, name: str, owner: str) -> None:
     """As an S3 copy does: the object comes with the owner that the original had."""
-    await storage_of(place).create(location(place, name).path, b"a copy", owner=owner)
+    await storage_of(place).put(location(place, name).path, b"a copy", mode=Put.CREATE, owner=owner)
 
 
 def record(place: Root, name: str) -> CommitRecord:
@@ -411,7 +411,7 @@ async def test_a_removal_of_a_direct_commit_that_was_cut_short_is_ended_by_the_n
 ) -> None:
     old = await Job(place, "step_1", tmp_path, direct=True).commit("a", "sub/b")
     storage, path = storage_of(place), location(place, f"step_1/{RECORD}").path
-    await storage.write(path, record(place, "step_1").moved_to(State.DISCARDED).encode())
+    await storage.put(path, record(place, "step_1").moved_to(State.DISCARDED).encode(), mode=Put.OVERWRITE)
     untrack_attempt(old.token)
     new = await Job(place, "step_1", tmp_path).commit("c")
     assert intact(place, new, "c")
@@ -491,14 +491,15 @@ async def test_what_comes_in_while_a_directory_is_being_removed_stays(
     await Job(place, "step_1", tmp_path).commit("a")
     trust(f"{place.url}/step_1", place.storage_options, ALL)
     storage = storage_of(place)
-    swap = type(storage).swap
+    put = type(storage).put
 
-    async def come_first(self: Storage, path: str, data: bytes, *, version: str) -> str:
-        monkeypatch.setattr(type(storage), "swap", swap)
-        await copy_in(place, "step_1/copied", "some-other-token")
-        return await swap(self, path, data, version=version)
+    async def come_first(self: Storage, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> str | None:
+        if isinstance(mode, Update):
+            monkeypatch.setattr(type(storage), "put", put)
+            await copy_in(place, "step_1/copied", "some-other-token")
+        return await put(self, path, data, mode=mode, owner=owner)
 
-    monkeypatch.setattr(type(storage), "swap", come_first)
+    monkeypatch.setattr(type(storage), "put", come_first)
     with pytest.raises(ConflictError, match="copied") as caught:
         await remove(location(place, "step_1"))
     assert "is removed; what came in" in "".join(caught.value.__notes__)
@@ -525,13 +526,14 @@ async def test_a_marker_on_a_disk_that_could_not_be_synced_is_an_unknown_outcome
     local_place: LocalRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await Job(local_place, "step_1", tmp_path).begin("a")
-    create = LocalStorage.create
+    put = LocalStorage.put
 
-    async def fail_after(self: LocalStorage, path: str, data: bytes, *, owner: str = "") -> None:
-        await create(self, path, data, owner=owner)
-        raise OSError(errno.EIO, "the directory could not be synced")
+    async def fail_after(self: LocalStorage, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> None:
+        await put(self, path, data, mode=mode, owner=owner)
+        if mode is Put.CREATE:
+            raise OSError(errno.EIO, "the directory could not be synced")
 
-    monkeypatch.setattr(LocalStorage, "create", fail_after)
+    monkeypatch.setattr(LocalStorage, "put", fail_after)
     with pytest.raises(OutcomeUnknownError, match=r"visible.*power cut"):
         await job.attempt.finalize()
     assert intact(local_place, job, "a"), "nothing was removed"

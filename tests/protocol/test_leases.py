@@ -15,7 +15,7 @@ from atomicpath._core.environment import Environment
 from atomicpath._core.liveness import untrack_attempt
 from atomicpath._core.record import LONGEST_LEASE, SHORTEST_LEASE, Lease
 from atomicpath._strategies.commit_file import CommitFileTemporaryPath
-from atomicpath.abc import Content
+from atomicpath.abc import Content, Put, Update
 from atomicpath.errors import AbandonedError, AlreadyCommittedError, CommitError, ConflictError
 from atomicpath.guarantees import Guarantee
 from atomicpath_memory import MemoryStorage
@@ -43,7 +43,7 @@ async def elsewhere(old: CommitFileTemporaryPath, memory: Memory, **lease: float
     record = decoded(files(memory)[RECORD])
     writer = replace(record.writer, host="elsewhere", boot="another boot")
     changed = replace(record, writer=writer, lease=Lease(**lease) if lease else record.lease)  # type: ignore[arg-type]
-    old._register.version = await old._storage.write(old._register.path, changed.encode())
+    old._register.version = await old._storage.put(old._register.path, changed.encode(), mode=Put.OVERWRITE)
     old._register.record = changed
 
 
@@ -83,12 +83,12 @@ async def test_an_age_by_clocks_that_may_be_wrong_does_not_shorten_the_wait(
     age: float, memory: Memory, quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with a `Date` header that is ahead."""
-    read: Callable[[MemoryStorage, str], Awaitable[Content]] = MemoryStorage.read
+    read: Callable[[MemoryStorage, str], Awaitable[Content]] = MemoryStorage.get
 
     async def aged(storage: MemoryStorage, path: str) -> Content:
         return replace(await read(storage, path), age=age)
 
-    monkeypatch.setattr(MemoryStorage, "read", aged)
+    monkeypatch.setattr(MemoryStorage, "get", aged)
     old = await begun(quick, tmp_path)
     await elsewhere(old, memory)
     new = attempt(URL, environment=quick)
@@ -139,13 +139,13 @@ async def test_a_writer_that_slept_and_was_left_alone_renews_and_goes_on(
 async def test_a_lease_that_cannot_be_renewed_is_a_commit_that_did_not_happen(
     memory: Memory, quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def silent(storage: MemoryStorage, path: str, data: bytes, *, version: str) -> str:
+    async def silent(storage: MemoryStorage, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> str:
         raise OSError("the store does not answer")
 
     old = await begun(quick, tmp_path)
     quick.now += 61
     with monkeypatch.context() as patched:
-        patched.setattr(MemoryStorage, "swap", silent)
+        patched.setattr(MemoryStorage, "put", silent)
         with pytest.raises(CommitError, match="lease could not be renewed") as caught:
             await old.add("more", written(tmp_path, "more", b"more"))
     assert type(caught.value) is CommitError, "the commit was not tried, so its outcome is known"
@@ -154,7 +154,7 @@ async def test_a_lease_that_cannot_be_renewed_is_a_commit_that_did_not_happen(
 
 
 NO_SWAP = ALL & ~Guarantee.COMPARE_AND_SWAP
-_OPERATIONS = {"looks": "read", "writes its record": "write", "writes its marker": "create"}
+_OPERATIONS = {"looks": "get", "writes its record": "put", "writes its marker": "put"}
 
 
 @pytest.mark.parametrize("claimed", [False, True], ids=["the name is free", "another has it"])
@@ -186,7 +186,7 @@ async def test_a_writer_that_wakes_after_its_name_was_swept_cannot_commit(
     operation = getattr(MemoryStorage, name)
 
     async def interrupted(storage: MemoryStorage, path: str, *arguments: Any, **more: Any) -> Any:
-        if path.endswith(MARKER if name == "create" else RECORD):
+        if path.endswith(MARKER if doing == "writes its marker" else RECORD):
             if when != "once":
                 await sleep()
             result = await operation(storage, path, *arguments, **more)

@@ -33,7 +33,7 @@ from atomicpath._core.record import CommitRecord, State
 from atomicpath._profile.location import locate
 from atomicpath._strategies import takeover
 from atomicpath._strategies.attempt_record import SwappedAttemptRecord
-from atomicpath.abc import Entry
+from atomicpath.abc import Entry, Put
 from atomicpath.errors import AtomicPathError, NotCommittedError, OutcomeUnknownError
 from atomicpath_memory import MemoryStorage
 from tests.protocol.worlds import RECORD, Quick, attempt, decoded
@@ -330,7 +330,7 @@ def test_no_schedule_that_hypothesis_thinks_of_breaks_the_promise(
 
 
 async def _overwrite(self: SwappedAttemptRecord, target: CommitRecord) -> None:
-    self.version = await self._storage.write(self.path, target.encode())
+    self.version = await self._storage.put(self.path, target.encode(), mode=Put.OVERWRITE)
     self.record = target
 
 
@@ -344,7 +344,7 @@ def without_exclusive(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def upload(self: MemoryStorage, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
         data = source.read_bytes()
-        return Entry(name="", size=len(data), version=await self.write(path, data))
+        return Entry(name="", size=len(data), version=await self.put(path, data, mode=Put.OVERWRITE))
 
     monkeypatch.setattr(MemoryStorage, "upload", upload)
 

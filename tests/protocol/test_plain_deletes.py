@@ -17,6 +17,7 @@ from atomicpath._core.layout import is_probe
 from atomicpath._core.liveness import untrack_attempt
 from atomicpath._core.record import CommitRecord, State
 from atomicpath._strategies.commit_file import CommitFileTemporaryPath
+from atomicpath.abc import Put, Update
 from atomicpath.errors import AbandonedError, AccessError, ConflictError
 from atomicpath.guarantees import Guarantee
 from atomicpath_memory import MemoryStorage
@@ -152,7 +153,7 @@ async def test_an_attempt_that_gives_up_leaves_nothing(
     assert files(memory) == {}
     memory_file = f"{PLACE}/theirs"
     storage = new_attempt(quick)._storage
-    await storage.write(memory_file, b"foreign")
+    await storage.put(memory_file, b"foreign", mode=Put.OVERWRITE)
     with pytest.raises(ConflictError, match="theirs"):
         await new_attempt(quick).create()
     assert files(memory) == {"theirs": b"foreign"}
@@ -267,16 +268,16 @@ async def test_the_time_for_deletes_counts_from_a_move_that_was_answered(
     old = await left_behind(quick, tmp_path)
     register = old._register
     assert register is not None
-    swap = MemoryStorage.swap
+    put = MemoryStorage.put
 
-    async def silent(storage: MemoryStorage, path: str, data: bytes, *, version: str) -> str:
-        await swap(storage, path, data, version=version)
+    async def silent(storage: MemoryStorage, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> str:
+        await put(storage, path, data, mode=mode, owner=owner)
         quick.now += quick.lease
         raise OSError(errno.EIO, "done, but not said so")
 
     quick.now += quick.lease
     with monkeypatch.context() as patched:
-        patched.setattr(MemoryStorage, "swap", silent)
+        patched.setattr(MemoryStorage, "put", silent)
         await register.renew()
     assert not await register.delete(f"{PLACE}/data", version=None)
     await register.confirm()

@@ -19,7 +19,7 @@ from atomicpath._core.liveness import untrack_attempt
 from atomicpath._core.record import CommitRecord, DecidedBy, State, marker_of
 from atomicpath._profile.location import locate
 from atomicpath._strategies.commit_file import CommitFileTemporaryPath
-from atomicpath.abc import Storage
+from atomicpath.abc import Put, Storage
 from atomicpath.errors import AbandonedError, AlreadyCommittedError, ConflictError
 from atomicpath.guarantees import Guarantee
 from tests.protocol.worlds import (
@@ -65,13 +65,13 @@ class Place:
 
     async def rewrite(self, **changes: Any) -> None:
         """Change the record, past the protocol."""
-        await self.storage.write(self.path(RECORD), replace(self.record, **changes).encode())
+        await self.storage.put(self.path(RECORD), replace(self.record, **changes).encode(), mode=Put.OVERWRITE)
 
     async def from_another_host(self, holder: CommitFileTemporaryPath | None = None) -> None:
         """As if the record had always been of another host; `holder`, if it is to wake up, knows it as such."""
         await self.rewrite(writer=replace(self.record.writer, host="elsewhere", boot="another boot"))
         if holder is not None and holder._register is not None:
-            holder._register.version = (await self.storage.read(self.path(RECORD))).version
+            holder._register.version = (await self.storage.get(self.path(RECORD))).version
 
     async def is_committed(self) -> bool:
         return await aio.is_committed(self.url, storage_options=self.options)
@@ -311,7 +311,7 @@ async def test_a_late_writers_object_in_our_place_is_deleted_as_listed_and_repla
 async def test_a_foreign_file_in_our_place_is_not_replaced(place: Place, tmp_path: Path) -> None:
     new = place.attempt()
     await new.create()
-    await place.storage.write(place.path("data"), b"foreign")
+    await place.storage.put(place.path("data"), b"foreign", mode=Put.OVERWRITE)
     with pytest.raises(ConflictError, match="data"):
         await new.add("data", written(tmp_path, "new", b"of the new"))
     assert place.files()["data"] == b"foreign"
@@ -322,8 +322,8 @@ async def test_a_foreign_file_in_our_place_is_not_replaced(place: Place, tmp_pat
 
 
 async def test_foreign_files_without_a_record_are_named_and_not_touched(place: Place) -> None:
-    await place.storage.write(place.path("theirs"), b"foreign")
-    await place.storage.write(place.path("sub/more"), b"foreign too")
+    await place.storage.put(place.path("theirs"), b"foreign", mode=Put.OVERWRITE)
+    await place.storage.put(place.path("sub/more"), b"foreign too", mode=Put.OVERWRITE)
     before = place.files()
     with pytest.raises(ConflictError, match="sub/more, theirs") as caught:
         await place.attempt().create()
@@ -335,7 +335,7 @@ async def test_foreign_files_beside_an_abandoned_record_are_named_and_not_touche
     old = place.attempt()  # which crashes after it has claimed the path, and before it looked
     await old.create()
     untrack_attempt(old.token)
-    await place.storage.write(place.path("theirs"), b"foreign")
+    await place.storage.put(place.path("theirs"), b"foreign", mode=Put.OVERWRITE)
     for _ in range(2):  # the second time without the record
         with pytest.raises(ConflictError, match="theirs"):
             await place.attempt().create()
@@ -363,7 +363,7 @@ async def test_what_cannot_be_cleared_keeps_its_record(
 
 async def test_foreign_files_outlive_the_old_attempt_beside_them(place: Place, tmp_path: Path) -> None:
     old = await left_behind(place, tmp_path)
-    await place.storage.write(place.path("theirs"), b"foreign")
+    await place.storage.put(place.path("theirs"), b"foreign", mode=Put.OVERWRITE)
     with pytest.raises(ConflictError, match="theirs"):
         await place.attempt().create()
     assert place.files() == {"theirs": b"foreign"}
@@ -371,8 +371,8 @@ async def test_foreign_files_outlive_the_old_attempt_beside_them(place: Place, t
 
 
 async def test_another_tools_marker_counts_as_committed(place: Place) -> None:
-    await place.storage.write(place.path(MARKER), b"")
-    await place.storage.write(place.path("theirs"), b"foreign")
+    await place.storage.put(place.path(MARKER), b"", mode=Put.OVERWRITE)
+    await place.storage.put(place.path("theirs"), b"foreign", mode=Put.OVERWRITE)
     before = place.files()
     with pytest.raises(AlreadyCommittedError, match="another tool") as caught:
         await place.attempt().create()
@@ -386,7 +386,7 @@ async def test_another_tools_marker_counts_as_committed(place: Place) -> None:
 async def test_a_direct_attempt_is_taken_over_only_when_asked(place: Place, tmp_path: Path) -> None:
     old = place.attempt(direct=True)
     await old.create()
-    await place.storage.write(place.path("by-the-user"), b"of the old")
+    await place.storage.put(place.path("by-the-user"), b"of the old", mode=Put.OVERWRITE)
     untrack_attempt(old.token)
     before = place.files()
     with pytest.raises(ConflictError, match="unsafe_takeover=True"):
@@ -426,7 +426,9 @@ async def test_the_marker_a_dead_remover_left_is_ours_however_it_was_written(pla
     old = place.attempt()
     await old.create()
     await commit(old, tmp_path)
-    await place.storage.write(place.path(MARKER), place.files()[MARKER])  # as after a retry: without its owner
+    await place.storage.put(
+        place.path(MARKER), place.files()[MARKER], mode=Put.OVERWRITE
+    )  # as after a retry: without its owner
     await place.rewrite(state=State.DISCARDED)
     new = place.attempt()
     await new.create()
@@ -535,7 +537,7 @@ async def test_without_compare_and_swap_the_marker_decides(place: Place, tmp_pat
     assert await place.is_committed()
     await place.storage.delete(place.path(MARKER))
     assert not await place.is_committed()
-    await place.storage.write(place.path(MARKER), marker_of("another attempt's"))
+    await place.storage.put(place.path(MARKER), marker_of("another attempt's"), mode=Put.OVERWRITE)
     assert not await place.is_committed()
 
 
@@ -592,7 +594,7 @@ async def swept_with_a_late_copy_of_its_claim(place: Place, tmp_path: Path) -> C
     await rival.create()
     await rival.discard()
     assert place.files() == {}
-    await place.storage.create(place.path(RECORD), claimed, owner=slow.token)
+    await place.storage.put(place.path(RECORD), claimed, mode=Put.CREATE, owner=slow.token)
     return slow
 
 
@@ -616,7 +618,7 @@ async def test_a_late_copy_of_the_claim_does_not_let_a_cleared_attempt_delete(
 ) -> None:
     place = Place("memory://run/step_1", {}, lambda: files_below(memory, "/run/step_1"), quick)
     slow = await swept_with_a_late_copy_of_its_claim(place, tmp_path)
-    await place.storage.create(place.path("more"), b"of a third", owner="a third")
+    await place.storage.put(place.path("more"), b"of a third", mode=Put.CREATE, owner="a third")
     with pytest.raises(AbandonedError, match="swept away"):
         await slow.add("more", written(tmp_path, "more", b"of the slow"))
     assert place.files()["more"] == b"of a third"

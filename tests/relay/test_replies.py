@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 import atomicpath_s3.storage
-from atomicpath.abc import Environment, Storage
+from atomicpath.abc import Environment, Put, Storage
 from atomicpath.errors import AccessError
 from atomicpath.storage import Answer, Paging, replies, sessions, silence
 from atomicpath_azure import AzureBackend, accounts
@@ -128,12 +128,12 @@ async def test_a_store_that_never_says_100_continue_is_written_to(
 
 async def test_a_client_is_prepared_once(server: str, bucket: str) -> None:
     storage = S3Backend().open(_options(server), Environment())
-    await storage.write(f"{bucket}/a", b"x")
+    await storage.put(f"{bucket}/a", b"x", mode=Put.OVERWRITE)
     client = storage.filesystem._s3  # type: ignore[attr-defined]
     handlers = [one for one in client.meta.events._emitter._lookup_cache if one == "before-send.s3.PutObject"]
     assert len(handlers) == 1
     before = len(list(client.meta.events._emitter._handlers.prefix_search("before-send.s3")))
-    await storage.write(f"{bucket}/b", b"x")
+    await storage.put(f"{bucket}/b", b"x", mode=Put.OVERWRITE)
     assert len(list(client.meta.events._emitter._handlers.prefix_search("before-send.s3"))) == before
 
 
@@ -229,7 +229,7 @@ async def test_a_data_request_whose_host_is_never_found_ends_and_the_next_one_lo
 async def test_a_server_of_files_whose_host_is_never_found_is_given_up(lookups: list[str]) -> None:
     storage = SftpBackend().open({"connect_timeout": SILENT, "username": "u", "password": "p"}, Environment())
     with anyio.fail_after(300), pytest.raises(OSError, match="sftp://"):
-        await storage.read("store.test/run/a")
+        await storage.get("store.test/run/a")
     assert len(lookups) == 1
 
 

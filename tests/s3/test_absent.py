@@ -12,7 +12,7 @@ import pytest
 import atomicpath
 from atomicpath import aio
 from atomicpath._core.environment import use
-from atomicpath.abc import Environment, NoBucketError, StaleVersionError, Storage
+from atomicpath.abc import Environment, NoBucketError, Put, StaleVersionError, Storage, Update
 from atomicpath.errors import AccessError, AtomicPathError, NotCommittedError, OutcomeUnknownError
 from atomicpath_s3 import S3Backend
 from tests.protocol.worlds import Quick
@@ -39,15 +39,15 @@ def operations(s3: Storage, path: str, tmp_path: Path) -> dict[str, Callable[[],
     source = tmp_path / "source"
     source.write_bytes(b"x")
     return {
-        "read": lambda: s3.read(path),
+        "read": lambda: s3.get(path),
         "stat": lambda: s3.stat(path),
         "kind": lambda: s3.kind(path),
         "list": lambda: s3.list(path, recursive=True),
         "delete": lambda: s3.delete(path),
         "delete of a version": lambda: s3.delete(path, version="0" * 32),
-        "create": lambda: s3.create(path, b"x"),
-        "swap": lambda: s3.swap(path, b"x", version="0" * 32),
-        "write": lambda: s3.write(path, b"x"),
+        "create": lambda: s3.put(path, b"x", mode=Put.CREATE),
+        "swap": lambda: s3.put(path, b"x", mode=Update("0" * 32)),
+        "write": lambda: s3.put(path, b"x", mode=Put.OVERWRITE),
         "upload": lambda: s3.upload(source, path, owner="o", multipart=True),
         "create in parts": lambda: s3.create_in_parts(path, b"x"),
         "download": lambda: s3.download(path, tmp_path / "copy"),
@@ -74,7 +74,7 @@ async def test_a_proxys_page_that_claims_success_is_no_empty_directory(
 ) -> None:
     path = f"{bucket}/run"
     proxy.rules.append(Rule(match=everything, action=page(body, 200), times=None))
-    for looking in (s3.list(path, recursive=True), s3.list(path, recursive=False), s3.kind(path), s3.read(path)):
+    for looking in (s3.list(path, recursive=True), s3.list(path, recursive=False), s3.kind(path), s3.get(path)):
         with pytest.raises(OSError, match=r"reply|answer") as caught:
             await looking
         assert not isinstance(caught.value, FileNotFoundError)
@@ -84,18 +84,18 @@ async def test_a_proxys_page_that_claims_success_is_no_empty_directory(
 async def test_a_proxys_page_that_claims_success_deletes_nothing(
     s3: Storage, bucket: str, proxy: Proxy, body: bytes
 ) -> None:
-    version = await s3.create(f"{bucket}/run/a", b"data")
+    version = await s3.put(f"{bucket}/run/a", b"data", mode=Put.CREATE)
     for named in (None, version):
         proxy.rules.append(Rule(match=is_("DELETE"), action=page(body, 200)))
         with pytest.raises(OSError, match=r"answer") as caught:
             await s3.delete(f"{bucket}/run/a", version=named)
         assert not isinstance(caught.value, PermissionError | StaleVersionError)
     assert proxy.count(is_("DELETE")) == 2, "once each"
-    assert (await s3.read(f"{bucket}/run/a")).data == b"data"
+    assert (await s3.get(f"{bucket}/run/a")).data == b"data"
 
 
 async def test_a_look_alike_may_say_200_to_a_delete(s3: Storage, bucket: str, proxy: Proxy) -> None:
-    await s3.create(f"{bucket}/run/a", b"data")
+    await s3.put(f"{bucket}/run/a", b"data", mode=Put.CREATE)
 
     def done(request: Request, send: Send) -> Reply:
         assert send(request).status == 204
@@ -114,19 +114,19 @@ async def test_the_stores_own_404_still_means_that_nothing_is_there(
     assert [request.method for request in proxy.requests] == ["HEAD", "GET"]
     proxy.requests.clear()
     with pytest.raises(FileNotFoundError, match=f"nothing is at s3://{path}"):
-        await s3.read(path)
+        await s3.get(path)
     with pytest.raises(FileNotFoundError):
         await s3.download(path, tmp_path / "copy")
     await s3.delete(path)
     assert await s3.kind(path) is None
     assert await s3.list(path, recursive=True) == []
     with pytest.raises(StaleVersionError):
-        await s3.swap(path, b"x", version="0" * 32)
+        await s3.put(path, b"x", mode=Update("0" * 32))
 
 
 async def test_a_head_that_a_proxy_answered_is_asked_again(s3: Storage, bucket: str, proxy: Proxy) -> None:
     """A reply without a body says neither whose it is nor what is missing."""
-    version = await s3.create(f"{bucket}/run/a", b"data", owner="o")
+    version = await s3.put(f"{bucket}/run/a", b"data", mode=Put.CREATE, owner="o")
     proxy.rules.append(Rule(match=is_("HEAD"), action=page(b"")))
     found = await s3.stat(f"{bucket}/run/a")
     assert found is not None
@@ -141,7 +141,7 @@ async def test_a_bucket_that_is_missing_is_no_answer_to_a_reader(
     s3: Storage, options: dict[str, object], tmp_path: Path
 ) -> None:
     path = "no-such-bucket/run/a"
-    for operation in (s3.read(path), s3.stat(path), s3.download(path, tmp_path / "copy")):
+    for operation in (s3.get(path), s3.stat(path), s3.download(path, tmp_path / "copy")):
         with pytest.raises(NoBucketError, match="the bucket does not exist: create it first"):
             await operation
     for reader in (aio.is_committed, aio.resolve, aio.read_record, aio.verify):
@@ -238,7 +238,7 @@ async def test_a_certificate_file_that_is_missing_is_named(
     monkeypatch.setenv("AWS_CA_BUNDLE", "/etc/nowhere/ca.pem")
     options = {"endpoint_url": proxy.url.replace("http:", "https:"), "key": "k", "secret": SECRET}
     with pytest.raises(AccessError, match="AWS_CA_BUNDLE=/etc/nowhere/ca.pem"):
-        await S3Backend().open(options, Environment()).read(f"{bucket}/run/a")
+        await S3Backend().open(options, Environment()).get(f"{bucket}/run/a")
 
 
 async def test_a_file_that_is_missing_after_a_request_leaves_its_outcome_unknown(
@@ -248,7 +248,7 @@ async def test_a_file_that_is_missing_after_a_request_leaves_its_outcome_unknown
     _lacks_a_token_file(s3, after=1)
     proxy.rules.append(Rule(match=is_("PUT"), action=answer_after(500, "InternalError")))
     with pytest.raises(OSError, match=r"/var/run/secrets/token.*outcome is unknown") as caught:
-        await s3.create(f"{bucket}/run/a", b"x")
+        await s3.put(f"{bucket}/run/a", b"x", mode=Put.CREATE)
     assert type(caught.value) is OSError
 
 
@@ -292,7 +292,7 @@ async def test_a_refusal_says_what_it_is_and_what_to_do(
 ) -> None:
     s3 = S3Backend().open({**options, "config_kwargs": {"retries": {"total_max_attempts": 1}}}, Environment())
     proxy.rules.append(Rule(match=everything, action=refuse(status, code, f"{text} {SECRET}"), times=None))
-    for operation in (s3.create(f"{bucket}/run/a", b"x"), s3.read(f"{bucket}/run/a")):
+    for operation in (s3.put(f"{bucket}/run/a", b"x", mode=Put.CREATE), s3.get(f"{bucket}/run/a")):
         with pytest.raises(AccessError, match=words) as caught:
             await operation
         assert f"{status} {code}" in str(caught.value)

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from atomicpath import AtomicRenameTemporaryPath, CommitFileTemporaryPath, selec
 from atomicpath._core.environment import use
 from atomicpath._profile.location import locate
 from atomicpath._profile.probing import profile_of
-from atomicpath.abc import Environment, Storage
+from atomicpath.abc import Environment, Put, Storage
 from atomicpath.errors import BackendError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath_s3 import S3Backend
@@ -33,30 +34,38 @@ def test_each_blocking_call_may_have_an_event_loop_of_its_own(
     s3: Storage, bucket: str, truth: Truth, anyio_backend: str
 ) -> None:
     for number in range(3):
-        anyio.run(s3.create, f"{bucket}/run/{number}", b"x", backend=anyio_backend)
+        anyio.run(partial(s3.put, mode=Put.CREATE), f"{bucket}/run/{number}", b"x", backend=anyio_backend)
     assert truth() == {f"run/{number}": b"x" for number in range(3)}
 
 
 def test_threads_share_it(s3: Storage, bucket: str, truth: Truth) -> None:
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: anyio.run(s3.create, f"{bucket}/run/{number}", b"x"), range(16)))
+        list(
+            pool.map(
+                lambda number: anyio.run(partial(s3.put, mode=Put.CREATE), f"{bucket}/run/{number}", b"x"), range(16)
+            )
+        )
     assert truth() == {f"run/{number}": b"x" for number in range(16)}
 
 
 def test_a_forked_child_makes_its_own_client(
     s3: Storage, bucket: str, options: dict[str, object], proxy: Proxy, truth: Truth
 ) -> None:
-    anyio.run(s3.create, f"{bucket}/parent", b"x")
+    anyio.run(partial(s3.put, mode=Put.CREATE), f"{bucket}/parent", b"x")
     child = os.fork()
     if child == 0:
         try:
-            anyio.run(s3.create, f"{bucket}/child-same-storage", b"x")
-            anyio.run(S3Backend().open(options, Environment()).create, f"{bucket}/child-new-storage", b"x")
+            anyio.run(partial(s3.put, mode=Put.CREATE), f"{bucket}/child-same-storage", b"x")
+            anyio.run(
+                partial(S3Backend().open(options, Environment()).put, mode=Put.CREATE),
+                f"{bucket}/child-new-storage",
+                b"x",
+            )
         except BaseException:
             os._exit(1)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    anyio.run(s3.create, f"{bucket}/parent-again", b"x")
+    anyio.run(partial(s3.put, mode=Put.CREATE), f"{bucket}/parent-again", b"x")
     assert set(truth()) == {"parent", "child-same-storage", "child-new-storage", "parent-again"}
 
 
@@ -76,7 +85,7 @@ async def test_cancelling_ends_the_request(s3: Storage, bucket: str, proxy: Prox
 
     s3._call = watched  # type: ignore[attr-defined]
     async with anyio.create_task_group() as group:
-        group.start_soon(s3.create, f"{bucket}/run/a", b"x")
+        group.start_soon(partial(s3.put, mode=Put.CREATE), f"{bucket}/run/a", b"x")
         await until(seen)
         group.cancel_scope.cancel()
     assert ended == ["CancelledError"]
@@ -85,7 +94,7 @@ async def test_cancelling_ends_the_request(s3: Storage, bucket: str, proxy: Prox
 
 
 async def test_a_cancelled_download_leaves_nothing(s3: Storage, bucket: str, proxy: Proxy, tmp_path: Path) -> None:
-    await s3.write(f"{bucket}/run/a", b"x" * 1000)
+    await s3.put(f"{bucket}/run/a", b"x" * 1000, mode=Put.OVERWRITE)
     seen, release = threading.Event(), threading.Event()
     proxy.rules.append(Rule(match=is_("GET"), action=hold(seen, release)))
     async with anyio.create_task_group() as group:
@@ -110,8 +119,8 @@ async def test_every_request_passes_through_the_environment(
     environment = Counting()
     storage = S3Backend().open(options, environment)
     await storage.declare(bucket)
-    await storage.create(f"{bucket}/run/a", b"x")
-    await storage.read(f"{bucket}/run/a")
+    await storage.put(f"{bucket}/run/a", b"x", mode=Put.CREATE)
+    await storage.get(f"{bucket}/run/a")
     await storage.list(f"{bucket}/run", recursive=False)
     await storage.delete(f"{bucket}/run/a")
     assert environment.made == len(proxy.requests) == 4
@@ -121,7 +130,7 @@ async def test_the_callers_event_loop_goes_on_during_a_request(s3: Storage, buck
     seen, release = threading.Event(), threading.Event()
     proxy.rules.append(Rule(match=is_("PUT"), action=hold(seen, release)))
     async with anyio.create_task_group() as group:
-        group.start_soon(s3.create, f"{bucket}/run/a", b"x")
+        group.start_soon(partial(s3.put, mode=Put.CREATE), f"{bucket}/run/a", b"x")
         await until(seen)
         release.set()  # from this very event loop: a blocked one would never come here
 
@@ -132,8 +141,10 @@ import anyio
 from atomicpath.abc import Environment
 from atomicpath_s3 import S3Backend
 s3 = S3Backend().open({{"endpoint_url": {server!r}, "key": "k", "secret": "s"}}, Environment())
-anyio.run(s3.create, "{bucket}/a", b"x")
-anyio.run(s3.read, "{bucket}/a", backend="trio")
+from functools import partial
+from atomicpath.abc import Put
+anyio.run(partial(s3.put, mode=Put.CREATE), "{bucket}/a", b"x")
+anyio.run(s3.get, "{bucket}/a", backend="trio")
 """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
@@ -252,7 +263,7 @@ async def test_users_options_are_kept(proxy: Proxy, bucket: str) -> None:
         "requester_pays": True,
     }
     storage = S3Backend().open(options, Environment())
-    await storage.create(f"{bucket}/a", b"x")
+    await storage.put(f"{bucket}/a", b"x", mode=Put.CREATE)
     headers = proxy.requests[0].headers
     assert headers["x-amz-server-side-encryption"] == "AES256"
     assert headers["x-amz-request-payer"] == "requester"
@@ -266,6 +277,6 @@ async def test_nested_options_stay_the_users_and_name_one_client(proxy: Proxy, b
     retries = {"total_max_attempts": 2}
     options = {"endpoint_url": proxy.url, "key": "k", "secret": "s", "config_kwargs": {"retries": retries}}
     first = S3Backend().open(options, Environment())
-    await first.write(f"{bucket}/a", b"x")
+    await first.put(f"{bucket}/a", b"x", mode=Put.OVERWRITE)
     assert retries == {"total_max_attempts": 2}
     assert S3Backend().open(options, Environment()).filesystem is first.filesystem  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ import pytest
 
 import atomicpath_s3.multipart
 import atomicpath_s3.storage
-from atomicpath.abc import Environment, StaleVersionError, Storage
+from atomicpath.abc import Environment, Put, StaleVersionError, Storage, Update
 from atomicpath.errors import AccessError, BackendError
 from atomicpath_s3 import S3Backend
 from tests.proxy import (
@@ -61,7 +61,7 @@ async def test_won_but_412_after_own_retry(
 ) -> None:
     proxy.rules.append(Rule(match=is_("PUT"), action=action))
     with pytest.raises(FileExistsError):
-        await s3.create(f"{bucket}/run/a", b"ours", owner="token")
+        await s3.put(f"{bucket}/run/a", b"ours", mode=Put.CREATE, owner="token")
     assert truth() == {"run/a": b"ours"}
     assert (await s3.stat(f"{bucket}/run/a")).owner == "token"
 
@@ -71,7 +71,7 @@ async def test_a_request_that_never_arrived_is_repeated(
     s3: Storage, bucket: str, proxy: Proxy, truth: Truth, action: Callable[..., Any]
 ) -> None:
     proxy.rules.append(Rule(match=is_("PUT"), action=action))
-    await s3.create(f"{bucket}/run/a", b"ours")
+    await s3.put(f"{bucket}/run/a", b"ours", mode=Put.CREATE)
     assert truth() == {"run/a": b"ours"}
     assert [request.conditions for request in proxy.requests] == [{"if-none-match": "*"}] * 2
 
@@ -92,7 +92,7 @@ async def test_a_delete_is_sent_once(
     s3: Storage, bucket: str, proxy: Proxy, action: Callable[..., Any], version: str | None
 ) -> None:
     """Whatever became of it: a second one could hit what somebody else has put there since."""
-    written = await s3.write(f"{bucket}/run/a", b"ours")
+    written = await s3.put(f"{bucket}/run/a", b"ours", mode=Put.OVERWRITE)
     proxy.rules.append(Rule(match=is_("DELETE"), action=action))
     with pytest.raises(OSError, match="s3://") as caught:
         await s3.delete(f"{bucket}/run/a", version=written if version else None)
@@ -103,18 +103,18 @@ async def test_a_delete_is_sent_once(
 async def test_500_after_apply_on_a_swap_is_stale_with_our_bytes_stored(
     s3: Storage, bucket: str, proxy: Proxy, truth: Truth
 ) -> None:
-    version = await s3.write(f"{bucket}/run/a", b"first")
+    version = await s3.put(f"{bucket}/run/a", b"first", mode=Put.OVERWRITE)
     assert version is not None
     proxy.rules.append(Rule(match=is_("PUT"), action=answer_after(500, "InternalError")))
     with pytest.raises(StaleVersionError):
-        await s3.swap(f"{bucket}/run/a", b"second", version=version)
+        await s3.put(f"{bucket}/run/a", b"second", mode=Update(version))
     assert truth() == {"run/a": b"second"}
 
 
 async def test_409_treated_as_exists(s3: Storage, bucket: str, proxy: Proxy, truth: Truth) -> None:
     proxy.rules.append(Rule(match=is_("PUT"), action=refuse(409, "ConditionalRequestConflict"), times=None))
     with pytest.raises(OSError, match="409 ConditionalRequestConflict") as caught:
-        await s3.create(f"{bucket}/run/a", b"x")
+        await s3.put(f"{bucket}/run/a", b"x", mode=Put.CREATE)
     assert type(caught.value) is OSError
     assert caught.value.errno == errno.EBUSY
     assert truth() == {}
@@ -123,7 +123,7 @@ async def test_409_treated_as_exists(s3: Storage, bucket: str, proxy: Proxy, tru
 async def test_412_without_a_condition_in_its_body_means_exists(s3: Storage, bucket: str, proxy: Proxy) -> None:
     proxy.rules.append(Rule(match=is_("PUT"), action=refuse(412, "PreconditionFailed")))
     with pytest.raises(FileExistsError):
-        await s3.create(f"{bucket}/run/a", b"x")
+        await s3.put(f"{bucket}/run/a", b"x", mode=Put.CREATE)
 
 
 async def test_an_endpoint_that_answers_nothing_is_unknown(
@@ -131,7 +131,7 @@ async def test_an_endpoint_that_answers_nothing_is_unknown(
 ) -> None:
     proxy.rules.append(Rule(match=is_("PUT"), action=drop_request, times=None))
     with pytest.raises(ConnectionError):
-        await s3.create(f"{bucket}/run/a", b"x")
+        await s3.put(f"{bucket}/run/a", b"x", mode=Put.CREATE)
     assert truth() == {}
 
 
@@ -152,8 +152,8 @@ async def test_an_endpoint_that_never_answers_is_given_up(
 async def test_conditional_header_ignored_by_store(s3: Storage, bucket: str, proxy: Proxy, truth: Truth) -> None:
     """The storage cannot see it: this is what a probe is for."""
     proxy.rules.append(Rule(match=is_("PUT"), action=ignore_conditions, times=None))
-    await s3.create(f"{bucket}/run/a", b"first")
-    await s3.create(f"{bucket}/run/a", b"second")
+    await s3.put(f"{bucket}/run/a", b"first", mode=Put.CREATE)
+    await s3.put(f"{bucket}/run/a", b"second", mode=Put.CREATE)
     assert truth() == {"run/a": b"second"}
 
 
@@ -161,7 +161,7 @@ async def test_late_duplicate_put_after_delete(s3: Storage, bucket: str, proxy: 
     """Nothing in S3 prevents it: the object is there again, and its owner says whose it was."""
     when, done = threading.Event(), threading.Event()
     proxy.rules.append(Rule(match=is_("PUT"), action=duplicate(when, done)))
-    version = await s3.create(f"{bucket}/run/a", b"late", owner="token")
+    version = await s3.put(f"{bucket}/run/a", b"late", mode=Put.CREATE, owner="token")
     await s3.delete(f"{bucket}/run/a", version=version)
     assert truth() == {}
     when.set()
@@ -171,13 +171,13 @@ async def test_late_duplicate_put_after_delete(s3: Storage, bucket: str, proxy: 
 
 
 async def test_truncated_get_accepted(s3: Storage, bucket: str, proxy: Proxy, tmp_path: Path) -> None:
-    await s3.write(f"{bucket}/run/a", b"x" * 10_000_000)
+    await s3.put(f"{bucket}/run/a", b"x" * 10_000_000, mode=Put.OVERWRITE)
     proxy.rules.append(Rule(match=is_("GET"), action=truncate(1), times=None))
     with pytest.raises(OSError, match=r"no usable answer|the connection failed|the reply ended"):
         await s3.download(f"{bucket}/run/a", tmp_path / "copy")
     assert os.listdir(tmp_path) == []
     with pytest.raises(OSError, match=r"no usable answer|the connection failed|the reply ended"):
-        await s3.read(f"{bucket}/run/a")
+        await s3.get(f"{bucket}/run/a")
 
 
 async def test_a_client_that_does_not_notice_a_short_body_is_not_believed(
@@ -201,7 +201,7 @@ async def test_a_client_that_does_not_notice_a_short_body_is_not_believed(
         await s3.download(f"{bucket}/run/a", tmp_path / "copy")
     assert os.listdir(tmp_path) == []
     with pytest.raises(OSError, match="ended after 3 of 4 bytes"):
-        await s3.read(f"{bucket}/run/a")
+        await s3.get(f"{bucket}/run/a")
 
 
 @pytest.mark.parametrize("action", [drop_reply, answer_after(500, "InternalError"), answer_after(404, "NoSuchUpload")])
@@ -278,7 +278,7 @@ async def test_a_refusal_says_to_check_the_credentials_and_shows_none(
     storage = S3Backend().open(options, Environment())
     proxy.rules.append(Rule(match=is_("PUT"), action=refuse(status, code, f"bad key {SECRET}")))
     with pytest.raises(AccessError, match=f"{status} {code}: check the credentials") as caught:
-        await storage.create(f"{bucket}/run/a", b"x")
+        await storage.put(f"{bucket}/run/a", b"x", mode=Put.CREATE)
     assert proxy.requests[0].headers["x-amz-security-token"] == SECRET
     assert isinstance(caught.value, PermissionError)
     assert SECRET not in str(caught.value) + repr(caught.value)
@@ -288,7 +288,7 @@ async def test_a_refusal_says_to_check_the_credentials_and_shows_none(
 async def test_no_credentials_at_all_says_so(bucket: str, proxy: Proxy) -> None:
     storage = S3Backend().open({"endpoint_url": proxy.url}, Environment())
     with pytest.raises(AccessError, match="no usable credentials"):
-        await storage.read(f"{bucket}/run/a")
+        await storage.get(f"{bucket}/run/a")
     assert proxy.requests == []
 
 
@@ -297,9 +297,9 @@ async def test_a_missing_bucket_is_to_be_created_first(s3: Storage, proxy: Proxy
     source.write_bytes(b"x")
     path = "no-such-bucket/run/a"
     for operation in (
-        lambda: s3.create(path, b"x"),
-        lambda: s3.write(path, b"x"),
-        lambda: s3.swap(path, b"x", version="0" * 32),
+        lambda: s3.put(path, b"x", mode=Put.CREATE),
+        lambda: s3.put(path, b"x", mode=Put.OVERWRITE),
+        lambda: s3.put(path, b"x", mode=Update("0" * 32)),
         lambda: s3.upload(source, path, owner="token", multipart=True),
         lambda: s3.list("no-such-bucket/run", recursive=True),
     ):
@@ -309,7 +309,7 @@ async def test_a_missing_bucket_is_to_be_created_first(s3: Storage, proxy: Proxy
 
 
 async def test_enospc_mid_file(s3: Storage, bucket: str, tmp_path: Path) -> None:
-    await s3.write(f"{bucket}/run/a", b"x" * 10_000_000)
+    await s3.put(f"{bucket}/run/a", b"x" * 10_000_000, mode=Put.OVERWRITE)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
     try:

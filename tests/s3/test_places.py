@@ -15,7 +15,7 @@ from upath import UPath
 
 import atomicpath
 from atomicpath._profile.location import locate
-from atomicpath.abc import Environment, Storage
+from atomicpath.abc import Environment, Put, Storage
 from atomicpath.errors import AccessError, ValidationError
 from atomicpath_s3 import S3Backend
 from tests.proxy import Proxy, Rule, ignore_conditions, is_, refuse
@@ -136,7 +136,7 @@ async def test_other_credentials_in_the_environment_make_another_client(
     for key in ("first", "second"):
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-        await S3Backend().open(options, Environment()).write(f"{bucket}/a", b"x")
+        await S3Backend().open(options, Environment()).put(f"{bucket}/a", b"x", mode=Put.OVERWRITE)
     keys = [
         request.headers["authorization"].partition("Credential=")[2].partition("/")[0] for request in proxy.requests
     ]
@@ -161,11 +161,11 @@ async def test_a_client_is_dropped_with_its_credentials(
     before = storage.filesystem
     proxy.rules.append(Rule(match=is_("PUT"), action=refuse(status, code), times=None))
     with pytest.raises(OSError, match=code):
-        await storage.write(f"{bucket}/a", b"x")
+        await storage.put(f"{bucket}/a", b"x", mode=Put.OVERWRITE)
     assert (storage.filesystem is not before) == is_dropped
     assert (locate(f"s3://{bucket}/run", options).upath.fs is not users) == is_dropped
     proxy.rules.clear()
-    await storage.write(f"{bucket}/a", b"x")
+    await storage.put(f"{bucket}/a", b"x", mode=Put.OVERWRITE)
 
 
 async def test_credentials_that_come_are_found_by_the_next_call(
@@ -175,9 +175,9 @@ async def test_credentials_that_come_are_found_by_the_next_call(
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
     storage = S3Backend().open({"endpoint_url": proxy.url}, Environment())
     with pytest.raises(AccessError, match="no usable credentials"):
-        await storage.write(f"{bucket}/a", b"x")
+        await storage.put(f"{bucket}/a", b"x", mode=Put.OVERWRITE)
     file.write_text(f"[default]\naws_access_key_id = late\naws_secret_access_key = {SECRET}\n")
-    await storage.write(f"{bucket}/a", b"x")
+    await storage.put(f"{bucket}/a", b"x", mode=Put.OVERWRITE)
     assert "Credential=late/" in proxy.requests[-1].headers["authorization"]
 
 
@@ -190,7 +190,7 @@ async def test_what_fsspec_is_configured_with_is_kept(
         "endpoint_url": proxy.url,
     }
     storage: Any = opened({})
-    await storage.write(f"{bucket}/a", b"x")
+    await storage.put(f"{bucket}/a", b"x", mode=Put.OVERWRITE)
     assert "configured/1" in proxy.requests[0].headers["user-agent"]
     assert "/eu-west-1/s3/" in proxy.requests[0].headers["authorization"]
     config = storage.filesystem._s3.meta.config
@@ -206,7 +206,7 @@ async def test_another_packages_s3_in_fsspecs_registry_is_not_used(
     fsspec.register_implementation("s3", Other, clobber=True)
     try:
         storage: Any = S3Backend().open({**options, "use_ssl": False}, Environment())
-        await storage.write(f"{bucket}/a", b"x")
+        await storage.put(f"{bucket}/a", b"x", mode=Put.OVERWRITE)
     finally:
         fsspec.register_implementation("s3", s3fs.S3FileSystem, clobber=True)
     assert isinstance(storage.filesystem, s3fs.S3FileSystem)

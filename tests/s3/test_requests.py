@@ -13,7 +13,7 @@ import pytest
 
 import atomicpath_s3.multipart
 import atomicpath_s3.storage
-from atomicpath.abc import Entry, StaleVersionError, Storage
+from atomicpath.abc import Entry, EntryKind, Put, StaleVersionError, Storage, Update
 from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath.storage import Source
 from tests.proxy import Proxy, Rule, hold, is_
@@ -57,13 +57,13 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 async def test_create_is_one_put_that_must_not_exist(s3: Storage, bucket: str, proxy: Proxy, truth: Truth) -> None:
-    version = await s3.create(f"{bucket}/run/a", b"first")
+    version = await s3.put(f"{bucket}/run/a", b"first", mode=Put.CREATE)
     assert [(r.method, r.conditions) for r in proxy.requests] == [("PUT", {"if-none-match": "*"})]
     assert truth() == {"run/a": b"first"}
     with pytest.raises(FileExistsError):
-        await s3.create(f"{bucket}/run/a", b"second")
+        await s3.put(f"{bucket}/run/a", b"second", mode=Put.CREATE)
     assert truth() == {"run/a": b"first"}
-    assert (await s3.read(f"{bucket}/run/a")).version == version
+    assert (await s3.get(f"{bucket}/run/a")).version == version
 
 
 async def test_of_eight_concurrent_creations_one_succeeds(s3: Storage, bucket: str, truth: Truth) -> None:
@@ -71,7 +71,7 @@ async def test_of_eight_concurrent_creations_one_succeeds(s3: Storage, bucket: s
 
     async def create(number: int) -> None:
         try:
-            await s3.create(f"{bucket}/run/a", b"%d" % number)
+            await s3.put(f"{bucket}/run/a", b"%d" % number, mode=Put.CREATE)
         except FileExistsError:
             return
         won.append(number)
@@ -85,34 +85,34 @@ async def test_of_eight_concurrent_creations_one_succeeds(s3: Storage, bucket: s
 
 async def test_swap_names_the_version_it_replaces(s3: Storage, bucket: str, proxy: Proxy, truth: Truth) -> None:
     path = f"{bucket}/run/a"
-    first = await s3.create(path, b"first")
+    first = await s3.put(path, b"first", mode=Put.CREATE)
     assert first is not None
-    second = await s3.swap(path, b"second", version=first)
+    second = await s3.put(path, b"second", mode=Update(first))
     assert proxy.requests[-1].conditions == {"if-match": first}
     assert '"' not in first  # RGW 16 takes it back only so
-    assert (await s3.read(path)).version == second
+    assert (await s3.get(path)).version == second
     with pytest.raises(StaleVersionError):
-        await s3.swap(path, b"third", version=first)
+        await s3.put(path, b"third", mode=Update(first))
     assert truth() == {"run/a": b"second"}
 
 
 async def test_swap_of_nothing_is_stale(s3: Storage, bucket: str, truth: Truth) -> None:
     with pytest.raises(StaleVersionError):
-        await s3.swap(f"{bucket}/run/a", b"x", version="0" * 32)
+        await s3.put(f"{bucket}/run/a", b"x", mode=Update("0" * 32))
     assert truth() == {}
 
 
 async def test_write_overwrites(s3: Storage, bucket: str, truth: Truth) -> None:
-    await s3.write(f"{bucket}/run/a", b"first")
-    version = await s3.write(f"{bucket}/run/a", b"second", private=True)
+    await s3.put(f"{bucket}/run/a", b"first", mode=Put.OVERWRITE)
+    version = await s3.put(f"{bucket}/run/a", b"second", mode=Put.PRIVATE)
     assert truth() == {"run/a": b"second"}
-    assert (await s3.read(f"{bucket}/run/a")).version == version
+    assert (await s3.get(f"{bucket}/run/a")).version == version
 
 
 async def test_delete_names_the_version_that_was_seen(s3: Storage, bucket: str, proxy: Proxy, truth: Truth) -> None:
     path = f"{bucket}/run/a"
-    first = await s3.write(path, b"first")
-    second = await s3.write(path, b"second")
+    first = await s3.put(path, b"first", mode=Put.OVERWRITE)
+    second = await s3.put(path, b"second", mode=Put.OVERWRITE)
     with pytest.raises(StaleVersionError):
         await s3.delete(path, version=first)
     assert [r.conditions for r in proxy.requests if r.method == "DELETE"] == [{"if-match": first}]
@@ -127,22 +127,22 @@ async def test_delete_of_nothing_is_fine(s3: Storage, bucket: str) -> None:
 
 
 async def test_read_tells_age_by_the_servers_clock(s3: Storage, bucket: str) -> None:
-    await s3.create(f"{bucket}/run/a", b"x")
-    content = await s3.read(f"{bucket}/run/a")
+    await s3.put(f"{bucket}/run/a", b"x", mode=Put.CREATE)
+    content = await s3.get(f"{bucket}/run/a")
     assert content.data == b"x"
     assert content.age is not None
     assert content.age >= 0
     with pytest.raises(FileNotFoundError):
-        await s3.read(f"{bucket}/run/b")
+        await s3.get(f"{bucket}/run/b")
 
 
 @pytest.mark.parametrize("name", ["with space", "ünïcödé-日本", "a+b", "50%", "a&b=c?d#e", "tilde~'()!*", 'q"<>'])
 async def test_any_name_comes_back_as_it_was(s3: Storage, bucket: str, truth: Truth, tmp_path: Path, name: str) -> None:
     path = f"{bucket}/run/{name}"
-    version = await s3.create(path, b"x")
+    version = await s3.put(path, b"x", mode=Put.CREATE)
     assert truth() == {f"run/{name}": b"x"}
     assert await s3.list(f"{bucket}/run", recursive=True) == [Entry(name=name, size=1, version=version)]
-    assert await s3.kind(path) == "file"
+    assert await s3.kind(path) == EntryKind.FILE
     assert (await s3.download(path, tmp_path / "copy")).size == 1
     await s3.delete(path, version=version)
     assert truth() == {}
@@ -151,7 +151,7 @@ async def test_any_name_comes_back_as_it_was(s3: Storage, bucket: str, truth: Tr
 async def test_an_impossible_name_sends_nothing(s3: Storage, bucket: str, proxy: Proxy) -> None:
     for name in ("run//a", "run/../a", "run/\udc80", "a" * 1025):
         with pytest.raises(ValidationError):
-            await s3.create(f"{bucket}/{name}", b"x")
+            await s3.put(f"{bucket}/{name}", b"x", mode=Put.CREATE)
     assert proxy.requests == []
 
 
@@ -251,7 +251,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_believed(tmp_path: Path) ->
 async def test_download_creates_the_file_exclusively(s3: Storage, bucket: str, tmp_path: Path) -> None:
     path, target = f"{bucket}/run/a", tmp_path / "copy"
     data = bytes(range(256)) * 40_000  # more than one chunk
-    version = await s3.write(path, data)
+    version = await s3.put(path, data, mode=Put.OVERWRITE)
     assert await s3.download(path, target) == Entry(name="", size=len(data), version=version)
     assert target.read_bytes() == data
     target.write_bytes(b"mine")
@@ -281,7 +281,10 @@ async def test_a_listing_keeps_to_the_directory(s3: Storage, bucket: str, raw: A
     for key in ("run/", "run/a", "run/sub/", "run/sub/b", "run/sub/deeper/c", "run-1/d", "runner"):
         raw.put_object(Bucket=bucket, Key=key, Body=b"" if key.endswith("/") else b"x")
     found = await s3.list(f"{bucket}/run", recursive=False)
-    assert [(entry.name, entry.kind, entry.size) for entry in found] == [("a", "file", 1), ("sub", "directory", 0)]
+    assert [(entry.name, entry.kind, entry.size) for entry in found] == [
+        ("a", EntryKind.FILE, 1),
+        ("sub", EntryKind.DIRECTORY, 0),
+    ]
     assert [entry.name for entry in await s3.list(f"{bucket}/run", recursive=True)] == ["a", "sub/b", "sub/deeper/c"]
     assert await s3.list(f"{bucket}/nothing", recursive=True) == []
 
@@ -292,7 +295,7 @@ async def test_kind_is_not_misled_by_siblings(s3: Storage, bucket: str, raw: Any
     kinds = {name: await s3.kind(f"{bucket}/{name}") for name in ("run", "run/a", "run.x", "other", "step", "none")}
     expected = {"run": "directory", "run/a": "file", "run.x": "file", "other": None, "step": None, "none": None}
     assert kinds == expected
-    assert await s3.kind(bucket) == "directory"
+    assert await s3.kind(bucket) == EntryKind.DIRECTORY
 
 
 async def test_cancelling_an_upload_leaves_no_parts(

@@ -16,7 +16,7 @@ import atomicpath
 from atomicpath import AlreadyCommittedError, Guarantee, aio
 from atomicpath._core.environment import use
 from atomicpath._profile.location import locate
-from atomicpath.abc import StaleVersionError, Storage
+from atomicpath.abc import Put, StaleVersionError, Storage, Update
 from atomicpath.errors import AccessError
 from atomicpath.guarantees import NONE
 from tests.processes import FILES, Child, Killer, commit_files, content_of, known
@@ -82,7 +82,7 @@ async def test_exclusive_create_holds_for_bodies_of_any_size(seaweedfs_place: S3
         (tmp_path / str(number)).write_bytes(b"%d" % number * size)
 
     async def small(number: int, path: str) -> None:
-        await storage.create(path, b"%d" % number)
+        await storage.put(path, b"%d" % number, mode=Put.CREATE)
 
     async def large(number: int, path: str) -> None:
         await storage.upload(tmp_path / str(number), path, owner="", multipart=False)
@@ -97,11 +97,11 @@ async def test_exclusive_create_holds_for_bodies_of_any_size(seaweedfs_place: S3
 async def test_compare_and_swap_holds(seaweedfs_place: S3Root) -> None:
     storage, path = _open(seaweedfs_place), _path(seaweedfs_place, "file")
     for _ in range(3):
-        version = await storage.write(path, b"first")
+        version = await storage.put(path, b"first", mode=Put.OVERWRITE)
         assert version is not None
 
         async def swap(number: int, path: str, version: str = version) -> None:
-            await storage.swap(path, b"%d" % number, version=version)
+            await storage.put(path, b"%d" % number, mode=Update(version))
 
         won = await _winners(4, swap, path)
         assert len(won) == 1

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import anyio
@@ -15,7 +16,7 @@ import pytest
 
 import atomicpath_sftp.storage
 from atomicpath._profile.location import locate
-from atomicpath.abc import Environment, Storage
+from atomicpath.abc import EntryKind, Environment, Put, Storage
 from atomicpath.errors import AccessError, BackendError, ValidationError
 from atomicpath_sftp import SftpBackend
 from tests.roots import SECRET
@@ -36,7 +37,7 @@ def test_event_loops_and_threads_share_one_connection(sftp_place: SftpRoot, wire
     storage, top = opened(sftp_place)
 
     def one(number: int) -> None:
-        anyio.run(storage.create, f"{top}/{number}", b"x", backend=anyio_backend)
+        anyio.run(partial(storage.put, mode=Put.CREATE), f"{top}/{number}", b"x", backend=anyio_backend)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(one, range(16)))
@@ -47,16 +48,16 @@ def test_event_loops_and_threads_share_one_connection(sftp_place: SftpRoot, wire
 
 def test_a_forked_child_makes_its_own_connection(sftp_place: SftpRoot, wire: Wire) -> None:
     storage, top = opened(sftp_place)
-    anyio.run(storage.create, f"{top}/parent", b"x")
+    anyio.run(partial(storage.put, mode=Put.CREATE), f"{top}/parent", b"x")
     child = os.fork()
     if child == 0:
         try:
-            anyio.run(storage.create, f"{top}/child", b"x")
+            anyio.run(partial(storage.put, mode=Put.CREATE), f"{top}/child", b"x")
         except BaseException:
             os._exit(1)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    anyio.run(storage.create, f"{top}/parent-again", b"x")
+    anyio.run(partial(storage.put, mode=Put.CREATE), f"{top}/parent-again", b"x")
     assert set(sftp_place.read_all()) == {"parent", "child", "parent-again"}
     assert wire.made == 2
 
@@ -66,7 +67,7 @@ async def test_what_is_asked_at_once_goes_over_several_channels(sftp_place: Sftp
     storage, top = opened(sftp_place)
     async with anyio.create_task_group() as group:
         for number in range(40):
-            group.start_soon(storage.create, f"{top}/{number}", b"x")
+            group.start_soon(partial(storage.put, mode=Put.CREATE), f"{top}/{number}", b"x")
     (connection,) = storage.filesystem._connections.values()  # type: ignore[attr-defined]
     assert len(connection._channels) == 8, "sshd allows ten"
     assert {channel.uses for channel in connection._channels} == {0}
@@ -76,13 +77,13 @@ async def test_what_is_asked_at_once_goes_over_several_channels(sftp_place: Sftp
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_a_lost_connection_is_made_again(sftp_place: SftpRoot, wire: Wire) -> None:
     storage, top = opened(sftp_place)
-    await storage.write(f"{top}/a", b"x")
+    await storage.put(f"{top}/a", b"x", mode=Put.OVERWRITE)
     wire.deafen()
     async with anyio.create_task_group() as group:
         group.start_soon(_cut_once_arrived, wire, sftp_place)
         with pytest.raises(ConnectionError, match="connection was lost"):
             await storage.make_directory(f"{top}/d", mode=None, durable=False)
-    assert (await storage.read(f"{top}/a")).data == b"x"
+    assert (await storage.get(f"{top}/a")).data == b"x"
     assert wire.made == 2
 
 
@@ -97,7 +98,7 @@ async def test_an_overdue_answer_ends_the_connection(
 ) -> None:
     """What the server has not begun by then it will never do."""
     storage, top = opened(sftp_place)
-    await storage.write(f"{top}/a", b"x")
+    await storage.put(f"{top}/a", b"x", mode=Put.OVERWRITE)
     monkeypatch.setattr(atomicpath_sftp.storage, "_PATIENCE", 0.5)
     wire.deafen()
     with pytest.raises(TimeoutError, match="did not answer in time"):
@@ -105,7 +106,7 @@ async def test_an_overdue_answer_ends_the_connection(
     assert storage.filesystem._connections == {}  # type: ignore[attr-defined]
     wire.cut()
     monkeypatch.setattr(atomicpath_sftp.storage, "_PATIENCE", 30.0)
-    assert await storage.kind(f"{top}/a") == "file"
+    assert await storage.kind(f"{top}/a") == EntryKind.FILE
     assert wire.made == 2
 
 
@@ -144,11 +145,11 @@ async def test_every_request_passes_through_the_environment(sftp_place: SftpRoot
     storage, top = opened(sftp_place, Counting())
     await storage.declare(f"{top}/a")
     await storage.make_directory(f"{top}/d", mode=None, durable=True)
-    await storage.write(f"{top}/d/a", b"x", private=True)
-    await storage.read(f"{top}/d/a")
+    await storage.put(f"{top}/d/a", b"x", mode=Put.PRIVATE)
+    await storage.get(f"{top}/d/a")
     await storage.list(f"{top}/d", recursive=True)
     await storage.rename_directory(f"{top}/d", f"{top}/e")
-    await storage.create(f"{top}/a", b"x")
+    await storage.put(f"{top}/a", b"x", mode=Put.CREATE)
     names = ["volume", "mkdir", "overwrite", "read", "scan", "rename", "look", "write", "publish", "remove"]
     assert made == names
 
@@ -158,7 +159,7 @@ async def test_a_server_that_is_not_there_is_named(sftp_place: SftpRoot) -> None
     sftp_place.url = f"sftp://127.0.0.1:{port}/run"
     storage, top = opened(sftp_place)
     with pytest.raises(ConnectionError) as caught:
-        await storage.read(top)
+        await storage.get(top)
     assert f"127.0.0.1:{port}" in str(caught.value)
 
 
@@ -168,7 +169,7 @@ async def test_a_server_of_another_key_is_refused(sftp_place: SftpRoot, tmp_path
     (tmp_path / "none").write_text("")
     storage, top = opened(sftp_place)
     with pytest.raises(AccessError, match="not in known_hosts"):
-        await storage.read(top)
+        await storage.get(top)
 
 
 def test_unless_told_otherwise_only_known_servers_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +183,7 @@ async def test_refused_credentials_are_not_shown(sftp_place: SftpRoot, caplog: p
     sftp_place.storage_options.update(client_keys=None, password=SECRET, agent_path=None)
     storage, top = opened(sftp_place)
     with pytest.raises(AccessError, match="refused the login") as caught:
-        await storage.read(top)
+        await storage.get(top)
     error: BaseException | None = caught.value
     while error is not None:
         assert SECRET not in f"{error!r}"
@@ -204,7 +205,7 @@ async def test_unusable_options_are_named(
     sftp_place.storage_options.update(options)
     with pytest.raises(error, match=words) as caught:
         storage, top = opened(sftp_place)
-        await storage.read(top)
+        await storage.get(top)
     assert SECRET not in str(caught.value)
 
 
@@ -217,7 +218,7 @@ async def test_options_of_sshfs_and_fsspec_are_understood(sftp_place: SftpRoot) 
         username=os.environ.get("USER", "root"),
     )
     storage, top = opened(sftp_place)
-    await storage.create(f"{top}/a", b"x")
+    await storage.put(f"{top}/a", b"x", mode=Put.CREATE)
     assert "@127.0.0.1:" in top
     link = next(iter(storage.filesystem._connections.values())).link  # type: ignore[attr-defined]
     assert isinstance(link, asyncssh.SSHClientConnection)
@@ -229,8 +230,10 @@ import anyio
 from atomicpath.abc import Environment
 from atomicpath_sftp import SftpBackend
 sftp = SftpBackend().open({sftp_place.storage_options!r}, Environment())
-anyio.run(sftp.create, {SftpBackend().parse_url(sftp_place.url)!r} + "/a", b"x")
-anyio.run(sftp.read, {SftpBackend().parse_url(sftp_place.url)!r} + "/a", backend="trio")
+from functools import partial
+from atomicpath.abc import Put
+anyio.run(partial(sftp.put, mode=Put.CREATE), {SftpBackend().parse_url(sftp_place.url)!r} + "/a", b"x")
+anyio.run(sftp.get, {SftpBackend().parse_url(sftp_place.url)!r} + "/a", backend="trio")
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -9,7 +9,7 @@ import pytest
 
 import atomicpath
 from atomicpath._profile.location import locate
-from atomicpath.abc import Environment, Storage
+from atomicpath.abc import Environment, Put, Storage
 from atomicpath.errors import AccessError, ValidationError
 from atomicpath_sftp import SftpBackend
 from atomicpath_sftp.settings import resolve
@@ -81,7 +81,7 @@ def test_a_configuration_that_cannot_be_read_is_named(home: Path) -> None:
 async def test_what_fsspec_is_configured_with_is_used(sftp_place: SftpRoot, conf: dict[str, dict[str, Any]]) -> None:
     conf["sftp"] = dict(sftp_place.storage_options)
     location = locate(sftp_place.url)
-    await SftpBackend().open(location.storage_options, Environment()).create(f"{location.path}/a", b"x")
+    await SftpBackend().open(location.storage_options, Environment()).put(f"{location.path}/a", b"x", mode=Put.CREATE)
     assert sftp_place.read_all() == {"a": b"x"}
 
 
@@ -112,7 +112,7 @@ async def test_a_file_that_the_client_lacks_is_named_and_is_no_absence(sftp_plac
     options = {**sftp_place.storage_options, name: [missing] if name == "client_keys" else missing}
     location = locate(sftp_place.url, options)
     storage = SftpBackend().open(location.storage_options, Environment())
-    for operation in (storage.read, storage.stat, storage.kind, storage.delete):
+    for operation in (storage.get, storage.stat, storage.kind, storage.delete):
         with pytest.raises(AccessError, match=f"{missing}, which cannot be read"):
             await operation(location.path)
     with pytest.raises((AccessError, ValidationError), match=missing):

@@ -6,13 +6,14 @@ import errno
 import os
 import resource
 import stat
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from atomicpath.abc import Entry, Environment, Storage
+from atomicpath.abc import Entry, EntryKind, Environment, Put, Storage, Update
 from atomicpath.errors import AccessError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath_sftp import SftpBackend, files
@@ -24,11 +25,11 @@ SIZES = [0, 1, 255 * 1024, 255 * 1024 + 1, 3_000_001]
 async def test_an_object_is_created_once_whole_and_beside_nothing(
     sftp: Storage, top: str, sftp_place: SftpRoot
 ) -> None:
-    await sftp.create(f"{top}/a", b"first")
+    await sftp.put(f"{top}/a", b"first", mode=Put.CREATE)
     with pytest.raises(FileExistsError, match="nothing of it was changed"):
-        await sftp.create(f"{top}/a", b"second")
+        await sftp.put(f"{top}/a", b"second", mode=Put.CREATE)
     assert sftp_place.read_all() == {"a": b"first"}
-    assert (await sftp.read(f"{top}/a")).data == b"first"
+    assert (await sftp.get(f"{top}/a")).data == b"first"
 
 
 async def test_of_many_creations_exactly_one_succeeds(sftp: Storage, top: str, sftp_place: SftpRoot) -> None:
@@ -36,7 +37,7 @@ async def test_of_many_creations_exactly_one_succeeds(sftp: Storage, top: str, s
 
     async def one(number: int) -> None:
         try:
-            await sftp.create(f"{top}/a", f"{number}".encode())
+            await sftp.put(f"{top}/a", f"{number}".encode(), mode=Put.CREATE)
         except FileExistsError:
             return
         won.append(number)
@@ -51,12 +52,12 @@ async def test_of_many_creations_exactly_one_succeeds(sftp: Storage, top: str, s
 
 
 async def test_a_write_replaces_in_one_step(sftp: Storage, top: str, sftp_place: SftpRoot) -> None:
-    await sftp.write(f"{top}/a", b"first, and long")
+    await sftp.put(f"{top}/a", b"first, and long", mode=Put.OVERWRITE)
     before = (sftp_place.path / "a").stat().st_ino
-    await sftp.write(f"{top}/a", b"second")
+    await sftp.put(f"{top}/a", b"second", mode=Put.OVERWRITE)
     assert sftp_place.read_all() == {"a": b"second"}
     assert (sftp_place.path / "a").stat().st_ino != before, "a reader keeps the old one"
-    await sftp.write(f"{top}/a", b"third", private=True)
+    await sftp.put(f"{top}/a", b"third", mode=Put.PRIVATE)
     assert sftp_place.read_all() == {"a": b"third"}
 
 
@@ -139,9 +140,9 @@ async def test_nothing_there_is_said_alike_everywhere(sftp: Storage, top: str, t
     await sftp.delete(missing)
     await sftp.remove_tree(missing)
     for attempt in (
-        lambda: sftp.read(missing),
+        lambda: sftp.get(missing),
         lambda: sftp.download(missing, tmp_path / "copy"),
-        lambda: sftp.create(missing, b"x"),
+        lambda: sftp.put(missing, b"x", mode=Put.CREATE),
         lambda: sftp.rename_directory(missing, f"{top}/b"),
     ):
         with pytest.raises(FileNotFoundError):
@@ -156,19 +157,19 @@ async def test_a_listing_has_every_file_and_follows_no_link(sftp: Storage, top: 
     found = await sftp.list(top, recursive=True)
     kinds = {entry.name: (entry.kind, entry.size) for entry in found}
     assert kinds == {
-        "d/e/one": ("file", 7),
-        "d/link": ("a symbolic link", 0),
-        "d/two": ("file", 5),
-        "d/\udcff": ("file", 3),
-        "three": ("file", 5),
+        "d/e/one": (EntryKind.FILE, 7),
+        "d/link": (EntryKind.LINK, 0),
+        "d/two": (EntryKind.FILE, 5),
+        "d/\udcff": (EntryKind.FILE, 3),
+        "three": (EntryKind.FILE, 5),
     }
     assert [entry.name for entry in found] == sorted(kinds)
     assert await sftp.list(top, recursive=False) == [
-        Entry(name="d", kind="directory"),
-        Entry(name="empty", kind="directory"),
+        Entry(name="d", kind=EntryKind.DIRECTORY),
+        Entry(name="empty", kind=EntryKind.DIRECTORY),
         Entry(name="three", size=5),
     ]
-    assert await sftp.kind(f"{top}/d/link") == "a symbolic link"
+    assert await sftp.kind(f"{top}/d/link") == EntryKind.LINK
 
 
 async def test_a_tree_is_removed_with_its_links_but_not_what_they_lead_to(
@@ -191,7 +192,7 @@ async def test_a_directory_is_made_once_with_its_ancestors_and_its_exact_mode(
     assert stat.S_IMODE((sftp_place.path / "a/b/c").stat().st_mode) == 0o2773
     with pytest.raises(FileExistsError):
         await sftp.make_directory(f"{top}/a/b/c", mode=None, durable=True)
-    sftp_place.write("file", b"x")
+    sftp_place.write(EntryKind.FILE, b"x")
     with pytest.raises(FileExistsError):
         await sftp.make_directory(f"{top}/file", mode=None, durable=True)
     for below in ("file/d", "file/d/e"):
@@ -205,7 +206,7 @@ async def test_a_rename_moves_a_tree_and_never_replaces(sftp: Storage, top: str,
     assert sftp_place.read_all() == {"new/a": b"x"}
     (sftp_place.path / "empty").mkdir()
     sftp_place.write("full/b", b"y")
-    sftp_place.write("file", b"z")
+    sftp_place.write(EntryKind.FILE, b"z")
     (sftp_place.path / "dangling").symlink_to("nowhere")
     before = sftp_place.read_all()
     for taken in ("empty", "full", "file", "dangling"):
@@ -219,16 +220,16 @@ async def test_what_is_no_file_is_not_opened(sftp: Storage, top: str, sftp_place
     """Opening a FIFO would stop the server's process: everything else on that channel would wait for ever."""
     os.mkfifo(sftp_place.path / "fifo")
     (sftp_place.path / "directory").mkdir()
-    for name, kind in (("fifo", "a FIFO"), ("directory", "directory")):
+    for name, kind in (("fifo", EntryKind.FIFO), ("directory", EntryKind.DIRECTORY)):
         with pytest.raises(ValidationError, match=f"is {kind}"):
-            await sftp.read(f"{top}/{name}")
+            await sftp.get(f"{top}/{name}")
         assert await sftp.kind(f"{top}/{name}") == kind
 
 
 async def test_what_sftp_cannot_do_is_refused(sftp: Storage, top: str) -> None:
     for attempt in (
         lambda: sftp.delete(f"{top}/a", version="1"),
-        lambda: sftp.swap(f"{top}/a", b"", version="1"),
+        lambda: sftp.put(f"{top}/a", b"", mode=Update("1")),
         lambda: sftp.sync_directory(top),
         lambda: sftp.sync_tree(top),
     ):
@@ -256,12 +257,12 @@ async def test_openssh_is_known_and_its_disk_believed_by_probes_only(sftp: Stora
 async def test_a_name_too_long_is_refused_before_anything_is_sent(sftp: Storage, top: str) -> None:
     for path in (f"{top}/{'n' * 256}", f"{top}/" + "/".join(["n" * 200] * 21)):
         with pytest.raises(ValidationError, match="bytes"):
-            await sftp.create(path, b"x")
+            await sftp.put(path, b"x", mode=Put.CREATE)
 
 
 def test_errno_of_a_taken_name(sftp: Storage, top: str) -> None:
-    anyio.run(sftp.create, f"{top}/a", b"x")
+    anyio.run(partial(sftp.put, mode=Put.CREATE), f"{top}/a", b"x")
     with pytest.raises(FileExistsError) as caught:
-        anyio.run(sftp.create, f"{top}/a", b"x")
+        anyio.run(partial(sftp.put, mode=Put.CREATE), f"{top}/a", b"x")
     assert caught.value.errno == errno.EEXIST
     assert SftpBackend().url(f"{top}/a") in str(caught.value)

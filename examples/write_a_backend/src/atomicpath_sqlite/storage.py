@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from atomicpath.abc import Content, Declaration, Entry, Environment, StaleVersionError, Storage
+from atomicpath.abc import Content, Declaration, Entry, EntryKind, Environment, Put, StaleVersionError, Storage, Update
 from atomicpath.guarantees import Guarantee
 from atomicpath.storage import receive
 
@@ -22,7 +22,6 @@ _DECLARED = (
     Guarantee.ATOMIC_WRITE
     | Guarantee.LIST_AFTER_WRITE
     | Guarantee.EXCLUSIVE_CREATE
-    | Guarantee.EXCLUSIVE_MULTIPART
     | Guarantee.COMPARE_AND_SWAP
     | Guarantee.CONDITIONAL_DELETE
 )
@@ -30,6 +29,10 @@ _EVIDENCE = "SQLite's transactions are serializable, whichever process makes the
 _TABLE = """CREATE TABLE IF NOT EXISTS objects (
     version INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again, not even after a delete
     path TEXT NOT NULL UNIQUE, data BLOB NOT NULL, owner TEXT, written REAL NOT NULL)"""
+
+_PUT = """INSERT OR REPLACE INTO objects (path, data, owner, written) SELECT ?1, ?2, ?3, ?4
+    WHERE (?5 IS NULL OR EXISTS (SELECT 1 FROM objects WHERE path = ?1 AND version = ?5))
+    AND (NOT ?6 OR NOT EXISTS (SELECT 1 FROM objects WHERE path = ?1)) RETURNING version"""
 
 
 def connect(database: str) -> sqlite3.Connection:
@@ -49,41 +52,28 @@ class SqliteStorage(Storage):
     async def declare(self, path: str) -> Declaration:
         return Declaration(declared=_DECLARED, evidence=dict.fromkeys(_DECLARED, _EVIDENCE))
 
-    async def read(self, path: str) -> Content:
+    async def get(self, path: str) -> Content:
         row = await self._row("SELECT data, version, written FROM objects WHERE path = ?", path)
         if row is None:
             raise FileNotFoundError(errno.ENOENT, f"nothing is at sqlite://{path}")
         return Content(data=row[0], version=str(row[1]), age=max(time.time() - row[2], 0.0))
 
-    async def create(self, path: str, data: bytes, *, owner: str = "") -> str:
-        return await self._insert("INSERT", path, data, owner)
-
-    async def swap(self, path: str, data: bytes, *, version: str) -> str:
-        row = await self._row(  # a new version each time: no two contents share one
-            "UPDATE objects SET data = ?, written = ?, version = (SELECT seq + 1 FROM sqlite_sequence)"
-            " WHERE path = ? AND version = ? RETURNING version",
-            data,
-            time.time(),
-            path,
-            int(version),
-        )
+    async def put(self, path: str, data: bytes, *, mode: Put | Update, owner: str = "") -> str:
+        version = int(mode.version) if isinstance(mode, Update) else None
+        row = await self._row(_PUT, path, data, owner or None, time.time(), version, mode is Put.CREATE)
+        if row is None and mode is Put.CREATE:
+            raise FileExistsError(errno.EEXIST, f"something is at sqlite://{path}")
         if row is None:
             raise StaleVersionError(errno.ESTALE, f"sqlite://{path} does not have version {version} any more")
         return str(row[0])
 
-    async def write(self, path: str, data: bytes, *, private: bool = False) -> str:
-        return await self._insert("INSERT OR REPLACE", path, data, "")
-
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
         data = await self.environment.step(source.read_bytes)
-        return Entry(name="", size=len(data), version=await self.create(path, data, owner=owner))
-
-    async def create_in_parts(self, path: str, data: bytes) -> None:
-        await self.create(path, data)
+        return Entry(name="", size=len(data), version=await self.put(path, data, mode=Put.CREATE, owner=owner))
 
     async def download(self, path: str, target: Path) -> Entry:
         async def fetch(file: BinaryIO) -> Entry:
-            content = await self.read(path)
+            content = await self.get(path)
             await self.environment.step(file.write, content.data)
             return Entry(name="", size=len(content.data), version=content.version)
 
@@ -106,28 +96,15 @@ class SqliteStorage(Storage):
         for name, size, version in await self._below(path):
             child, deeper, _ = name.partition("/")
             if deeper and not recursive:
-                found[child] = Entry(name=child, kind="directory")
+                found[child] = Entry(name=child, kind=EntryKind.DIRECTORY)
             else:
                 found.setdefault(name, Entry(name=name, size=size, version=str(version)))
         return [found[name] for name in sorted(found)]
-
-    async def kind(self, path: str) -> str | None:
-        if await self.stat(path):
-            return "file"
-        return "directory" if await self._below(path) else None
 
     async def _below(self, path: str) -> Sequence[tuple[str, int, int]]:
         first, after = f"{path}/", f"{path}0"  # "0" comes after "/"
         statement = "SELECT substr(path, ?), length(data), version FROM objects WHERE path >= ? AND path < ?"
         return await self._run(lambda cursor: cursor.execute(statement, (len(first) + 1, first, after)).fetchall())
-
-    async def _insert(self, verb: str, path: str, data: bytes, owner: str) -> str:
-        statement = f"{verb} INTO objects (path, data, owner, written) VALUES (?, ?, ?, ?) RETURNING version"
-        try:
-            row = await self._row(statement, path, data, owner or None, time.time())
-        except sqlite3.IntegrityError as error:
-            raise FileExistsError(errno.EEXIST, f"something is at sqlite://{path}") from error
-        return str(row[0]) if row else ""
 
     async def _row(self, statement: str, *values: object) -> Any:
         return await self._run(lambda cursor: cursor.execute(statement, values).fetchone())
