@@ -14,11 +14,23 @@ be reached.
 from __future__ import annotations
 
 from . import aio
+from ._cleaning import Swept
+from ._commit.explanation import Explanation
+from ._commit.readers import Attempt, Commit, Verification
+from ._commit.selection import select
+from ._core.layout import COMMIT_SUCCESS_FILE, TMP_DIR_SUFFIX
+from ._core.record import CommitRecord, FileEntry
+from ._jobs.completion_signal import CompletionSignal
+from ._jobs.create_all import create_all_async
+from ._jobs.deferred import DeferredPath, DeferredWritableTemporaryPath
+from ._jobs.read_only import ReadOnlyTemporaryPath
+from ._strategies.atomic_rename import AtomicRenameTemporaryPath
+from ._strategies.commit_file import CommitFileTemporaryPath
+from ._strategies.metadata_store import JsonMetadataStore, StepMetadata
+from ._strategies.snapshot import Snapshot
 from .abc import Backend, Coordinator, FileOptions, MetadataStore, SnapshotType, Storage, TemporaryPath
-from .cleaning import Swept
 from .coordinators import SingleProcess
-from .create_all import create_all_async
-from .deferred import DeferredPath, DeferredWritableTemporaryPath
+from .coordinators.options import MultiprocessingOptions
 from .errors import (
     AbandonedError,
     AccessError,
@@ -37,19 +49,7 @@ from .errors import (
     StorageError,
     ValidationError,
 )
-from .explain import Explanation
 from .guarantees import Guarantee, Profile
-from .inspect import Attempt, Commit, Verification
-from .layout import COMMIT_SUCCESS_FILE, TMP_DIR_SUFFIX
-from .metadata import JsonMetadataStore, StepMetadata
-from .multiprocessing_options import MultiprocessingOptions
-from .read_only import ReadOnlyTemporaryPath
-from .record import CommitRecord, FileEntry
-from .selection import select
-from .signals import CompletionSignal
-from .strategies.atomic_rename import AtomicRenameTemporaryPath
-from .strategies.commit_file import CommitFileTemporaryPath
-from .strategies.snapshot import Snapshot
 from .sync import (
     attempts,
     commit,

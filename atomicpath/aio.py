@@ -11,25 +11,26 @@ from typing import Any, Literal
 
 from upath import UPath
 
-from . import cleaning, fetch, inspect
+from . import _cleaning
+from ._cleaning import Swept
+from ._commit import fetch, readers
+from ._commit.explanation import Explanation, explained
+from ._commit.options import CommitOptions
+from ._commit.readers import Attempt, Commit, Verification
+from ._commit.selection import select
+from ._commit.session import Writing
+from ._commit.session import put as put_directory
+from ._commit.staging import Progress
+from ._core.record import CommitRecord, JSONValue
+from ._core.runner import protected, run_detached, run_protected
+from ._core.step_order import Order, StepRule
+from ._jobs.create_all import create_all, create_all_async, on_commit_callback
+from ._profile.location import PathLike, local_directory, locate
+from ._profile.probing import profile_of
+from ._profile.storage_errors import at_root, at_url, reported, reporting
 from .abc import Coordinator, FileOptions, TemporaryPath
-from .cleaning import Swept
-from .commit import Writing
-from .commit import put as put_directory
-from .commit_options import CommitOptions
-from .create_all import create_all, create_all_async, on_commit_callback
 from .errors import IntegrityError
-from .explain import Explanation, explained
 from .guarantees import NONE, Guarantee, Profile
-from .inspect import Attempt, Commit, Verification
-from .location import PathLike, local_directory, locate
-from .order import Order, StepRule
-from .probing import profile_of
-from .record import CommitRecord, JSONValue
-from .reporting import at_root, at_url, reported, reporting
-from .runner import protected, run_detached, run_protected
-from .selection import select
-from .staging import Progress
 
 __all__ = [
     "attempts",
@@ -323,7 +324,7 @@ async def resolve(url: PathLike, *, storage_options: Options = None) -> UPath:
         IntegrityError: Its record is damaged, or was written by a newer version.
         StorageError: The storage failed or did not answer.
     """
-    return (await inspect.load(locate(url, storage_options))).path
+    return (await readers.load(locate(url, storage_options))).path
 
 
 @reported("cannot say whether {} is committed", at_url)
@@ -346,7 +347,7 @@ async def is_committed(url: PathLike, *, storage_options: Options = None) -> boo
         IntegrityError: Its record is damaged, or was written by a newer version.
         StorageError: The storage failed or did not answer.
     """
-    return await inspect.is_complete(locate(url, storage_options))
+    return await readers.is_complete(locate(url, storage_options))
 
 
 @reported("cannot read the record of {}", at_url)
@@ -368,7 +369,7 @@ async def read_record(url: PathLike, *, storage_options: Options = None) -> Comm
         StorageError: The storage failed or did not answer.
     """
     location = locate(url, storage_options)
-    record = (await inspect.load(location)).record
+    record = (await readers.load(location)).record
     if record is None:
         raise IntegrityError(f"{location} was committed by another tool, which left a marker and no record")
     return record
@@ -409,7 +410,7 @@ async def committed(
         StorageError: The storage failed or did not answer.
         AccessError: The storage refuses everything.
     """
-    return await inspect.committed(locate(root, storage_options), Order.of(step, prefix))
+    return await readers.committed(locate(root, storage_options), Order.of(step, prefix))
 
 
 @reported("cannot find the latest below {}", at_root)
@@ -440,7 +441,7 @@ async def latest(
         StorageError: The storage failed or did not answer.
         AccessError: The storage refuses everything.
     """
-    return await inspect.latest(locate(root, storage_options), Order.of(step, prefix))
+    return await readers.latest(locate(root, storage_options), Order.of(step, prefix))
 
 
 @reported("cannot list the attempts below {}", at_root)
@@ -460,7 +461,7 @@ async def attempts(root: PathLike, *, storage_options: Options = None) -> list[A
         NotCommittedError: Nothing can be below the root, such as in a bucket that does not exist.
         StorageError: The storage failed or did not answer.
     """
-    return await inspect.attempts(locate(root, storage_options))
+    return await readers.attempts(locate(root, storage_options))
 
 
 @reported("cannot compare {} with its manifest", at_url)
@@ -482,7 +483,7 @@ async def verify(url: PathLike, *, checksums: bool = False, storage_options: Opt
         IntegrityError: Its record is damaged, or was written by a newer version.
         StorageError: The storage failed or did not answer.
     """
-    return await inspect.verify(locate(url, storage_options), checksums=checksums)
+    return await readers.verify(locate(url, storage_options), checksums=checksums)
 
 
 @protected
@@ -516,7 +517,7 @@ async def sweep(
         NotCommittedError: Nothing can be below the root.
         StorageError: The storage failed or did not answer.
     """
-    return await cleaning.sweep(locate(root, storage_options), older_than=older_than, dry_run=dry_run)
+    return await _cleaning.sweep(locate(root, storage_options), older_than=older_than, dry_run=dry_run)
 
 
 @protected
@@ -539,7 +540,7 @@ async def remove(url: PathLike, *, guarantees: Guarantee | None = None, storage_
         OutcomeUnknownError: The storage does not say what became of it.
         AtomicPathError: Anything else; `sweep` deletes what is left.
     """
-    await cleaning.remove(locate(url, storage_options), guarantees=guarantees or NONE)
+    await _cleaning.remove(locate(url, storage_options), guarantees=guarantees or NONE)
 
 
 @protected
@@ -585,7 +586,7 @@ async def keep_last(
         AtomicPathError: As for `remove`, if nothing could be removed.
     """
     location, order = locate(root, storage_options), Order.of(step, prefix)
-    return await cleaning.keep_last(location, n, protect=protect, order=order, guarantees=guarantees or NONE)
+    return await _cleaning.keep_last(location, n, protect=protect, order=order, guarantees=guarantees or NONE)
 
 
 @protected

@@ -5,17 +5,17 @@
 
 from __future__ import annotations
 
+from ._core.layout import COMMIT_SUCCESS_FILE, TMP_DIR_SUFFIX
+from ._jobs.completion_signal import CompletionSignal
+from ._jobs.create_all import create_all, create_all_async, on_commit_callback
+from ._jobs.deferred import DeferredPath, DeferredWritableTemporaryPath
+from ._jobs.read_only import ReadOnlyTemporaryPath
+from ._strategies.atomic_rename import AtomicRenameTemporaryPath
+from ._strategies.commit_file import CommitFileTemporaryPath
+from ._strategies.metadata_store import JsonMetadataStore, StepMetadata
+from ._strategies.snapshot import Snapshot
 from .abc import FileOptions, MetadataStore, SnapshotType, TemporaryPath
-from .create_all import create_all, create_all_async, on_commit_callback
-from .deferred import DeferredPath, DeferredWritableTemporaryPath
-from .layout import COMMIT_SUCCESS_FILE, TMP_DIR_SUFFIX
-from .metadata import JsonMetadataStore, StepMetadata
-from .multiprocessing_options import MultiprocessingOptions
-from .read_only import ReadOnlyTemporaryPath
-from .signals import CompletionSignal
-from .strategies.atomic_rename import AtomicRenameTemporaryPath
-from .strategies.commit_file import CommitFileTemporaryPath
-from .strategies.snapshot import Snapshot
+from .coordinators.options import MultiprocessingOptions
 
 __all__ = [
     "COMMIT_SUCCESS_FILE",

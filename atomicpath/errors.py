@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .record import CommitRecord
+    from ._core.record import CommitRecord
 
 __all__ = [
     "AbandonedError",

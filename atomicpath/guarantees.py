@@ -6,8 +6,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ._core.text import Notes, wrapped
 from .errors import GuaranteeError
-from .notes import Notes, wrapped
 
 __all__ = [
     "NONE",

@@ -12,20 +12,20 @@ from typing import Literal, ParamSpec, TypeVar
 from upath import UPath
 
 from . import aio
+from ._cleaning import Swept
+from ._commit.explanation import Explanation
+from ._commit.readers import Attempt, Commit, Verification
+from ._commit.session import Writing
+from ._commit.staging import Progress
+from ._core.environment import EventLoopNeeded
+from ._core.interruption import Signals
+from ._core.record import CommitRecord, JSONValue
+from ._core.runner import run, run_alone
+from ._core.step_order import StepRule
+from ._profile.location import PathLike
 from .abc import Coordinator, FileOptions, TemporaryPath
-from .cleaning import Swept
-from .commit import Writing
-from .environment import EventLoopNeeded
-from .explain import Explanation
+from .coordinators.options import MultiprocessingOptions
 from .guarantees import Guarantee, Profile
-from .inspect import Attempt, Commit, Verification
-from .interruption import Signals
-from .location import PathLike
-from .multiprocessing_options import MultiprocessingOptions
-from .order import StepRule
-from .record import CommitRecord, JSONValue
-from .runner import run, run_alone
-from .staging import Progress
 
 __all__ = [
     "BlockingCommit",

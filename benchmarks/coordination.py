@@ -8,7 +8,7 @@ was done. The medians are compared.
 
 - TCPStore, gloo: `create` in rank 0 between two barriers of the engine's own, which say neither that the
   creation failed nor who is missing.
-- create_all: the same with `atomicpath.create_all` over the same store. It says both, in every process.
+- create_all: the same with `atomicpath._jobs.create_all` over the same store. It says both, in every process.
 - commit: all of `with atomicpath.commit(url)`, in every process, of no file.
 """
 
@@ -30,8 +30,8 @@ import torch.distributed as dist
 from upath import UPath
 
 import atomicpath
+from atomicpath._core.environment import without_event_loop
 from atomicpath.coordinators import TorchStoreCoordinator
-from atomicpath.environment import without_event_loop
 
 SIZE = 4
 WARM_UP = 10

@@ -45,8 +45,8 @@ from boto3.s3.transfer import TransferConfig
 from obstore.store import S3Store
 
 import atomicpath
-from atomicpath import probing
-from atomicpath.tasks import for_each
+from atomicpath._core.tasks import for_each
+from atomicpath._profile import probing
 
 BUCKET = "bench"
 KEYS = {"key": "key", "secret": "secret"}

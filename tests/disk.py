@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from atomicpath.environment import Environment
+from atomicpath._core.environment import Environment
 
 __all__ = ["Disk"]
 

@@ -15,7 +15,7 @@ import upath.implementations.cloud
 import atomicpath_azure.storage
 import atomicpath_gcs.storage
 import atomicpath_s3.storage
-from atomicpath import registry
+from atomicpath._profile import registry
 
 __all__ = ["IMPORTED"]
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 import atomicpath
-from atomicpath import probing
-from atomicpath.location import locate
+from atomicpath._profile import probing
+from atomicpath._profile.location import locate
 from tests.roots import Root
 
 __all__ = ["probed"]

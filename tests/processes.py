@@ -19,8 +19,9 @@ from typing import Any, ParamSpec, TypeVar
 import anyio
 
 import atomicpath
-from atomicpath import environment, probing
-from atomicpath.environment import Environment
+from atomicpath._core import environment
+from atomicpath._core.environment import Environment
+from atomicpath._profile import probing
 from tests.trees import write_tree
 from tests.waiting import PATIENCE
 

@@ -20,11 +20,11 @@ import anyio
 import pytest
 
 import atomicpath
-from atomicpath import environment
-from atomicpath.environment import Environment
-from atomicpath.layout import housekeeping_of, temporary_of
-from atomicpath.location import locate
-from atomicpath.record import CommitRecord, State, token_in_marker
+from atomicpath._core import environment
+from atomicpath._core.environment import Environment
+from atomicpath._core.layout import housekeeping_of, temporary_of
+from atomicpath._core.record import CommitRecord, State, token_in_marker
+from atomicpath._profile.location import locate
 from atomicpath_local.rename import no_replace
 from tests.disk import Disk
 from tests.processes import content_of, write_tree

@@ -12,9 +12,9 @@ import pytest
 from upath import UPath
 
 import atomicpath
-from atomicpath import environment, liveness
-from atomicpath.environment import Environment
-from atomicpath.layout import temporary_of
+from atomicpath._core import environment, liveness
+from atomicpath._core.environment import Environment
+from atomicpath._core.layout import temporary_of
 from tests.processes import FILES, Child, Killer, commit_files, content_of, fork_in_the_block, known, write_tree
 
 Look = Callable[[], dict[str, bytes]]

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import atomicpath
-from atomicpath import environment
-from atomicpath.environment import Environment
-from atomicpath.layout import RECORD_FILE
+from atomicpath._core import environment
+from atomicpath._core.environment import Environment
+from atomicpath._core.layout import RECORD_FILE
 from tests.processes import FILES, Child, Killer, commit_files, content_of, known, write_tree
 
 Look = Callable[[], dict[str, bytes]]

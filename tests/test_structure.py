@@ -16,7 +16,7 @@ import pytest
 import atomicpath
 import atomicpath.aio
 import atomicpath.errors
-from atomicpath import layout
+from atomicpath._core import layout
 from tests import tiers
 from tests.waiting import PATIENCE
 
@@ -155,7 +155,7 @@ def test_reserved_names_are_written_in_the_layout_module_only() -> None:
     # A backend may not import the layout; its unfinished files have to look like what never counts.
     written = (layout.TMP_DIR_SUFFIX, layout.HOUSEKEEPING, layout.PROBE_PREFIX)
     argued = {("backends/atomicpath_local/names.py", name) for name in written}
-    assert {(path, name) for path, name in found if path != "atomicpath/layout.py"} == argued
+    assert {(path, name) for path, name in found if path != "atomicpath/_core/layout.py"} == argued
 
 
 def test_the_private_name_of_the_local_backend_is_one_that_never_counts_as_committed() -> None:

@@ -3,7 +3,7 @@
 The docstrings here are the specification; implementations stay silent where they keep to it.
 """
 
-from atomicpath.environment import Environment
+from atomicpath._core.environment import Environment
 
 from .backend import Backend
 from .coordinator import Coordinator, Watch

@@ -6,7 +6,7 @@ import abc
 from collections.abc import Mapping
 from typing import ClassVar
 
-from atomicpath.environment import Environment
+from atomicpath._core.environment import Environment
 
 from .storage import Storage
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from upath import UPath
 
-from atomicpath.record import JSONValue
+from atomicpath._core.record import JSONValue
 
 __all__ = ["MetadataStore"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from atomicpath.environment import Environment
+from atomicpath._core.environment import Environment
 from atomicpath.errors import AccessError, GuaranteeError, ValidationError
 from atomicpath.guarantees import NONE, Guarantee
 

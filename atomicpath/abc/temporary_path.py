@@ -13,9 +13,9 @@ from typing import ClassVar, Self
 
 from upath import UPath
 
-from atomicpath.environment import current
+from atomicpath._core.environment import current
+from atomicpath._core.record import CommitRecord, FileEntry, JSONValue
 from atomicpath.guarantees import NONE, Guarantee
-from atomicpath.record import CommitRecord, FileEntry, JSONValue
 
 from .metadata_store import MetadataStore
 

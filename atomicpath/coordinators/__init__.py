@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .engines import chosen, initialised
+from .detection import chosen, initialised
 from .gloo import GlooCoordinator
 from .jax_service import JaxCoordinator
 from .keyvalue import KeyValueCoordinator, KeyValues

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from atomicpath.environment import current
+from atomicpath._core.environment import current
 from atomicpath.errors import CoordinationError, ValidationError
 
 from .engine import engine_module

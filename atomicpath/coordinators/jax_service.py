@@ -6,12 +6,12 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from atomicpath.environment import current
+from atomicpath._core.environment import current
 from atomicpath.errors import CoordinationError
 
 from .engine import engine_module
+from .key_value_store import KeyValues
 from .keyvalue import KeyValueCoordinator
-from .values import KeyValues
 
 __all__ = ["JaxCoordinator"]
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from atomicpath.abc import Watch
 from atomicpath.errors import CoordinationError, CoordinationTimeoutError, ValidationError
 
-from .mailbox import Mailbox
-from .meeting import Meeting
-from .member import SLICE, JobMember, Waiting, too_late
-from .values import KeyValues
+from .base import SLICE, JobMember, Waiting, too_late
+from .key_value_store import KeyValues
+from .rendezvous import Meeting
+from .transport import Mailbox
 
 __all__ = ["KeyValueCoordinator", "KeyValues"]
 

@@ -8,11 +8,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from atomicpath._core.environment import current
 from atomicpath.abc import Watch
-from atomicpath.environment import current
 from atomicpath.errors import CoordinationError, CoordinationTimeoutError, ValidationError
 
-from .member import JobMember, Waiting, too_late
+from .base import JobMember, Waiting, too_late
 
 __all__ = ["MessageCoordinator", "Messages"]
 

@@ -6,12 +6,12 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from atomicpath.environment import current
+from atomicpath._core.environment import current
 from atomicpath.errors import CoordinationError
 
 from .engine import engine_module
+from .key_value_store import poll
 from .messages import MessageCoordinator, Messages
-from .values import poll
 
 __all__ = ["MpiCoordinator"]
 

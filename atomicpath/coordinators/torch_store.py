@@ -8,13 +8,13 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
-from atomicpath.environment import current
+from atomicpath._core.environment import current
 from atomicpath.errors import CoordinationError, ValidationError
 
+from .chunked_store import InParts
 from .engine import engine_module
-from .in_parts import InParts
+from .key_value_store import KeyValues, poll
 from .keyvalue import KeyValueCoordinator
-from .values import KeyValues, poll
 
 __all__ = ["TorchStoreCoordinator"]
 

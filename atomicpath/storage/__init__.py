@@ -3,7 +3,7 @@
 Part of the plug-in surface, with `atomicpath.abc`, `guarantees` and `errors`.
 """
 
-from atomicpath.concurrency import in_threads
+from atomicpath._core.concurrency import in_threads
 
 from .access import (
     AsyncFilesystem,

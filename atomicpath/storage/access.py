@@ -19,9 +19,9 @@ import fsspec
 import fsspec.asyn
 import fsspec.config
 
+from atomicpath._core.concurrency import start_thread, wake
+from atomicpath._core.environment import look_ahead
 from atomicpath.abc import Environment, Storage
-from atomicpath.concurrency import start_thread, wake
-from atomicpath.environment import look_ahead
 
 from .silence import watched
 

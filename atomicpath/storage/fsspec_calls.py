@@ -26,9 +26,9 @@ import anyio.lowlevel
 from fsspec.callbacks import Callback
 from fsspec.dircache import DirCache
 
+from atomicpath._core.concurrency import InThread
+from atomicpath._core.environment import look_ahead, need_event_loop
 from atomicpath.abc import Environment
-from atomicpath.concurrency import InThread
-from atomicpath.environment import look_ahead, need_event_loop
 from atomicpath.errors import ValidationError
 
 from .access import limiter_of

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from atomicpath._core.layout import TMP_DIR_SUFFIX
 from atomicpath.errors import ValidationError
-from atomicpath.layout import TMP_DIR_SUFFIX
 
 __all__ = ["UNFINISHED", "flaw_of_key", "unusable"]
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import anyio
 
-from atomicpath.environment import Environment
+from atomicpath._core.environment import Environment
 
 from .source import Source, bodies
 

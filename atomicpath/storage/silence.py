@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import anyio
 import anyio.lowlevel
 
-from atomicpath.concurrency import wake
+from atomicpath._core.concurrency import wake
 
 __all__ = ["WatchedBytes", "WatchedFile", "silence_for", "watched", "watched_pieces"]
 

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from atomicpath.environment import Environment, cleaning_up
+from atomicpath._core.environment import Environment, cleaning_up
 
 __all__ = ["age_of", "check_length", "receive"]
 

@@ -10,7 +10,7 @@ Or subclass `atomicpath.testing.suite.ConformanceTests` for pytest. `docs/writin
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from atomicpath.registry import serving
+from atomicpath._profile.registry import serving
 
 from . import commit_checks, directory_checks, storage_checks
 from .check import CHECKS, Check, ConformanceError, Factory, Finding, Verdict

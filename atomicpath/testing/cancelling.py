@@ -9,8 +9,8 @@ from typing import Self
 import anyio
 import anyio.lowlevel
 
-from atomicpath.concurrency import wake
-from atomicpath.environment import this_run
+from atomicpath._core.concurrency import wake
+from atomicpath._core.environment import this_run
 
 __all__ = ["Caller"]
 

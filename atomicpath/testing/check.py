@@ -12,12 +12,12 @@ from tempfile import TemporaryDirectory
 import anyio
 import anyio.to_thread
 
+from atomicpath._commit.selection import STRATEGIES, select
+from atomicpath._profile.location import Location, locate
+from atomicpath._profile.probing import profile_of
 from atomicpath.abc import Storage
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import NONE, Guarantee
-from atomicpath.location import Location, locate
-from atomicpath.probing import profile_of
-from atomicpath.selection import STRATEGIES, select
 
 from .place import Place
 

@@ -12,16 +12,16 @@ import anyio.lowlevel
 from upath import UPath
 
 from atomicpath import aio
-from atomicpath.contests import race
-from atomicpath.environment import Environment, use
+from atomicpath._core.environment import Environment, use
+from atomicpath._core.layout import RECORD_FILE
+from atomicpath._core.record import CommitRecord
+from atomicpath._profile.contests import race
 from atomicpath.errors import (
     AlreadyCommittedError,
     AtomicPathError,
     NotCommittedError,
     OutcomeUnknownError,
 )
-from atomicpath.layout import RECORD_FILE
-from atomicpath.record import CommitRecord
 
 from .cancelling import Caller
 from .check import Subject, check, expect

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from atomicpath.contests import race
+from atomicpath._core.tasks import both
+from atomicpath._profile.contests import race
+from atomicpath._profile.trials import watch_rename
 from atomicpath.guarantees import Guarantee
-from atomicpath.tasks import both
-from atomicpath.trials import watch_rename
 
 from .check import ConformanceError, Subject, check, expect
 

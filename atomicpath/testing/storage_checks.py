@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from atomicpath._core.tasks import both
+from atomicpath._profile.contests import race
 from atomicpath.abc import StaleVersionError
-from atomicpath.contests import race
 from atomicpath.guarantees import Guarantee
-from atomicpath.tasks import both
 
 from .check import Subject, check, expect
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from atomicpath.environment import Environment, use
-from atomicpath.layout import PROBE_PREFIX
+from atomicpath._core.environment import Environment, use
+from atomicpath._core.layout import PROBE_PREFIX
 from tests.probed import probed
 from tests.roots import SECRET, LocalRoot, MemoryRoot, Root, S3Root
 from tests.waiting import PATIENCE

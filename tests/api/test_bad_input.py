@@ -19,12 +19,12 @@ import pytest
 from upath import UPath
 
 import atomicpath
-from atomicpath.commit import Writing
-from atomicpath.commit_options import CommitOptions
-from atomicpath.layout import temporary_of
-from atomicpath.location import locate
-from atomicpath.record import CommitRecord
-from atomicpath.registry import _entry_points, _load
+from atomicpath._commit.options import CommitOptions
+from atomicpath._commit.session import Writing
+from atomicpath._core.layout import temporary_of
+from atomicpath._core.record import CommitRecord
+from atomicpath._profile.location import locate
+from atomicpath._profile.registry import _entry_points, _load
 from tests.roots import SECRET, LocalRoot, MemoryRoot, Root, S3Root
 from tests.waiting import PATIENCE
 
@@ -118,7 +118,7 @@ def test_a_plug_in_that_does_not_load_costs_nobody_but_its_users(
 ) -> None:
     from importlib.metadata import EntryPoint
 
-    import atomicpath.registry as registry
+    import atomicpath._profile.registry as registry
 
     points = (*_entry_points(), EntryPoint("acme", "no_such_module:Backend", registry.GROUP))
     monkeypatch.setattr(registry, "_entry_points", lambda: points)

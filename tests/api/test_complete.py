@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import atomicpath
-from atomicpath.environment import Environment, use
+from atomicpath._core.environment import Environment, use
 from tests.roots import LocalRoot, MemoryRoot, Root
 
 FILES = {"model.bin": b"w" * 100, "sub/state.bin": b"s" * 50}

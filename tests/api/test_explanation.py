@@ -10,9 +10,9 @@ import pytest
 
 import atomicpath
 from atomicpath import Guarantee, Profile
+from atomicpath._commit.explanation import Explanation, explained
+from atomicpath._core.environment import use
 from atomicpath.abc import Declaration
-from atomicpath.environment import use
-from atomicpath.explain import Explanation, explained
 from atomicpath.guarantees import NONE, RENAMING, WRITING
 from atomicpath_azure import declaring as azure
 from atomicpath_local.file_systems import BY_KIND

@@ -12,7 +12,7 @@ import anyio.lowlevel
 import pytest
 
 import atomicpath
-from atomicpath.location import PathLike
+from atomicpath._profile.location import PathLike
 from atomicpath.testing.cancelling import Caller
 from tests.roots import LocalRoot, MemoryRoot, Root, S3Root
 
@@ -345,7 +345,7 @@ def test_an_interrupt_while_the_attempt_begins_leaves_nothing(local: LocalRoot, 
     _write(s3, "step_0")
     script = """
 import os, signal, sys, threading, atomicpath
-from atomicpath.environment import Environment, use
+from atomicpath._core.environment import Environment, use
 url, options, staging = sys.argv[1], eval(sys.argv[2]), sys.argv[3]
 class Interrupting(Environment):
     async def request(self, function, /, *args, **kwargs):
@@ -372,7 +372,7 @@ print([thread.name for thread in threading.enumerate()], os.listdir(staging))
 
 
 async def test_a_claim_cancelled_after_it_reached_the_store_is_discarded(store: Root) -> None:
-    from atomicpath.environment import Environment, use
+    from atomicpath._core.environment import Environment, use
 
     caller = Caller()
 

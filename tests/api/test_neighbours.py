@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import atomicpath
-from atomicpath.environment import Environment, use
-from atomicpath.record import CommitRecord, marker_of
+from atomicpath._core.environment import Environment, use
+from atomicpath._core.record import CommitRecord, marker_of
 from tests.roots import LocalRoot, Root
 
 RECORD = "_commit_record.json"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import atomicpath
-from atomicpath.order import Order, moments
-from atomicpath.record import CommitRecord, State, Writer
+from atomicpath._core.record import CommitRecord, State, Writer
+from atomicpath._core.step_order import Order, moments
 from tests.roots import LocalRoot
 
 HOUR = 3_600 * 10**9

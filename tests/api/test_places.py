@@ -14,8 +14,8 @@ from upath import UPath
 
 import atomicpath
 from atomicpath import SnapshotType, aio
-from atomicpath.location import locate
-from atomicpath.registry import serving
+from atomicpath._profile.location import locate
+from atomicpath._profile.registry import serving
 from atomicpath_memory import MemoryBackend
 from tests.roots import SECRET
 

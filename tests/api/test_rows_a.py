@@ -22,7 +22,7 @@ from atomicpath import (
     SnapshotType,
     TemporaryPath,
 )
-from atomicpath.layout import temporary_of
+from atomicpath._core.layout import temporary_of
 from tests.roots import LocalRoot, MemoryRoot, Root
 
 from .conftest import Counting

@@ -23,10 +23,10 @@ from upath import UPath
 import atomicpath
 import atomicpath.aio
 from atomicpath import Guarantee
-from atomicpath.environment import Environment, use
-from atomicpath.layout import temporary_of
-from atomicpath.liveness import proof_of_life
-from atomicpath.record import CommitRecord, State, Writer, marker_of
+from atomicpath._core.environment import Environment, use
+from atomicpath._core.layout import temporary_of
+from atomicpath._core.liveness import proof_of_life
+from atomicpath._core.record import CommitRecord, State, Writer, marker_of
 from atomicpath.testing.cancelling import Caller
 from tests.proxy import Proxy, Rule, drop_reply, ignore_conditions, is_, truncate
 from tests.roots import LocalRoot, MemoryRoot, Root, S3Root

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from atomicpath.environment import Environment, use
+from atomicpath._commit.shared_directory import expect_all, seen_by_this_rank
+from atomicpath._core.environment import Environment, use
+from atomicpath._profile.location import locate
 from atomicpath.errors import CommitError
-from atomicpath.location import locate
-from atomicpath.shared import expect_all, seen_by_this_rank
 
 pytestmark = pytest.mark.anyio
 

@@ -15,7 +15,7 @@ import pytest
 
 import atomicpath
 from atomicpath import aio, atomicity, sync
-from atomicpath.commit_options import CommitOptions
+from atomicpath._commit.options import CommitOptions
 from tests.roots import Root
 
 PURE = {"select", "create_all_async"}

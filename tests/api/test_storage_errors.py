@@ -16,8 +16,9 @@ import pytest
 from upath import UPath
 
 import atomicpath
-from atomicpath import AtomicRenameTemporaryPath, aio, runner
-from atomicpath.environment import Environment, use
+from atomicpath import AtomicRenameTemporaryPath, aio
+from atomicpath._core import runner
+from atomicpath._core.environment import Environment, use
 from tests.roots import LocalRoot, MemoryRoot
 
 P = ParamSpec("P")

@@ -20,9 +20,10 @@ from opentelemetry.trace import StatusCode, Tracer
 from upath import UPath
 
 import atomicpath
-from atomicpath import TMP_DIR_SUFFIX, AtomicRenameTemporaryPath, CommitFileTemporaryPath, telemetry
-from atomicpath.environment import Environment, use
-from atomicpath.telemetry import instruments, parts
+from atomicpath import TMP_DIR_SUFFIX, AtomicRenameTemporaryPath, CommitFileTemporaryPath
+from atomicpath._core import telemetry
+from atomicpath._core.environment import Environment, use
+from atomicpath._core.telemetry import instruments, parts
 from tests.roots import SECRET, LocalRoot, MemoryRoot, Root
 from tests.waiting import PATIENCE
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import atomicpath
 from atomicpath import Guarantee, IntegrityError, Profile, ValidationError
-from atomicpath.layout import check_file_name, final_of, is_temporary, is_unfinished, temporary_of
-from atomicpath.order import step_of
-from atomicpath.record import (
+from atomicpath._commit.selection import STRATEGIES
+from atomicpath._core.layout import check_file_name, final_of, is_temporary, is_unfinished, temporary_of
+from atomicpath._core.record import (
     CommitRecord,
     DecidedBy,
     FileEntry,
@@ -26,7 +26,7 @@ from atomicpath.record import (
     marker_of,
     token_in_marker,
 )
-from atomicpath.selection import STRATEGIES
+from atomicpath._core.step_order import step_of
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -12,9 +12,10 @@ import pytest
 from azure.storage.blob import ContainerClient
 
 import atomicpath
-from atomicpath import aio, probing
+from atomicpath import aio
+from atomicpath._core.environment import use
+from atomicpath._profile import probing
 from atomicpath.abc import Entry, Environment, Storage
-from atomicpath.environment import use
 from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath_azure import AzureBackend

@@ -14,8 +14,8 @@ import pytest
 
 import atomicpath
 from atomicpath import aio
+from atomicpath._core.environment import use
 from atomicpath.abc import Environment, Storage
-from atomicpath.environment import use
 from atomicpath.errors import BackendError, ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath_azure import AzureBackend

@@ -13,10 +13,10 @@ import pytest
 
 import atomicpath
 from atomicpath import aio
+from atomicpath._core.environment import use
+from atomicpath._profile.location import locate
 from atomicpath.abc import Environment, NoBucketError, StaleVersionError, Storage
-from atomicpath.environment import use
 from atomicpath.errors import AccessError, NotCommittedError, OutcomeUnknownError, ValidationError
-from atomicpath.location import locate
 from atomicpath_azure import AzureBackend
 from atomicpath_azure.accounts import Accounts
 from atomicpath_azure.names import split

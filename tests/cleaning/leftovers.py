@@ -13,9 +13,10 @@ from multiprocessing.connection import Connection
 from typing import Any, ParamSpec, TypeVar
 
 import atomicpath
-from atomicpath import environment, liveness, probing
-from atomicpath.environment import Environment
-from atomicpath.record import CommitRecord, Lease, Writer
+from atomicpath._core import environment, liveness
+from atomicpath._core.environment import Environment
+from atomicpath._core.record import CommitRecord, Lease, Writer
+from atomicpath._profile import probing
 from tests.processes import Child, Killer, commit_files, content_of, known, write_tree
 from tests.roots import Root
 

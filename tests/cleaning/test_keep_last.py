@@ -9,9 +9,9 @@ import pytest
 from upath import UPath
 
 import atomicpath
-from atomicpath.cleaning import remove
-from atomicpath.location import Location
-from atomicpath.record import State
+from atomicpath._cleaning import remove
+from atomicpath._core.record import State
+from atomicpath._profile.location import Location
 from tests.cleaning.leftovers import RECORD, commit, killed, options_of, rewrite
 from tests.roots import LocalRoot, MemoryRoot, Root
 
@@ -84,7 +84,7 @@ def test_retention_removes_last_complete_one(
         await remove(location, **options)
         rewrite(memory_place, f"step_2/{RECORD}", state=State.WRITING)
 
-    monkeypatch.setattr("atomicpath.cleaning.retaining.remove", then_the_newest_goes)
+    monkeypatch.setattr("atomicpath._cleaning.retain.remove", then_the_newest_goes)
     assert keep_last(memory_place, 1) == ["step_0"]
     assert "nothing newer is complete any more" in caplog.text
     assert committed(memory_place) == ["step_1"]
@@ -100,7 +100,7 @@ def test_what_another_process_removes_at_the_same_moment_is_not_in_the_result(
         await remove(location, guarantees=guarantees)
         raise atomicpath.ConflictError(f"{location} is being removed or replaced by another process")
 
-    monkeypatch.setattr("atomicpath.cleaning.retaining.remove", another_is_faster)
+    monkeypatch.setattr("atomicpath._cleaning.retain.remove", another_is_faster)
     assert keep_last(memory_place, 1) == []
     assert committed(memory_place) == ["step_1"]
 

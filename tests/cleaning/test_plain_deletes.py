@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 import atomicpath
-from atomicpath import probing
+from atomicpath._core.layout import is_probe
+from atomicpath._core.record import State
+from atomicpath._profile import probing
+from atomicpath._profile.location import locate
+from atomicpath._strategies import fences
 from atomicpath.guarantees import NONE, Guarantee
-from atomicpath.layout import is_probe
-from atomicpath.location import locate
-from atomicpath.record import State
-from atomicpath.strategies import fences
 from tests.cleaning.leftovers import NOW, RECORD, commit, from_elsewhere, killed, options_of, sweep
 from tests.processes import content_of
 from tests.protocol.worlds import ALL, decoded, trust

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import atomicpath
-from atomicpath import environment
+from atomicpath._core import environment
 from tests.cleaning.leftovers import (
     IN_PLACE,
     Later,

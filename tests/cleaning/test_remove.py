@@ -13,17 +13,18 @@ import anyio
 import pytest
 
 import atomicpath
-from atomicpath import aio, environment
+from atomicpath import aio
+from atomicpath._core import environment
+from atomicpath._core.layout import DISCARDED_SUFFIX
+from atomicpath._core.liveness import proof_of_life
+from atomicpath._core.record import CommitRecord, State
+from atomicpath._profile.location import locate
+from atomicpath._strategies.directory_lock import hold_final
+from atomicpath._strategies.discard import CleaningRegister, delete_below
+from atomicpath._strategies.ownership import Ownership, Whose
 from atomicpath.abc import Entry
 from atomicpath.errors import AbandonedError
 from atomicpath.guarantees import Guarantee
-from atomicpath.layout import DISCARDED_SUFFIX
-from atomicpath.liveness import proof_of_life
-from atomicpath.location import locate
-from atomicpath.record import CommitRecord, State
-from atomicpath.strategies.discarding import CleaningRegister, delete_below
-from atomicpath.strategies.holding import hold_final
-from atomicpath.strategies.ownership import Ownership, Whose
 from tests.cleaning.leftovers import MARKER, NOW, RECORD, commit, from_elsewhere, options_of, rewrite, sweep, told
 from tests.processes import content_of
 from tests.protocol.worlds import ALL, decoded, swaps_to, trust

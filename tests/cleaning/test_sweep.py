@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 import atomicpath
-from atomicpath import environment
+from atomicpath._core import environment
+from atomicpath._core.layout import PROBE_PREFIX, TMP_DIR_SUFFIX, record_of, temporary_of
+from atomicpath._core.record import DecidedBy, State
 from atomicpath.guarantees import Guarantee
-from atomicpath.layout import PROBE_PREFIX, TMP_DIR_SUFFIX, record_of, temporary_of
-from atomicpath.record import DecidedBy, State
 from atomicpath_local import ages
 from atomicpath_local.lookup import read_proc
 from atomicpath_local.system import System
@@ -283,7 +283,7 @@ def test_files_older_than_an_attempt_that_wrote_by_hand_stay_with_it(
     place: Root, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may have been killed before it looked at what was there."""
-    monkeypatch.setattr("atomicpath.cleaning.ages._GRANULARITY", 0.0)
+    monkeypatch.setattr("atomicpath._cleaning.ages._GRANULARITY", 0.0)
     commit(place, "step_1", **IN_PLACE, **({"direct": True} if place.kind == "s3" else {}))
     content = place.read_all("step_1")
     place.delete(f"step_1/{MARKER}")

@@ -24,9 +24,9 @@ import anyio
 
 import atomicpath
 from atomicpath import aio
+from atomicpath._core.layout import HOUSEKEEPING
 from atomicpath.abc import Coordinator
 from atomicpath.coordinators import KeyValueCoordinator, KeyValues
-from atomicpath.layout import HOUSEKEEPING
 from tests.coordination.threads import DictValues
 from tests.waiting import PATIENCE
 

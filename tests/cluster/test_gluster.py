@@ -11,7 +11,7 @@ import pytest
 
 import atomicpath
 from atomicpath import GuaranteeError
-from atomicpath.layout import HOUSEKEEPING
+from atomicpath._core.layout import HOUSEKEEPING
 from tests.cluster.host import FACES, Host, values_server
 from tests.servers.gluster import gluster_mounts
 

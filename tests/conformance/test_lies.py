@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 import atomicpath
+from atomicpath._profile.trials import TRIED
 from atomicpath.abc import Backend
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import NONE, Guarantee
 from atomicpath.testing import CHECKS, Factory, Verdict, conform, serving
 from atomicpath.testing.lies import LIES, CopiesToRename, ExchangesInSteps, MergesOnRename, RenamesOntoEmpty
 from atomicpath.testing.lying import Lie, Lying
-from atomicpath.trials import TRIED
 from atomicpath_local import LocalBackend
 from atomicpath_memory import MemoryBackend
 from tests.roots import LocalRoot, MemoryRoot

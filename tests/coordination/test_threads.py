@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from atomicpath import environment
+from atomicpath._core import environment
+from atomicpath._core.record import Writer
 from atomicpath.abc import Coordinator
 from atomicpath.coordinators import KeyValueCoordinator, SingleProcess
 from atomicpath.errors import CoordinationError, CoordinationTimeoutError, ValidationError
-from atomicpath.record import Writer
 from tests.coordination.checks import CHECKS, Check
 from tests.coordination.threads import DictValues, in_threads, members
 from tests.waiting import PATIENCE

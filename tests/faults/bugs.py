@@ -13,8 +13,8 @@ from typing import Any
 from upath import UPath
 
 from atomicpath import AtomicRenameTemporaryPath, CommitError, CommitFileTemporaryPath, TemporaryPath
-from atomicpath.environment import current
-from atomicpath.layout import TMP_DIR_SUFFIX
+from atomicpath._core.environment import current
+from atomicpath._core.layout import TMP_DIR_SUFFIX
 
 from .cells import Key
 from .operations import OPERATIONS, Face

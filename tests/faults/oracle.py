@@ -11,7 +11,7 @@ from typing import Any
 
 import atomicpath
 from atomicpath import aio
-from atomicpath.environment import use
+from atomicpath._core.environment import use
 from tests.roots import LocalRoot
 
 from .faults import Fault

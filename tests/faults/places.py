@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import atomicpath
-from atomicpath import AtomicRenameTemporaryPath, CommitFileTemporaryPath, TemporaryPath, aio, registry
+from atomicpath import AtomicRenameTemporaryPath, CommitFileTemporaryPath, TemporaryPath, aio
+from atomicpath._profile import registry
 from tests.roots import LocalRoot, MemoryRoot, Root, S3Root
 
 __all__ = ["PLACES", "Setting", "s3_setting"]

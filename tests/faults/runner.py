@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import atomicpath
-from atomicpath.environment import Environment, use
+from atomicpath._core.environment import Environment, use
 from tests.trees import write_tree
 
 from .faults import Fault, Happening

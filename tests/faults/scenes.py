@@ -16,8 +16,8 @@ from typing import Any, ParamSpec, TypeVar
 from upath import UPath
 
 import atomicpath
-from atomicpath.environment import Environment, use
-from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, TMP_DIR_SUFFIX
+from atomicpath._core.environment import Environment, use
+from atomicpath._core.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, TMP_DIR_SUFFIX
 from tests.roots import LocalRoot, Root
 from tests.trees import write_tree
 

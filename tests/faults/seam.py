@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
-from atomicpath.environment import Environment
-from atomicpath.layout import TMP_DIR_SUFFIX
+from atomicpath._core.environment import Environment
+from atomicpath._core.layout import TMP_DIR_SUFFIX
 
 __all__ = ["Later", "Point", "Seam"]
 

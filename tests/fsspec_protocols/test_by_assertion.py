@@ -19,8 +19,8 @@ from upath.registry import register_implementation
 
 import atomicpath
 from atomicpath import Guarantee, aio
+from atomicpath._profile.location import locate
 from atomicpath.abc import AttemptOptions
-from atomicpath.location import locate
 from atomicpath.storage import fsspec_calls, fsspec_storage
 from tests.fsspec_protocols import classes
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 import atomicpath
-from atomicpath import aio, probing
-from atomicpath.environment import use
-from atomicpath.layout import HOUSEKEEPING
+from atomicpath import aio
+from atomicpath._core.environment import use
+from atomicpath._core.layout import HOUSEKEEPING
+from atomicpath._profile import probing
 from atomicpath_gcs import folders
 from tests.gcs.stores import Store, both_loops, uploads
 from tests.processes import Child, Killer, commit_files, content_of, known, write_tree

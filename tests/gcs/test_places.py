@@ -15,10 +15,10 @@ from google.oauth2.credentials import Credentials
 
 import atomicpath
 from atomicpath import aio
+from atomicpath._core.environment import use
+from atomicpath._profile.location import locate
 from atomicpath.abc import Environment, NoBucketError, StaleVersionError, Storage
-from atomicpath.environment import use
 from atomicpath.errors import AccessError, AtomicPathError, NotCommittedError, OutcomeUnknownError, ValidationError
-from atomicpath.location import locate
 from atomicpath_gcs import GcsBackend
 from tests.gcs.stores import Store, uploads
 from tests.protocol.worlds import Quick

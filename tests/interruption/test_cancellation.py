@@ -7,8 +7,8 @@ import asyncio
 import anyio
 import pytest
 
-from atomicpath.environment import shielded, this_run
-from atomicpath.runner import run_protected
+from atomicpath._core.environment import shielded, this_run
+from atomicpath._core.runner import run_protected
 from tests.interruption.processes import FULL, run
 from tests.roots import Root
 

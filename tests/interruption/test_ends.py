@@ -87,7 +87,7 @@ def test_a_child_forked_while_another_thread_saves_can_save_too(place_of_scripts
 _LET_GO = """
 import datetime
 from upath import UPath
-from atomicpath.environment import Environment
+from atomicpath._core.environment import Environment
 
 async def create():
     attempt = atomicpath.AtomicRenameTemporaryPath.from_final(UPath(f"{root}/step"))

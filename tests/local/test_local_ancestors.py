@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from atomicpath.environment import Environment
+from atomicpath._core.environment import Environment
 from atomicpath.errors import AccessError, ValidationError
 from atomicpath_local import ancestors
 from atomicpath_local.statx import see

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from atomicpath.environment import Environment
+from atomicpath._core.environment import Environment
 from atomicpath.errors import ValidationError
 from atomicpath_local import LocalBackend
 from atomicpath_local.storage import LocalStorage

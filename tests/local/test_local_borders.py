@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 import pytest
 
 import atomicpath
-from atomicpath import environment
+from atomicpath._core import environment
 from atomicpath.abc import Entry
 from atomicpath.errors import AccessError, ValidationError
 from atomicpath_local.storage import LocalStorage

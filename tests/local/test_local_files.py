@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from atomicpath.environment import in_this_thread
+from atomicpath._core.environment import in_this_thread
 from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath_local import files
 from atomicpath_local.rename import no_replace
@@ -24,7 +24,7 @@ os.umask(UMASK)
 
 RACE = """
 import sys, anyio
-from atomicpath.environment import Environment, in_this_thread
+from atomicpath._core.environment import Environment, in_this_thread
 from atomicpath_local import LocalBackend
 
 async def main():

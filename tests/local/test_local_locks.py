@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from atomicpath import AtomicRenameTemporaryPath
+from atomicpath._profile.location import locate
+from atomicpath._strategies import predecessors
 from atomicpath.abc import Content
 from atomicpath.errors import AccessError, ValidationError
-from atomicpath.location import locate
-from atomicpath.strategies import predecessors
 from atomicpath_local.locks import LockHold
 from atomicpath_local.storage import LocalStorage
 
@@ -21,7 +21,7 @@ from .conftest import World, put_no_file
 
 HOLDER = """
 import os, signal, sys, anyio
-from atomicpath.environment import Environment, in_this_thread
+from atomicpath._core.environment import Environment, in_this_thread
 from atomicpath_local import LocalBackend
 
 async def main():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from atomicpath.explain import explained
+from atomicpath._commit.explanation import explained
 from atomicpath.guarantees import Guarantee, Profile
 from atomicpath_local.file_systems import BY_KIND, Refusal
 from atomicpath_local.mounts import (

@@ -19,7 +19,7 @@ FUSE = "1 0 0:1 / / rw - ext4 /dev/root rw\n2 1 0:2 / {} rw - fuse.sshfs server:
 
 RACE = """
 import errno, os, sys, anyio
-from atomicpath.environment import Environment, in_this_thread
+from atomicpath._core.environment import Environment, in_this_thread
 from atomicpath_local import LocalBackend
 from atomicpath_local.lookup import read_proc
 from atomicpath_local.rename import no_replace

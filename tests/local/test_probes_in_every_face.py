@@ -14,10 +14,11 @@ import anyio
 import pytest
 
 import atomicpath
-from atomicpath import Guarantee, GuaranteeError, Profile, aio, probes, probing
-from atomicpath.environment import Environment, use
-from atomicpath.location import locate
-from atomicpath.trials import TRIED
+from atomicpath import Guarantee, GuaranteeError, Profile, aio
+from atomicpath._core.environment import Environment, use
+from atomicpath._profile import probes, probing
+from atomicpath._profile.location import locate
+from atomicpath._profile.trials import TRIED
 from atomicpath_local.lookup import read_proc
 from atomicpath_local.rename import no_replace
 from tests.servers.fuse import rclone_mount

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 import atomicpath
-from atomicpath import environment
+from atomicpath._core import environment
+from atomicpath._core.layout import TMP_DIR_SUFFIX, lock_of
+from atomicpath._core.record import CommitRecord, State
 from atomicpath.guarantees import Guarantee
-from atomicpath.layout import TMP_DIR_SUFFIX, lock_of
-from atomicpath.record import CommitRecord, State
 from atomicpath_local import trees
 from atomicpath_local.locks import lock_file
 from atomicpath_local.rename import exchange, no_replace

@@ -18,9 +18,10 @@ import pytest
 from upath import UPath
 
 import atomicpath
-from atomicpath import AtomicRenameTemporaryPath, FileOptions, Snapshot, SnapshotType, environment, liveness
+from atomicpath import AtomicRenameTemporaryPath, FileOptions, Snapshot, SnapshotType
+from atomicpath._core import environment, liveness
+from atomicpath._core.layout import PENDING_PREFIX, TMP_DIR_SUFFIX
 from atomicpath.abc import AttemptOptions
-from atomicpath.layout import PENDING_PREFIX, TMP_DIR_SUFFIX
 from atomicpath_local import copies
 from atomicpath_local.locks import lock_file
 from atomicpath_local.rename import exchange, no_replace
@@ -564,7 +565,7 @@ async def test_a_snapshot_whose_caller_is_interrupted_as_it_is_made_leaves_nothi
         await main()
         raise SystemExit("by a signal handler, in the event loop")
 
-    monkeypatch.setattr("atomicpath.strategies.snapshot.run_protected", too_late_for_it)
+    monkeypatch.setattr("atomicpath._strategies.snapshot.run_protected", too_late_for_it)
     with pytest.raises(SystemExit):
         await snapshot.create_snapshot()
     assert beside(final) == []

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import atomicpath
-from atomicpath import SingleProcess, environment
-from atomicpath.environment import Environment
+from atomicpath import SingleProcess
+from atomicpath._core import environment
+from atomicpath._core.environment import Environment
 from atomicpath.testing import Place
 from tests.many.jobs import Job, Outcome, content_of
 

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import atomicpath
-from atomicpath import Coordinator, environment
+from atomicpath import Coordinator
+from atomicpath._core import environment
+from atomicpath._core.environment import Environment
 from atomicpath.coordinators import GlooCoordinator, JaxCoordinator, MpiCoordinator, TorchStoreCoordinator
-from atomicpath.environment import Environment
 
 PATIENCE = 300  # seconds; a rank that waits longer for another has failed
 ALARM = 500  # seconds after which a rank that hangs is killed, and then missed

@@ -12,9 +12,10 @@ import pytest
 from upath import UPath
 
 import atomicpath
-from atomicpath import AtomicRenameTemporaryPath, Coordinator, SingleProcess, aio, environment
+from atomicpath import AtomicRenameTemporaryPath, Coordinator, SingleProcess, aio
+from atomicpath._core import environment
+from atomicpath._core.environment import Environment
 from atomicpath.coordinators import KeyValueCoordinator
-from atomicpath.environment import Environment
 from atomicpath.errors import (
     AbandonedError,
     AlreadyCommittedError,

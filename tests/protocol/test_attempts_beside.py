@@ -14,8 +14,8 @@ from upath import UPath
 
 import atomicpath
 from atomicpath import AlreadyCommittedError, AtomicRenameTemporaryPath, Guarantee, aio
-from atomicpath.environment import Environment, use
-from atomicpath.layout import HOUSEKEEPING
+from atomicpath._core.environment import Environment, use
+from atomicpath._core.layout import HOUSEKEEPING
 from atomicpath_local.lookup import read_proc
 from atomicpath_local.rename import no_replace
 

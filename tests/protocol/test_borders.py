@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 
 from atomicpath import aio
+from atomicpath._cleaning import remove
+from atomicpath._core.environment import use
+from atomicpath._core.liveness import release
+from atomicpath._core.record import CommitRecord, State, marker_of
+from atomicpath._profile.location import Location, locate
+from atomicpath._strategies import borders
+from atomicpath._strategies.borders import foreign_below
+from atomicpath._strategies.outcome import after_commit_point
+from atomicpath._strategies.ownership import places_in
 from atomicpath.abc import StaleVersionError, Storage
-from atomicpath.cleaning import remove
-from atomicpath.environment import use
 from atomicpath.errors import AbandonedError, AlreadyCommittedError, CommitError, ConflictError, OutcomeUnknownError
 from atomicpath.guarantees import Guarantee
-from atomicpath.liveness import release
-from atomicpath.location import Location, locate
-from atomicpath.record import CommitRecord, State, marker_of
-from atomicpath.strategies import borders
-from atomicpath.strategies.borders import foreign_below
-from atomicpath.strategies.ownership import places_in
-from atomicpath.strategies.settling import after_commit_point
 from atomicpath_local.storage import LocalStorage
 from tests.protocol.worlds import ALL, MARKER, RECORD, Quick, attempt, decoded, trust, written
 from tests.roots import LocalRoot, MemoryRoot, Root

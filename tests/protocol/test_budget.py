@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from atomicpath import aio
-from atomicpath.environment import use
-from atomicpath.strategies import borders
+from atomicpath._core.environment import use
+from atomicpath._strategies import borders
 from tests.protocol.worlds import MARKER, RECORD, Quick, creates
 from tests.proxy import Proxy, Request, Rule
 from tests.waiting import PATIENCE

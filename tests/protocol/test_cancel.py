@@ -15,8 +15,8 @@ import pytest
 
 import atomicpath
 from atomicpath import aio
-from atomicpath.environment import use
-from atomicpath.liveness import release
+from atomicpath._core.environment import use
+from atomicpath._core.liveness import release
 from atomicpath.testing.cancelling import Caller
 from tests.protocol.worlds import (
     ALL,
@@ -213,8 +213,8 @@ _SCRIPT = """
 import json, os, signal, sys
 from pathlib import Path
 import atomicpath
-from atomicpath.environment import use
-from atomicpath.liveness import release
+from atomicpath._core.environment import use
+from atomicpath._core.liveness import release
 from tests.protocol.worlds import ALL, Quick, trust
 
 class Interrupting(Quick):

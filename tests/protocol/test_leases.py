@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from atomicpath import aio
+from atomicpath._core.environment import Environment
+from atomicpath._core.liveness import release
+from atomicpath._core.record import LONGEST_LEASE, SHORTEST_LEASE, Lease
+from atomicpath._strategies.commit_file import CommitFileTemporaryPath
 from atomicpath.abc import Content
-from atomicpath.environment import Environment
 from atomicpath.errors import AbandonedError, AlreadyCommittedError, CommitError, ConflictError
 from atomicpath.guarantees import Guarantee
-from atomicpath.liveness import release
-from atomicpath.record import LONGEST_LEASE, SHORTEST_LEASE, Lease
-from atomicpath.strategies.commit_file import CommitFileTemporaryPath
 from atomicpath_memory import MemoryStorage
 from tests.protocol.worlds import ALL, MARKER, RECORD, Quick, attempt, decoded, files_below, written
 

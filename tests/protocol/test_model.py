@@ -25,16 +25,16 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from atomicpath._cleaning import finals, remove
+from atomicpath._cleaning.finals import examine_final
+from atomicpath._cleaning.results import Kept
+from atomicpath._core.environment import use
+from atomicpath._core.record import CommitRecord, State
+from atomicpath._profile.location import locate
+from atomicpath._strategies import takeover
+from atomicpath._strategies.attempt_record import RecordRegister
 from atomicpath.abc import Entry
-from atomicpath.cleaning import finals, remove
-from atomicpath.cleaning.finals import examine_final
-from atomicpath.cleaning.findings import Kept
-from atomicpath.environment import use
 from atomicpath.errors import AtomicPathError, NotCommittedError, OutcomeUnknownError
-from atomicpath.location import locate
-from atomicpath.record import CommitRecord, State
-from atomicpath.strategies import claiming
-from atomicpath.strategies.register import RecordRegister
 from atomicpath_memory import MemoryStorage
 from tests.protocol.worlds import RECORD, Quick, attempt, decoded
 
@@ -286,11 +286,11 @@ def _first(group: BaseExceptionGroup[Any]) -> BaseException:
 def _any_holder_may_be_held_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Always, which is the worst: politeness is no part of safety."""
     monkeypatch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
-    monkeypatch.setattr(claiming, "proof_of_life", lambda environment, record: False)
+    monkeypatch.setattr(takeover, "proof_of_life", lambda environment, record: False)
     monkeypatch.setattr(finals, "proof_of_life", lambda environment, record: False)
     monkeypatch.setattr(RecordRegister, "keep_alive", lambda self: None)  # a thread would be outside the schedule
-    monkeypatch.setattr("atomicpath.strategies.commit_file._LOG.disabled", True)
-    monkeypatch.setattr("atomicpath.strategies.claiming._LOG.disabled", True)
+    monkeypatch.setattr("atomicpath._strategies.commit_file._LOG.disabled", True)
+    monkeypatch.setattr("atomicpath._strategies.takeover._LOG.disabled", True)
 
 
 @pytest.fixture(scope="module")

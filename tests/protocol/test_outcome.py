@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import atomicpath_s3.multipart
 import atomicpath_s3.storage
 from atomicpath import aio
-from atomicpath.environment import use
+from atomicpath._core.environment import use
 from atomicpath.errors import (
     AlreadyCommittedError,
     AtomicPathError,

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from atomicpath import aio
-from atomicpath.environment import use
+from atomicpath._core.environment import use
+from atomicpath._core.layout import is_probe
+from atomicpath._core.liveness import release
+from atomicpath._core.record import CommitRecord, State
+from atomicpath._strategies.commit_file import CommitFileTemporaryPath
 from atomicpath.errors import AbandonedError, AccessError, ConflictError
 from atomicpath.guarantees import Guarantee
-from atomicpath.layout import is_probe
-from atomicpath.liveness import release
-from atomicpath.record import CommitRecord, State
-from atomicpath.strategies.commit_file import CommitFileTemporaryPath
 from atomicpath_memory import MemoryStorage
 from tests.protocol.worlds import ALL, MARKER, RECORD, Quick, attempt, decoded, files_below, trust, written
 

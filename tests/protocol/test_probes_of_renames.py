@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from atomicpath._profile.location import Location
+from atomicpath._profile.probing import profile_of
 from atomicpath.abc import Backend, Declaration, Environment
 from atomicpath.guarantees import Guarantee
-from atomicpath.location import Location
-from atomicpath.probing import profile_of
 from atomicpath_local.storage import LocalStorage
 
 RENAME = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE

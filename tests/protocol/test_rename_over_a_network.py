@@ -12,8 +12,8 @@ import pytest
 from upath import UPath
 
 from atomicpath import AtomicRenameTemporaryPath, CommitError, OutcomeUnknownError, is_committed, read_record
+from atomicpath._core.environment import use
 from atomicpath.abc import AttemptOptions, Entry
-from atomicpath.environment import use
 from atomicpath_local.storage import LocalStorage
 from tests.protocol.worlds import Quick
 

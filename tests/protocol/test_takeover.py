@@ -14,14 +14,14 @@ import anyio
 import pytest
 
 from atomicpath import aio
+from atomicpath._core.environment import use
+from atomicpath._core.liveness import release
+from atomicpath._core.record import CommitRecord, DecidedBy, State, marker_of
+from atomicpath._profile.location import locate
+from atomicpath._strategies.commit_file import CommitFileTemporaryPath
 from atomicpath.abc import Storage
-from atomicpath.environment import use
 from atomicpath.errors import AbandonedError, AlreadyCommittedError, ConflictError
 from atomicpath.guarantees import Guarantee
-from atomicpath.liveness import release
-from atomicpath.location import locate
-from atomicpath.record import CommitRecord, DecidedBy, State, marker_of
-from atomicpath.strategies.commit_file import CommitFileTemporaryPath
 from tests.protocol.worlds import (
     ALL,
     MARKER,
@@ -350,7 +350,7 @@ async def test_what_cannot_be_cleared_keeps_its_record(
     """Without one the old attempt's files would be foreign for ever."""
     await left_behind(place, tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr("atomicpath.strategies.clearing._PASSES", 0)  # as if there were always something new
+        patched.setattr("atomicpath._strategies.cleanup._PASSES", 0)  # as if there were always something new
         with pytest.raises(ConflictError, match="cannot be cleared"):
             await place.attempt().create()
     assert place.record.state is State.DISCARDED

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from atomicpath import GuaranteeError, aio
+from atomicpath._core.environment import use
+from atomicpath._core.layout import is_probe
+from atomicpath._core.liveness import release
 from atomicpath.abc import Entry
-from atomicpath.environment import use
 from atomicpath.guarantees import Guarantee
-from atomicpath.layout import is_probe
-from atomicpath.liveness import release
 from atomicpath_memory import MemoryStorage
 from tests.protocol.worlds import ALL, MARKER, RECORD, Quick, attempt, decoded, files_below, trust, written
 

@@ -12,14 +12,14 @@ import anyio
 import anyio.lowlevel
 from upath import UPath
 
-from atomicpath import probing
+from atomicpath._core.environment import Environment, use
+from atomicpath._core.record import CommitRecord
+from atomicpath._profile import probing
+from atomicpath._profile.location import locate
+from atomicpath._strategies import borders
+from atomicpath._strategies.commit_file import CommitFileTemporaryPath
 from atomicpath.abc import AttemptOptions
-from atomicpath.environment import Environment, use
 from atomicpath.guarantees import NONE, Guarantee
-from atomicpath.location import locate
-from atomicpath.record import CommitRecord
-from atomicpath.strategies import borders
-from atomicpath.strategies.commit_file import CommitFileTemporaryPath
 from tests.proxy import Request
 
 P = ParamSpec("P")

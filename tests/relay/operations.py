@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from atomicpath import NotCommittedError, OutcomeUnknownError, aio
-from atomicpath.cleaning.findings import Action
+from atomicpath._cleaning.results import Action
 
 from .scene import CONTENT, Scene
 

@@ -15,7 +15,7 @@ from unittest.mock import patch
 import anyio
 
 from atomicpath import AtomicPathError, GuaranteeError, ValidationError, aio
-from atomicpath.environment import use
+from atomicpath._core.environment import use
 from atomicpath.errors import AccessError
 from atomicpath.storage import replies
 from atomicpath_s3 import manners

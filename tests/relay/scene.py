@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from atomicpath import aio
-from atomicpath.environment import use
-from atomicpath.layout import COMMIT_SUCCESS_FILE, RECORD_FILE
-from atomicpath.liveness import release
-from atomicpath.record import CommitRecord, Writer
+from atomicpath._core.environment import use
+from atomicpath._core.layout import COMMIT_SUCCESS_FILE, RECORD_FILE
+from atomicpath._core.liveness import release
+from atomicpath._core.record import CommitRecord, Writer
 from tests.protocol.worlds import ALL, Quick, attempt, trust
 
 from .places import Server

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from atomicpath import aio
+from atomicpath._core.environment import use
+from atomicpath._strategies import retention_policy
 from atomicpath.abc import Declaration, Storage
-from atomicpath.environment import use
 from atomicpath.errors import AccessError
-from atomicpath.strategies import overwriting
 from atomicpath_s3 import S3Backend, multipart, storage
 from atomicpath_s3.storage import S3Storage
 from tests.protocol.worlds import ALL, MARKER, RECORD, Quick, nothing_above, trust
@@ -55,7 +55,7 @@ def documented(monkeypatch: pytest.MonkeyPatch) -> None:
         return Declaration(declared=ALL)
 
     monkeypatch.setattr(S3Storage, "declare", declare)
-    monkeypatch.setattr(overwriting, "_seen", set[str]())
+    monkeypatch.setattr(retention_policy, "_seen", set[str]())
 
 
 def _overwrites(request: Request) -> bool:

@@ -11,8 +11,8 @@ import pytest
 
 import atomicpath
 from atomicpath import aio
+from atomicpath._core.environment import use
 from atomicpath.abc import Environment, NoBucketError, StaleVersionError, Storage
-from atomicpath.environment import use
 from atomicpath.errors import AccessError, AtomicPathError, NotCommittedError, OutcomeUnknownError
 from atomicpath_s3 import S3Backend
 from tests.protocol.worlds import Quick

@@ -15,12 +15,12 @@ import anyio
 import pytest
 
 from atomicpath import AtomicRenameTemporaryPath, CommitFileTemporaryPath, select
+from atomicpath._core.environment import use
+from atomicpath._profile.location import locate
+from atomicpath._profile.probing import profile_of
 from atomicpath.abc import Environment, Storage
-from atomicpath.environment import use
 from atomicpath.errors import BackendError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
-from atomicpath.location import locate
-from atomicpath.probing import profile_of
 from atomicpath_s3 import S3Backend
 from tests.proxy import Proxy, Rule, hold, is_
 from tests.waiting import until

@@ -14,9 +14,9 @@ import s3fs
 from upath import UPath
 
 import atomicpath
+from atomicpath._profile.location import locate
 from atomicpath.abc import Environment, Storage
 from atomicpath.errors import AccessError, ValidationError
-from atomicpath.location import locate
 from atomicpath_s3 import S3Backend
 from tests.proxy import Proxy, Rule, ignore_conditions, is_, refuse
 from tests.roots import SECRET

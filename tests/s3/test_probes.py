@@ -17,11 +17,12 @@ import atomicpath
 import atomicpath_s3.multipart
 import atomicpath_s3.storage
 import atomicpath_s3.stores
-from atomicpath import Guarantee, GuaranteeError, contests, probing
+from atomicpath import Guarantee, GuaranteeError
+from atomicpath._core.layout import PROBE_PREFIX
+from atomicpath._profile import contests, probing
+from atomicpath._profile.location import locate
+from atomicpath._profile.probing import profile_of
 from atomicpath.guarantees import NONE
-from atomicpath.layout import PROBE_PREFIX
-from atomicpath.location import locate
-from atomicpath.probing import profile_of
 from atomicpath_s3 import manners
 from atomicpath_s3.stores import CONDITIONS, PARTS, STORES, Store, known
 from tests.proxy import Proxy, Reply, Request, Rule, Send, drop_reply, hold, is_, refuse

@@ -13,7 +13,7 @@ from upath import UPath
 
 import atomicpath
 from atomicpath import CommitFileTemporaryPath, Guarantee, GuaranteeError, aio
-from atomicpath.layout import PROBE_PREFIX
+from atomicpath._core.layout import PROBE_PREFIX
 from tests.proxy import Proxy, Request, is_
 from tests.servers.rclone import RcloneRoot
 

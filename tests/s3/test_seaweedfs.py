@@ -14,11 +14,11 @@ import pytest
 
 import atomicpath
 from atomicpath import AlreadyCommittedError, Guarantee, aio
+from atomicpath._core.environment import use
+from atomicpath._profile.location import locate
 from atomicpath.abc import StaleVersionError, Storage
-from atomicpath.environment import use
 from atomicpath.errors import AccessError
 from atomicpath.guarantees import NONE
-from atomicpath.location import locate
 from tests.processes import FILES, Child, Killer, commit_files, content_of, known
 from tests.protocol.worlds import MARKER, RECORD, Quick, creates, nothing_above, swaps_to, trust
 from tests.proxy import Proxy, Rule, answer_after, drop_reply, is_, truncate

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from atomicpath._profile.location import locate
 from atomicpath.abc import Environment, Storage
-from atomicpath.location import locate
 from atomicpath_sftp import SftpBackend
 from tests.servers.sftp import SftpRoot
 from tests.sftp.wire import Wire

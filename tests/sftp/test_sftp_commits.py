@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 import atomicpath
-from atomicpath import environment
+from atomicpath._commit.explanation import explained
+from atomicpath._core import environment
+from atomicpath._core.layout import HOUSEKEEPING
+from atomicpath._strategies import borders
 from atomicpath.abc import Environment
-from atomicpath.explain import explained
 from atomicpath.guarantees import Guarantee
-from atomicpath.layout import HOUSEKEEPING
-from atomicpath.strategies import borders
 from atomicpath_sftp.server import Server, declaration_of
 from tests.processes import FILES, Child, Killer, commit_files, content_of, known, write_tree
 from tests.servers.sftp import SftpRoot, SftpServer, rclone_sftp

@@ -14,9 +14,9 @@ import asyncssh
 import pytest
 
 import atomicpath_sftp.storage
+from atomicpath._profile.location import locate
 from atomicpath.abc import Environment, Storage
 from atomicpath.errors import AccessError, BackendError, ValidationError
-from atomicpath.location import locate
 from atomicpath_sftp import SftpBackend
 from tests.roots import SECRET
 from tests.servers.base import free_port

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import atomicpath
+from atomicpath._profile.location import locate
 from atomicpath.abc import Environment, Storage
 from atomicpath.errors import AccessError, ValidationError
-from atomicpath.location import locate
 from atomicpath_sftp import SftpBackend
 from atomicpath_sftp.settings import resolve
 from tests.roots import SECRET

@@ -17,10 +17,10 @@ from typing import ParamSpec, TypeVar
 import pytest
 
 import atomicpath
-from atomicpath.environment import Environment, use
-from atomicpath.liveness import this_process
-from atomicpath.record import CommitRecord, State, Writer
-from atomicpath.staging import Staging
+from atomicpath._commit.staging import Staging
+from atomicpath._core.environment import Environment, use
+from atomicpath._core.liveness import this_process
+from atomicpath._core.record import CommitRecord, State, Writer
 from tests.roots import MemoryRoot
 from tests.staging.users import NOBODY, needs_root
 

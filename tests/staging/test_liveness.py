@@ -13,18 +13,18 @@ from typing import ParamSpec, TypeVar
 
 import pytest
 
-from atomicpath import liveness
-from atomicpath.environment import Environment
-from atomicpath.liveness import boot_clock, lives, this_process
-from atomicpath.record import Writer
+from atomicpath._core import liveness
+from atomicpath._core.environment import Environment
+from atomicpath._core.liveness import boot_clock, lives, this_process
+from atomicpath._core.record import Writer
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _IDENTITY = """
 import sys
-from atomicpath.environment import Environment
-from atomicpath.liveness import this_process
+from atomicpath._core.environment import Environment
+from atomicpath._core.liveness import this_process
 print(this_process(Environment()).document(), flush=True)
 """
 _WAITS = _IDENTITY + "sys.stdin.read()\n"

@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar
 import pytest
 
 import atomicpath
-from atomicpath.environment import Environment, use
+from atomicpath._core.environment import Environment, use
 from tests.roots import MemoryRoot
 from tests.staging.users import needs_root
 

@@ -1,0 +1,240 @@
+"""Removing a committed directory: for readers in one step, whatever becomes of the process that removes it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from atomicpath._commit.readers import load
+from atomicpath._core.environment import shielded
+from atomicpath._core.layout import PROBE_PREFIX, RECORD_FILE
+from atomicpath._core.record import CommitRecord
+from atomicpath._profile.location import Location
+from atomicpath._profile.probing import profile_of
+from atomicpath._strategies.borders import foreign_below
+from atomicpath._strategies.cleanup import NotClearedError
+from atomicpath._strategies.conflicts import is_committed, read_record
+from atomicpath._strategies.discard import CleaningRegister, delete_below, delete_moved, hold_directory, move_away
+from atomicpath._strategies.fences import NEEDED, WANTED, Fence
+from atomicpath._strategies.ownership import Ownership
+from atomicpath.abc import Storage
+from atomicpath.errors import (
+    AbandonedError,
+    AccessError,
+    AtomicPathError,
+    ConflictError,
+    NotCommittedError,
+    OutcomeUnknownError,
+    ValidationError,
+)
+from atomicpath.guarantees import NONE, RENAMING, Guarantee, check
+
+__all__ = ["remove"]
+
+_LOG = logging.getLogger("atomicpath")
+_SHOWN = 3
+_REFUSALS = (FileNotFoundError, PermissionError)
+
+
+async def remove(
+    location: Location, *, guarantees: Guarantee = NONE, on_removed: Callable[[], object] = lambda: None
+) -> None:
+    """Remove the committed directory at a location, with all that is below it.
+
+    By one rename to a name where nobody looks, where the location guarantees it; else by a swap of the record to
+    `discarded`. Everything is deleted only afterwards. `sweep` ends a removal that was cut short. What neither its
+    manifest nor an owner of its attempt names is never deleted.
+
+    Args:
+        location: The committed directory.
+        guarantees: What the caller knows of the location.
+        on_removed: Called once this removal, and no other, has hidden the directory from readers. An error may follow.
+
+    Raises:
+        ConflictError: Another place, a live attempt or somebody's files are in it. Nothing was changed, or what was
+            not its own stays, as the message says.
+    """
+    record = (await load(location)).record
+    if await location.open().kind(location.path) not in ("directory", None):
+        raise ValidationError(
+            f"{location} is a link to a committed directory, which is not removed through it: remove the link yourself,"
+            " or pass its target"
+        )
+    if record is None:
+        raise ValidationError(
+            f"{location} was committed by another tool, which left no record: it is not atomicpath's to remove. Delete"
+            " it with that tool, or by hand"
+        )
+    storage = location.open()
+    profile = await profile_of(location, wanted=RENAMING | WANTED | guarantees, asserted=guarantees)
+    if not profile.missing(RENAMING):
+        await _by_rename(storage, location, record, on_removed)
+        return
+    check("remove", NEEDED, profile)
+    # a probe of them has deleted there; a declaration, or the caller's word, says nothing of what these credentials may
+    may_delete = Guarantee.CONDITIONAL_DELETE in profile.observed
+    await _by_record(storage, location, record, Fence.of(profile.effective), may_delete, on_removed)
+
+
+async def _by_rename(
+    storage: Storage, location: Location, record: CommitRecord, on_removed: Callable[[], object]
+) -> None:
+    try:
+        async with hold_directory(storage, location) as hold:
+            await _expect_same(storage, location, record)
+            await _expect_own(storage, location, record)
+            with shielded():
+                doomed = await _moved(storage, location)
+                try:  # the look that decides: it has no name any more by which anybody could still put something there
+                    if not hold.excludes_others:  # nothing kept others from exchanging what is there since the look
+                        await _expect_same_moved(storage, location, doomed, record)
+                    await _expect_own(storage, location, record, doomed)
+                except BaseException as error:
+                    if not await _put_back(storage, location, doomed, error):
+                        on_removed()
+                    raise
+            on_removed()
+            await _delete(storage, location, doomed)
+    except BlockingIOError as error:
+        raise ConflictError(f"{location} is being removed or replaced by another process", record) from error
+    except FileNotFoundError as error:
+        if isinstance(error, AtomicPathError):
+            raise
+        raise NotCommittedError(f"{location} was removed by somebody else meanwhile") from error
+
+
+async def _moved(storage: Storage, location: Location) -> Location:
+    try:
+        return await move_away(storage, location, location)
+    except _REFUSALS:
+        raise
+    except OSError as error:
+        if storage.is_local:
+            raise
+        raise OutcomeUnknownError(
+            f"the store does not say whether {location} was moved away ({error}). Nothing was deleted: look again later"
+            " with is_committed(...), or remove it again"
+        ) from error
+
+
+async def _expect_same(storage: Storage, location: Location, record: CommitRecord) -> None:
+    there = await read_record(storage, location)
+    if there is None or not await is_committed(storage, location, there):
+        raise NotCommittedError(f"{location} was removed by somebody else meanwhile")
+    if there.token != record.token:
+        raise ConflictError(f"{location} was replaced meanwhile: remove it again if you mean the new one", there)
+
+
+async def _expect_same_moved(storage: Storage, location: Location, doomed: Location, record: CommitRecord) -> None:
+    moved = await read_record(storage, doomed)
+    if moved is None or moved.token != record.token:
+        raise ConflictError(f"{location} was replaced meanwhile: remove it again if you mean the new one", moved)
+
+
+async def _expect_own(
+    storage: Storage, location: Location, record: CommitRecord, moved: Location | None = None
+) -> None:
+    """ConflictError if anything is there that does not belong to the directory, which may have been `moved`."""
+    if names := await foreign_below(storage, moved or location, record):
+        shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        raise ConflictError(
+            f"{location} was not removed: what is in it is not all its own ({shown}). A name that ends in '/' is"
+            " another place, committed or under way. Nothing was changed: move or delete these yourself, then remove it"
+            " again",
+            record,
+        )
+
+
+async def _put_back(storage: Storage, location: Location, doomed: Location, error: BaseException) -> bool:
+    """Undo the move of what is not, or cannot be seen to be, the directory to remove. Return False if that fails."""
+    try:
+        await storage.rename_directory(doomed.path, location.path)
+    except (OSError, AtomicPathError) as failure:
+        error.add_note(
+            f"{location} is removed for readers, and cannot be put back ({failure}): {doomed} has all of it, which"
+            " sweep(...) deletes in time. Take from there what is not its own"
+        )
+        return False
+    return True
+
+
+async def _delete(storage: Storage, location: Location, doomed: Location) -> None:
+    try:
+        await delete_moved(storage, doomed, location)
+    except (OSError, AtomicPathError) as error:
+        error.add_note(f"{location} is removed for readers; {doomed} is left, which sweep(...) deletes")
+        raise
+
+
+async def _by_record(
+    storage: Storage,
+    location: Location,
+    record: CommitRecord,
+    fence: Fence,
+    may_delete: bool,
+    on_removed: Callable[[], object],
+) -> None:
+    try:
+        seen = await storage.read(location.child(RECORD_FILE).path)
+    except FileNotFoundError as error:
+        raise NotCommittedError(f"{location} was removed by somebody else meanwhile") from error
+    there = CommitRecord.decode(seen.data, where=str(location))
+    if there.token != record.token or there.state is not record.state:
+        raise await _moved_meanwhile(location)
+    await _expect_own(storage, location, there)
+    if not may_delete:
+        await _expect_permission(storage, location, version=seen.version if fence.conditional else None)
+    register = CleaningRegister(storage, location, seen, there, conditional_delete=fence.conditional)
+    try:
+        await _end(storage, location, register, there)
+    finally:
+        if register.is_discarded:
+            on_removed()
+
+
+async def _expect_permission(storage: Storage, location: Location, *, version: str | None) -> None:
+    """AccessError if these credentials may not delete, which is also what a probe of conditional deletes fails with.
+
+    Asked by the deletion of what is not there, before readers are told that the directory has gone. It names a
+    `version` where the others will: then a versioned bucket keeps no delete marker of it.
+    """
+    try:
+        await storage.delete(location.child(f"{PROBE_PREFIX}{storage.environment.token()}").path, version=version)
+    except AccessError as error:
+        raise AccessError(f"{location} was not removed, and nothing was changed: {error}") from error
+    except OSError as error:
+        error.add_note(f"{location} was not removed, and nothing was changed")
+        raise
+
+
+async def _end(storage: Storage, location: Location, register: CleaningRegister, record: CommitRecord) -> None:
+    ownership = Ownership.of(storage, location, record)
+    try:
+        await delete_below(storage, location, register, ownership=ownership, was_committed=True)
+    except AbandonedError as moved:
+        if not register.is_discarded:
+            raise await _moved_meanwhile(location) from moved
+        _LOG.info("%s was removed, and is being cleaned up by another process: %s", location, moved)
+    except NotClearedError as error:
+        error.add_note(f"{location} is removed for readers; what is left of it sweep(...) deletes")
+        raise
+    except ConflictError as foreign:
+        with shielded():
+            await register.free()  # all that was its own is deleted
+        foreign.add_note(f"{location} is removed; what came in at the last moment and is not its own stays")
+        raise
+    except (OSError, AtomicPathError) as error:
+        if register.is_discarded:
+            error.add_note(f"{location} is removed for readers; what is left of it sweep(...) deletes")
+        raise
+
+
+async def _moved_meanwhile(location: Location) -> AtomicPathError:
+    """Somebody else has moved the record since it was read."""
+    try:
+        found = await load(location)
+    except NotCommittedError as error:
+        return error
+    return ConflictError(
+        f"{location} was changed meanwhile: remove it again if you mean what is there now", found.record
+    )

@@ -1,0 +1,133 @@
+"""What a commit is asked for: its keyword arguments, and what follows from them for a place and for a strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import EllipsisType
+from typing import Literal
+
+from atomicpath._core.failures import Document
+from atomicpath._core.layout import check_marker, is_temporary
+from atomicpath._core.progress import progress_bar
+from atomicpath._core.record import JSONValue
+from atomicpath._profile.location import Location, PathLike, local_directory, locate
+from atomicpath._profile.probing import profile_of
+from atomicpath._strategies.fences import WANTED
+from atomicpath.abc import AttemptOptions, Coordinator, FileOptions, TemporaryPath
+from atomicpath.coordinators.options import check_coordinator
+from atomicpath.errors import ValidationError
+from atomicpath.guarantees import NONE, RENAMING, Guarantee, Profile, check, check_replacing
+
+from .selection import select
+from .staging import Progress
+
+__all__ = ["CommitOptions", "check_agreement"]
+
+_WANTED = RENAMING | WANTED | Guarantee.DIRECTORIES
+"""What is always worth a probe before a commit; multi-part completion only once a large file comes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitOptions:
+    """The keyword arguments of `commit`; their meaning stands there."""
+
+    storage_options: Mapping[str, object] | None = field(default=None, repr=False)  # may hold credentials
+    temporary_path_class: type[TemporaryPath] | None = None
+    direct: bool = False
+    replace: bool = False
+    durable: bool = True
+    coordinator: Coordinator | Literal["auto"] | None = None
+    file_options: FileOptions | None = None
+    metadata: Mapping[str, JSONValue] | None = None
+    checksums: bool = False
+    staging_dir: PathLike | None = None
+    progress: Progress | bool | None = None
+    guarantees: Guarantee | None = None
+    unsafe_takeover: bool = False
+    allow_empty: bool = False
+    marker: str | EllipsisType | None = ...
+    allow_unfinished: bool = False  # no argument of commit: for copies of what is committed
+
+    def __post_init__(self) -> None:
+        if isinstance(self.marker, str):
+            check_marker(self.marker)
+        elif self.marker not in (None, ...):
+            raise ValidationError(f"marker= takes the name of a file, or None for none, not {self.marker!r}")
+        check_coordinator(self.coordinator)
+        if self.staging_dir is not None:  # at once, and absolute: the current directory may change until it is used
+            object.__setattr__(self, "staging_dir", local_directory(self.staging_dir, "staging_dir"))
+
+    def final(self, url: PathLike) -> Location:
+        """The place that is meant, if something can be committed there; no I/O."""
+        location = locate(url, self.storage_options)
+        if is_temporary(location.path):
+            raise ValidationError(
+                f"{location} is below a temporary path, where nothing ever counts as committed: use another"
+            )
+        if "/" not in location.path:
+            raise ValidationError(
+                f"{location} is a whole bucket: add a directory's name, as in {location}/run/step_100"
+            )
+        return location
+
+    def callback(self) -> Progress | None:
+        """Whom to tell of progress."""
+        if callable(self.progress):
+            return self.progress
+        return progress_bar() if self.progress else None
+
+    async def strategy(self, location: Location, *, is_local: bool) -> tuple[type[TemporaryPath], Profile]:
+        """The strategy for a place, and what holds there; GuaranteeError if there is none that is safe."""
+        chosen = self.temporary_path_class
+        needs = (chosen.requires if chosen else Guarantee.EXCLUSIVE_CREATE | Guarantee.LIST_AFTER_WRITE) | _WANTED
+        asserted = self.guarantees or NONE  # put to the test too: what a probe refutes cannot be asserted
+        profile = await profile_of(location, wanted=needs | asserted, asserted=asserted)
+        if chosen is None:
+            chosen = select(profile, replace=self.replace)
+        else:
+            check(chosen.__name__, chosen.requires, profile)
+            if self.replace:
+                check_replacing(chosen.__name__, chosen.replacing, "replace=True", profile)
+        if self.durable and is_local:
+            check("durable=True (durable=False accepts less)", Guarantee.SYNC, profile)
+        return chosen, profile
+
+    def attempt(self, guarantees: Guarantee, *, direct: bool, metadata: Mapping[str, JSONValue]) -> AttemptOptions:
+        """What a strategy is told of them."""
+        return AttemptOptions(
+            guarantees=guarantees,
+            durable=self.durable,
+            direct=direct,
+            checksums=self.checksums,
+            unsafe_takeover=self.unsafe_takeover,
+            replace=self.replace,
+            allow_empty=self.allow_empty,
+            allow_unfinished=self.allow_unfinished,
+            marker=self.marker,
+            metadata=metadata,
+        )
+
+    def view(self, location: Location, *, direct: bool) -> Document:
+        """What every process of a job must see alike."""
+        return {
+            "place": location.place,
+            "url": str(location),
+            "direct": direct,
+            "replace": self.replace,
+            "checksums": self.checksums,
+            "temporary_path_class": self.temporary_path_class.__name__ if self.temporary_path_class else None,
+        }
+
+
+def check_agreement(views: Sequence[Document]) -> None:
+    """ValidationError unless the processes of the job mean the same commit."""
+    for name in views[0]:
+        said = {str(view.get(name)) for view in views}
+        if len(said) > 1:
+            shown = "url" if name == "place" else name
+            told = "; ".join(f"rank {rank}: {view.get(shown)}" for rank, view in enumerate(views))
+            raise ValidationError(
+                f"the ranks of this job do not pass the same {shown}: {told}. Nothing was begun. Every rank calls"
+                " commit with the same arguments; one that commits alone passes coordinator=atomicpath.SingleProcess()"
+            )

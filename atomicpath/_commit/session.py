@@ -1,0 +1,353 @@
+"""The writer: from a URL to a committed directory, in two halves with the user's block between them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from functools import partial, reduce
+from operator import or_
+from pathlib import Path
+from typing import cast
+
+from upath import UPath
+
+from atomicpath._core import telemetry
+from atomicpath._core.environment import EventLoopNeeded, cleaning_up, current, need_event_loop, shielded
+from atomicpath._core.failures import Document
+from atomicpath._core.free_space import describe, expect_room, is_full, is_used_up
+from atomicpath._core.record import CommitRecord, JSONValue, check_metadata, file_document, file_entry
+from atomicpath._core.step_order import DEFAULT
+from atomicpath._profile.location import Location, PathLike, local_directory, locate
+from atomicpath._profile.storage_errors import is_the_callers, of_the_caller, reported
+from atomicpath._strategies.atomic_rename import AtomicRenameTemporaryPath
+from atomicpath.abc import TemporaryPath
+from atomicpath.coordinators.collective import Team
+from atomicpath.coordinators.options import MultiprocessingOptions
+from atomicpath.coordinators.process_group import Group
+from atomicpath.errors import AtomicPathError, CommitError, OutcomeUnknownError, ValidationError
+from atomicpath.guarantees import NONE, Guarantee
+
+from .completeness import Commit
+from .options import CommitOptions, check_agreement
+from .selection import STRATEGIES
+from .shared_directory import expect_all, seen_by_this_rank
+from .sources import Own, Staged, copy_directories, say_what_is_dropped
+from .staging import Staging, upload
+from .staging_place import VARIABLE
+
+__all__ = ["Writing", "expect_room_at", "put"]
+
+_LOG = logging.getLogger("atomicpath")
+
+
+def _place(writing: Writing, *_: object, **__: object) -> Location:
+    return writing.location
+
+
+class Writing:
+    """One commit under way. `begin`, then the user's block, then exactly one of `finish` and `abandon`.
+
+    In a job of several processes each has one, for one attempt, which the primary creates and finalizes.
+    """
+
+    def __init__(self, url: PathLike, options: CommitOptions) -> None:
+        # first of all: one rank that is refused here is still as far in the job's rounds as the others
+        self._team = Team(
+            Group(MultiprocessingOptions(coordinator=options.coordinator)),
+            current(),
+            "commit",
+            undone="nothing was committed",
+        )
+        self.location = options.final(url)
+        self._options = options
+        self._metadata = check_metadata(options.metadata)
+        self.span = telemetry.CommitSpan(self.location.backend.protocols[0])
+        self._storage = self.location.open()
+        self._temporary: TemporaryPath | None = None
+        self._staging: Staging | None = None
+        self._staged: Path | None = None
+        self._progress = options.callback()
+        self._begun = False
+        self._entered = False  # whether the other processes count on this one for the end
+        self._pid = os.getpid()
+        self._is_committed = False
+        self._record: CommitRecord | None = None
+
+    def result(self) -> Commit:
+        """Return what was committed, as this process knows it; CommitError if nothing was, or not yet."""
+        if not self._is_committed:
+            raise CommitError(f"{self.location} has no result: its block has not ended, or nothing was committed")
+        name, record = self.location.name, self._record
+        return Commit(path=self.location.upath, name=name, record=record, step=DEFAULT.step(name, record))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether no step of this commit waits for a network or for another process."""
+        return self._storage.is_local and self._team.is_alone
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process has begun something that is neither committed nor given up."""
+        mine = os.getpid() == self._pid
+        return mine and (self._temporary is not None or self._staging is not None)
+
+    @reported("cannot begin to write {}", _place)
+    @telemetry.observed(telemetry.opening)
+    async def begin(self, *, source: bool = False) -> Path | UPath:
+        """Create or join the attempt; where to write. `source`: the files are already somewhere on this host."""
+        self.expect_new()
+        direct = self._storage.is_local or (self._options.direct and not source)
+        try:
+            if not (direct or source):
+                self._staging = Staging(self._storage.environment, self._options.staging_dir)
+                self._staged = await self._staging.create()
+            begun = await self._team.decide(
+                "begin", self._options.view(self.location, direct=direct), partial(self._create, direct)
+            )
+            self._begun = self._entered = True
+            if self._temporary is None:
+                await self._join(begun, direct)
+        except EventLoopNeeded:
+            raise
+        except BaseException as error:
+            await self.abandon(error)
+            raise
+        if self._staged is not None:
+            return self._staged
+        with of_the_caller():
+            path = self._own().get()
+        return Path(cast("os.PathLike[str]", path)) if self._storage.is_local else path
+
+    def expect_new(self) -> None:
+        """Raise CommitError if this was entered before."""
+        if self._begun:
+            raise CommitError(f"this commit of {self.location} was entered before: call commit() again for another")
+
+    async def end(self, error: BaseException | None) -> None:
+        """Finish, or give up if the block raised `error`."""
+        if error is None:
+            await self.finish()
+        else:
+            await self.abandon(error)
+
+    @reported("{} was not committed", _place)
+    @telemetry.observed(telemetry.closing)
+    async def finish(self, source: Own | None = None) -> None:
+        """Commit what was written, or the local directory `source`."""
+        temporary = self._own()
+        try:
+            origin = source or (Staged(self._storage.environment, self._staged) if self._staged else None)
+            if origin is not None:
+                await self._copy(origin, temporary, top=source is not None)
+            offer: Document = {"files": [file_document(file) for file in temporary.added()]}
+        except BaseException as error:
+            await self.abandon(error)
+            if isinstance(error, OSError) and not (isinstance(error, AtomicPathError) or is_the_callers(error)):
+                raise self.failed(error) from error
+            raise
+        try:
+            together = self._storage.is_local and not self._team.is_alone
+            await self._team.decide(
+                "finish",
+                offer,
+                self._finalize,
+                happened=temporary.is_published,
+                then=partial(seen_by_this_rank, self._storage, locate(temporary.get())) if together else None,
+            )
+        except OutcomeUnknownError:
+            self._temporary = None  # nothing may be cleaned up
+            raise
+        except BaseException as error:
+            # a user's strategy may fail, or be cancelled, before it has discarded anything
+            alone = False
+            try:
+                alone = await self._part("finish", error)
+            finally:  # whoever is cancelled while it waits for the others still gives up what it has
+                await self._discard(error, alone=alone)
+            raise
+        finally:
+            self._temporary = None
+            await self._unstage()
+        self._is_committed = True
+        await self._team.part("finish")
+
+    async def _copy(self, origin: Own | Staged, temporary: TemporaryPath, *, top: bool) -> None:
+        """Add the files of a local directory to the attempt, as they are at one moment."""
+        files = await origin.files()
+        await upload(temporary, files, self._progress)
+        if self._storage.is_local:
+            mode = self._options.file_options.path_permission_mode if self._options.file_options else None
+            target = Path(locate(temporary.get()).path)
+            await copy_directories(self._storage, origin.directory, target, top=top and mode is None)
+        else:
+            await self._storage.environment.step(say_what_is_dropped, files, origin.directory, str(self.location))
+        await origin.expect_unchanged(files)
+
+    @reported("{} was not committed, and could not be given up", _place)
+    @telemetry.observed(telemetry.abandoning)
+    async def abandon(self, error: BaseException) -> None:
+        """Give up after `error`, which is the caller's to raise again.
+
+        In a job of several processes the others are told, and RankFailedError is raised from it, here as there.
+        """
+        if os.getpid() != self._pid:
+            return  # a forked child leaves the block: the attempt is its parent's
+        await self._note_if_full(error)
+        # one that leaves while the others begin is missed by them at the end
+        begins = not (self._entered or (self._team.has_said("begin") and not isinstance(error, Exception)))
+        phase = "begin" if begins else "finish"
+        failure: AtomicPathError | None = None
+        with cleaning_up(self.location, error):
+            alone = False
+            try:
+                failure = await self._team.fail(phase, error)
+                alone = await self._part(phase, error)
+            finally:
+                await self._discard(error, alone=alone or begins)
+        if failure is not None and isinstance(error, Exception):
+            raise failure from error
+
+    def failed(self, error: OSError) -> CommitError:
+        """An error of a file system or store, in this library's words; what is full is named."""
+        where, advice = self._written_to()
+        reason = str(error) if where is None else describe(self._storage.environment, error, where, advice)
+        return CommitError(f"{self.location} was not committed: {reason}; the attempt was discarded")
+
+    def _written_to(self) -> tuple[str | None, str]:
+        """The local directory that the files are written to, if there is one, and what to do if it is full."""
+        if self._staged is not None:
+            advice = f"Free some, or pass staging_dir=, or set {VARIABLE} to, a directory with more room"
+            return str(self._staged), advice
+        if self._storage.is_local:
+            return self.location.parent.path, "Free some, or commit to another file system"
+        return None, ""
+
+    async def _note_if_full(self, error: BaseException) -> None:
+        """Add to an error of the block, which may not say it, that the file system it wrote to takes no more."""
+        where, advice = self._written_to()
+        if where is None or not isinstance(error, Exception) or isinstance(error, AtomicPathError):
+            return
+        environment = self._storage.environment
+        if is_full(error) or await environment.step(is_used_up, environment, where):
+            error.add_note(f"atomicpath: the file system of {where} takes no more. {advice}")
+
+    async def _create(self, direct: bool, views: Sequence[Document]) -> Document:
+        """In the primary: begin the attempt, and say what the others need to join it."""
+        check_agreement(views)
+        strategy, profile = await self._options.strategy(self.location, is_local=self._storage.is_local)
+        if strategy is not AtomicRenameTemporaryPath or not self._storage.is_local:
+            need_event_loop()  # any other may wait for what it likes
+        self._begun = True
+        if strategy is AtomicRenameTemporaryPath:  # no need to make a path of the location, and to read that again
+            temporary: TemporaryPath = strategy.new(self.location, file_options=self._options.file_options)
+        else:
+            temporary = strategy.from_final(self.location.upath, file_options=self._options.file_options)
+        temporary.configure(self._options.attempt(profile.effective, direct=direct, metadata=self._metadata))
+        with telemetry.creating(temporary), of_the_caller():
+            await temporary.create()
+        self._temporary = temporary
+        if self._team.is_alone:
+            return {}
+        names: list[JSONValue] = [*profile.effective.names()]
+        return {
+            "strategy": strategy.__name__,
+            "token": temporary.token,
+            "path": locate(temporary.get()).path,
+            "guarantees": names,
+        }
+
+    async def _join(self, begun: Document, direct: bool) -> None:
+        """In the others: take part in the attempt that the primary has begun."""
+        named = (strategy for strategy in STRATEGIES if strategy.__name__ == begun["strategy"])
+        strategy = self._options.temporary_path_class or next(named)
+        guarantees = reduce(or_, (Guarantee[str(name)] for name in cast("list[str]", begun["guarantees"])), NONE)
+        path = self.location.at(str(begun["path"]))
+        if issubclass(strategy, AtomicRenameTemporaryPath):  # the name of its directory need not tell the final one
+            temporary: TemporaryPath = strategy.resume(self.location, path, file_options=self._options.file_options)
+        else:
+            temporary = strategy.from_temporary(path.upath, file_options=self._options.file_options)
+        temporary.configure(self._options.attempt(guarantees, direct=direct, metadata=self._metadata))
+        with of_the_caller():
+            await temporary.join(self._team.rank, str(begun["token"]))
+        self._temporary = temporary
+
+    async def _finalize(self, offers: Sequence[Document]) -> Document:
+        """In the primary: commit what all have added."""
+        temporary = self._own()
+        for offer in offers[1:]:
+            temporary.include([file_entry(file) for file in cast("list[Document]", offer["files"])])
+        if "seen" in offers[0]:
+            await expect_all(self._storage, locate(temporary.get()), offers)
+        with telemetry.finalizing(temporary), of_the_caller():
+            await temporary.finalize()
+        self._record = temporary.committed_record
+        return {}
+
+    def _own(self) -> TemporaryPath:
+        if os.getpid() != self._pid:
+            raise CommitError(f"{self.location} belongs to process {self._pid}: a forked child cannot commit it")
+        if self._temporary is None:
+            raise CommitError(f"the commit of {self.location} is over, or was never begun")
+        return self._temporary
+
+    async def _part(self, phase: str, error: BaseException) -> bool:
+        """Whether the others do nothing any more; an interrupted primary does not wait for that."""
+        if self._team.is_primary and not isinstance(error, Exception):
+            return self._team.is_alone
+        return await self._team.part(phase, stay=isinstance(error, Exception))
+
+    async def _discard(self, cause: BaseException, *, alone: bool) -> None:
+        """Give up what is this process's own; never raises, so that `cause`, which led here, is what is seen."""
+        with cleaning_up(self.location, cause):
+            temporary, self._temporary = self._temporary, None
+            try:
+                if temporary is not None and self._team.is_primary:
+                    await (temporary.discard() if alone else temporary.retire())
+            except Exception as error:  # noqa: BLE001 - a user's strategy may raise anything; the block's error counts
+                _LOG.warning("%s was given up but could not be discarded: %s", self.location, error)
+            finally:
+                await self._unstage()
+
+    async def _unstage(self) -> None:
+        staging, self._staging = self._staging, None
+        if staging is not None:
+            with shielded():
+                await staging.remove()  # which never raises: after the commit point nothing may
+
+
+async def put(local_dir: PathLike, url: PathLike, options: CommitOptions) -> Commit:
+    """Commit an existing local directory, which is left as it is."""
+    directory = local_directory(local_dir, "local_dir")
+    writing = Writing(url, options)
+    try:
+        source = await _check_source(directory, writing.location)
+    except BaseException as error:
+        await writing.abandon(error)
+        raise
+    await writing.begin(source=True)
+    await writing.finish(source)
+    return writing.result()
+
+
+async def _check_source(directory: Path, target: Location) -> Own:
+    """Refuse before anything is begun."""
+    if not os.path.isdir(directory):
+        raise ValidationError(
+            f"{directory} is not a directory, or not to be seen: put() commits an existing local directory"
+        )
+    storage = target.open()
+    if storage.is_local and Path(target.path).is_relative_to(directory):
+        raise ValidationError(f"{target} is inside {directory}, the directory to commit: use another place")
+    source = Own(storage.environment, directory)
+    files = await source.files()
+    if storage.is_local:
+        await expect_room_at(target, sum(file.stored for file in files))
+    return source
+
+
+async def expect_room_at(target: Location, needed: int) -> None:
+    """ValidationError if a local final path's file system has not so many bytes left. Asked before anything begins."""
+    environment = target.open().environment
+    advice = "Free some, or use another file system"
+    await environment.step(expect_room, environment, Path(target.parent.path), needed, advice)

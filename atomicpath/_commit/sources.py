@@ -1,0 +1,146 @@
+"""The local directories whose files a commit copies: a block's staging directory, or the user's own for `put`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from pathlib import Path
+
+from atomicpath._core.environment import Environment
+from atomicpath._core.layout import is_pending, is_temporary
+from atomicpath._profile.location import locate
+from atomicpath._strategies.conflicts import standing_at
+from atomicpath._strategies.manifest import still_written
+from atomicpath.abc import Entry, Storage
+from atomicpath.errors import IntegrityError, ValidationError
+
+from .completeness import damaged
+from .staging import LocalFile, files_of
+
+__all__ = ["Own", "Staged", "copy_directories", "say_what_is_dropped"]
+
+_LOG = logging.getLogger("atomicpath")
+
+
+class Staged:
+    """The directory that a block has written in."""
+
+    def __init__(self, environment: Environment, directory: Path) -> None:
+        self._environment = environment
+        self.directory = directory
+
+    async def files(self) -> list[LocalFile]:
+        """Every file in it, by name; ValidationError for what cannot be committed."""
+        return await files_of(self._environment, self.directory)
+
+    async def expect_unchanged(self, files: list[LocalFile]) -> None:
+        """ValidationError if they are not those that were there before they were copied."""
+        changed = _changed(files, await self.files())
+        if changed:
+            raise ValidationError(still_written(changed, str(self.directory)))
+
+
+class Own:
+    """The directory that a user passes to `put`. If it is itself a committed one, it has to be whole."""
+
+    def __init__(self, environment: Environment, directory: Path) -> None:
+        self._environment = environment
+        self.directory = directory
+        self._location = locate(directory)
+        self._token: str | None = None
+
+    async def files(self) -> list[LocalFile]:
+        """Every file in it, by name. Links to files are followed; what describes an earlier commit is left out.
+
+        IntegrityError for an attempt that was never committed, and for a committed directory that lacks files.
+        """
+        standing = await standing_at(self._location.open(), self._location)
+        record, self._token = standing.record, standing.token
+        if record is not None and not standing.committed:
+            raise IntegrityError(
+                f"{self.directory} holds an attempt that was never committed: publishing it would make it look complete"
+            )
+        files = await files_of(self._environment, self.directory, source=True)
+        if record is None:
+            return files
+        files = [file for file in files if file.name not in (standing.record_file, record.marker)]
+        if lacking := damaged(record, (Entry(name=file.name, size=file.size) for file in files)):
+            if await self._token_now() != self._token:
+                raise ValidationError(self._moving())
+            raise IntegrityError(
+                f"{self.directory} is not as it was committed: {', '.join(lacking[:3])}"
+                f"{' …' if len(lacking) > 3 else ''}. A copy would pass for whole: verify(...) says what is wrong"
+            )
+        return files
+
+    async def expect_unchanged(self, files: list[LocalFile]) -> None:
+        """ValidationError if they are not those that were there before they were copied, or of another commit."""
+        before = self._token
+        now = await self._token_now()
+        changed = _changed(files, await self.files() if now == before else [])
+        if changed or before != await self._token_now():
+            raise ValidationError(self._moving(changed))
+
+    async def _token_now(self) -> str | None:
+        return (await standing_at(self._location.open(), self._location)).token
+
+    def _moving(self, name: str | None = None) -> str:
+        return (
+            f"{self.directory} was changed or replaced while it was copied{f' ({name!r})' if name else ''}: the copy"
+            " would be of no one moment. Nothing was committed: wait for its writer, and put it again"
+        )
+
+
+async def copy_directories(storage: Storage, source: Path, target: Path, *, top: bool) -> None:
+    """Make the directories of a local tree in another where they are missing, and give them the modes of the first.
+
+    As `cp -r` does, but a group that is inherited stays so. `top`: the tree's own directory, too. Called when the files
+    are there, since a directory may be one that nobody can write in.
+    """
+    await storage.environment.step(_copy_directories, storage.environment, source, target, top)
+
+
+def say_what_is_dropped(files: list[LocalFile], directory: Path, target: str) -> None:
+    """Log once for a commit to a store that what stores do not have is not kept."""
+    executable = sum(file.mode & 0o111 != 0 for file in files)
+    with_files = {parent for file in files for parent in file.path.parents}
+    empty = sum(
+        not files_below and not below and Path(top) not in with_files for top, below, files_below in os.walk(directory)
+    )
+    if executable or empty:
+        _LOG.info(
+            "%s has no modes and no empty directories: of %d files that they can be executed, and %d empty directories,"
+            " are not kept",
+            target,
+            executable,
+            empty,
+        )
+
+
+def _changed(before: list[LocalFile], after: list[LocalFile]) -> str | None:
+    """The first name that is not the same in both; None if all are."""
+    one, other = ({file.name: file for file in files} for files in (before, after))
+    return min((name for name in one.keys() | other.keys() if one.get(name) != other.get(name)), default=None)
+
+
+def _copy_directories(environment: Environment, source: Path, target: Path, top: bool) -> None:
+    found = [""] if top else []
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        with environment.call(os.scandir, source / prefix) as entries:
+            below = [f"{prefix}{entry.name}" for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for name in below:
+            if not (is_pending(name) or is_temporary(name)):
+                found.append(name)
+                waiting.append(f"{name}/")
+    for name in found:
+        if name:
+            environment.call(os.makedirs, target / name, exist_ok=True)
+    for name in reversed(found):  # the deepest first
+        mode = stat.S_IMODE(environment.call(os.stat, source / name).st_mode)
+        there = stat.S_IMODE(environment.call(os.stat, target / name).st_mode)
+        wanted = mode | (there & stat.S_ISGID) | (0 if name else 0o700)  # the record is still to be written in the top
+        if wanted != there:
+            environment.call(os.chmod, target / name, wanted)

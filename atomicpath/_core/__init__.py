@@ -1,0 +1,1 @@
+"""The values, codecs and small mechanisms that everything else is made of."""

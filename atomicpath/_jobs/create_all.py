@@ -1,0 +1,233 @@
+"""Creating the temporary paths of many directories, once for all processes of a job, now or in the background."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+import anyio
+from upath import UPath
+
+from atomicpath._core import telemetry
+from atomicpath._core.environment import cleaning_up, current, shielded, use
+from atomicpath._core.failures import Document
+from atomicpath._core.layout import check_file_name
+from atomicpath._core.runner import protected
+from atomicpath._core.tasks import for_each
+from atomicpath._profile.storage_errors import at_final, of_the_caller, reported
+from atomicpath.abc import TemporaryPath
+from atomicpath.coordinators.collective import Team
+from atomicpath.coordinators.options import MultiprocessingOptions
+from atomicpath.coordinators.process_group import Announcement, Group
+from atomicpath.errors import ValidationError
+from atomicpath.guarantees import Guarantee
+
+__all__ = ["Signal", "create_all", "create_all_async", "on_commit_callback"]
+
+_LOG = logging.getLogger("atomicpath")
+_AT_ONCE = 16
+
+
+def _together(*_: object, **__: object) -> str:
+    return "all of the directories"
+
+
+class Signal(Protocol):
+    """What `create_all_async` tells when it is done: a `CompletionSignal`, or anything of this shape."""
+
+    async def send(self, error: BaseException | None = None) -> None:
+        """In the primary, once: that all is there, or why it will not come."""
+
+
+@protected
+@reported("cannot create {}", _together)
+async def create_all(
+    paths: Iterable[TemporaryPath], *, multiprocessing_options: MultiprocessingOptions | None = None
+) -> None:
+    """Create all paths, many at once, in the primary of a job; call in all active processes, which then may write.
+
+    Every process returns only once all have come and everything was created. After an error what this one had created
+    is discarded.
+
+    Args:
+        paths: The attempts, in the same order in every process.
+        multiprocessing_options: Which processes take part; left out, this one alone.
+
+    Raises:
+        AtomicPathError: The error of the primary, the same in every process.
+        RankFailedError: Another process failed with an error that is not of this library.
+        CoordinationTimeoutError: A process did not come in time.
+    """
+    group = Group(multiprocessing_options)
+    team = Team(group, current(), "create_all", undone="nothing was created")
+    created: list[TemporaryPath] = []
+
+    async def create(offers: Sequence[Document]) -> Document:  # noqa: ARG001 - that all have come is enough
+        await _create(attempts, created, ())
+        return {}
+
+    async def agree(offers: Sequence[Document]) -> Document:  # noqa: ARG001 - that nobody has failed is enough
+        return {}
+
+    try:
+        attempts = _attempts(paths)  # the others are told if this process alone was called with something else
+        if group.each_for_itself:
+            await team.decide("begin", {}, agree)
+            await create(())
+            await team.decide("create", {}, agree)
+        else:
+            await team.decide("create", {}, create)
+    except BaseException as error:
+        with cleaning_up("create_all", error):
+            await team.fail("create", error)
+            await _discard(created)
+            if isinstance(error, Exception):
+                await team.part("create")
+        raise
+
+
+def create_all_async(
+    paths: Iterable[TemporaryPath],
+    completion_signals: Iterable[Signal] = (),
+    *,
+    multiprocessing_options: MultiprocessingOptions | None = None,
+    subdirectories: Sequence[str] | None = None,
+) -> Future[None]:
+    """Call in all active processes: returns at once, while the primary creates in a background thread.
+
+    It creates all paths, makes the same `subdirectories` under each, and then sends every signal; other
+    processes, or other threads, wait for a signal before they write. The future ends when that is done, in
+    the other processes when it is known; nobody waits for a process that has not called. If it fails, what was created
+    is discarded, the signals carry the failure, and it comes out of the future: the error itself in the
+    primary, RankFailedError elsewhere. It is logged too, since a future may never be asked.
+    """
+    attempts, signals, group = _attempts(paths), list(completion_signals), Group(multiprocessing_options)
+    if len({id(signal) for signal in signals}) != len(signals):
+        raise ValidationError("one of the completion signals is listed twice, and each is sent once")
+    if isinstance(subdirectories, str):
+        raise ValidationError(f"subdirectories is a list of names, not one: [{subdirectories!r}]")
+    names = tuple(check_file_name(name) for name in subdirectories or ())
+    done = Announcement(group, group.key("create_all_async"), "the creation of the directories")
+    work = functools.partial(_create_and_tell, attempts, names, [done.tell, *(signal.send for signal in signals)])
+    future: Future[None] = Future()
+    future.set_running_or_notify_cancel()  # what a process has begun, others rely on
+    main = work if group.is_primary else done.hear
+    environment, trace = current(), telemetry.here()
+
+    def run() -> None:
+        try:
+            with use(environment), telemetry.within(trace), telemetry.in_background():
+                anyio.run(main)
+        except BaseException as error:  # noqa: BLE001 - handed to whoever asks the future
+            _LOG.error("directories could not be created in the background: %s", error)
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+
+    threading.Thread(target=run, name="atomicpath-create").start()
+    return future
+
+
+@protected
+@reported("{} was not committed", at_final)
+async def on_commit_callback(temporary_path: TemporaryPath, *, checkpoint_start_time: float) -> None:
+    """Finalize an attempt, record how long the save took, and log who committed what, on logger "atomicpath".
+
+    Concurrent readers and writers see what they see of `TemporaryPath.finalize`.
+
+    Args:
+        temporary_path: The attempt.
+        checkpoint_start_time: When the save began, in seconds since the epoch.
+
+    Raises:
+        AtomicPathError: As for `TemporaryPath.finalize`; nothing is recorded then.
+    """
+    with telemetry.finalizing(temporary_path), of_the_caller():
+        await temporary_path.finalize()
+    seconds = max(0.0, current().wall_ns() / 1e9 - checkpoint_start_time)  # a clock may have been put back
+    telemetry.record_save(seconds, temporary_path)
+    final = temporary_path.get_final()
+    _LOG.info(
+        "committed %s in %.3f s, by process %d, thread %s",
+        getattr(final, "path", final),
+        seconds,
+        os.getpid(),
+        threading.current_thread().name,
+    )
+
+
+def _attempts(paths: Iterable[TemporaryPath]) -> list[TemporaryPath]:
+    """ValidationError, in this process alone and before anything is said, for what is no attempt."""
+    if isinstance(paths, str | bytes | os.PathLike | UPath | TemporaryPath):
+        raise ValidationError(f"paths is a list of attempts, not one {type(paths).__name__}: pass [attempt]")
+    attempts = list(paths)
+    for attempt in attempts:
+        if not isinstance(attempt, TemporaryPath):
+            raise ValidationError(
+                f"a {type(attempt).__name__} is no attempt, which is what is created: make one with"
+                " AtomicRenameTemporaryPath.from_final(path) or CommitFileTemporaryPath.from_final(path)"
+            )
+    return attempts
+
+
+@reported("cannot create {}", _together)
+async def _create_and_tell(
+    attempts: list[TemporaryPath],
+    subdirectories: tuple[str, ...],
+    tell: Sequence[Callable[[BaseException | None], Awaitable[None]]],
+) -> None:
+    created: list[TemporaryPath] = []
+    failure: BaseException | None = None
+    try:
+        await _create(attempts, created, subdirectories)
+    except BaseException as error:  # noqa: BLE001 - raised again once all have been told
+        failure = error
+        with cleaning_up("create_all_async", error):
+            await _discard(created)
+    with shielded():
+        for one in tell:
+            try:
+                with of_the_caller():
+                    await one(failure)
+            except Exception as error:  # noqa: BLE001 - as above; the others are told all the same
+                failure = failure or error
+        if failure is not None:
+            await _discard(created)  # again does nothing
+            raise failure
+
+
+async def _create(
+    attempts: Iterable[TemporaryPath], created: list[TemporaryPath], subdirectories: tuple[str, ...]
+) -> None:
+    async def one(attempt: TemporaryPath) -> None:
+        with telemetry.creating(attempt), of_the_caller():
+            await attempt.create()
+        created.append(attempt)
+        if subdirectories and _has_directories(attempt):
+            await current().step(_make, attempt, subdirectories)
+
+    await for_each(attempts, one, at_once=_AT_ONCE)
+
+
+def _has_directories(attempt: TemporaryPath) -> bool:
+    """False only where it is known: an object store has none to make, and a client might make a bucket instead."""
+    guarantees = attempt.options.guarantees
+    return guarantees is None or Guarantee.DIRECTORIES in guarantees
+
+
+def _make(attempt: TemporaryPath, subdirectories: Iterable[str]) -> None:
+    for name in subdirectories:
+        (attempt.get() / name).mkdir(parents=True, exist_ok=True)
+
+
+async def _discard(attempts: Iterable[TemporaryPath]) -> None:
+    for attempt in attempts:
+        try:
+            await attempt.discard()
+        except Exception as error:  # noqa: BLE001 - a user's strategy may raise anything; the first error counts
+            _LOG.warning("an attempt was given up but could not be discarded: %s", error)

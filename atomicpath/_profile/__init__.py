@@ -1,0 +1,1 @@
+"""Find out what a location guarantees: its backend, the declaration, the probes."""

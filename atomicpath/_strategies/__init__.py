@@ -1,0 +1,1 @@
+"""The commit protocols, one strategy each, and what they share."""

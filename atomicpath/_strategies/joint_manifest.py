@@ -1,0 +1,38 @@
+"""What one attempt of several processes needs: owners that tell them apart, and one manifest of what all have added."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping, Sequence
+from typing import TypeVar
+
+from atomicpath._core.record import FileEntry
+from atomicpath.errors import ValidationError
+
+__all__ = ["include", "is_of", "owner_of", "twice"]
+
+Kept = TypeVar("Kept", FileEntry, FileEntry | None)
+
+
+def owner_of(token: str, rank: int) -> str:
+    """What a process other than the primary creates its objects with, so that two of them are told apart."""
+    return f"{token}.{rank}"
+
+
+def is_of(token: str, owner: str | None) -> bool:
+    """Whether an object was created by some process of the attempt."""
+    return owner is not None and owner.partition(".")[0] == token
+
+
+def include(added: MutableMapping[str, Kept], files: Sequence[FileEntry]) -> None:
+    """Put what other processes have added to what this one has; ValidationError if a name is there twice."""
+    for file in files:
+        if file.name in added:
+            raise twice(file.name)
+        added[file.name] = file
+
+
+def twice(name: str) -> ValidationError:
+    """Two processes wrote one file."""
+    return ValidationError(
+        f"{name!r} was written by more than one rank of the job: give each rank's files names of their own"
+    )
