@@ -29,10 +29,11 @@ from atomicpath.abc import Content, Declaration, Entry, Environment, Storage
 from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath.guarantees import NONE, Guarantee
 
+from .budget import memory_for
 from .fsspec_calls import DEFINITE, Allowance, Instances, in_instance
 from .fsspec_errors import fsspec_answers, is_of_the_client
 from .names import UNFINISHED
-from .source import Source, bodies
+from .source import Source
 from .target import check_length, receive
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class MethodStorage(Storage):
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:  # noqa: ARG002 - nothing keeps one
         seen = await self.environment.step(Source.look, source)
         if seen.size <= self.largest_single:
-            async with bodies():
+            async with memory_for(seen.size):
                 data = await self.environment.step(seen.read, 0, seen.size)
                 await self.create(path, data)
         elif multipart or self._large == self._small:

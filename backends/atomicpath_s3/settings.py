@@ -23,7 +23,7 @@ from botocore.exceptions import BotoCoreError, ConfigNotFound, ConfigParseError,
 from botocore.utils import ensure_boolean
 
 from atomicpath.errors import ValidationError
-from atomicpath.storage import check_names, configured, names_of, surroundings
+from atomicpath.storage import CONNECTIONS, check_names, configured, names_of, surroundings
 
 from .sending import PlainSession
 from .spellings import in_s3fs_words
@@ -36,7 +36,7 @@ FILES = ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "
 """Variables of the environment that name a file without which no request can be made."""
 
 # Sooner than half of a lease of 60 s: a cleaner must not delete after the lease it waited for was renewed.
-_CLIENT = {"connect_timeout": 5, "read_timeout": 20, "max_pool_connections": 64}
+_CLIENT = {"connect_timeout": 5, "read_timeout": 20, "max_pool_connections": CONNECTIONS}
 
 _VARIABLES = ("AWS_", "BOTO_CONFIG", "HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
