@@ -15,6 +15,7 @@ from atomicpath._core.tasks import for_each
 from atomicpath._profile.fingerprint import is_original
 from atomicpath._profile.location import Location, locate
 from atomicpath._strategies.manifest import digest, entries_of
+from atomicpath.abc import StaleVersionError
 from atomicpath.coordinators import SingleProcess
 from atomicpath.errors import AtomicPathError, CommitError, IntegrityError, ValidationError
 
@@ -26,7 +27,6 @@ from .sources import copy_directories
 
 __all__ = ["get"]
 
-_FILES_AT_ONCE = 16
 _TRIES = 5
 _PATIENCE = 30.0  # seconds that a directory which is replaced again and again is read again
 
@@ -93,10 +93,14 @@ async def _get(location: Location, record: CommitRecord | None, local_dir: Path,
     try:
         original = record is not None and await is_original(storage, location, record)
 
+        await storage.environment.step(_make_parents, target, entries)
+
         async def one(entry: FileEntry) -> None:
             copy = target / entry.name
-            await storage.environment.step(_make_parent, copy)
-            found = await storage.download(location.child(entry.name).path, copy)
+            try:
+                found = await storage.download(location.child(entry.name).path, copy)
+            except StaleVersionError as error:
+                raise IntegrityError(f"{location}/{entry.name} was written again while it was fetched") from error
             if not verify:
                 return
             if found.size != entry.size:
@@ -106,7 +110,7 @@ async def _get(location: Location, record: CommitRecord | None, local_dir: Path,
             if entry.sha256 and await storage.environment.step(digest, current(), copy) != entry.sha256:
                 raise IntegrityError(f"{location}/{entry.name} does not have the checksum that was committed")
 
-        await for_each(entries, one, at_once=_FILES_AT_ONCE)
+        await for_each(entries, one, at_once=storage.files_at_once)
         if storage.is_local:
             await copy_directories(storage, Path(location.path), target, top=True)
         if await _is_replaced(location, record):
@@ -131,5 +135,6 @@ def _stored(environment: Environment, location: Location, entries: Sequence[File
     return total
 
 
-def _make_parent(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _make_parents(target: Path, entries: Sequence[FileEntry]) -> None:
+    for parent in {(target / entry.name).parent for entry in entries}:
+        parent.mkdir(parents=True, exist_ok=True)

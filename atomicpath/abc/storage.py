@@ -143,6 +143,9 @@ class Storage(abc.ABC):
     largest_single: ClassVar[int] = 1 << 62
     """The size in bytes above which `upload` would rather use several parts."""
 
+    files_at_once: ClassVar[int] = 16
+    """How many files are sent or fetched at once, at most."""
+
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
 

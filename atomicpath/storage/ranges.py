@@ -5,8 +5,9 @@
     others    as soon as that head is there: each asks for one range · before a byte of it is written, its head must
               tell the range, size and version that are expected
 
-So a small object takes one request, of the kind that every store knows, and a store that ignores ranges or conditions
-cannot have a mixture written. Requests are the backend's; this module says which bytes each is for, and takes them.
+So a small object takes one request, of the kind that every store knows. A store that ignores conditions cannot have a
+mixture written, and from one that ignores ranges the object is fetched by one more request, whole. Requests are the
+backend's; this module says which bytes each is for, and takes them.
 """
 
 from __future__ import annotations
@@ -55,6 +56,10 @@ class _Found:
     is_divided: bool
 
 
+class _RangesIgnoredError(OSError):
+    """A store answered a request for a range with something else."""
+
+
 async def receive_in_ranges(
     environment: Environment,
     where: str,
@@ -98,6 +103,8 @@ class RangeRequest:
         self.offset = offset
         self.length = length
         self.found = found
+        self.is_divisible = True
+        """Whether a large object may come in more than one reply."""
         self.on_head: Callable[[], None] | None = None
         """Called once the head of the first reply is known."""
         self.failure: OSError | None = None
@@ -155,7 +162,8 @@ class RangeRequest:
         size, self._expected = self._told(content_range, length)
         if self.found is None or not (self.offset or self.found.is_divided):
             # a repetition of the first request may find another object, which then comes in one reply
-            is_divided = is_divisible and self.found is None and size is not None and size > 2 * self.length
+            may_divide = is_divisible and self.is_divisible and self.found is None
+            is_divided = may_divide and size is not None and size > 2 * self.length
             self.found = _Found(size, version, checksum, is_divided)
         elif (size, version) != (self.found.size, self.found.version):
             raise StaleVersionError(errno.ESTALE, f"{self.where} was changed while it was downloaded")
@@ -171,7 +179,7 @@ class RangeRequest:
         """Return the sizes of the object and of the body, as the head tells them."""
         if content_range is None:
             if self.offset:
-                raise OSError(errno.EIO, f"{self.where}: the reply to a request for a range has none")
+                raise _RangesIgnoredError(errno.EIO, f"{self.where}: the reply to a request for a range has none")
             return length, length
         told = _CONTENT_RANGE.fullmatch(content_range)
         if told is None:
@@ -263,24 +271,29 @@ class _Download:
         self._send = send
         self._length = length
         self._held = held
-        self._first = RangeRequest(self._file, where, 0, length)
-        self._has_head = anyio.Event()
 
     async def run(self) -> Entry:
-        first = self._first
-        first.on_head = partial(wake, anyio.lowlevel.current_token(), self._has_head.set)
         try:
-            _, others = await both(partial(self._fetch, first), self._fetch_others)
-            found = first.found
-            if found is None:
-                raise AssertionError("unreachable: the others wait for it")
-            if found.checksum is not None:
-                found.checksum.check((request.crc, request.size) for request in (first, *others))
+            try:
+                return await self._run(in_ranges=True)
+            except _RangesIgnoredError:
+                return await self._run(in_ranges=False)
         except BaseException as error:
             if self._file.is_created:
                 with cleaning_up(self._file.path, error):
                     await self._environment.step(self._unlink)
             raise
+
+    async def _run(self, *, in_ranges: bool) -> Entry:
+        first, has_head = RangeRequest(self._file, self._where, 0, self._length), anyio.Event()
+        first.is_divisible = in_ranges
+        first.on_head = partial(wake, anyio.lowlevel.current_token(), has_head.set)
+        _, others = await both(partial(self._fetch, first), partial(self._fetch_others, first, has_head))
+        found = first.found
+        if found is None:
+            raise AssertionError("unreachable: the others wait for it")
+        if found.checksum is not None:
+            found.checksum.check((request.crc, request.size) for request in (first, *others))
         return Entry(name="", size=first.size if found.size is None else found.size, version=found.version)
 
     async def _fetch(self, request: RangeRequest) -> None:
@@ -295,9 +308,9 @@ class _Download:
                 raise request.failure from None
             raise
 
-    async def _fetch_others(self) -> list[RangeRequest]:
-        await self._has_head.wait()
-        found = self._first.found
+    async def _fetch_others(self, first: RangeRequest, has_head: anyio.Event) -> list[RangeRequest]:
+        await has_head.wait()
+        found = first.found
         if found is None or found.size is None or not found.is_divided:
             return []
 

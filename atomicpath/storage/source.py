@@ -10,6 +10,8 @@ from typing import BinaryIO, Self
 
 __all__ = ["Source"]
 
+_FEW = 2**18  # bytes that each file may have in memory before it asks for more
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -24,6 +26,12 @@ class Source:
         """The file now."""
         found = path.stat()
         return cls(path, found.st_size, _state(found))
+
+    @classmethod
+    def take(cls, path: Path) -> tuple[Self, bytes | None]:
+        """The file now, and its bytes if they are few: both by one trip to a thread."""
+        seen = cls.look(path)
+        return seen, seen.read(0, seen.size) if seen.size <= _FEW else None
 
     def open(self) -> BinaryIO:
         """The file, still the same."""

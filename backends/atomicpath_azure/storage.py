@@ -53,6 +53,7 @@ class AzureStorage(AccountStorage):
 
     largest_single = BLOCK
     may_retain = True
+    files_at_once = 64
 
     async def declare(self, path: str) -> Declaration:
         address = split(path)
@@ -89,10 +90,11 @@ class AzureStorage(AccountStorage):
         return await self._put(path, data, overwrite=True)
 
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
-        seen = await self.environment.step(Source.look, source)
+        seen, data = await self.environment.step(Source.take, source)
         if seen.size <= BLOCK:
             async with memory_for(seen.size):
-                data = await self.environment.step(seen.read, 0, seen.size)
+                if data is None:
+                    data = await self.environment.step(seen.read, 0, seen.size)
                 version = await self._put(path, data, overwrite=False, metadata={TOKEN: owner}, patient=True)
             return Entry(name="", size=seen.size, version=version)
         if not multipart:

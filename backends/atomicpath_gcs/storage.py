@@ -68,6 +68,7 @@ class GcsStorage(Asking):
 
     largest_single = PART
     may_retain = True
+    files_at_once = 64
 
     def __init__(self, settings: Settings, environment: Environment) -> None:
         super().__init__(Kept(_make, settings.options, under=settings.surroundings), settings.endpoint, environment)
@@ -111,12 +112,13 @@ class GcsStorage(Asking):
 
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
         await self.ready(path)
-        seen = await self.environment.step(Source.look, source)
+        seen, data = await self.environment.step(Source.take, source)
         if seen.size > PART:
             # One request can be of any size that an object can have (Cloud Storage, "Quotas and limits").
             return await (upload_in_parts if multipart else upload_in_stream)(self, seen, path, owner=owner)
         async with memory_for(seen.size):
-            data = await self.environment.step(seen.read, 0, seen.size)
+            if data is None:
+                data = await self.environment.step(seen.read, 0, seen.size)
             request = one_request(self, path, data, condition={"ifGenerationMatch": "0"}, owner=owner, small=False)
             reply = await self.ask(path, request)
         return Entry(name="", size=seen.size, version=reply.resource.text("generation"))

@@ -87,6 +87,7 @@ class S3Storage(FsspecStorage[S3Filesystem]):
 
     largest_single = PART
     may_retain = True
+    files_at_once = 64
 
     def __init__(self, settings: Settings, environment: Environment) -> None:
         super().__init__(Kept(_make, settings.options, under=settings.surroundings), environment)
@@ -129,10 +130,11 @@ class S3Storage(FsspecStorage[S3Filesystem]):
         return await self._put(path, Body=data)
 
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
-        seen = await self.environment.step(Source.look, source)
+        seen, data = await self.environment.step(Source.take, source)
         if seen.size <= PART:
             async with memory_for(seen.size):
-                data = await self.environment.step(seen.read, 0, seen.size)
+                if data is None:
+                    data = await self.environment.step(seen.read, 0, seen.size)
                 version = await self._put(path, patient=True, Body=data, IfNoneMatch="*", Metadata={TOKEN: owner})
             sent = Entry(name="", size=seen.size, version=version)
         elif multipart:
