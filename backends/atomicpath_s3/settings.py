@@ -38,6 +38,8 @@ FILES = ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "
 # Sooner than half of a lease of 60 s: a cleaner must not delete after the lease it waited for was renewed.
 _CLIENT = {"connect_timeout": 5, "read_timeout": 20, "max_pool_connections": CONNECTIONS}
 
+_USER_AGENT = f"atomicpath aiobotocore/{aiobotocore.__version__}"  # botocore would make its own anew for each request
+
 _VARIABLES = ("AWS_", "BOTO_CONFIG", "HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _COMMERCIAL = re.compile(r"(us|eu|ap|sa|ca|me|af|il|mx)-\w+-\d+")  # botocore's partitions.json, "aws"
@@ -103,7 +105,12 @@ def _resolved(key: _Asked, state: str) -> Settings:
     check_names(asked, _KNOWN, "s3fs")
     options: Options = dict(asked)
     client = _nested(options, "client_kwargs", _OF_CLIENT)
-    config = {**_CLIENT, "http_session_cls": PlainSession, **_nested(options, "config_kwargs", _OF_CONFIG)}
+    config = {
+        **_CLIENT,
+        "user_agent": _USER_AGENT,
+        "http_session_cls": PlainSession,
+        **_nested(options, "config_kwargs", _OF_CONFIG),
+    }
     for name, ours in (*_SAME.items(), ("endpoint_url", "endpoint_url")):
         given = client.pop(name, None)  # s3fs passes both on, which botocore does not take
         if given and options.get(ours) not in (None, given):

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+from weakref import WeakSet
 
 import anyio
 import s3fs
@@ -347,11 +348,19 @@ async def _watched(watch: Watch, function: Callable[P, Awaitable[T]], /, *args: 
 
 async def _client(filesystem: S3Filesystem, bucket: object) -> Any:
     await filesystem.set_session()
-    client = no_pages(no_waiting(await filesystem.get_s3(bucket)))
-    contact.watch(client)
-    send_deletes_once(client)
-    client.meta.events.register("before-send.s3", _count, unique_id="atomicpath, sent")
+    client = await filesystem.get_s3(bucket)
+    if client not in _prepared:
+        no_waiting(client)
+        no_pages(client)
+        contact.watch(client)
+        send_deletes_once(client)
+        client.meta.events.register("before-send.s3", _count, unique_id="atomicpath, sent")
+        _prepared.add(client)
     return client
+
+
+_prepared: WeakSet[Any] = WeakSet()
+"""The clients that have all handlers of ours: to register one takes longer than to sign a request."""
 
 
 def _count(**_: object) -> None:
