@@ -202,7 +202,8 @@ class Storage(abc.ABC):
     async def download(self, path: str, target: Path) -> Entry:
         """Copy a file to a local one, which must not exist; its true size and version, `name` left empty.
 
-        A reply shorter than announced is an `OSError`, never a short file.
+        A reply shorter than announced is an `OSError`, never a short file. `StaleVersionError`: the file was changed
+        meanwhile, where it is fetched by several requests; nothing is left of it.
         """
 
     async def create_in_parts(self, path: str, data: bytes) -> None:
