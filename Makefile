@@ -59,7 +59,7 @@ docs: $(VENV)/.docs
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/commit_overhead.py
-	$(BIN)/python benchmarks/transports.py
+	$(BIN)/python benchmarks/transfers.py
 	$(BIN)/python benchmarks/coordination.py
 	$(BIN)/python benchmarks/structure.py
 

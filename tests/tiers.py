@@ -83,6 +83,7 @@ LONG: dict[str, tuple[str, ...]] = {
     "conformance/test_lies.py": (),
     # Stores that speak S3 as moto does, and examples that train a model. Every day, one commit on SeaweedFS.
     "s3/test_ceph.py": (),
+    "s3/test_memory.py": (),
     "s3/test_seaweedfs.py": ("test_a_commit_from_begin_to_end",),
     "test_examples.py": (),
 }

@@ -23,7 +23,7 @@ from atomicpath._profile.location import Location, PathLike, locate
 from atomicpath._profile.storage_errors import of_the_caller
 from atomicpath._strategies.atomic_rename import AtomicRenameTemporaryPath
 from atomicpath._strategies.manifest import digest, entries_of
-from atomicpath.abc import CopyingStorage, Entry, Storage
+from atomicpath.abc import CopyingStorage, Entry, StaleVersionError, Storage
 from atomicpath.coordinators import SingleProcess
 from atomicpath.errors import AtomicPathError, CommitError, IntegrityError, NotCommittedError, ValidationError
 from atomicpath.guarantees import Guarantee
@@ -37,7 +37,6 @@ from .staging import Progress, Staging
 
 __all__ = ["copy", "get"]
 
-_FILES_AT_ONCE = 16
 _TRIES = 5
 _PATIENCE = 30.0  # seconds that a directory which is replaced again and again is read again
 _LOCAL_SPACE = 1 << 30  # bytes of files that are on their way from one store to another, or one larger file
@@ -111,7 +110,10 @@ class _Source:
 
     async def download(self, entry: FileEntry, copy: Path, *, original: bool) -> None:
         """Download one file; IntegrityError if it is not what was committed."""
-        found = await self.storage.download(self.place.child(entry.name).path, copy)
+        try:
+            found = await self.storage.download(self.place.child(entry.name).path, copy)
+        except StaleVersionError as error:
+            raise IntegrityError(f"{self.place}/{entry.name} was written again while it was fetched") from error
         await self.expect(entry, found, copy, original=original)
 
     async def expect(self, entry: FileEntry, found: Entry, copy: Path, *, original: bool) -> None:
@@ -196,14 +198,14 @@ async def _expect_room(source: _Source, target: Location, entries: Sequence[File
 
 async def _to_disk(source: _Source, target: Path, entries: Sequence[FileEntry], done: _Progress) -> None:
     storage, original = source.storage, await source.is_original()
+    await storage.environment.step(_make_parents, target, entries)
 
     async def one(entry: FileEntry) -> None:
         copy = target / entry.name
-        await storage.environment.step(_make_parent, copy)
         await source.download(entry, copy, original=original)
         done.add(entry)
 
-    await map_concurrently(entries, one, at_once=_FILES_AT_ONCE)
+    await map_concurrently(entries, one, at_once=storage.files_at_once)
     if storage.is_local:
         await copy_directories(storage, Path(source.place.path), target, top=True)
 
@@ -245,11 +247,11 @@ async def _to_store(
         done.add(entry)
 
     if storage.is_local:
-        await map_concurrently(entries, from_disk, at_once=_FILES_AT_ONCE)
+        await map_concurrently(entries, from_disk, at_once=storage.files_at_once)
         return
     try:
         staged = await staging.create()
-        await map_concurrently(list(enumerate(entries)), streamed, at_once=_FILES_AT_ONCE)
+        await map_concurrently(list(enumerate(entries)), streamed, at_once=storage.files_at_once)
     finally:
         with shielded():
             await staging.remove()
@@ -300,5 +302,6 @@ def _stored(environment: Environment, location: Location, entries: Sequence[File
     return total
 
 
-def _make_parent(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _make_parents(target: Path, entries: Sequence[FileEntry]) -> None:
+    for parent in {(target / entry.name).parent for entry in entries}:
+        parent.mkdir(parents=True, exist_ok=True)

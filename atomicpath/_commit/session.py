@@ -207,7 +207,7 @@ class CommitSession:
     async def _copy(self, origin: Own | Staged, temporary: TemporaryPath, *, top: bool) -> None:
         """Add the files of a local directory to the attempt, as they are at one moment."""
         files = await origin.files()
-        await upload(temporary, files, self._progress)
+        await upload(temporary, files, self._progress, at_once=self._storage.files_at_once)
         if self._storage.is_local:
             mode = self._options.file_options.path_permission_mode if self._options.file_options else None
             target = Path(locate(temporary.get()).path)

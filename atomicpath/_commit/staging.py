@@ -34,7 +34,6 @@ Progress: TypeAlias = Callable[[int, int], object]
 
 _LOG = logging.getLogger("atomicpath")
 _FILES = "files"
-_FILES_AT_ONCE = 16
 _SHOWN = 1000  # characters of a path; the kernel takes no longer ones than 4096
 _EFFECTIVE = os.access in os.supports_effective_ids
 
@@ -130,8 +129,8 @@ async def files_of(environment: Environment, directory: Path, *, source: bool = 
     return await environment.step(_files_of, environment, directory, source)
 
 
-async def upload(temporary: TemporaryPath, files: list[LocalFile], progress: Progress | None) -> None:
-    """Publish local files as those of an attempt, many at once, in bounded memory."""
+async def upload(temporary: TemporaryPath, files: list[LocalFile], progress: Progress | None, *, at_once: int) -> None:
+    """Publish local files as those of an attempt, `at_once` of them at a time."""
     total, done = sum(file.size for file in files), 0
 
     async def one(file: LocalFile) -> None:
@@ -147,7 +146,7 @@ async def upload(temporary: TemporaryPath, files: list[LocalFile], progress: Pro
         with of_the_caller():
             progress(0, total)
     with telemetry.uploading(total):
-        await map_concurrently(files, one, at_once=_FILES_AT_ONCE)
+        await map_concurrently(files, one, at_once=at_once)
 
 
 def _files_of(environment: Environment, top: Path, source: bool) -> list[LocalFile]:

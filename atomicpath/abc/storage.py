@@ -171,6 +171,9 @@ class Storage(abc.ABC):
     may_retain: ClassVar[bool] = False
     """Whether a policy of the place may forbid to overwrite what was created, whoever asks (retention, object lock)."""
 
+    files_at_once: ClassVar[int] = 16
+    """How many files are sent or fetched at once, at most."""
+
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
 
@@ -219,7 +222,8 @@ class Storage(abc.ABC):
     async def download(self, path: str, target: Path) -> Entry:
         """Copy a file to a local one, which must not exist; its true size and version, `name` left empty.
 
-        A reply shorter than announced is an `OSError`, never a short file.
+        A reply shorter than announced is an `OSError`, never a short file. `StaleVersionError`: the file was changed
+        meanwhile, where it is fetched by several requests; nothing is left of it.
         """
 
     @abc.abstractmethod

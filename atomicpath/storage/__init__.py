@@ -15,6 +15,8 @@ from .access import (
     io_loop,
     is_known_to_fsspec,
 )
+from .budget import CONNECTIONS, memory_for
+from .checksums import CRC32, CRC32C, Checksum
 from .contact import Link, missing_link
 from .fsspec_backend import FsspecBackend, backend_without_plugin
 from .many import together
@@ -32,24 +34,31 @@ from .options import (
     translated,
 )
 from .parts import send_parts
+from .ranges import CHUNK, RangeRequest, receive_in_ranges
 from .refusals import Refusal, Watch, foreign_answer, of_the_client, refusal_of
 from .replies import Answer, Paging
 from .sessions import bounds_lookups, repeats_nothing
 from .silence import WatchedBytes, WatchedFile, silence_for, watched_pieces
-from .source import Source, bodies
+from .source import Source
 from .target import age_of, check_length, receive
 
 __all__ = [
+    "CHUNK",
+    "CONNECTIONS",
+    "CRC32",
+    "CRC32C",
     "LEFT_OUT",
     "UNFINISHED",
     "Answer",
     "AsyncFilesystem",
+    "Checksum",
     "FsspecBackend",
     "FsspecStorage",
     "IOLoop",
     "Link",
     "Paging",
     "PerProcess",
+    "RangeRequest",
     "Refusal",
     "Source",
     "Spelling",
@@ -61,7 +70,6 @@ __all__ = [
     "as_text",
     "as_url",
     "backend_without_plugin",
-    "bodies",
     "bounds_lookups",
     "check_length",
     "check_names",
@@ -73,10 +81,12 @@ __all__ = [
     "in_threads",
     "io_loop",
     "is_known_to_fsspec",
+    "memory_for",
     "missing_link",
     "names_of",
     "of_the_client",
     "receive",
+    "receive_in_ranges",
     "refusal_of",
     "repeats_nothing",
     "send_parts",

@@ -23,6 +23,7 @@ from atomicpath._core.concurrency import start_thread, wake
 from atomicpath._core.environment import look_ahead
 from atomicpath.abc import Environment, Storage
 
+from .budget import CONNECTIONS
 from .silence import watched
 
 __all__ = [
@@ -42,7 +43,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound="AsyncFilesystem")
 
-_IN_FLIGHT = 64  # requests of one event loop: as many as connections in the pool
 _GRACE = 1.0  # seconds that a request on its way has to end by itself, once its caller is cancelled
 _CANCELLED_WAIT = 5.0  # seconds a cancelled request has to end before we go on without it
 _KEPT = 32  # file systems: credentials passed as options may change all through a long run
@@ -241,7 +241,7 @@ async def _run(loop: IOLoop, start: Callable[[], Coroutine[object, object, T]]) 
         for task in tasks:
             task.cancel()
 
-    async with limiter_of(_limiters, _IN_FLIGHT):
+    async with limiter_of(_limiters, CONNECTIONS):
         # In a context of its own: the caller's one may say that this is trio, which anyio would believe there.
         Context().run(loop.call_soon_threadsafe, begin)
         try:

@@ -24,10 +24,11 @@ from atomicpath.abc import Content, Entry, MultipartStorage, Put, Update, lackin
 from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 
+from .budget import memory_for
 from .fsspec_calls import Allowance
 from .fsspec_walk import WalkedStorage, is_over, look
 from .names import UNFINISHED
-from .source import Source, bodies
+from .source import Source
 from .target import check_length, receive
 
 __all__ = ["TransferringStorage"]
@@ -74,7 +75,7 @@ class TransferringStorage(WalkedStorage, MultipartStorage):
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:  # noqa: ARG002 - nothing keeps one
         seen = await self.environment.step(Source.look, source)
         if seen.size <= self.largest_single:
-            async with bodies():
+            async with memory_for(seen.size):
                 data = await self.environment.step(seen.read, 0, seen.size)
                 await self.put(path, data, mode=Put.CREATE)
         elif multipart or self.large == self.small:

@@ -9,13 +9,14 @@ import anyio
 
 from atomicpath._core.environment import Environment
 
-from .source import Source, bodies
+from .budget import memory_for
+from .source import Source
 
 __all__ = ["send_parts"]
 
 T = TypeVar("T")
 
-_AT_ONCE = 4
+_AT_ONCE = 16
 
 
 async def send_parts(
@@ -34,8 +35,9 @@ async def send_parts(
 
     async def send_one(number: int) -> None:  # a function, so that the bytes are gone when it ends
         offset = number * size
-        async with bodies():
-            data = await environment.step(source.read, offset, min(size, source.size - offset))
+        length = min(size, source.size - offset)
+        async with memory_for(length):
+            data = await environment.step(source.read, offset, length)
             sent[number] = await send(number, data)
 
     async def send_some() -> None:

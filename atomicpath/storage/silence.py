@@ -69,7 +69,12 @@ class WatchedBytes(io.BytesIO):
 
     def __init__(self, data: bytes, seconds: float) -> None:
         super().__init__(data)
+        self._data = data
         self._signal = _signal(seconds) if len(data) > _UNBLOCKED else None
+
+    def getbuffer(self) -> memoryview:
+        """Return the body without a copy, to be read only: aiohttp asks for it to learn the length."""
+        return memoryview(self._data)
 
     def read(self, size: int | None = -1, /) -> bytes:
         if self._signal is not None:

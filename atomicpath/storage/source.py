@@ -1,4 +1,4 @@
-"""A local file that has to stay the same while it is uploaded, and how much of such files is in memory at once."""
+"""A local file that has to stay the same while it is uploaded."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
-import anyio
-import anyio.lowlevel
+__all__ = ["Source"]
 
-__all__ = ["Source", "bodies"]
-
-_BODIES = 16  # request bodies held by one event loop: 256 MiB, however many files are uploaded at once
+_FEW = 2**18  # bytes that each file may have in memory before it asks for more
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +26,12 @@ class Source:
         """The file now."""
         found = path.stat()
         return cls(path, found.st_size, _state(found))
+
+    @classmethod
+    def take(cls, path: Path) -> tuple[Self, bytes | None]:
+        """The file now, and its bytes if they are few: both by one trip to a thread."""
+        seen = cls.look(path)
+        return seen, seen.read(0, seen.size) if seen.size <= _FEW else None
 
     def open(self) -> BinaryIO:
         """The file, still the same."""
@@ -58,15 +61,3 @@ class Source:
 
 def _state(found: os.stat_result) -> tuple[int, ...]:
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-_bodies: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar("atomicpath_bodies")
-
-
-def bodies() -> anyio.CapacityLimiter:
-    """To be held while a request body is in memory."""
-    limiter = _bodies.get(None)
-    if limiter is None:
-        limiter = anyio.CapacityLimiter(_BODIES)
-        _bodies.set(limiter)
-    return limiter

@@ -34,7 +34,10 @@ from .errors import NoContactError, Watch
 from .names import Address
 from .settings import Settings, normal
 
-__all__ = ["WATCH", "Account", "Accounts"]
+__all__ = ["WATCH", "WINDOW", "Account", "Accounts"]
+
+WINDOW = 4 * 2**20
+"""Bytes of a reply, each of which the SDK has in memory."""
 
 WATCH: ContextVar[Watch] = ContextVar("atomicpath_azure_watch")
 """What watches the requests of the task at hand."""
@@ -44,7 +47,6 @@ _TIMEOUTS = {"connection_timeout": 5, "read_timeout": 20}
 _RETRIES = 3
 _BACKOFF = 2.0  # seconds before a repetition; the SDK's own 15 would outlast any patience
 _LARGEST_PUT = 5000 * 2**20  # "Put Blob": never more than one request, which is what is conditional
-_WINDOW = 16 * 2**20  # bytes of a reply in memory
 _DATA_TIMEOUT = 60.0  # seconds without a sign from the endpoint while much is moved
 _CLOSING = 5.0  # seconds
 
@@ -106,8 +108,8 @@ class Account:
             self._url,
             credential=self._credential,
             max_single_put_size=_LARGEST_PUT,
-            max_single_get_size=_WINDOW,
-            max_chunk_get_size=_WINDOW,
+            max_single_get_size=WINDOW,
+            max_chunk_get_size=WINDOW,
             **self._shared,
         )
         self.name = service.account_name or ""

@@ -36,7 +36,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-BLOCK = 16 * 2**20
+BLOCK = 8 * 2**20
 """Bytes of a block, at least."""
 
 TOKEN = "atomicpath_token"  # noqa: S105 - names an attempt, opens nothing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from azure.core import MatchConditions
 
@@ -23,10 +23,20 @@ from atomicpath.abc import (
 )
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import Guarantee
-from atomicpath.storage import Answer, Paging, Source, age_of, bodies, check_length, receive, together
+from atomicpath.storage import (
+    Answer,
+    Paging,
+    RangeRequest,
+    Source,
+    age_of,
+    check_length,
+    memory_for,
+    receive_in_ranges,
+    together,
+)
 
 from . import copies, hierarchy
-from .accounts import Account, Accounts
+from .accounts import WINDOW, Account, Accounts
 from .asking import AccountStorage
 from .blocks import BLOCK, TOKEN, create_in_blocks, is_marked, properties, upload_blocks, version_of
 from .declaring import declaration
@@ -55,6 +65,7 @@ class AzureStorage(AccountStorage, DirectoryStorage, MultipartStorage, CopyingSt
 
     largest_single = BLOCK
     may_retain = True
+    files_at_once = 64
 
     async def declare(self, path: str) -> Declaration:
         address = split(path)
@@ -87,10 +98,11 @@ class AzureStorage(AccountStorage, DirectoryStorage, MultipartStorage, CopyingSt
         return await self._put(path, data, overwrite=mode is not Put.CREATE, version=version, metadata=metadata)
 
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
-        seen = await self.environment.step(Source.look, source)
+        seen, data = await self.environment.step(Source.take, source)
         if seen.size <= BLOCK:
-            async with bodies():
-                data = await self.environment.step(seen.read, 0, seen.size)
+            async with memory_for(seen.size):
+                if data is None:
+                    data = await self.environment.step(seen.read, 0, seen.size)
                 version = await self._put(path, data, overwrite=False, metadata={TOKEN: owner}, patient=True)
             return Entry(name="", size=seen.size, version=version)
         if not multipart:
@@ -106,21 +118,30 @@ class AzureStorage(AccountStorage, DirectoryStorage, MultipartStorage, CopyingSt
     async def download(self, path: str, target: Path) -> Entry:
         address = split(path)
 
-        async def fetch(file: BinaryIO) -> Answer:
-            async def get(account: Account) -> Answer:
-                reply = await account.blob(address).download_blob()  # its later windows name the first's version
-                size = 0
-                async for chunk in reply.chunks():
-                    await self.filesystem.loop.run_in_executor(None, file.write, chunk)
-                    size += len(chunk)
+        async def send(request: RangeRequest) -> None:
+            watch = Watch(looks=True, patient=True, versioned=request.offset > 0)
+
+            async def get(account: Account) -> None:
+                blob = account.blob(address)
+                if request.offset:
+                    reply = await blob.download_blob(request.offset, request.length, **_condition(request.version))
+                else:
+                    reply = await blob.download_blob()  # its later windows name the first's version
                 found = _answer(address, "download_blob", reply.properties)
-                check_length(size, found.number("size"))
-                return found
+                request.begin(
+                    version=version_of(found),
+                    content_range=watch.headers.get("content-range") if request.offset else None,
+                    length=found.number("size"),
+                )
+                async for data in reply.chunks():
+                    await request.put(self.filesystem.loop, data)
+                    if not request.is_wanting:
+                        break
 
-            return await self.ask(address, get, Watch(looks=True, patient=True))
+            await self.ask(address, get, watch)
 
-        found = await receive(self.environment, target, fetch)
-        return Entry(name="", size=found.number("size"), version=version_of(found))
+        # the SDK has each window of a reply in memory
+        return await receive_in_ranges(self.environment, f"abfs://{path}", target, send, length=WINDOW, held=WINDOW)
 
     async def stat(self, path: str) -> Entry | None:
         address, watch = split(path), Watch(looks=True)

@@ -7,13 +7,12 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import BinaryIO
 
 import anyio
 
 from atomicpath.abc import Environment
 from atomicpath.errors import AccessError, ValidationError
-from atomicpath.storage import Answer, FsspecStorage, Refusal, Watch, of_the_client
+from atomicpath.storage import Answer, FsspecStorage, RangeRequest, Refusal, Watch, of_the_client
 
 from .errors import AGAIN, expect_no_page, in_time, refused, translate_errors
 from .exchange import GcsFilesystem, Reply, Request, exchange, location, receive_into, url_of
@@ -81,8 +80,8 @@ class Asking(FsspecStorage[GcsFilesystem]):
         request = Request(what=what, method="GET", url=self.url(*parts), query=query, of_object=of_object)
         return (await self.ask(path, request)).resource
 
-    async def ask(self, path: str, request: Request, *, into: BinaryIO | None = None) -> Reply:
-        """Make a request about an object; its reply, of a success. `into`: a file for the reply's body."""
+    async def ask(self, path: str, request: Request, *, into: RangeRequest | None = None) -> Reply:
+        """Make a request about an object; its reply, of a success. `into`: takes the reply's body."""
         bound = nullcontext() if request.patient else anyio.fail_after(_PATIENCE)
         watch = Watch(writes=request.method != "GET", client=self.filesystem)
         try:
@@ -92,7 +91,7 @@ class Asking(FsspecStorage[GcsFilesystem]):
             if watch.is_stale:
                 self.forget(watch.client)
 
-    async def _ask(self, path: str, request: Request, into: BinaryIO | None, watch: Watch) -> Reply:
+    async def _ask(self, path: str, request: Request, into: RangeRequest | None, watch: Watch) -> Reply:
         left = request.tries
         while True:
             left -= 1
@@ -118,7 +117,7 @@ class Asking(FsspecStorage[GcsFilesystem]):
             watch.sent += 1
             await self.environment.sleep(_PAUSE * 2 ** (request.tries - 1 - left))
 
-    async def _exchange(self, request: Request, into: BinaryIO | None) -> Reply:  # in the file system's event loop
+    async def _exchange(self, request: Request, into: RangeRequest | None) -> Reply:  # in the file system's event loop
         if into is None:
             return await exchange(self.filesystem, request)
         return await receive_into(self.filesystem, request, into)

@@ -6,8 +6,8 @@ import base64
 import errno
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -16,9 +16,13 @@ import google_crc32c
 from yarl import URL
 
 from atomicpath.storage import (
+    CHUNK,
+    CRC32C,
     Answer,
     AsyncFilesystem,
+    Checksum,
     IOLoop,
+    RangeRequest,
     bounds_lookups,
     check_length,
     repeats_nothing,
@@ -39,7 +43,6 @@ __all__ = [
 ]
 
 _WAITS = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=20)  # aiohttp's own total would end long uploads
-_CHUNK = 2**20
 _REFRESH = 150.0  # seconds for credentials: google-auth's own 120 for a request do not bound the look-up of a name
 
 Body = Callable[[IOLoop], AsyncIterator[bytes | memoryview]]
@@ -129,22 +132,25 @@ async def exchange(filesystem: GcsFilesystem, request: Request) -> Reply:
     async with await _send(filesystem, request) as response:
         body = await response.read()
         if request.query.get("alt") == "media" and response.status == 200:
-            _check(response, len(body), google_crc32c.value(body))
+            _check(response, body)
         return _reply(response, body)
 
 
-async def receive_into(filesystem: GcsFilesystem, request: Request, file: BinaryIO) -> Reply:
-    """The same, with the body of a success written to a file, from its beginning; the reply's own is left empty."""
+async def receive_into(filesystem: GcsFilesystem, request: Request, into: RangeRequest) -> Reply:
+    """The same, with the body of a success given to a request of a download; the reply's own is left empty."""
     async with await _send(filesystem, request) as response:
-        if response.status != 200:
+        if response.status not in (200, 206):
             return _reply(response, await response.read())
-        size = crc = 0
-        await filesystem.loop.run_in_executor(None, _begin_again, file)
-        async for chunk in response.content.iter_chunked(_CHUNK):
-            await filesystem.loop.run_in_executor(None, file.write, chunk)
-            size, crc = size + len(chunk), google_crc32c.extend(crc, chunk)
-        _check(response, size, crc)
-        return _reply(response, b"")
+        reply = replace(_reply(response, b""), where=into.where, what=request.what)
+        into.begin(
+            version=reply.head.text("x-goog-generation"),
+            content_range=reply.head.text_or_none("content-range"),
+            length=_announced(response),
+            checksum=_checksum(response),
+        )
+        while into.is_wanting and (data := await response.content.read(CHUNK)):
+            await into.put(filesystem.loop, data)
+        return reply
 
 
 def encoded(crc: int) -> str:
@@ -186,17 +192,29 @@ def _reply(response: Any, body: bytes) -> Reply:
     return Reply(response.status, {name.lower(): value for name, value in response.headers.items()}, body)
 
 
-def _begin_again(file: BinaryIO) -> None:
-    file.seek(0)
-    file.truncate()
-
-
-def _check(response: Any, size: int, crc: int) -> None:
+def _check(response: Any, body: bytes) -> None:
     """Raise an `OSError` unless what came is what the head announced."""
-    announced = response.headers.get("Content-Length")
-    if announced is not None and announced.isascii() and announced.isdecimal():
-        check_length(size, int(announced))
+    announced, checksum = _announced(response), _checksum(response)
+    if announced is not None:
+        check_length(len(body), announced)
+    if checksum is not None:
+        checksum.check([(google_crc32c.value(body), len(body))])
+
+
+def _announced(response: Any) -> int | None:
+    length = response.headers.get("Content-Length")
+    return int(length) if length is not None and length.isascii() and length.isdecimal() else None
+
+
+def _checksum(response: Any) -> Checksum | None:
+    """The checksum of the whole object, in replies with a range of it, too."""
     for one in ",".join(response.headers.getall("X-Goog-Hash", ())).split(","):
         name, _, value = one.strip().partition("=")
-        if name == "crc32c" and value != encoded(crc):
-            raise OSError(errno.EIO, "the reply's bytes do not have the checksum that its head announced")
+        if name == "crc32c":
+            return Checksum(_extend, CRC32C, value)
+    return None
+
+
+def _extend(data: bytes, crc: int) -> int:
+    extended: int = google_crc32c.extend(crc, data)
+    return extended

@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 from urllib.parse import urlsplit
 
 import gcsfs
@@ -32,12 +32,13 @@ from atomicpath.guarantees import NONE, Guarantee
 from atomicpath.storage import (
     Paging,
     PerProcess,
+    RangeRequest,
     Source,
     age_of,
-    bodies,
     client_class,
     forget_cached,
-    receive,
+    memory_for,
+    receive_in_ranges,
     together,
 )
 
@@ -80,6 +81,7 @@ class GcsStorage(Asking, DirectoryStorage, MultipartStorage, CopyingStorage):
 
     largest_single = PART
     may_retain = True
+    files_at_once = 64
 
     def __init__(self, settings: Settings, environment: Environment) -> None:
         super().__init__(
@@ -124,12 +126,13 @@ class GcsStorage(Asking, DirectoryStorage, MultipartStorage, CopyingStorage):
 
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
         await self.ready(path)
-        seen = await self.environment.step(Source.look, source)
+        seen, data = await self.environment.step(Source.take, source)
         if seen.size > PART:
             # One request can be of any size that an object can have (Cloud Storage, "Quotas and limits").
             return await (upload_in_parts if multipart else upload_in_stream)(self, seen, path, owner=owner)
-        async with bodies():
-            data = await self.environment.step(seen.read, 0, seen.size)
+        async with memory_for(seen.size):
+            if data is None:
+                data = await self.environment.step(seen.read, 0, seen.size)
             request = one_request(self, path, data, condition={"ifGenerationMatch": "0"}, owner=owner, small=False)
             reply = await self.ask(path, request)
         return Entry(name="", size=seen.size, version=reply.resource.text("generation"))
@@ -139,12 +142,10 @@ class GcsStorage(Asking, DirectoryStorage, MultipartStorage, CopyingStorage):
         await create_in_parts(self, path, data)
 
     async def download(self, path: str, target: Path) -> Entry:
-        async def fetch(file: BinaryIO) -> tuple[Reply, int]:
-            reply = await self._bytes(path, patient=True, into=file)
-            return reply, await self.environment.step(file.tell)
+        async def send(request: RangeRequest) -> None:
+            await self._bytes(path, into=request)
 
-        reply, size = await receive(self.environment, target, fetch)
-        return Entry(name="", size=size, version=_version(reply))
+        return await receive_in_ranges(self.environment, f"gs://{path}", target, send)
 
     async def stat(self, path: str) -> Entry | None:
         bucket, key = split(path)
@@ -248,13 +249,13 @@ class GcsStorage(Asking, DirectoryStorage, MultipartStorage, CopyingStorage):
         if not (await folders.layout(self, path)).hierarchical:
             raise lacking(self, guarantee)
 
-    async def _bytes(self, path: str, *, patient: bool = False, into: BinaryIO | None = None) -> Reply:
+    async def _bytes(self, path: str, *, into: RangeRequest | None = None) -> Reply:
         """The bytes of an object; where their 404 is not in the store's own words, the resource says what is there."""
         bucket, key = split(path)
         await self.ready(path)
         for again in range(_LOOKS - 1, -1, -1):
             try:
-                return await self.ask(path, _media(self.url(bucket, "o", key), patient=patient), into=into)
+                return await self.ask(path, _media(self.url(bucket, "o", key), into), into=into)
             except UnconfirmedError as error:
                 if await self.stat(path) is None:
                     raise FileNotFoundError(errno.ENOENT, f"nothing is at gs://{path}") from error
@@ -263,8 +264,21 @@ class GcsStorage(Asking, DirectoryStorage, MultipartStorage, CopyingStorage):
         raise AssertionError("unreachable")
 
 
-def _media(url: str, *, patient: bool = False) -> Request:
-    return Request(what="a read", method="GET", url=url, query={"alt": "media"}, of_object=True, patient=patient)
+def _media(url: str, into: RangeRequest | None) -> Request:
+    query, headers = {"alt": "media"}, dict[str, str]()
+    if into is not None and into.header is not None:
+        headers["Range"] = into.header
+        query["ifGenerationMatch"] = str(into.version)
+    return Request(
+        what="a read",
+        method="GET",
+        url=url,
+        query=query,
+        headers=headers,
+        patient=into is not None,
+        versioned="ifGenerationMatch" in query,
+        of_object=True,
+    )
 
 
 def _generation(path: str, version: str) -> str:

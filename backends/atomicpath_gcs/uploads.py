@@ -12,7 +12,7 @@ import google_crc32c
 
 from atomicpath.abc import Entry
 from atomicpath.errors import BackendError
-from atomicpath.storage import Answer, IOLoop, Source, bodies
+from atomicpath.storage import Answer, IOLoop, Source, memory_for
 
 from .asking import Asking
 from .errors import TemporaryError
@@ -170,8 +170,9 @@ async def _send(storage: Asking, source: Source, path: str, session: str) -> Ent
     offset = crc = failures = 0
     while True:
         try:
-            async with bodies():
-                data = await storage.environment.step(source.read, offset, min(PART, source.size - offset))
+            length = min(PART, source.size - offset)
+            async with memory_for(length):
+                data = await storage.environment.step(source.read, offset, length)
                 reply = await _put(storage, path, session, data, offset, source.size)
             failures = 0
         except (ConnectionError, TimeoutError, TemporaryError):

@@ -11,18 +11,18 @@ from atomicpath.abc import Entry, Environment
 from atomicpath.errors import BackendError
 from atomicpath.storage import Answer, Source, send_parts
 
+from .checksums import CHECKSUMS
 from .names import split
 
 __all__ = ["PART", "TOKEN", "Asks", "create_in_parts", "upload_parts", "version_of"]
 
-PART = 16 * 2**20
+PART = 8 * 2**20
 """Bytes of a part, at least."""
 
 TOKEN = "atomicpath-token"  # noqa: S105 - names an attempt, opens nothing
 """The key of the owner in an object's metadata."""
 
 _UPLOAD = "atomicpath-upload"  # the same for this very upload, by which a completion of unknown outcome is recognised
-_CHECKSUMS = ("ChecksumCRC32", "ChecksumCRC32C", "ChecksumCRC64NVME", "ChecksumSHA1", "ChecksumSHA256")
 _PARTS = 10_000  # S3 User Guide, "Amazon S3 multipart upload limits"
 
 
@@ -90,7 +90,7 @@ def _part(number: int, reply: Answer) -> dict[str, object]:
     """A part as the completion names it: where a checksum was asked for, S3 wants that of each part ("Checking object
     integrity"), and refuses the completion without.
     """
-    given = {name: reply.text_or_none(name) for name in _CHECKSUMS}
+    given = {name: reply.text_or_none(name) for name in CHECKSUMS}
     return {"PartNumber": number, "ETag": reply.text("ETag"), **{name: value for name, value in given.items() if value}}
 
 

@@ -23,7 +23,7 @@ from botocore.exceptions import BotoCoreError, ConfigNotFound, ConfigParseError,
 from botocore.utils import ensure_boolean
 
 from atomicpath.errors import ValidationError
-from atomicpath.storage import check_names, configured, names_of, surroundings
+from atomicpath.storage import CONNECTIONS, check_names, configured, names_of, surroundings
 
 from .sending import PlainSession
 from .spellings import in_s3fs_words
@@ -36,7 +36,9 @@ FILES = ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "
 """Variables of the environment that name a file without which no request can be made."""
 
 # Sooner than half of a lease of 60 s: a cleaner must not delete after the lease it waited for was renewed.
-_CLIENT = {"connect_timeout": 5, "read_timeout": 20, "max_pool_connections": 64}
+_CLIENT = {"connect_timeout": 5, "read_timeout": 20, "max_pool_connections": CONNECTIONS}
+
+_USER_AGENT = f"atomicpath aiobotocore/{aiobotocore.__version__}"  # botocore would make its own anew for each request
 
 _VARIABLES = ("AWS_", "BOTO_CONFIG", "HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
@@ -103,7 +105,12 @@ def _resolved(key: _Asked, state: str) -> Settings:
     check_names(asked, _KNOWN, "s3fs")
     options: Options = dict(asked)
     client = _nested(options, "client_kwargs", _OF_CLIENT)
-    config = {**_CLIENT, "http_session_cls": PlainSession, **_nested(options, "config_kwargs", _OF_CONFIG)}
+    config = {
+        **_CLIENT,
+        "user_agent": _USER_AGENT,
+        "http_session_cls": PlainSession,
+        **_nested(options, "config_kwargs", _OF_CONFIG),
+    }
     for name, ours in (*_SAME.items(), ("endpoint_url", "endpoint_url")):
         given = client.pop(name, None)  # s3fs passes both on, which botocore does not take
         if given and options.get(ours) not in (None, given):

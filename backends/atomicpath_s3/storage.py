@@ -8,7 +8,8 @@ from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+from weakref import WeakSet
 
 import anyio
 import s3fs
@@ -28,22 +29,25 @@ from atomicpath.abc import (
 from atomicpath.errors import GuaranteeError
 from atomicpath.guarantees import Guarantee
 from atomicpath.storage import (
+    CHUNK,
     Answer,
     AsyncFilesystem,
     FsspecStorage,
     Paging,
     PerProcess,
+    RangeRequest,
     Source,
     Watch,
     age_of,
-    bodies,
     check_length,
     client_class,
     forget_cached,
-    receive,
+    memory_for,
+    receive_in_ranges,
 )
 
 from . import contact
+from .checksums import checksum_of, is_divisible
 from .declaring import declaration
 from .errors import UnconfirmedError, translate_errors
 from .manners import Manner, learn, manner_of, named
@@ -61,7 +65,6 @@ Reply: TypeAlias = Mapping[str, Any]
 
 _LOOKS = 3  # at an object that comes while it is looked for
 _LARGEST_PUT = 5 * 2**30  # S3 User Guide, "Uploading objects"
-_CHUNK = 4 * 2**20
 
 
 P = ParamSpec("P")
@@ -96,6 +99,7 @@ class S3Storage(FsspecStorage[S3Filesystem], MultipartStorage, LearningStorage):
 
     largest_single = PART
     may_retain = True
+    files_at_once = 64
 
     def __init__(self, settings: Settings, environment: Environment) -> None:
         super().__init__(PerProcess(_make, settings.options, under=settings.surroundings), environment)
@@ -135,10 +139,11 @@ class S3Storage(FsspecStorage[S3Filesystem], MultipartStorage, LearningStorage):
         return await self._put(path, Body=data, Metadata={TOKEN: owner} if owner else {}, **condition)
 
     async def upload(self, source: Path, path: str, *, owner: str, multipart: bool) -> Entry:
-        seen = await self.environment.step(Source.look, source)
+        seen, data = await self.environment.step(Source.take, source)
         if seen.size <= PART:
-            async with bodies():
-                data = await self.environment.step(seen.read, 0, seen.size)
+            async with memory_for(seen.size):
+                if data is None:
+                    data = await self.environment.step(seen.read, 0, seen.size)
                 version = await self._put(path, patient=True, Body=data, IfNoneMatch="*", Metadata={TOKEN: owner})
             sent = Entry(name="", size=seen.size, version=version)
         elif multipart:
@@ -151,11 +156,10 @@ class S3Storage(FsspecStorage[S3Filesystem], MultipartStorage, LearningStorage):
         await create_in_parts(self, path, data)
 
     async def download(self, path: str, target: Path) -> Entry:
-        async def fetch(file: BinaryIO) -> Answer:
-            return await self._asked(path, Watch(patient=True), self._fetch, path, file)
+        async def send(request: RangeRequest) -> None:
+            await self._asked(path, Watch(patient=True), self._fetch, path, request)
 
-        reply = await receive(self.environment, target, fetch)
-        return Entry(name="", size=reply.number("ContentLength"), version=version_of(reply))
+        return await receive_in_ranges(self.environment, f"s3://{path}", target, send)
 
     async def stat(self, path: str) -> Entry | None:
         reply = await self._head(path)
@@ -317,9 +321,9 @@ class S3Storage(FsspecStorage[S3Filesystem], MultipartStorage, LearningStorage):
         manner.server = head.text_or_none("server") or manner.server
         return reply
 
-    async def _get(self, path: str) -> tuple[Answer, Any]:
+    async def _get(self, path: str, **parameters: object) -> tuple[Answer, Any]:
         bucket, key = split(path)
-        reply = await self._call("get_object", {"Bucket": bucket, "Key": key})
+        reply = await self._call("get_object", {"Bucket": bucket, "Key": key, **parameters})
         return Answer(f"s3://{path}", "get_object", reply), reply["Body"]
 
     async def _read(self, path: str) -> tuple[Answer, bytes]:
@@ -329,15 +333,20 @@ class S3Storage(FsspecStorage[S3Filesystem], MultipartStorage, LearningStorage):
         check_length(len(data), reply.number("ContentLength"))
         return reply, data
 
-    async def _fetch(self, path: str, file: BinaryIO) -> Answer:
-        reply, body = await self._get(path)  # not what `async with` gives, which older aiobotocores can only read whole
-        size = 0
-        async with body:
-            while pieces := await _pieces(body):
-                await self.filesystem.loop.run_in_executor(None, file.writelines, pieces)
-                size += sum(map(len, pieces))
-        check_length(size, reply.number("ContentLength"))
-        return reply
+    async def _fetch(self, path: str, request: RangeRequest) -> None:
+        # No `If-Match`: some stores take it in one form only, and the version in the reply's head tells the same.
+        asked = {} if request.header is None else {"Range": request.header}
+        reply, body = await self._get(path, **asked)
+        async with body:  # not what it gives, which older aiobotocores can only read whole
+            request.begin(
+                version=version_of(reply),
+                content_range=reply.text_or_none("ContentRange"),
+                length=reply.number("ContentLength"),
+                checksum=checksum_of(reply),
+                is_divisible=is_divisible(reply),
+            )
+            while request.is_wanting and (data := await body.read(CHUNK)):
+                await request.put(self.filesystem.loop, data)
 
 
 async def _watched(watch: Watch, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -347,30 +356,25 @@ async def _watched(watch: Watch, function: Callable[P, Awaitable[T]], /, *args: 
 
 async def _client(filesystem: S3Filesystem, bucket: object) -> Any:
     await filesystem.set_session()
-    client = no_pages(no_waiting(await filesystem.get_s3(bucket)))
-    contact.watch(client)
-    send_deletes_once(client)
-    client.meta.events.register("before-send.s3", _count, unique_id="atomicpath, sent")
+    client = await filesystem.get_s3(bucket)
+    if client not in _prepared:
+        no_waiting(client)
+        no_pages(client)
+        contact.watch(client)
+        send_deletes_once(client)
+        client.meta.events.register("before-send.s3", _count, unique_id="atomicpath, sent")
+        _prepared.add(client)
     return client
+
+
+_prepared: WeakSet[Any] = WeakSet()
+"""The clients that have all handlers of ours: to register one takes longer than to sign a request."""
 
 
 def _count(**_: object) -> None:
     watch = _WATCH.get(None)  # s3fs itself asks for a bucket's region, if it is told to
     if watch is not None:
         watch.sent += 1
-
-
-async def _pieces(body: Any) -> list[bytes]:
-    """The next bytes of a body: many of the small pieces they come in, for each write is a trip to a thread.
-
-    Not joined: that would touch as much memory again, which cost as much as all the rest.
-    """
-    pieces: list[bytes] = []
-    size = 0
-    while size < _CHUNK and (piece := await body.read(_CHUNK - size)):
-        pieces.append(piece)
-        size += len(piece)
-    return pieces
 
 
 def _age(reply: Answer) -> float | None:

@@ -27,17 +27,15 @@ class PageError(Exception):
     """A success came with a body where S3 sends none: the reply is not the store's own. Its text says which it was."""
 
 
-def no_waiting(client: Any) -> Any:
+def no_waiting(client: Any) -> None:
     """Have a client of botocore's never wait before a body. A second call for the same client changes nothing."""
     client.meta.events.register("before-send.s3", _send_at_once, unique_id=_NAME)
-    return client
 
 
-def no_pages(client: Any) -> Any:
+def no_pages(client: Any) -> None:
     """Have a client of botocore's raise `PageError`. A second call for the same client changes nothing."""
     for operation in _WITHOUT_BODY:
         client.meta.events.register(f"after-call.s3.{operation}", _expect_no_body, unique_id=f"{_NAME} {operation}")
-    return client
 
 
 def watched(body: object, client: Any) -> object:

@@ -938,7 +938,7 @@ async def test_a_cancelled_download_leaves_nothing(root: Root, tmp_path: Path) -
 
         async def step(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
             found = await super().step(function, *args, **kwargs)
-            if getattr(function, "__name__", "") == "_make_parent":
+            if getattr(function, "__name__", "") == "_make_parents":
                 caller.cancel()
             return found
 

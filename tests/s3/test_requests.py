@@ -217,8 +217,16 @@ async def test_what_one_put_cannot_hold_needs_exclusive_multipart(
 
 
 async def test_a_file_that_changes_while_it_is_uploaded_is_not_completed(
-    s3: Storage, bucket: str, proxy: Proxy, truth: Truth, raw: Any, tmp_path: Path, small_parts: int
+    s3: Storage,
+    bucket: str,
+    proxy: Proxy,
+    truth: Truth,
+    raw: Any,
+    tmp_path: Path,
+    small_parts: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("atomicpath.storage.parts._AT_ONCE", 2)  # else all of it was read before it changes
     source = tmp_path / "source"
     source.write_bytes(b"x" * small_parts * 6)
 

@@ -131,7 +131,7 @@ class FakeGcs(Proxy):
             case ("", "GET", bucket, "o"):
                 return self._list(bucket, request.query)
             case ("" | "download", "GET", bucket, "o", name):
-                return self._get(bucket, name, request.query)
+                return self._get(bucket, name, request.query, request.headers.get("range"))
             case ("", "POST", bucket, "o", name, "rewriteTo", "b", target_bucket, "o", target):
                 return self._rewrite(bucket, name, target_bucket, target, request.query)
             case ("", "DELETE", bucket, "o", name):
@@ -214,10 +214,11 @@ class FakeGcs(Proxy):
         if condition is not None and int(condition) != (found.generation if found else 0):
             raise Refused(412, "conditionNotMet")
 
-    def _get(self, bucket: str, name: str, query: dict[str, str]) -> Reply:
+    def _get(self, bucket: str, name: str, query: dict[str, str], span: str | None) -> Reply:
         found = self.buckets[bucket].objects.get(name)
         if found is None:
             raise Refused(404, "notFound")
+        self._check(bucket, name, query.get("ifGenerationMatch"))
         if query.get("alt") != "media":
             return _json(found.resource(name))
         headers = {
@@ -226,7 +227,12 @@ class FakeGcs(Proxy):
             "Last-Modified": found.updated,
             "Date": formatdate(usegmt=True),
         }
-        return Reply(200, headers, found.data)
+        if span is None:
+            return Reply(200, headers, found.data)
+        first, _, last = span.removeprefix("bytes=").partition("-")
+        data = found.data[int(first) : int(last) + 1]
+        told = f"bytes {first}-{int(first) + len(data) - 1}/{len(found.data)}"
+        return Reply(206, {**headers, "Content-Range": told}, data)
 
     def _delete(self, bucket: str, name: str, query: dict[str, str]) -> Reply:
         if name not in self.buckets[bucket].objects:
