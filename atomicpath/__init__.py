@@ -60,6 +60,7 @@ from .sync import (
     copy,
     create_all,
     explain,
+    fetch_latest,
     get,
     is_committed,
     keep_last,
@@ -72,6 +73,7 @@ from .sync import (
     resolve,
     sweep,
     verify,
+    watch,
 )
 
 __all__ = [
@@ -131,6 +133,7 @@ __all__ = [
     "create_all",
     "create_all_async",
     "explain",
+    "fetch_latest",
     "get",
     "is_committed",
     "keep_last",
@@ -144,4 +147,5 @@ __all__ = [
     "select",
     "sweep",
     "verify",
+    "watch",
 ]

@@ -33,7 +33,7 @@ from .options import CommitOptions, check_agreement
 from .readers import load
 from .selection import STRATEGIES
 from .shared_directory import expect_all, seen_by_this_rank
-from .sources import Own, Staged, copy_directories, say_what_is_dropped
+from .sources import Consumed, Own, Staged, copy_directories, say_what_is_dropped
 from .staging import Staging, upload
 from .staging_place import VARIABLE
 
@@ -74,6 +74,7 @@ class CommitSession:
         self._pid = os.getpid()
         self.is_committed = False  # as far as this process knows
         self.is_kept = False  # whether what was committed before is the result, and what is written now is discarded
+        self.was_kept = False  # the same, once this has ended
         self._record: CommitRecord | None = None
 
     def result(self) -> Commit:
@@ -168,7 +169,7 @@ class CommitSession:
             raise
         try:
             together = self._storage.is_local and not self._team.is_alone and temporary is not None
-            await self._team.run_on_primary(
+            result = await self._team.run_on_primary(
                 "finish",
                 offer,
                 self._finalize,
@@ -189,16 +190,20 @@ class CommitSession:
         finally:
             self._temporary = None
             await self._unstage()
+        self.was_kept = self.is_kept or "kept" in result
         self.is_committed, self.is_kept = True, False
         await self._team.wait_for_acks("finish")
 
     async def _copy(self, origin: Own | Staged, temporary: TemporaryPath, *, top: bool) -> None:
         """Add the files of a local directory to the attempt, as they are at one moment."""
         files = await origin.files()
-        await upload(temporary, files, self._progress)
+        target = Path(locate(temporary.get()).path)
+        linked = (
+            await origin.link_into(target) if isinstance(origin, Consumed) and self._storage.is_local else set[str]()
+        )
+        await upload(temporary, files, self._progress, done=linked)
         if self._storage.is_local:
             mode = self._options.file_options.path_permission_mode if self._options.file_options else None
-            target = Path(locate(temporary.get()).path)
             await copy_directories(self._storage, origin.directory, target, top=top and mode is None)
         else:
             await self._storage.environment.step(say_what_is_dropped, files, origin.directory, str(self.location))
@@ -310,8 +315,8 @@ class CommitSession:
                 await temporary.finalize()
         except AlreadyCommittedError as error:
             await self._keep(error)
-        else:
-            self._record = temporary.committed_record
+            return {"kept": True}
+        self._record = temporary.committed_record
         return {}
 
     async def _keep(self, error: AlreadyCommittedError) -> None:
@@ -361,21 +366,24 @@ class CommitSession:
                 await staging.remove()  # which never raises: after the commit point nothing may
 
 
-async def put(local_dir: PathLike, url: PathLike, options: CommitOptions) -> Commit:
-    """Commit an existing local directory, which is left as it is."""
+async def put(local_dir: PathLike, url: PathLike, options: CommitOptions, *, consume: bool = False) -> Commit:
+    """Commit an existing local directory, which is left as it is; with `consume` its files are deleted afterwards."""
     directory = local_directory(local_dir, "local_dir")
     writing = CommitSession(url, options)
     try:
-        source = await _check_source(directory, writing.location)
+        source = await _check_source(directory, writing.location, Consumed if consume else Own)
     except BaseException as error:
         await writing.abandon(error)
         raise
     await writing.begin(source=True)
     await writing.finish(source)
+    if isinstance(source, Consumed) and not writing.was_kept:
+        with shielded():
+            await source.delete()
     return writing.result()
 
 
-async def _check_source(directory: Path, target: Location) -> Own:
+async def _check_source(directory: Path, target: Location, kind: type[Own]) -> Own:
     """Refuse before anything is begun."""
     if not os.path.isdir(directory):
         raise ValidationError(
@@ -384,9 +392,9 @@ async def _check_source(directory: Path, target: Location) -> Own:
     storage = target.open()
     if storage.is_local and Path(target.path).is_relative_to(directory):
         raise ValidationError(f"{target} is inside {directory}, the directory to commit: use another place")
-    source = Own(storage.environment, directory)
+    source = kind(storage.environment, directory)
     files = await source.files()
-    if storage.is_local:
+    if storage.is_local and not isinstance(source, Consumed):
         await expect_room_at(target, sum(file.stored for file in files))
     return source
 
