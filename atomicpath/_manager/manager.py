@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import os
 import threading
@@ -141,7 +142,8 @@ class CheckpointManager:
         self._is_closed = False
         self._changed = threading.Condition()
         self._under_way = 0
-        self._jobs: dict[int, Job[Commit]] = {}  # what of the commits has not ended, by step
+        self._saves = itertools.count()
+        self._jobs: dict[int, tuple[int, Job[Commit]]] = {}  # which commits have not ended: by save, with their steps
         self._queued: dict[str, Job[None]] = {}  # what follows commits and has not begun
         self._errors: list[BaseException] = []  # of commits: raised by whatever is called next
         self._behind: BaseException | None = None  # why the store lacks something that the local tier has
@@ -331,9 +333,10 @@ class CheckpointManager:
         """
         self._expect_own()
         with self._changed:
-            job = self._jobs.get(step_number(step))
-        if job is None:
+            jobs = [job for saved, job in self._jobs.values() if saved == step_number(step)]
+        if not jobs:
             return False
+        job = jobs[-1]
         job.interrupt()
         try:
             return isinstance(job.promise.exception(timeout=2 * GIVING_UP), Cancelled)
@@ -402,11 +405,12 @@ class CheckpointManager:
 
     def _entered(self, step: int, metadata: Mapping[str, JSONValue]) -> tuple[Save, Path | UPath]:
         name = f"{self._prefix}{step}"
-        done = functools.partial(self._ended, step)
+        this = next(self._saves)
+        done = functools.partial(self._ended, this)
         if self._local is not None:
             try:
                 run(functools.partial(expect_room_at, self._local.root.child(name), self._size))
-                save = self._attempt(step, self._local.writing(name, metadata), done)
+                save = self._attempt((this, step), self._local.writing(name, metadata), done)
                 return save, save.__enter__()
             except ValidationError as error:
                 _LOG.warning("step %d goes to %s at once: %s", step, self._store.root, error)
@@ -424,25 +428,26 @@ class CheckpointManager:
         if self._background and not self._store.root.open().is_local:
             staging = Staging(current(), self._store.options.staging_dir)
             lane = COMMITS if self._local is None else UPLOADS  # behind the copies of earlier ones
-            save = StagedSave(writing, done, functools.partial(self._add_commit, step, lane), staging)
+            save = StagedSave(writing, done, functools.partial(self._add_commit, (this, step), lane), staging)
         else:
-            save = self._attempt(step, writing, done)
+            save = self._attempt((this, step), writing, done)
         return save, save.__enter__()
 
-    def _attempt(self, step: int, writing: CommitSession, done: Callable[..., None]) -> Save:
-        lane = functools.partial(self._add_commit, step, COMMITS) if self._background else None
+    def _attempt(self, this: tuple[int, int], writing: CommitSession, done: Callable[..., None]) -> Save:
+        lane = functools.partial(self._add_commit, this, COMMITS) if self._background else None
         return AttemptSave(writing, done, lane)
 
-    def _add_commit(self, step: int, lane: Lane, job: Job[Commit]) -> None:
+    def _add_commit(self, this: tuple[int, int], lane: Lane, job: Job[Commit]) -> None:
+        save, step = this
         with self._changed:
             self._under_way += 1
-            self._jobs[step] = job
+            self._jobs[save] = (step, job)
         lane.add(job)
 
-    def _ended(self, step: int, commit: Commit | None, error: BaseException | None) -> None:
+    def _ended(self, save: int, commit: Commit | None, error: BaseException | None) -> None:
         """Called in the thread of the lane, or in that of the caller, who has begun no job."""
         with self._changed:
-            in_the_background = self._jobs.pop(step, None) is not None
+            in_the_background = self._jobs.pop(save, None) is not None
             if error is not None and in_the_background and not isinstance(error, Cancelled):
                 self._errors.append(error)
         if commit is not None:
