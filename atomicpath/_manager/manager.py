@@ -23,7 +23,7 @@ from atomicpath._commit.options import CommitOptions
 from atomicpath._commit.readers import Commit
 from atomicpath._commit.session import CommitSession, expect_room_at
 from atomicpath._commit.staging import Staging
-from atomicpath._core.environment import current
+from atomicpath._core.environment import current, use
 from atomicpath._core.interruption import GIVING_UP
 from atomicpath._core.record import JSONValue
 from atomicpath._core.runner import run
@@ -138,6 +138,7 @@ class CheckpointManager:
             BackendError: No backend serves the URL.
         """
         self._pid = os.getpid()
+        self._environment = current()
         self._background = background
         self._is_closed = False
         self._changed = threading.Condition()
@@ -535,7 +536,8 @@ class CheckpointManager:
             finally:
                 self._less()
 
-        job = Job(what, main, ended)
+        with use(self._environment):
+            job = Job(what, main, ended)
         with self._changed:
             if key in self._queued:
                 return self._queued[key]
