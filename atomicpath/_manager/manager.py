@@ -313,17 +313,14 @@ class CheckpointManager:
         if newest is None:
             return None
         copy = local_directory(into, "into") / newest.name
+        if _is_copy(copy, newest):
+            return copy
         try:
             return get(newest.path, copy)
-        except AtomicPathError:
-            if newest.record is None or not is_committed(copy):
-                raise
-            ours, theirs = newest.record, read_record(copy)
-            if {(one.name, one.size) for one in ours.files} != {(one.name, one.size) for one in theirs.files} or (
-                ours.metadata != theirs.metadata
-            ):
-                raise
-            return copy
+        except CommitError:
+            if _is_copy(copy, newest):  # another process of this host was faster
+                return copy
+            raise
 
     def cancel(self, step: SupportsIndex) -> bool:
         """Give up a save in the background that is not committed yet.
@@ -370,7 +367,7 @@ class CheckpointManager:
 
         Raises:
             AtomicPathError: A commit failed; or the store still lacks what the local tier has; or nothing could be
-                removed, which no other method raises.
+                removed, which only this and `wait` raise.
         """
         self._expect_own(closed=True)
         self._raise_first(self._errors, "")
@@ -505,7 +502,8 @@ class CheckpointManager:
             if self._store.selection.rules.is_empty and not self._may_be_temporary:
                 return
             self._may_be_temporary = False
-            self._may_be_temporary = any(_is_temporary(one) for one in await self._store.retain() if one.kept)
+            if any(_is_temporary(one) for one in await self._store.retain() if one.kept):
+                self._may_be_temporary = True
 
         def settled(error: BaseException | None) -> None:
             if error is not None:
@@ -570,6 +568,15 @@ class CheckpointManager:
             raise CommitError(f"{self!r} belongs to process {self._pid}: a forked child makes a manager of its own")
         if self._is_closed and not closed:
             raise CommitError(f"{self!r} is closed")
+
+
+def _is_copy(copy: Path, commit: Commit) -> bool:
+    """Tell whether a complete copy of a commit is there."""
+    if commit.record is None or not is_committed(copy):
+        return False
+    ours, theirs = commit.record, read_record(copy)
+    same_files = {(one.name, one.size) for one in ours.files} == {(one.name, one.size) for one in theirs.files}
+    return same_files and ours.metadata == theirs.metadata
 
 
 def _is_temporary(one: Retained) -> bool:

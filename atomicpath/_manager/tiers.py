@@ -11,7 +11,7 @@ from typing import SupportsFloat, SupportsIndex, cast
 
 from atomicpath._cleaning import METRICS, TEMPORARY, Retained, Selection, retain
 from atomicpath._commit.options import CommitOptions
-from atomicpath._commit.readers import Commit, committed, latest
+from atomicpath._commit.readers import Commit, committed, is_complete, latest
 from atomicpath._commit.session import CommitSession, copy_and_commit
 from atomicpath._core.record import JSONValue, check_metadata
 from atomicpath._core.step_order import Order
@@ -111,8 +111,11 @@ class Follower:
         for commit in await self.due():
             try:
                 await self._copy(commit)
-            except _LASTING as error:
-                failure = failure or error
+            except AtomicPathError as error:
+                there = await is_complete(self._local.root.child(commit.name))
+                if there and not isinstance(error, _LASTING):
+                    raise
+                failure = failure or (error if there else None)  # else no rule needs it any more, and it was removed
             self._there.add(commit.name)
         if failure is not None:
             raise failure

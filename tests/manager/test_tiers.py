@@ -214,8 +214,7 @@ def test_a_disk_that_cannot_be_used_is_passed_over(
     assert newest is not None
     assert newest.step == 0
     assert "step 0 goes to" in caplog.text
-    with pytest.raises(atomicpath.AtomicPathError, match="disk"):
-        manager.close()
+    manager.close()
 
 
 def test_another_commit_of_that_name_in_the_store_is_told_and_the_others_are_copied(
