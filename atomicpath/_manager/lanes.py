@@ -172,6 +172,7 @@ class Lane:
                 job.run()
             except BaseException:  # noqa: BLE001 - logged; the lane goes on
                 _LOG.exception("%s: a mistake in atomicpath", job.what)
+            del job  # before anybody is told that there are no more
         _here.works_in_a_lane = False
 
     def _next(self) -> Job[Any] | None:
