@@ -21,14 +21,15 @@ TOP = Path(__file__).parents[2]
 CODES = {"kill": {-signal.SIGKILL}, "interrupt": {-signal.SIGINT, 130, 1}, "exception": {1}, "exit": {0}}
 
 
-class Impatient(Environment):
-    """Waits for nobody's lease, and notes that it should have."""
+class Noting(Environment):
+    """Notes for how long it waits, as for somebody's lease."""
 
     def __init__(self) -> None:
         self.slept: list[float] = []
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
+        await super().sleep(seconds)
 
 
 @pytest.mark.parametrize("moment", ends.MOMENTS)
@@ -45,15 +46,15 @@ def test_a_job_that_ends_while_it_saves(place: Root, end: str, moment: str) -> N
     assert newest.step == ends.expected(moment, end)
     assert place.read_all(newest.name)["model"] == b"model of %d" % newest.step
     assert atomicpath.verify(newest.path).ok
-    impatient = Impatient()
+    noting = Noting()
     with (
-        environment.use(impatient),
+        environment.use(noting),
         atomicpath.CheckpointManager(place.url, keep_last=1, storage_options=options) as manager,
     ):
         with manager.save(newest.step + 1) as path:
             (path / "model").write_text("of the next job")
         assert manager.wait(PATIENCE)
-    assert [seconds for seconds in impatient.slept if seconds > 1] == [], "the next job commits at once"
+    assert [seconds for seconds in noting.slept if seconds > 1] == [], "the next job commits at once"
     assert [one.name for one in atomicpath.committed(place.url, storage_options=options)] == [f"step_{newest.step + 1}"]
 
 
