@@ -61,6 +61,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/commit_overhead.py
 	$(BIN)/python benchmarks/transports.py
 	$(BIN)/python benchmarks/coordination.py
+	$(BIN)/python benchmarks/structure.py
 	$(BIN)/python benchmarks/background.py
 
 $(VENV)/.made:
