@@ -41,7 +41,10 @@ from .errors import (
 )
 from .guarantees import Guarantee, Profile
 from .sync import (
+    Handle,
+    alias,
     attempts,
+    begin,
     commit,
     committed,
     create_all,
@@ -89,6 +92,7 @@ __all__ = [
     "FileOptions",
     "Guarantee",
     "GuaranteeError",
+    "Handle",
     "IntegrityError",
     "JsonMetadataStore",
     "MetadataStore",
@@ -111,7 +115,9 @@ __all__ = [
     "ValidationError",
     "Verification",
     "aio",
+    "alias",
     "attempts",
+    "begin",
     "commit",
     "commit_in_background",
     "committed",

@@ -18,9 +18,10 @@ from ._cleaning.retention import Metric, Retained, Selection, Wanted
 from ._cleaning.retention import keep_last as keep_newest
 from ._cleaning.retention import retain as retain_below
 from ._cleaning.sweeper import sweep as sweep_root
-from ._commit import fetch, readers
+from ._commit import aliases, fetch, readers
 from ._commit.explanation import Explanation, explained
-from ._commit.options import CommitOptions
+from ._commit.handles import BegunCommit
+from ._commit.options import CommitOptions, Exists
 from ._commit.readers import Commit, UnfinishedCommit, Verification
 from ._commit.selection import select
 from ._commit.session import CommitSession
@@ -34,11 +35,13 @@ from ._profile.location import PathLike, local_directory, locate
 from ._profile.probing import profile_of
 from ._profile.storage_errors import at_root, at_url, reported, reporting
 from .abc import Coordinator, FileOptions, TemporaryPath
-from .errors import IntegrityError, ValidationError
+from .errors import CommitError, IntegrityError, ValidationError
 from .guarantees import NONE, Guarantee, Profile
 
 __all__ = [
+    "alias",
     "attempts",
+    "begin",
     "commit",
     "committed",
     "create_all",
@@ -99,6 +102,56 @@ class AsyncCommit:
         return self.writing.result()
 
 
+class AsyncHandle:
+    """One commit that was begun without a block, to be ended by one call, in any task and any thread."""
+
+    def __init__(self, begun: BegunCommit, committing: AsyncCommit) -> None:
+        self._begun = begun
+        self._committing = committing
+
+    @property
+    def path(self) -> Path | UPath:
+        """Return the directory to write in. No I/O."""
+        return self._begun.path
+
+    async def finish(self) -> Commit:
+        """Commit what was written. After an error nothing is committed, and the handle is over.
+
+        Of several calls, in any threads, one ends the commit, and the others raise CommitError.
+
+        Returns:
+            What was committed, with its record.
+
+        Raises:
+            CommitError: It was finished or given up before, another call is ending it, or this process is a forked
+                child of the one that began it.
+            AtomicPathError: As for `commit`, at the end of its block.
+        """
+        with self._begun.finishing():
+            await self._committing.__aexit__(None, None, None)
+        return self._committing.result
+
+    async def abandon(self, error: BaseException | None = None) -> None:
+        """Give up what was written; nothing happens if it was given up, or failed, before.
+
+        Args:
+            error: Why. In a job of several processes the others are told.
+
+        Raises:
+            CommitError: It is committed, or another call is ending it.
+            RankFailedError: In a job of several processes, in every one of them.
+        """
+        error = error or CommitError(f"{self._begun.session.location} was given up by abandon()")
+        with self._begun.abandoning() as is_mine:
+            if is_mine:
+                await self._committing.__aexit__(type(error), error, error.__traceback__)
+
+
+def _session(url: PathLike, options: CommitOptions) -> AsyncCommit:
+    with reporting("cannot begin to write {}", partial(locate, url, options.storage_options)):
+        return AsyncCommit(CommitSession(url, options))
+
+
 def commit(
     url: PathLike,
     *,
@@ -106,6 +159,7 @@ def commit(
     temporary_path_class: type[TemporaryPath] | None = None,
     direct: bool = False,
     replace: bool = False,
+    exists: Exists | None = None,
     durable: bool = True,
     coordinator: Coordinator | Literal["auto"] | None = None,
     file_options: FileOptions | None = None,
@@ -141,6 +195,9 @@ def commit(
         replace: A committed directory at the URL is no error: the new one atomically takes over its name, and the old
             one is then deleted. It needs RENAME_EXCHANGE, which known disks of Linux have. With `durable=False` a power
             cut may take both.
+        exists: What to do if a committed directory is at the URL. "error", the default, raises AlreadyCommittedError.
+            "replace" is the same as `replace=True`. "keep" makes it the result: what is written now is discarded, so
+            that a save can be repeated. The block runs all the same, in a directory that is then deleted.
         durable: Sync files, directories and the final name on a file system of this host.
         coordinator: Which processes commit together: None is this process alone, "auto" every process of the engine
             that is initialised (torch.distributed, JAX or MPI), a `Coordinator` every process of that one. All of them
@@ -177,6 +234,7 @@ def commit(
         temporary_path_class=temporary_path_class,
         direct=direct,
         replace=replace,
+        exists=exists,
         durable=durable,
         coordinator=coordinator,
         file_options=file_options,
@@ -189,8 +247,100 @@ def commit(
         allow_empty=allow_empty,
         marker=marker,
     )
-    with reporting("cannot begin to write {}", partial(locate, url, storage_options)):
-        return AsyncCommit(CommitSession(url, options))
+    return _session(url, options)
+
+
+async def begin(
+    url: PathLike,
+    *,
+    storage_options: Options = None,
+    temporary_path_class: type[TemporaryPath] | None = None,
+    direct: bool = False,
+    replace: bool = False,
+    exists: Exists | None = None,
+    durable: bool = True,
+    coordinator: Coordinator | Literal["auto"] | None = None,
+    file_options: FileOptions | None = None,
+    metadata: Mapping[str, JSONValue] | None = None,
+    checksums: bool = False,
+    staging_dir: PathLike | None = None,
+    progress: Progress | bool | None = None,
+    guarantees: Guarantee | None = None,
+    unsafe_takeover: bool = False,
+    allow_empty: bool = False,
+    marker: str | EllipsisType | None = ...,
+) -> AsyncHandle:
+    """Begin to write a directory without a block; `finish` of the result commits it, in any thread.
+
+    It is `commit` for code that cannot keep a block open: hooks of a framework, or a save that another thread ends. The
+    rules for what is written are those of `commit`, and so is what readers and concurrent writers see. Keep the handle:
+    without it the attempt is one that `sweep`, or the next attempt at the same path, may remove. A handle that was not
+    finished when the interpreter ends is given up. A forked child has no part in its parent's handles.
+
+    Args:
+        url: The final place: a URL, a path or a UPath.
+        storage_options: For the file system behind the URL. No message shows them.
+        temporary_path_class: The strategy; left out, it follows from what the location guarantees.
+        direct: Write on the store itself, through a `UPath`, not in a staging directory that is uploaded at the end.
+        replace: A committed directory at the URL is no error: the new one atomically takes over its name, and the old
+            one is then deleted. It needs RENAME_EXCHANGE, which known disks of Linux have. With `durable=False` a power
+            cut may take both.
+        exists: What to do if a committed directory is at the URL. "error", the default, raises AlreadyCommittedError.
+            "replace" is the same as `replace=True`. "keep" makes it the result: what is written now is discarded, so
+            that a save can be repeated. The block runs all the same, in a directory that is then deleted.
+        durable: Sync files, directories and the final name on a file system of this host.
+        coordinator: Which processes commit together: None is this process alone, "auto" every process of the engine
+            that is initialised (torch.distributed, JAX or MPI), a `Coordinator` every process of that one. All of them
+            call with the same arguments. Where an engine of several processes is initialised None is ValidationError:
+            pass "auto" in every rank, or `SingleProcess()` in the one that commits alone.
+        file_options: The mode of the directory.
+        metadata: JSON that travels in the record.
+        checksums: Add the SHA-256 of every file to the record.
+        staging_dir: Where the staging directory is made; else where the environment variable ATOMICPATH_STAGING_DIR
+            says, else in the system's temporary directory. Where others may write there, it is in a directory of this
+            user alone, `atomicpath-<uid>`. What processes that are provably dead have staged there is deleted.
+        progress: Called with the bytes uploaded and the bytes in all; True shows a bar.
+        guarantees: What you know of the location, which is added to what is known of it. Probes may refute it.
+        unsafe_takeover: Take the place of an unfinished attempt that nothing here could stop, should it still write.
+        allow_empty: Commit a directory without files, too. Most often the block wrote elsewhere.
+        marker: The name of a file that tells other tools that the directory is complete, such as "_SUCCESS"; None is
+            none. By default only the commit-file strategy writes one, `commit_success.txt`. atomicpath reads the
+            record.
+
+    Returns:
+        A handle: `path` is the directory to write in, `finish()` commits and returns the `Commit`, and
+        `abandon(error)` gives up.
+
+    Raises:
+        AlreadyCommittedError: A committed directory is there; `record` says by whom.
+        ConflictError: A live attempt or foreign files hold the path.
+        AbandonedError: Another process swept or took over this attempt.
+        GuaranteeError: No strategy is safe there; the message says what is missing and what to do.
+        OutcomeUnknownError: The storage does not say what became of the commit; nothing was cleaned up.
+        ValidationError: An argument cannot be used, or what was written may not be complete.
+        AtomicPathError: Anything else; nothing was committed.
+    """
+    options = CommitOptions(
+        storage_options=storage_options,
+        temporary_path_class=temporary_path_class,
+        direct=direct,
+        replace=replace,
+        exists=exists,
+        durable=durable,
+        coordinator=coordinator,
+        file_options=file_options,
+        metadata=metadata,
+        checksums=checksums,
+        staging_dir=staging_dir,
+        progress=progress,
+        guarantees=guarantees,
+        unsafe_takeover=unsafe_takeover,
+        allow_empty=allow_empty,
+        marker=marker,
+    )
+    committing = _session(url, options)
+    path = await committing.__aenter__()
+    return AsyncHandle(BegunCommit(committing.writing, path), committing)
 
 
 @protected
@@ -203,6 +353,7 @@ async def put(
     temporary_path_class: type[TemporaryPath] | None = None,
     direct: bool = False,
     replace: bool = False,
+    exists: Exists | None = None,
     durable: bool = True,
     coordinator: Coordinator | Literal["auto"] | None = None,
     file_options: FileOptions | None = None,
@@ -231,6 +382,9 @@ async def put(
         replace: A committed directory at the URL is no error: the new one atomically takes over its name, and the old
             one is then deleted. It needs RENAME_EXCHANGE, which known disks of Linux have. With `durable=False` a power
             cut may take both.
+        exists: What to do if a committed directory is at the URL. "error", the default, raises AlreadyCommittedError.
+            "replace" is the same as `replace=True`. "keep" makes it the result: what is written now is discarded, so
+            that a save can be repeated. The block runs all the same, in a directory that is then deleted.
         durable: Sync files, directories and the final name on a file system of this host.
         coordinator: Which processes commit together: None is this process alone, "auto" every process of the engine
             that is initialised (torch.distributed, JAX or MPI), a `Coordinator` every process of that one. All of them
@@ -268,6 +422,7 @@ async def put(
         temporary_path_class=temporary_path_class,
         direct=direct,
         replace=replace,
+        exists=exists,
         durable=durable,
         coordinator=coordinator,
         file_options=file_options,
@@ -310,6 +465,39 @@ async def get(url: PathLike, local_dir: PathLike, *, verify: bool = True, storag
         ConflictError: Something else is there.
     """
     return await fetch.get(locate(url, storage_options), local_directory(local_dir, "local_dir"), verify=verify)
+
+
+@protected
+@reported("cannot make {} an alias", at_url)
+async def alias(
+    url: PathLike, target: PathLike, *, guarantees: Guarantee | None = None, storage_options: Options = None
+) -> None:
+    """Have a URL lead to a committed directory of the same root from now on, such as `last` or `best`.
+
+    An alias that is there already is moved, in one step: readers see the old target or the new one. Of concurrent
+    callers the last one stays. On a disk it is a symbolic link, which other tools follow, too. On a store it is a small
+    record, moved by compare-and-swap (COMPARE_AND_SWAP, EXCLUSIVE_CREATE).
+
+    `resolve`, `is_committed`, `read_record`, `verify` and `get` follow it. `committed`, `latest` and `sweep`
+    leave it out. `remove` and `keep_last` never remove the target of an alias; `remove` of the alias leaves its target.
+
+    Args:
+        url: The alias. What is there already may be an alias, and nothing else.
+        target: The committed directory, or another alias: a name in the same root, or its URL.
+        guarantees: What you know of the location, as for `commit`.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Raises:
+        NotCommittedError: The target is not complete.
+        ValidationError: The target is not right beside the URL, or leads back to it.
+        AlreadyCommittedError: A committed directory is at the URL.
+        ConflictError: An attempt or foreign files are at the URL.
+        GuaranteeError: Nothing there could move it in one step.
+        OutcomeUnknownError: The storage does not say what became of it.
+        StorageError: The storage failed or did not answer.
+    """
+    location = CommitOptions(storage_options=storage_options).final(url)
+    await aliases.set_alias_at(location, target, guarantees=guarantees or NONE)
 
 
 @reported("cannot look at {}", at_url)
@@ -395,7 +583,7 @@ async def committed(
     the clock that nobody can set.
 
     What is incomplete or cannot be looked at is left out and named in the log, logger "atomicpath"; so is a copy of a
-    committed directory that lacks files. Links to committed directories are followed.
+    committed directory that lacks files. Links to committed directories elsewhere are followed. Aliases are left out.
 
     Each directory is looked at on its own: one that is committed or removed meanwhile may be listed or not.
 
@@ -529,18 +717,18 @@ async def sweep(
 @protected
 @reported("{} could not be removed, or not wholly", at_url)
 async def remove(url: PathLike, *, guarantees: Guarantee | None = None, storage_options: Options = None) -> None:
-    """Remove a committed directory, with all that is in it.
+    """Remove a committed directory, with all that is in it; or an alias, whose target stays.
 
-    Readers see it whole, or not at all.
+    Readers see it whole, or not at all. The target of an alias is not removed.
 
     Args:
-        url: The committed directory.
+        url: The committed directory, or the alias.
         guarantees: What you know of the location, as for `commit`.
         storage_options: For the file system behind the URL. No message shows them.
 
     Raises:
         NotCommittedError: Nothing complete is there.
-        ConflictError: Another process replaces or removes it.
+        ConflictError: Another process replaces or removes it, or an alias leads to it.
         GuaranteeError: Nothing could keep readers from seeing half of it.
         ValidationError: Another tool committed it, or it is a link.
         OutcomeUnknownError: The storage does not say what became of it.
@@ -565,8 +753,8 @@ async def keep_last(
 
     The order is that of `committed`. Where names tell a step, they are the series: a `best` beside them is neither
     counted nor removed. Of several series, such as `checkpoint-` and `step_`, each keeps its newest `n`. What is
-    incomplete does not count and is not touched; nor is a link, nor what a link in the root points to, nor what another
-    tool committed.
+    incomplete does not count and is not touched; nor is a link, nor what a link or an alias in the root leads to, nor
+    what another tool committed.
 
     Where a directory that would go may have been committed later than one that would stay, nothing is removed: after a
     run was rolled back to an earlier step, or where a clock was set back.

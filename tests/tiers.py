@@ -66,6 +66,10 @@ LONG: dict[str, tuple[str, ...]] = {
         "test_of_eight_processes_on_a_local_disk_exactly_one_wins_each_round",
         "test_of_eight_processes_on_a_store_exactly_one_wins_each_round[moto]",
     ),
+    "api/test_alias_races.py": (
+        "test_of_eight_writers_one_value_stays_and_there_is_always_one[local-",
+        "test_of_eight_writers_one_value_stays_and_there_is_always_one[s3-3]",
+    ),
     # Scripts interrupted at one moment after another.
     "interruption/test_ends.py": ("test_the_last_save_works_after_the_main_thread_has_ended",),
     "interruption/test_cancellation.py": ("test_a_cancelled_save_is_committed_or_raises_and_leaves_nothing",),

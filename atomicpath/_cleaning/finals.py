@@ -42,6 +42,8 @@ async def examine_final(storage: Storage, path: Location, older_than: float, *, 
             path=path.upath, found=LeftoverKind.DAMAGED, action=Action.KEEP, age=seen.age, reason=str(error)
         )
         return Finding(swept=swept)
+    if record.state is State.ALIAS:
+        return None
     if await is_committed(storage, path, record):
         return await _unmarked(storage, path, seen, record)
     found = LeftoverKind.DISCARDED if record.state is State.DISCARDED else LeftoverKind.ATTEMPT

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
-from atomicpath._commit.readers import load
+from atomicpath._commit.aliases import remove_alias
+from atomicpath._commit.readers import find, load
 from atomicpath._core.environment import shielded
 from atomicpath._core.layout import PROBE_PREFIX, RECORD_FILE
 from atomicpath._core.record import CommitRecord
 from atomicpath._profile.location import Location
 from atomicpath._profile.probing import profile_of
+from atomicpath._strategies.aliases import expect_no_alias_to
 from atomicpath._strategies.borders import foreign_below
 from atomicpath._strategies.cleanup import NotClearedError
 from atomicpath._strategies.conflicts import is_committed, read_record
@@ -23,6 +26,7 @@ from atomicpath.errors import (
     AccessError,
     AtomicPathError,
     ConflictError,
+    IntegrityError,
     NotCommittedError,
     OutcomeUnknownError,
     ValidationError,
@@ -54,8 +58,19 @@ async def remove(
         ConflictError: Another place, a live attempt or somebody's files are in it. Nothing was changed, or what was
             not its own stays, as the message says.
     """
-    record = (await load(location)).record
-    if await location.open().kind(location.path) not in ("directory", None):
+    try:
+        place, commit = await find(location)
+    except (NotCommittedError, IntegrityError):  # as of an alias that leads nowhere
+        if await remove_alias(location, guarantees=guarantees):
+            return
+        raise
+    storage = location.open()
+    await expect_no_alias_to(storage, location)
+    if place.path != location.path:
+        await remove_alias(location, guarantees=guarantees)
+        return
+    record = commit.record
+    if await storage.kind(location.path) not in ("directory", None):
         raise ValidationError(
             f"{location} is a link to a committed directory, which is not removed through it: remove the link yourself,"
             " or pass its target"
@@ -65,7 +80,6 @@ async def remove(
             f"{location} was committed by another tool, which left no record: it is not atomicpath's to remove. Delete"
             " it with that tool, or by hand"
         )
-    storage = location.open()
     profile = await profile_of(location, wanted=RENAMING | WANTED | guarantees, asserted=guarantees)
     if not profile.missing(RENAMING):
         await _by_rename(storage, location, record, on_removed)
@@ -89,6 +103,7 @@ async def _by_rename(
                     if not hold.excludes_others:  # nothing kept others from exchanging what is there since the look
                         await _expect_same_moved(storage, location, doomed, record)
                     await _expect_own(storage, location, record, doomed)
+                    await expect_no_alias_to(storage, location)  # made since, when its target was still there
                 except BaseException as error:
                     if not await _put_back(storage, location, doomed, error):
                         on_removed()
@@ -210,7 +225,14 @@ async def _expect_permission(storage: Storage, location: Location, *, version: s
 async def _end(storage: Storage, location: Location, register: CleaningAttemptRecord, record: CommitRecord) -> None:
     ownership = Ownership.of(storage, location, record)
     try:
-        await delete_below(storage, location, register, ownership=ownership, was_committed=True)
+        await delete_below(
+            storage,
+            location,
+            register,
+            ownership=ownership,
+            was_committed=True,
+            confirm=partial(_expect_unaliased, storage, location, register, record),
+        )
     except AbandonedError as moved:
         if not register.is_discarded:
             raise await _moved_meanwhile(location) from moved
@@ -219,6 +241,8 @@ async def _end(storage: Storage, location: Location, register: CleaningAttemptRe
         error.add_note(f"{location} is removed for readers; what is left of it sweep(...) deletes")
         raise
     except ConflictError as foreign:
+        if not register.is_discarded:
+            raise  # it was taken back: nothing was deleted
         with shielded():
             await register.withdraw()  # all that was its own is deleted
         foreign.add_note(f"{location} is removed; what came in at the last moment and is not its own stays")
@@ -226,6 +250,17 @@ async def _end(storage: Storage, location: Location, register: CleaningAttemptRe
     except (OSError, AtomicPathError) as error:
         if register.is_discarded:
             error.add_note(f"{location} is removed for readers; what is left of it sweep(...) deletes")
+        raise
+
+
+async def _expect_unaliased(
+    storage: Storage, location: Location, register: CleaningAttemptRecord, record: CommitRecord
+) -> None:
+    """Take the removal back if an alias was made since, when its target was still there."""
+    try:
+        await expect_no_alias_to(storage, location)
+    except ConflictError:
+        await register.restore(record)
         raise
 
 

@@ -15,7 +15,8 @@ from upath import UPath
 from atomicpath._commit.readers import Commit, Survey, is_complete, survey
 from atomicpath._core.record import JSONValue
 from atomicpath._core.step_order import DEFAULT, Moment, Order, moments
-from atomicpath._profile.location import Location, PathLike, locate
+from atomicpath._profile.location import Location, PathLike, name_in
+from atomicpath._strategies.aliases import aliases_of
 from atomicpath.errors import (
     AtomicPathError,
     ConflictError,
@@ -164,9 +165,10 @@ async def retain(
     """
     if isinstance(protect, str | bytes | os.PathLike | UPath):
         raise ValidationError(f"protect is a list of names or URLs, not one: pass protect=[{str(protect)!r}]")
-    names = {_name_of(root, one) for one in protect}
+    names = {name_in(root, one, "protect") for one in protect}
     found = await survey(root, order)
     all_series = _series(found, root)
+    pointed_at = all_series.pointed_at | frozenset((await aliases_of(root.open(), root)).values())
     decided = {
         commit.name: Retained(commit=commit, kept=True, reason="its name tells no step, as those of the others do")
         for commit in found.commits
@@ -175,7 +177,7 @@ async def retain(
         for commit in all_series.second_names
     }
     for series in all_series.members:
-        for one in _decided(root, series, selection, names, all_series.pointed_at, order):
+        for one in _decided(root, series, selection, names, pointed_at, order):
             decided[one.commit.name] = one
     cleaner = _Cleaner(root, all_series.links, guarantees, dry_run=dry_run)
     for series in all_series.members:
@@ -371,13 +373,3 @@ class _Cleaner:
             except AtomicPathError as error:
                 _LOG.warning("%s cannot be looked at any more: %s", self._root.child(commit.name), error)
         return False
-
-
-def _name_of(root: Location, one: PathLike) -> str:
-    """The name below the root that is meant; ValidationError for a place elsewhere, which would protect nothing."""
-    if isinstance(one, str) and "/" not in one and one.strip():
-        return one
-    place = locate(one, root.storage_options)
-    if place.parent.identity != root.identity:
-        raise ValidationError(f"protect names {place}, which is not right below {root}: pass names or URLs of what is")
-    return place.name

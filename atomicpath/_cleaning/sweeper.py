@@ -69,7 +69,7 @@ async def _found(storage: Storage, root: Location) -> list[tuple[Location, Entry
 
 
 async def _examine(storage: Storage, path: Location, entry: Entry, older_than: float, *, probe: bool) -> Finding | None:
-    if is_probe(entry.name) and (entry.kind == "file" or entry.name.startswith(PROBE_PREFIX)):
+    if is_probe(entry.name) and (entry.kind in ("file", "a symbolic link") or entry.name.startswith(PROBE_PREFIX)):
         return await examine_probe(storage, path, entry, older_than)
     if entry.name.endswith(LOCK_SUFFIX) and entry.kind == "file":
         return await examine_lock(storage, path, older_than)

@@ -16,11 +16,11 @@ from atomicpath._profile.fingerprint import is_original
 from atomicpath._profile.location import Location, locate
 from atomicpath._strategies.manifest import digest, entries_of
 from atomicpath.coordinators import SingleProcess
-from atomicpath.errors import AtomicPathError, CommitError, IntegrityError, ValidationError
+from atomicpath.errors import AtomicPathError, CommitError, IntegrityError, NotCommittedError, ValidationError
 
 from .completeness import is_rewritten
 from .options import CommitOptions
-from .readers import load
+from .readers import find, load
 from .session import CommitSession, expect_room_at
 from .sources import copy_directories
 
@@ -41,10 +41,11 @@ async def get(location: Location, local_dir: Path, *, verify: bool) -> Path:
     tries = 0
     while tries < _TRIES or environment.monotonic() < ends:
         tries += 1
-        record = (await load(location)).record
+        place, commit = await find(location)
+        record = commit.record
         try:
-            return await _get(location, record, local_dir, verify=verify)
-        except (IntegrityError, ValidationError):  # the second by a listing with a record that was not there before
+            return await _get(place, record, local_dir, verify=verify)
+        except (IntegrityError, ValidationError, NotCommittedError):  # the second by a listing with a new record
             if not await _is_replaced(location, record):
                 raise
         except _ReplacedError:

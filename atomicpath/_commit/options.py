@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import EllipsisType
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 from atomicpath._core.failures import Document
 from atomicpath._core.layout import check_marker, is_temporary
@@ -22,7 +22,10 @@ from atomicpath.guarantees import NONE, RENAMING, Guarantee, Profile, check, che
 from .selection import select
 from .staging import Progress
 
-__all__ = ["CommitOptions", "check_agreement"]
+__all__ = ["CommitOptions", "Exists", "check_agreement"]
+
+Exists: TypeAlias = Literal["error", "keep", "replace"]
+"""What to do if a committed directory is at the URL already."""
 
 _WANTED = RENAMING | WANTED | Guarantee.DIRECTORIES
 """What is always worth a probe before a commit; multi-part completion only once a large file comes."""
@@ -36,6 +39,7 @@ class CommitOptions:
     temporary_path_class: type[TemporaryPath] | None = None
     direct: bool = False
     replace: bool = False
+    exists: Exists | None = None  # None only until __post_init__, which makes the two of them agree
     durable: bool = True
     coordinator: Coordinator | Literal["auto"] | None = None
     file_options: FileOptions | None = None
@@ -54,9 +58,23 @@ class CommitOptions:
             check_marker(self.marker)
         elif self.marker not in (None, ...):
             raise ValidationError(f"marker= takes the name of a file, or None for none, not {self.marker!r}")
+        self._check_exists()
         check_coordinator(self.coordinator)
         if self.staging_dir is not None:  # at once, and absolute: the current directory may change until it is used
             object.__setattr__(self, "staging_dir", local_directory(self.staging_dir, "staging_dir"))
+
+    def _check_exists(self) -> None:
+        if self.exists not in (None, *get_args(Exists)):
+            raise ValidationError(f"exists= takes 'error', 'keep' or 'replace', not {self.exists!r}")
+        if self.replace and self.exists not in (None, "replace"):
+            raise ValidationError(f"replace=True and exists={self.exists!r} contradict each other: pass one of them")
+        object.__setattr__(self, "exists", "replace" if self.replace else self.exists or "error")
+        object.__setattr__(self, "replace", self.exists == "replace")
+
+    @property
+    def keeps(self) -> bool:
+        """Tell whether a committed directory that is there already is the result."""
+        return self.exists == "keep"
 
     def final(self, url: PathLike) -> Location:
         """The place that is meant, if something can be committed there; no I/O."""
@@ -114,7 +132,7 @@ class CommitOptions:
             "place": location.identity,
             "url": str(location),
             "direct": direct,
-            "replace": self.replace,
+            "exists": self.exists,
             "checksums": self.checksums,
             "temporary_path_class": self.temporary_path_class.__name__ if self.temporary_path_class else None,
         }

@@ -16,6 +16,7 @@ from atomicpath._core.record import CommitRecord, NewerFormatError, State
 from atomicpath._core.step_order import DEFAULT, Moment, Order, in_order, moments
 from atomicpath._core.tasks import map_concurrently
 from atomicpath._profile.location import Location
+from atomicpath._strategies.aliases import linked_name
 from atomicpath._strategies.conflicts import is_committed, read_record, standing_at, when
 from atomicpath._strategies.leftovers import Leftover, attempts_in, housekeeping_entries, record_in
 from atomicpath.abc import Entry, NoBucketError, Storage
@@ -31,6 +32,8 @@ __all__ = [
     "attempts",
     "children",
     "committed",
+    "find",
+    "follow",
     "is_complete",
     "latest",
     "load",
@@ -74,22 +77,51 @@ class Survey:
     links: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Alias:
+    """What is at a name is an alias for `target`, another name of the same root."""
+
+    target: str
+
+
 async def load(location: Location, *, whole: bool = True) -> Commit:
     """The complete directory at a location; NotCommittedError, saying what is there instead, if there is none.
 
-    `whole`: a copy of one counts only if nothing of it is missing.
+    Aliases are followed. `whole`: a copy of one counts only if nothing of it is missing.
     """
-    found = await _examine(location.open(), location, whole=whole)
+    return (await find(location, whole=whole))[1]
+
+
+async def find(location: Location, *, whole: bool = True) -> tuple[Location, Commit]:
+    """The complete directory that a location, or the alias there, stands for, and where it is; errors as of `load`."""
+    places, found = await follow(location, whole=whole)
+    place = places[-1]
     if isinstance(found, Commit):
-        return found
+        return place, found
     if isinstance(found, IntegrityError):
         raise found
-    raise NotCommittedError(f"{location} is not a committed directory: {found or _UNMARKED}")
+    through = "" if place.path == location.path else f" that the alias {location} leads to"
+    raise NotCommittedError(f"{place}{through} is not a committed directory: {found or _UNMARKED}")
+
+
+async def follow(location: Location, *, whole: bool = True) -> tuple[list[Location], Commit | IntegrityError | str]:
+    """Follow aliases from a location on: the places on the way, and what is at the last one, as of `_examine`."""
+    storage, places = location.open(), [location]
+    while isinstance(found := await _examine(storage, places[-1], whole=whole), _Alias):
+        place = location.parent.child(found.target)
+        places.append(place)
+        if place in places[:-1]:
+            circle = " -> ".join(place.name for place in places)
+            return places, IntegrityError(
+                f"{location} leads nowhere: its aliases are in a circle ({circle}). Move one of them with alias(...),"
+                " or remove(...) it"
+            )
+    return places, found
 
 
 async def is_complete(location: Location) -> bool:
     """Whether a complete directory is there. Raises if the storage, or this version, cannot say."""
-    found = await _examine(location.open(), location)
+    _, found = await follow(location)
     if isinstance(found, NewerFormatError):
         raise found
     return isinstance(found, Commit)
@@ -188,7 +220,7 @@ async def attempts(root: Location) -> list[UnfinishedCommit]:
             raise
         except (IntegrityError, ValidationError):
             return UnfinishedCommit(path=path.upath, final=path.upath, record=None, alive=None)
-        if record is None or await is_committed(storage, path, record):
+        if record is None or record.state is State.ALIAS or await is_committed(storage, path, record):
             return None
         return UnfinishedCommit(
             path=path.upath, final=path.upath, record=record, alive=proof_of_life(storage.environment, record)
@@ -217,7 +249,8 @@ async def verify(location: Location, *, checksums: bool) -> Verification:
 
     A directory that was replaced meanwhile is compared afresh: its files are not those of the record that was read.
     """
-    record = (await load(location, whole=False)).record
+    location, commit = await find(location, whole=False)
+    record = commit.record
     while True:
         found: Verification | FileNotFoundError
         try:
@@ -236,14 +269,18 @@ async def verify(location: Location, *, checksums: bool) -> Verification:
 
 async def _examine(
     storage: Storage, location: Location, order: Order = DEFAULT, *, whole: bool = True
-) -> Commit | IntegrityError | str:
+) -> Commit | IntegrityError | _Alias | str:
     """The complete directory, or why it does not count as one; "" if nothing there claims to be one.
+
+    An alias is not followed: whoever lists a root finds its target by itself.
 
     NotCommittedError if nothing can be there, not even for a while: a bucket that is missing may be a name misspelt.
     A link to a directory is followed. One that is replaced while it is looked at is looked at again.
     """
     if is_temporary(location.path):
         return "it is below a temporary path, where nothing counts"
+    if target := await linked_name(storage, location):
+        return _Alias(target)
     reason, token = "", None
     for _ in range(_LOOKS):
         try:
@@ -269,6 +306,8 @@ async def _examine(
             return "its commit record is missing, and the marker beside it counts for nothing without one"
         if record is None:
             return "" if standing.kind == "directory" else f"{standing.kind or 'nothing'} is there"
+        if record.state is State.ALIAS:
+            return _Alias(record.target)
         verb = "is being removed" if record.state is State.DISCARDED else "has not finished"
         reason = f"the attempt of {record.writer}, begun at {when(record.started)}, {verb}"
         return _UnderWay(reason) if is_tracked_here(record.token) else reason
@@ -325,6 +364,12 @@ class _Neighbours:
             found = await _examine(self.storage, self.root.child(name), order)
             if isinstance(found, Commit):
                 return found
+            if isinstance(found, _Alias):
+                if order.named_step(name) is None:
+                    return None
+                found = (await follow(self.root.child(name)))[1]  # who gave it a step's name wants to know
+                if isinstance(found, Commit):
+                    return None
             if found or order.named_step(name) is not None:
                 level = logging.INFO if isinstance(found, _UnderWay) else logging.WARNING
                 _LOG.log(level, "skipping %s: %s", self.root.child(name), found or "it has no commit record")

@@ -25,11 +25,12 @@ from atomicpath.abc import TemporaryPath
 from atomicpath.coordinators.collective import CollectiveCall
 from atomicpath.coordinators.options import MultiprocessingOptions
 from atomicpath.coordinators.process_group import ProcessGroup
-from atomicpath.errors import AtomicPathError, CommitError, OutcomeUnknownError, ValidationError
+from atomicpath.errors import AlreadyCommittedError, AtomicPathError, CommitError, OutcomeUnknownError, ValidationError
 from atomicpath.guarantees import NONE, Guarantee
 
 from .completeness import Commit
 from .options import CommitOptions, check_agreement
+from .readers import load
 from .selection import STRATEGIES
 from .shared_directory import expect_all, seen_by_this_rank
 from .sources import Own, Staged, copy_directories, say_what_is_dropped
@@ -71,12 +72,13 @@ class CommitSession:
         self._begun = False
         self._entered = False  # whether the other processes count on this one for the end
         self._pid = os.getpid()
-        self._is_committed = False
+        self.is_committed = False  # as far as this process knows
+        self._is_kept = False  # whether what was committed before is the result, and what is written now is discarded
         self._record: CommitRecord | None = None
 
     def result(self) -> Commit:
         """Return what was committed, as this process knows it; CommitError if nothing was, or not yet."""
-        if not self._is_committed:
+        if not self.is_committed:
             raise CommitError(f"{self.location} has no result: its block has not ended, or nothing was committed")
         name, record = self.location.name, self._record
         return Commit(path=self.location.upath, name=name, record=record, step=DEFAULT.step(name, record))
@@ -105,13 +107,15 @@ class CommitSession:
         direct = self._storage.is_local or (self._options.direct and not source)
         try:
             if not (direct or source):
-                self._staging = Staging(self._storage.environment, self._options.staging_dir)
-                self._staged = await self._staging.create()
+                await self._stage()
             begun = await self._team.run_on_primary(
                 "begin", self._options.view(self.location, direct=direct), partial(self._create, direct)
             )
             self._begun = self._entered = True
-            if self._temporary is None:
+            self._is_kept = "kept" in begun
+            if self._is_kept and direct and not source:
+                await self._stage()
+            if self._temporary is None and not self._is_kept:
                 await self._join(begun, direct)
         except EventLoopNeeded:
             raise
@@ -119,10 +123,16 @@ class CommitSession:
             await self.abandon(error)
             raise
         if self._staged is not None:
-            return self._staged
+            return UPath(self._staged) if self._options.direct and not self._storage.is_local else self._staged
+        if self._is_kept:
+            return self.location.upath  # the files of a source are not written anywhere
         with of_the_caller():
             path = self._own().get()
         return Path(cast("os.PathLike[str]", path)) if self._storage.is_local else path
+
+    async def _stage(self) -> None:
+        self._staging = Staging(self._storage.environment, self._options.staging_dir)
+        self._staged = await self._staging.create()
 
     def expect_new(self) -> None:
         """Raise CommitError if this was entered before."""
@@ -140,26 +150,27 @@ class CommitSession:
     @telemetry.observed(telemetry.closing)
     async def finish(self, source: Own | Staged | None = None, *, copied: Callable[[], object] = lambda: None) -> None:
         """Commit what was written, or the local directory `source`; `copied` is called once that has been read."""
-        temporary = self._own()
+        temporary = None if self._is_kept else self._own()
         try:
+            self._expect_own_process()
             origin = source or (Staged(self._storage.environment, self._staged) if self._staged else None)
-            if origin is not None:
+            if temporary is not None and origin is not None:
                 await self._copy(origin, temporary, top=source is not None)
-                copied()
-            offer: Document = {"files": [file_document(file) for file in temporary.added()]}
+            copied()
+            offer: Document = {"files": [file_document(file) for file in temporary.added()] if temporary else []}
         except BaseException as error:
             await self.abandon(error)
             if isinstance(error, OSError) and not (isinstance(error, AtomicPathError) or is_the_callers(error)):
                 raise self.failed(error) from error
             raise
         try:
-            together = self._storage.is_local and not self._team.is_alone
+            together = self._storage.is_local and not self._team.is_alone and temporary is not None
             await self._team.run_on_primary(
                 "finish",
                 offer,
                 self._finalize,
-                check_outcome=temporary.is_published,
-                then=partial(seen_by_this_rank, self._storage, locate(temporary.get())) if together else None,
+                check_outcome=temporary.is_published if temporary else None,
+                then=partial(seen_by_this_rank, self._storage, locate(self._own().get())) if together else None,
             )
         except OutcomeUnknownError:
             self._temporary = None  # nothing may be cleaned up
@@ -175,7 +186,7 @@ class CommitSession:
         finally:
             self._temporary = None
             await self._unstage()
-        self._is_committed = True
+        self.is_committed, self._is_kept = True, False
         await self._team.wait_for_acks("finish")
 
     async def _copy(self, origin: Own | Staged, temporary: TemporaryPath, *, top: bool) -> None:
@@ -250,8 +261,12 @@ class CommitSession:
         else:
             temporary = strategy.from_final(self.location.upath, file_options=self._options.file_options)
         temporary.configure(self._options.attempt(profile.effective, direct=direct, metadata=self._metadata))
-        with telemetry.creating(temporary), of_the_caller():
-            await temporary.create()
+        try:
+            with telemetry.creating(temporary), of_the_caller():
+                await temporary.create()
+        except AlreadyCommittedError as error:
+            await self._keep(error)
+            return {"kept": True}
         self._temporary = temporary
         if self._team.is_alone:
             return {}
@@ -280,19 +295,39 @@ class CommitSession:
 
     async def _finalize(self, offers: Sequence[Document]) -> Document:
         """In the primary: commit what all have added."""
+        if self._is_kept:
+            return {}
         temporary = self._own()
         for offer in offers[1:]:
             temporary.include([file_entry(file) for file in cast("list[Document]", offer["files"])])
         if "seen" in offers[0]:
             await expect_all(self._storage, locate(temporary.get()), offers)
-        with telemetry.finalizing(temporary), of_the_caller():
-            await temporary.finalize()
-        self._record = temporary.committed_record
+        try:
+            with telemetry.finalizing(temporary), of_the_caller():
+                await temporary.finalize()
+        except AlreadyCommittedError as error:
+            await self._keep(error)
+        else:
+            self._record = temporary.committed_record
         return {}
 
-    def _own(self) -> TemporaryPath:
+    async def _keep(self, error: AlreadyCommittedError) -> None:
+        """Take what is committed already for the result, if that is asked for and it is whole; else raise `error`."""
+        if not self._options.keeps:
+            raise error
+        try:
+            self._record = (await load(self.location)).record
+        except AtomicPathError as reason:
+            raise reason from error
+        by = f"by {self._record.writer}" if self._record else "by another tool"
+        _LOG.info("%s was committed before, %s, and is kept: what is written now is discarded", self.location, by)
+
+    def _expect_own_process(self) -> None:
         if os.getpid() != self._pid:
             raise CommitError(f"{self.location} belongs to process {self._pid}: a forked child cannot commit it")
+
+    def _own(self) -> TemporaryPath:
+        self._expect_own_process()
         if self._temporary is None:
             raise CommitError(f"the commit of {self.location} is over, or was never begun")
         return self._temporary
@@ -307,6 +342,7 @@ class CommitSession:
         """Give up what is this process's own; never raises, so that `cause`, which led here, is what is seen."""
         with cleaning_up(self.location, cause):
             temporary, self._temporary = self._temporary, None
+            self._is_kept = False
             try:
                 if temporary is not None and self._team.is_primary:
                     await (temporary.discard() if alone else temporary.retire())

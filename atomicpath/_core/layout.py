@@ -8,6 +8,7 @@ import re
 from atomicpath.errors import ValidationError
 
 __all__ = [
+    "ALIAS_SUFFIX",
     "COMMIT_SUCCESS_FILE",
     "DISCARDED_SUFFIX",
     "HOUSEKEEPING",
@@ -19,6 +20,7 @@ __all__ = [
     "RECORD_FILE",
     "RECORD_SUFFIX",
     "TMP_DIR_SUFFIX",
+    "alias_of",
     "check_file_name",
     "check_marker",
     "discarded_of",
@@ -51,6 +53,13 @@ RECORD_SUFFIX = ".json"
 
 LOCK_SUFFIX = ".atomicpath-lock"
 """Added to a final name: the file that is locked while the committed directory is replaced or removed."""
+
+ALIAS_SUFFIX = ".atomicpath-alias"
+"""Added to a name: the note in the house-keeping directory of a store that an alias of that name may be in the root.
+
+The alias itself is a record at its own name, so that it and a commit there exclude each other. By the notes one listing
+tells which names to look at.
+"""
 
 DISCARDED_SUFFIX = ".discarded"
 """Added to a temporary name before it is deleted, so that a late writer's rename finds nothing."""
@@ -102,6 +111,11 @@ def temporary_of(final: str, token: str, *, hidden: bool = False) -> str:
 def lock_of(final: str, *, hidden: bool = False) -> str:
     """Return the path of the file that is locked while the directory at `final` is replaced or removed."""
     return _kept(final, LOCK_SUFFIX, hidden)
+
+
+def alias_of(final: str) -> str:
+    """Return the path of the note that an alias may be at `final`."""
+    return _kept(final, ALIAS_SUFFIX, hidden=False)
 
 
 def discarded_of(final: str, token: str, *, hidden: bool = False) -> str:

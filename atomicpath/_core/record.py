@@ -58,6 +58,8 @@ class State(enum.StrEnum):
     WRITING = "writing"
     COMMITTED = "committed"
     DISCARDED = "discarded"
+    ALIAS = "alias"
+    """No attempt: another name for the directory `target`."""
 
 
 class DecidedBy(enum.StrEnum):
@@ -185,6 +187,7 @@ class CommitRecord:
         cleaner: The token of the sweep or removal that discarded the attempt.
         place: A fingerprint of the location that gave the `etag`s, which mean nothing anywhere else.
         based_on: The directory that a snapshot was made from, or None.
+        target: The name, in the same root, that an alias leads to.
         files: The manifest.
         metadata: The user's metadata.
         unknown: The fields that this version does not know.
@@ -206,6 +209,7 @@ class CommitRecord:
     cleaner: str = ""
     place: str = ""
     based_on: SnapshotBase | None = None
+    target: str = ""
     files: tuple[FileEntry, ...] = ()
     metadata: Mapping[str, JSONValue] = field(default_factory=dict, hash=False)
     unknown: Mapping[str, JSONValue] = field(default_factory=dict, hash=False)
@@ -237,6 +241,8 @@ class CommitRecord:
         }
         if self.cleaner:
             document["cleaner"] = self.cleaner
+        if self.target:
+            document["target"] = self.target
         if self.based_on is not None:
             base = self.based_on
             document["based_on"] = {"token": base.token, "snapshot": base.snapshot, "pending": list(base.pending)}
@@ -295,6 +301,7 @@ class CommitRecord:
             cleaner=_text(fields.get("cleaner", ""), "cleaner"),
             place=_text(fields.get("place", ""), "place"),
             based_on=_optional(_base, fields.get("based_on"), "based_on"),
+            target=_text(fields.get("target", ""), "target"),
             files=entries,
             metadata=_mapping(fields.get("metadata", {}), "metadata"),
             unknown={key: value for key, value in fields.items() if key not in _KNOWN},

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import EllipsisType
 from typing import Literal
 
-from atomicpath._commit.options import CommitOptions
+from atomicpath._commit.options import CommitOptions, Exists
 from atomicpath._commit.readers import Commit
 from atomicpath._commit.session import CommitSession, copy_and_commit, source_of
 from atomicpath._commit.staging import LocalFile, Progress
@@ -56,6 +56,7 @@ def commit_in_background(
     temporary_path_class: type[TemporaryPath] | None = None,
     direct: bool = False,
     replace: bool = False,
+    exists: Exists | None = None,
     durable: bool = True,
     coordinator: Coordinator | Literal["auto"] | None = None,
     file_options: FileOptions | None = None,
@@ -89,6 +90,7 @@ def commit_in_background(
         temporary_path_class: The strategy; left out, it follows from what the location guarantees.
         direct: As for `put`.
         replace: As for `put`.
+        exists: As for `put`: "error", "keep" or "replace".
         durable: Sync files, directories and the final name on a file system of this host.
         coordinator: None, or `SingleProcess()` in one process of a job of several: no other may take part, since the
             order of the commits would not be the same in all of them.
@@ -115,6 +117,7 @@ def commit_in_background(
         temporary_path_class=temporary_path_class,
         direct=direct,
         replace=replace,
+        exists=exists,
         durable=durable,
         coordinator=coordinator,
         file_options=file_options,

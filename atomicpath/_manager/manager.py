@@ -95,6 +95,7 @@ class CheckpointManager:
         local_keep_last: int = 1,
         storage_options: Mapping[str, object] | None = None,
         temporary_path_class: type[TemporaryPath] | None = None,
+        exists: Literal["error", "keep"] = "error",
         durable: bool = True,
         coordinator: Coordinator | Literal["auto"] | None = None,
         file_options: FileOptions | None = None,
@@ -124,6 +125,7 @@ class CheckpointManager:
             local_keep_last: How many saves stay there, beside those that the store still lacks.
             storage_options: For the file system behind the URL. No message shows them.
             temporary_path_class: The strategy at the root; left out, it follows from what the location guarantees.
+            exists: Whether a step that is saved already is an AlreadyCommittedError, or what was saved before is kept.
             durable: Sync files, directories and the final name on a file system of this host.
             coordinator: Which processes save together, as for `commit`.
             file_options: The mode of the directories.
@@ -157,6 +159,7 @@ class CheckpointManager:
         options = CommitOptions(
             storage_options=storage_options,
             temporary_path_class=temporary_path_class,
+            exists=exists,
             durable=durable,
             coordinator=coordinator,
             file_options=file_options,
@@ -198,7 +201,7 @@ class CheckpointManager:
                 prefix=prefix,
                 selection=Selection(rules=Rules(keep_last=local_keep_last)),
                 protect=(),
-                options=CommitOptions(durable=durable, file_options=file_options, checksums=checksums),
+                options=CommitOptions(exists=exists, durable=durable, file_options=file_options, checksums=checksums),
             )
             self._follower = Follower(self._local, self._store)
         self._places = [tier.root.identity for tier in (self._store, self._local) if tier is not None]

@@ -18,7 +18,7 @@ from atomicpath.errors import ValidationError
 from .places import PathLike, Place, read
 from .registry import backend_for
 
-__all__ = ["Location", "PathLike", "local_directory", "locate", "upath_of"]
+__all__ = ["Location", "PathLike", "local_directory", "locate", "name_in", "upath_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +101,16 @@ def local_directory(path: PathLike, argument: str) -> Path:
             " put(local_dir, url) copies from this host to a store, get(url, local_dir) from a store to this host"
         )
     return Path(_located(place, {}).path)
+
+
+def name_in(root: Location, one: PathLike, argument: str) -> str:
+    """The name right below a root that an argument means, by itself or as a URL; ValidationError for another place."""
+    if isinstance(one, str) and "/" not in one and one.strip():
+        return one
+    place = locate(one, root.storage_options)
+    if place.parent.identity != root.identity:
+        raise ValidationError(f"{argument} names {place}, which is not right below {root}: pass a name or a URL there")
+    return place.name
 
 
 def upath_of(path: PathLike) -> UPath:

@@ -44,9 +44,10 @@ from atomicpath.abc import FileOptions, MetadataStore, SnapshotType, StaleVersio
 from atomicpath.errors import AbandonedError, AtomicPathError, CommitError, ValidationError
 from atomicpath.guarantees import NONE, RENAMING, Guarantee
 
+from .aliases import linked_name
 from .attempt_files import AttemptFiles
 from .borders import refuse_nested
-from .conflicts import foreign, standing_at
+from .conflicts import aliased, foreign, standing_at
 from .copy_source import SnapshotSource, check_snapshot, has_copies, origin_at
 from .directory_lock import KeptSnapshotError
 from .joint_manifest import duplicate_file_error, include, is_of, owner_of
@@ -340,6 +341,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         standing = await standing_at(self._storage, self._final)
         gone = standing.kind is None
         if not (self.options.replace and (standing.committed or gone) and kind == "directory"):
+            if target := await linked_name(self._storage, self._final):
+                raise aliased(self._final, target)
             raise standing.conflict(self._final) if kind == "directory" else foreign(self._final, kind)
 
     async def _give_up(self, error: BaseException, what: str) -> None:

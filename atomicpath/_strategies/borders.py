@@ -127,6 +127,8 @@ async def _seen(storage: Storage, ancestor: Location, name: str) -> CommitRecord
 def _described(seen: CommitRecord | IntegrityError) -> str:
     if isinstance(seen, IntegrityError):
         return str(seen)
+    if seen.state is State.ALIAS:
+        return f"an alias for {seen.target!r}"
     if seen.state is State.COMMITTED:
         return f"committed by {seen.writer} at {when(seen.committed)}"
     if seen.state is State.DISCARDED:

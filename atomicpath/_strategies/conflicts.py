@@ -13,6 +13,7 @@ from atomicpath.errors import AlreadyCommittedError, CommitError, ConflictError
 
 __all__ = [
     "Standing",
+    "aliased",
     "already_committed",
     "conflict_error",
     "foreign",
@@ -81,6 +82,8 @@ class Standing:
         """The error for a path that was to be free."""
         if self.committed:
             return already_committed(location, self.record)
+        if self.record is not None and self.record.state is State.ALIAS:
+            return aliased(location, self.record.target)
         if self.record is not None:
             return conflict_error(location, self.record, "an attempt that has not committed")
         return foreign(location, self.kind)
@@ -136,6 +139,14 @@ def already_committed(location: Location, record: CommitRecord | None) -> Alread
     return AlreadyCommittedError(
         f"{location} was already committed {by}; nothing of it was changed. Read it, or commit under another name",
         record,
+    )
+
+
+def aliased(location: Location, target: str) -> ConflictError:
+    """An alias has the name."""
+    return ConflictError(
+        f"{location} is an alias for {target!r}, and nothing is written through it. Commit under another name, then"
+        f" move it with alias(...); or remove({location.name!r}) first, which leaves its target alone"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from atomicpath._core.environment import cleaning_up
@@ -66,6 +66,10 @@ class CleaningAttemptRecord(SwappedAttemptRecord):
         """Whether this cleaner has moved it: then nothing below is anybody's, and it may be deleted."""
         return self.record.cleaner == self.cleaner
 
+    async def restore(self, record: CommitRecord) -> None:
+        """Take the move back, while nothing was deleted; AbandonedError if somebody has moved the record since."""
+        await self._move(record)
+
     def _discarded(self) -> CommitRecord:
         environment = self._storage.environment
         lease = Lease(seconds=environment.lease, renewals=self.record.lease.renewals + 1)
@@ -98,8 +102,11 @@ async def delete_below(
     *,
     ownership: Ownership,
     was_committed: bool,
+    confirm: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Move the register to discarded, then delete what is below `final` and is ours, and the record last.
+
+    `confirm` is asked between the two: nothing is deleted if it raises.
 
     AbandonedError: the register was not, or is not any more, ours; ConflictError: files that are not ours stay, and
     so does the record, for the caller to `withdraw`; OutcomeUnknownError as from every move. Others see, meanwhile, an
@@ -111,6 +118,8 @@ async def delete_below(
     try:
         with cleaning_up(final):
             await register.discard()  # rule *register*: moved before anything is deleted
+            if confirm is not None:
+                await confirm()
         if was_committed:
             await _unmark(storage, final, register, ownership)
         await clear(storage, final, register, ownership)

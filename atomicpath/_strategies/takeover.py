@@ -18,7 +18,7 @@ from atomicpath.guarantees import Guarantee
 from .attempt_record import AttemptRecord
 from .borders import inside_error, refuse_nested
 from .cleanup import NotClearedError, clear
-from .conflicts import already_committed, conflict_error, foreign, is_committed, read_marker, unsettled
+from .conflicts import aliased, already_committed, conflict_error, foreign, is_committed, read_marker, unsettled
 from .fences import Fence, by_user
 from .ownership import Ownership, chain_of
 
@@ -119,6 +119,8 @@ async def _take_over(
     there = CommitRecord.decode(seen.data, where=str(final))
     if await is_committed(storage, final, there):
         raise already_committed(final, there)
+    if there.state is State.ALIAS:
+        raise aliased(final, there.target)
     abandoned = await _wait_until_abandoned(storage, final, register.path, seen, there, fence=fence, unsafe=unsafe)
     if abandoned is None:
         return False

@@ -247,6 +247,17 @@ class Storage(abc.ABC):
         On a store without directories, "directory" says that something is below it.
         """
 
+    async def link_target(self, path: str) -> str | None:
+        """What the link at `path` says, unresolved; None if none is there, or where the storage has no links."""
+        return None
+
+    async def set_link(self, path: str, target: str) -> None:
+        """Have a link at `path` say `target`, in one step and durably: a new one, or one that is there already.
+
+        `FileExistsError`: something that is no link is there, and stays. Only a local storage is asked.
+        """
+        raise GuaranteeError(f"{type(self).__name__} has no links")
+
     async def identity(self, path: str) -> str | None:
         """What tells the directory at `path`, links followed, from every copy of it, and stays when it is renamed.
 

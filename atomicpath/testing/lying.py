@@ -64,6 +64,12 @@ class FaultyStorage(Storage):
     async def kind(self, path: str) -> str | None:
         return await self.inner.kind(path)
 
+    async def link_target(self, path: str) -> str | None:
+        return await self.inner.link_target(path)
+
+    async def set_link(self, path: str, target: str) -> None:
+        await self.inner.set_link(path, target)
+
     async def make_directory(self, path: str, *, mode: int | None, durable: bool) -> None:
         await self.inner.make_directory(path, mode=mode, durable=durable)
 

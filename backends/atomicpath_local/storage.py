@@ -13,7 +13,7 @@ from atomicpath.abc import Content, Declaration, Entry, Environment, FileLock, O
 from atomicpath.errors import AccessError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 
-from . import ancestors, copies, directories, files, locks, lookup, mounts, rename, shared, trees
+from . import ancestors, copies, directories, files, links, locks, lookup, mounts, rename, shared, trees
 from .identity import identity
 from .system import System, named
 
@@ -72,6 +72,12 @@ class LocalStorage(Storage):
     async def kind(self, path: str) -> str | None:
         found = await self._looking_step(files.entry, path)
         return found.kind if found else None
+
+    async def link_target(self, path: str) -> str | None:
+        return await self._looking_step(links.link_target, path)
+
+    async def set_link(self, path: str, target: str) -> None:
+        await self._step(links.set_link, path, target)
 
     async def identity(self, path: str) -> str:
         return await self._looking_step(identity, path)

@@ -21,7 +21,7 @@ from tests.roots import Root
 PURE = {"select", "create_all_async"}
 """Functions that are the same in both faces, since they wait for nothing."""
 FUNCTIONS = sorted(set(aio.__all__) - PURE)
-CONTEXTS = {"aio.AsyncCommit": "BlockingCommit", "AsyncCommit": "BlockingCommit"}
+RESULTS = {"AsyncCommit": "BlockingCommit", "AsyncHandle": "Handle"}
 
 
 def sections(function: Callable[..., object]) -> dict[str, str]:
@@ -45,7 +45,7 @@ def test_parameters_defaults_and_types_are_the_same(name: str) -> None:
     assert blocking.__module__ == "atomicpath.sync"
     ours, theirs = inspect.signature(blocking), inspect.signature(coroutine)
     assert list(ours.parameters.values()) == list(theirs.parameters.values())
-    assert ours.return_annotation == CONTEXTS.get(theirs.return_annotation, theirs.return_annotation)
+    assert ours.return_annotation == RESULTS.get(theirs.return_annotation, theirs.return_annotation)
     types = get_type_hints(coroutine)
     assert {**get_type_hints(blocking), "return": None} == {**types, "return": None}
     assert inspect.iscoroutinefunction(coroutine) == (name != "commit")
@@ -78,6 +78,7 @@ OPTIONS: dict[str, Any] = {
     "temporary_path_class": atomicpath.CommitFileTemporaryPath,
     "direct": True,
     "replace": True,
+    "exists": "replace",
     "durable": False,
     "coordinator": atomicpath.SingleProcess(),
     "file_options": atomicpath.FileOptions(path_permission_mode=0o750),
@@ -93,7 +94,7 @@ OPTIONS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("face", [sync, aio])
-@pytest.mark.parametrize("name", ["commit", "put"])
+@pytest.mark.parametrize("name", ["commit", "begin", "put"])
 def test_every_option_arrives(face: Any, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     class Arrived(Exception):
         pass
@@ -107,8 +108,8 @@ def test_every_option_arrives(face: Any, name: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(aio, "CommitOptions", options)
     places = (tmp_path / "source", tmp_path / "final") if name == "put" else (tmp_path / "final",)
     with pytest.raises(Arrived):
-        if (face, name) == (aio, "put"):
-            anyio.run(partial(aio.put, *places, **OPTIONS))
+        if face is aio and name != "commit":
+            anyio.run(partial(getattr(aio, name), *places, **OPTIONS))
         getattr(face, name)(*places, **OPTIONS)
     public = {field.name for field in fields(CommitOptions)} - {"allow_unfinished"}
     assert public == set(OPTIONS) == set(inspect.signature(getattr(face, name)).parameters) - {"url", "local_dir"}
