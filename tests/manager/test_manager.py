@@ -57,6 +57,31 @@ def test_saves_are_committed_retained_and_resumed(place: Root, background: bool,
     assert names(place) == ["step_1", "step_3", "step_4"], "without a rule everything stays"
 
 
+@PLACES
+def test_no_rule_removes_the_target_of_an_alias(place: Root, opened: Open) -> None:
+    with opened(place, keep_last=1) as manager:
+        save(manager, 0)
+        save(manager, 1)
+        assert manager.wait(PATIENCE)
+        atomicpath.alias(f"{place.url}/best", "step_1", storage_options=place.storage_options or None)
+        for step in (2, 3):
+            save(manager, step)
+    assert [name for name in names(place) if name != "best"] == ["step_1", "step_3"]
+    found = atomicpath.retain(place.url, keep_last=1, dry_run=True, storage_options=place.storage_options or None)
+    assert {one.commit.name: one.reason for one in found}["step_1"] == "an alias leads to it"
+
+
+@WAYS
+@PLACES
+def test_a_step_that_is_saved_already_can_be_kept(place: Root, background: bool, opened: Open) -> None:
+    with opened(place, background=background, exists="keep") as manager:
+        save(manager, 1, b"first")
+        assert manager.wait(PATIENCE)
+        save(manager, 1, b"again")
+    assert place.read_all("step_1")["model"] == b"first"
+    assert [name for name in place.names() if name != "step_1"] == []
+
+
 @WAYS
 @PLACES
 def test_a_temporary_save_is_superseded_by_the_next_one(place: Root, background: bool, opened: Open) -> None:
