@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from collections.abc import Mapping
 from types import EllipsisType
 from typing import Literal
@@ -27,6 +28,9 @@ __all__ = ["BackgroundCommit", "commit_in_background", "copying", "expect_alone"
 _LOG = logging.getLogger("atomicpath")
 _failed: list[Promise[Commit]] = []
 """What failed and was not asked for yet. Taking an element out of a list is indivisible."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_failed.clear)  # it is the parent's to ask for
 
 
 class BackgroundCommit:

@@ -187,6 +187,10 @@ class CheckpointManager:
                 "background= and local= are for one process: in a job of several the order of the commits would not be"
                 " the same in all of them. Leave them out, or have one process save with coordinator=SingleProcess()"
             )
+        if not prefix:
+            raise ValidationError(
+                "prefix= needs a text, such as 'step_': by it the manager knows its saves in the root"
+            )
         self._store = Tier(root=place, prefix=prefix, selection=selection, protect=tuple(protect), options=options)
         _ = self._store.order  # refuses a prefix that cannot be used
         self._prefix = prefix
@@ -201,7 +205,13 @@ class CheckpointManager:
                 prefix=prefix,
                 selection=Selection(rules=Rules(keep_last=local_keep_last)),
                 protect=(),
-                options=CommitOptions(exists=exists, durable=durable, file_options=file_options, checksums=checksums),
+                options=CommitOptions(
+                    coordinator=coordinator,
+                    exists=exists,
+                    durable=durable,
+                    file_options=file_options,
+                    checksums=checksums,
+                ),
             )
             self._follower = Follower(self._local, self._store)
         self._places = [tier.root.identity for tier in (self._store, self._local) if tier is not None]

@@ -8,6 +8,7 @@ import os
 import threading
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -389,6 +390,7 @@ def test_retention_that_refuses_is_told_and_saves_go_on(
         {"mode": "least"},
         {"protect": "step_1"},
         {"prefix": "a/b"},
+        {"prefix": ""},
         {"local": "s3://bucket/x"},
         {"local_keep_last": 0, "local": "/nowhere/at/all"},
         {"marker": ""},
@@ -400,6 +402,22 @@ def test_what_cannot_be_used_is_refused_when_the_root_is_opened(
     with pytest.raises(atomicpath.ValidationError):
         opened(memory_place, **wrong)
     opened(memory_place)
+
+
+def test_one_process_of_a_job_of_several_says_that_it_saves_alone(
+    memory_place: MemoryRoot, tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = SimpleNamespace(name="torch.distributed", rank=0, world_size=2)
+    monkeypatch.setattr("atomicpath.coordinators.detection._engines", lambda: iter([engine]))
+    with pytest.raises(atomicpath.ValidationError, match="SingleProcess"):
+        opened(memory_place)
+    alone = atomicpath.SingleProcess()
+    with opened(memory_place, coordinator=alone, background=True, local=tmp_path / "disk", keep_last=1) as manager:
+        for step in (1, 2):
+            save(manager, step)
+        assert manager.wait(PATIENCE)
+        assert manager.fetch(tmp_path / "copies") == tmp_path / "copies" / "step_2"
+    assert names(memory_place) == ["step_2"]
 
 
 def test_ranks_save_together_and_one_of_them_removes(local_place: LocalRoot) -> None:
