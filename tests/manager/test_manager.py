@@ -243,7 +243,8 @@ def test_a_save_can_be_cancelled_until_it_is_committed(place: Root, opened: Open
         cancelled: list[bool] = []
         canceller = threading.Thread(target=lambda: cancelled.append(manager.cancel(3)))
         canceller.start()
-        job = next(job for step, job in manager._jobs.values() if step == 3)
+        job = manager._behind.commit_of(3)
+        assert job is not None
         while not job.promise.cancelled():
             assert canceller.is_alive()
         gate.open()
