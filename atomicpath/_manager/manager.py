@@ -394,7 +394,7 @@ class CheckpointManager:
     # a save
 
     def _entered(self, step: int, metadata: Mapping[str, JSONValue], number: int) -> tuple[Save, Path | UPath]:
-        """Begin a save, in the local tier if that can be used, else at the store, and give the directory to write in."""
+        """Begin a save, in the local tier if that can be used, else at the store; and where to write."""
         name = f"{self._prefix}{step}"
         done = functools.partial(self._behind.ended, number)
         add = functools.partial(self._behind.add_commit, number, step)
