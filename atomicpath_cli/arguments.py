@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from atomicpath import Guarantee
 
 __all__ = [
+    "SOURCE_VARIABLE",
     "VARIABLE",
     "Assert",
     "DryRun",
@@ -35,16 +36,20 @@ __all__ = [
     "duration",
     "guarantees",
     "metadata_of",
+    "pair",
     "storage_options",
 ]
 
 VARIABLE = "ATOMICPATH_STORAGE_OPTIONS"
 """The environment variable that holds storage options as a JSON object."""
 
+SOURCE_VARIABLE = "ATOMICPATH_SOURCE_OPTIONS"
+"""The same for the source of a copy."""
+
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
-def _pair(text: str) -> str:
+def pair(text: str) -> str:
     """Refuse at once what is no pair, before anything else on the command line is looked at, and repeat none of it."""
     name, separator, value = text.partition("=")
     if not separator or not name.strip() or not value:
@@ -56,7 +61,7 @@ Url = Annotated[str, typer.Argument(metavar="URL", help="A directory: a path, or
 Root = Annotated[str, typer.Argument(metavar="ROOT", help="The directory that holds the committed ones")]
 StorageOption = Annotated[
     list[str] | None,
-    typer.Option("-o", "--option", metavar="KEY=VALUE", parser=_pair, help="A storage option; the value may be JSON"),
+    typer.Option("-o", "--option", metavar="KEY=VALUE", parser=pair, help="A storage option; the value may be JSON"),
 ]
 OptionsFile = Annotated[
     Path | None,
@@ -77,18 +82,18 @@ Assert = Annotated[
 ]
 Metadata = Annotated[
     list[str] | None,
-    typer.Option("-m", "--metadata", metavar="KEY=VALUE", parser=_pair, help="Metadata; the value may be JSON"),
+    typer.Option("-m", "--metadata", metavar="KEY=VALUE", parser=pair, help="Metadata; the value may be JSON"),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Delete nothing; show what would be deleted, and why")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, even on a terminal")]
 
 
-def storage_options(pairs: list[str] | None, file: Path | None) -> dict[str, object]:
+def storage_options(pairs: list[str] | None, file: Path | None, *, variable: str = VARIABLE) -> dict[str, object]:
     """Return the storage options of the environment variable, the file and the command line; the later one wins."""
     found: dict[str, object] = {}
-    text = os.environ.get(VARIABLE, "")
+    text, source = os.environ.get(variable, ""), f"the environment variable {variable}"
     if text.strip():
-        found |= _mapping(_json(text, f"the environment variable {VARIABLE}"), f"the environment variable {VARIABLE}")
+        found |= _mapping(_json(text, source), source)
     if file is not None:
         found |= _from_file(file)
     return found | _values(pairs)
