@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 import atomicpath
 from atomicpath._profile import probing
-from atomicpath_cli import cleaning, screen
-from atomicpath_cli.app import app
-from atomicpath_cli.exits import ExitCode
+from atomicpath.cli import cleaning, screen
+from atomicpath.cli.app import app
+from atomicpath.cli.exits import ExitCode
 from tests.cleaning.leftovers import killed
 from tests.cli import page
 from tests.roots import SECRET, Root
