@@ -65,7 +65,7 @@ StorageOption = Annotated[
 ]
 OptionsFile = Annotated[
     Path | None,
-    typer.Option("--options-file", metavar="FILE", help="Storage options from a .json or .toml file"),
+    typer.Option("--options-file", metavar="FILE", help="Storage options from a JSON or TOML file, by its ending"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs, in place of text for people")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no hints on stderr")]
@@ -155,9 +155,10 @@ def _from_file(file: Path) -> dict[str, object]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise typer.BadParameter(f"--options-file {file} cannot be read: {reason}") from None
-    if file.suffix.lower() == ".json":
+    kind = file.suffix.lower().removeprefix(".")
+    if kind == "json":
         return _mapping(_json(text, f"--options-file {file}"), f"--options-file {file}")
-    if file.suffix.lower() == ".toml":
+    if kind == "toml":
         import tomllib
 
         try:
@@ -166,7 +167,7 @@ def _from_file(file: Path) -> dict[str, object]:
             where = re.search(r"line \d+", str(error))
             at = f" ({where[0]})" if where else ""
             raise typer.BadParameter(f"--options-file {file} is not readable TOML{at}") from None
-    raise typer.BadParameter(f"--options-file {file} must end in .json or .toml")
+    raise typer.BadParameter(f"--options-file {file} is neither JSON nor TOML by its ending: rename it")
 
 
 def _json(text: str, source: str) -> object:
