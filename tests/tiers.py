@@ -52,6 +52,15 @@ LONG: dict[str, tuple[str, ...]] = {
         "test_oom_kill_mid_write",
     ),
     "cleaning/test_processes.py": ("test_paused_writer_resumes_after_sweep",),
+    # Jobs that end while they save in the background. Every day, two kills, and the end of the script.
+    "manager/test_ends.py": (
+        "test_a_job_that_ends_while_it_saves[local-kill-before]",
+        "test_a_job_that_ends_while_it_saves[moto-kill-after]",
+        "test_a_job_that_ends_while_it_saves[moto-exit-queued]",
+        "test_the_table_of_the_docs_is_what_is_checked_here",
+        "test_at_the_end_of_the_interpreter_ctrl_c_ends_the_wait",
+        "test_what_is_begun_at_exit_is_committed",
+    ),
     # Eight processes, round after round. Every day on the local disk and on one store.
     "test_race.py": (
         "test_of_eight_processes_on_a_local_disk_exactly_one_wins_each_round",

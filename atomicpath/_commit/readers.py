@@ -11,7 +11,7 @@ from typing import TypeVar
 from upath import UPath
 
 from atomicpath._core.layout import HOUSEKEEPING, PROBE_PREFIX, RECORD_FILE, is_temporary
-from atomicpath._core.liveness import proof_of_life
+from atomicpath._core.liveness import is_tracked_here, proof_of_life
 from atomicpath._core.record import CommitRecord, NewerFormatError, State
 from atomicpath._core.step_order import DEFAULT, Moment, Order, in_order, moments
 from atomicpath._core.tasks import map_concurrently
@@ -311,8 +311,13 @@ async def _examine(
         if record.state is State.ALIAS:
             return _Alias(record.target)
         verb = "is being removed" if record.state is State.DISCARDED else "has not finished"
-        return f"the attempt of {record.writer}, begun at {when(record.started)}, {verb}"
+        reason = f"the attempt of {record.writer}, begun at {when(record.started)}, {verb}"
+        return _UnderWay(reason) if is_tracked_here(record.token) else reason
     return reason or "it is replaced or removed again and again"
+
+
+class _UnderWay(str):
+    """Why a directory does not count: this very process is at work on it."""
 
 
 class _Neighbours:
@@ -368,7 +373,8 @@ class _Neighbours:
                 if isinstance(found, Commit):
                     return None
             if found or order.named_step(name) is not None:
-                _LOG.warning("skipping %s: %s", self.root.child(name), found or "it has no commit record")
+                level = logging.INFO if isinstance(found, _UnderWay) else logging.WARNING
+                _LOG.log(level, "skipping %s: %s", self.root.child(name), found or "it has no commit record")
             return None
 
         found = await self.each((name for name in names if not is_temporary(name)), one)

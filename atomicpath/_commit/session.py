@@ -163,10 +163,9 @@ class CommitSession:
         try:
             self._expect_own_process()
             origin = source or (Staged(self._storage.environment, self._staged) if self._staged else None)
-            if origin is not None:
-                if temporary is not None:
-                    await self._copy(origin, temporary, top=source is not None)
-                copied()
+            if temporary is not None and origin is not None:
+                await self._copy(origin, temporary, top=source is not None)
+            copied()
             offer: Document = {"files": [file_document(file) for file in temporary.added()] if temporary else []}
         except BaseException as error:
             await self.abandon(error)

@@ -170,6 +170,7 @@ class Worker(Generic[T]):
         """Run it in the calling thread to its end, which `value` and `error` then tell."""
         self._started = True
         self._work()
+        self.run.break_off = None  # which refers to this, and so to all that the coroutine function does
 
     def interrupt(self) -> None:
         """Have it break off at the next point where it may be; from any thread, and at once."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from collections.abc import Mapping
 from types import EllipsisType
 from typing import Literal
 
-from atomicpath._commit.options import CommitOptions
+from atomicpath._commit.options import CommitOptions, Exists
 from atomicpath._commit.readers import Commit
 from atomicpath._commit.session import CommitSession, copy_and_commit, source_of
 from atomicpath._commit.staging import LocalFile, Progress
@@ -27,6 +28,9 @@ __all__ = ["BackgroundCommit", "commit_in_background", "copying", "expect_alone"
 _LOG = logging.getLogger("atomicpath")
 _failed: list[Promise[Commit]] = []
 """What failed and was not asked for yet. Taking an element out of a list is indivisible."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_failed.clear)  # it is the parent's to ask for
 
 
 class BackgroundCommit:
@@ -56,6 +60,7 @@ def commit_in_background(
     temporary_path_class: type[TemporaryPath] | None = None,
     direct: bool = False,
     replace: bool = False,
+    exists: Exists | None = None,
     durable: bool = True,
     coordinator: Coordinator | Literal["auto"] | None = None,
     file_options: FileOptions | None = None,
@@ -89,6 +94,7 @@ def commit_in_background(
         temporary_path_class: The strategy; left out, it follows from what the location guarantees.
         direct: As for `put`.
         replace: As for `put`.
+        exists: As for `put`: "error", "keep" or "replace".
         durable: Sync files, directories and the final name on a file system of this host.
         coordinator: None, or `SingleProcess()` in one process of a job of several: no other may take part, since the
             order of the commits would not be the same in all of them.
@@ -115,6 +121,7 @@ def commit_in_background(
         temporary_path_class=temporary_path_class,
         direct=direct,
         replace=replace,
+        exists=exists,
         durable=durable,
         coordinator=coordinator,
         file_options=file_options,

@@ -172,6 +172,7 @@ class Lane:
                 job.run()
             except BaseException:  # noqa: BLE001 - logged; the lane goes on
                 _LOG.exception("%s: a mistake in atomicpath", job.what)
+            del job  # before anybody is told that there are no more
         _here.works_in_a_lane = False
 
     def _next(self) -> Job[Any] | None:
@@ -194,6 +195,7 @@ class _Keeper:
 
     def __init__(self) -> None:
         self._started_in = 0
+        self.is_waiting = False
 
     def start(self) -> None:
         """Start it, once in each process; at the end of the interpreter there is no need for it any more."""
@@ -204,6 +206,7 @@ class _Keeper:
             threading.Thread(target=self._wait, name="atomicpath, at the end", daemon=False).start()
         except RuntimeError:
             self._started_in = 0
+        self.is_waiting = False
 
     def _wait(self) -> None:
         threading.main_thread().join()
@@ -212,6 +215,7 @@ class _Keeper:
         if all(lane.wait(_QUIET) for lane in lanes):
             return
         left = [what for lane in lanes for what in lane.pending]
+        self.is_waiting = True
         _LOG.warning(
             "the interpreter ends once this has ended, at most %.0f s from now; Ctrl-C ends it at once: %s",
             PATIENCE_AT_EXIT,

@@ -1,13 +1,15 @@
-"""The checkpoint manager: saves of one training run, what of them stays, and where to resume."""
+"""The checkpoint manager: saves of one training run, what of them stays, and where to resume.
+
+Half of this is the documentation of one public class; what it does is in the modules beside this one.
+"""
 
 from __future__ import annotations
 
 import functools
 import logging
 import os
-import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,7 +19,7 @@ from typing import Literal, Self, SupportsFloat, SupportsIndex, TypeVar
 
 from upath import UPath
 
-from atomicpath._cleaning import TEMPORARY, Metric, Mode, Retained, Rules, Selection, Wanted
+from atomicpath._cleaning import Metric, Mode, Rules, Selection, Wanted
 from atomicpath._commit.options import CommitOptions
 from atomicpath._commit.readers import Commit
 from atomicpath._commit.session import CommitSession, expect_room_at
@@ -34,9 +36,10 @@ from atomicpath.errors import AtomicPathError, CommitError, ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath.sync import get, is_committed, read_record
 
-from .lanes import COMMITS, REMOVALS, UPLOADS, Cancelled, Job, Lane
-from .saves import AttemptSave, Save, StagedSave
-from .tiers import Follower, Tier, metadata_of, step_number
+from .behind import Behind
+from .lanes import COMMITS, UPLOADS, Cancelled, Job, Lane
+from .saves import AttemptSave, Done, Save, StagedSave
+from .tiers import Tier, metadata_of, step_number
 
 __all__ = ["CheckpointManager"]
 
@@ -94,6 +97,7 @@ class CheckpointManager:
         local_keep_last: int = 1,
         storage_options: Mapping[str, object] | None = None,
         temporary_path_class: type[TemporaryPath] | None = None,
+        exists: Literal["error", "keep"] = "error",
         durable: bool = True,
         coordinator: Coordinator | Literal["auto"] | None = None,
         file_options: FileOptions | None = None,
@@ -123,6 +127,7 @@ class CheckpointManager:
             local_keep_last: How many saves stay there, beside those that the store still lacks.
             storage_options: For the file system behind the URL. No message shows them.
             temporary_path_class: The strategy at the root; left out, it follows from what the location guarantees.
+            exists: Whether a step that is saved already is an AlreadyCommittedError, or what was saved before is kept.
             durable: Sync files, directories and the final name on a file system of this host.
             coordinator: Which processes save together, as for `commit`.
             file_options: The mode of the directories.
@@ -139,21 +144,12 @@ class CheckpointManager:
         self._pid = os.getpid()
         self._background = background
         self._is_closed = False
-        self._changed = threading.Condition()
-        self._under_way = 0
-        self._jobs: dict[int, Job[Commit]] = {}  # what of the commits has not ended, by step
-        self._queued: dict[str, Job[None]] = {}  # what follows commits and has not begun
-        self._errors: list[BaseException] = []  # of commits: raised by whatever is called next
-        self._behind: BaseException | None = None  # why the store lacks something that the local tier has
-        self._unretained = ""  # why old saves stay
-        self._untold: dict[str, BaseException] = {}  # what `check` has to raise of these two
-        self._size = 0  # bytes of the last save
-        self._may_be_temporary = True
 
         place = locate(root, storage_options)
         options = CommitOptions(
             storage_options=storage_options,
             temporary_path_class=temporary_path_class,
+            exists=exists,
             durable=durable,
             coordinator=coordinator,
             file_options=file_options,
@@ -181,11 +177,14 @@ class CheckpointManager:
                 "background= and local= are for one process: in a job of several the order of the commits would not be"
                 " the same in all of them. Leave them out, or have one process save with coordinator=SingleProcess()"
             )
+        if not prefix:
+            raise ValidationError(
+                "prefix= needs a text, such as 'step_': by it the manager knows its saves in the root"
+            )
         self._store = Tier(root=place, prefix=prefix, selection=selection, protect=tuple(protect), options=options)
         _ = self._store.order  # refuses a prefix that cannot be used
         self._prefix = prefix
         self._local: Tier | None = None
-        self._follower: Follower | None = None
         if local is not None:
             disk = locate(local_directory(local, "local"))
             if disk.identity == place.identity:
@@ -195,9 +194,14 @@ class CheckpointManager:
                 prefix=prefix,
                 selection=Selection(rules=Rules(keep_last=local_keep_last)),
                 protect=(),
-                options=CommitOptions(durable=durable, file_options=file_options, checksums=checksums),
+                options=CommitOptions(
+                    coordinator=coordinator,
+                    exists=exists,
+                    durable=durable,
+                    file_options=file_options,
+                    checksums=checksums,
+                ),
             )
-            self._follower = Follower(self._local, self._store)
         self._places = [tier.root.identity for tier in (self._store, self._local) if tier is not None]
         for one in self._places:
             if (self._pid, one) in _open:
@@ -206,8 +210,8 @@ class CheckpointManager:
                 )
         for one in self._places:
             _open[self._pid, one] = self
-        if self._follower is not None:
-            self._follow()
+        self._behind = Behind(self._store, self._local, removes=self._group.is_primary)
+        self._behind.follow()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._store.root}>"
@@ -255,10 +259,8 @@ class CheckpointManager:
         number = step_number(step)
         noted = metadata_of(number, temporary=temporary, metadata=metadata, metrics=metrics)
         self._expect_own()
-        self._raise_first(self._errors, f"step {number} was not saved")
-        if temporary:
-            self._may_be_temporary = True
-        save, path = self._entered(number, noted)
+        self._behind.raise_error(f"step {number} was not saved")
+        save, path = self._entered(number, noted, self._behind.new_save(temporary=temporary))
         try:
             yield path
         except BaseException as error:
@@ -310,17 +312,14 @@ class CheckpointManager:
         if newest is None:
             return None
         copy = local_directory(into, "into") / newest.name
+        if _is_copy(copy, newest):
+            return copy
         try:
             return get(newest.path, copy)
-        except AtomicPathError:
-            if newest.record is None or not is_committed(copy):
-                raise
-            ours, theirs = newest.record, read_record(copy)
-            if {(one.name, one.size) for one in ours.files} != {(one.name, one.size) for one in theirs.files} or (
-                ours.metadata != theirs.metadata
-            ):
-                raise
-            return copy
+        except CommitError:
+            if _is_copy(copy, newest):  # another process of this host was faster
+                return copy
+            raise
 
     def cancel(self, step: SupportsIndex) -> bool:
         """Give up a save in the background that is not committed yet.
@@ -330,8 +329,7 @@ class CheckpointManager:
             no such save, or it could not be broken off in time.
         """
         self._expect_own()
-        with self._changed:
-            job = self._jobs.get(step_number(step))
+        job = self._behind.commit_of(step_number(step))
         if job is None:
             return False
         job.interrupt()
@@ -355,8 +353,7 @@ class CheckpointManager:
             AtomicPathError: Something of it failed, as `check` says.
         """
         self._expect_own()
-        with self._changed:
-            ended = self._changed.wait_for(lambda: self._under_way == 0, timeout)
+        ended = self._behind.wait(timeout)
         if ended:
             self.check()
         return ended
@@ -366,14 +363,11 @@ class CheckpointManager:
 
         Raises:
             AtomicPathError: A commit failed; or the store still lacks what the local tier has; or nothing could be
-                removed, which no other method raises.
+                removed, which only this and `wait` raise.
         """
         self._expect_own(closed=True)
-        self._raise_first(self._errors, "")
-        with self._changed:
-            error = self._untold.pop(min(self._untold)) if self._untold else None
-        if error is not None:
-            raise error
+        self._behind.raise_error()
+        self._behind.raise_untold()
 
     def close(self) -> None:
         """Wait for everything that was begun, and let another manager have the root. A second call does nothing.
@@ -386,27 +380,28 @@ class CheckpointManager:
         self._expect_own(closed=True)
         if self._is_closed:
             return
-        if self._behind is not None:
-            self._follow()
-        with self._changed:
-            self._changed.wait_for(lambda: self._under_way == 0)
+        if self._behind.reason is not None:
+            self._behind.follow()
+        self._behind.wait(None)
         self._is_closed = True
         for place in self._places:
             if _open.get((self._pid, place)) is self:
                 del _open[self._pid, place]
-        self._raise_first(self._errors, "")
-        if self._behind is not None:
-            raise self._behind
+        self._behind.raise_error()
+        if self._behind.reason is not None:
+            raise self._behind.reason
 
     # a save
 
-    def _entered(self, step: int, metadata: Mapping[str, JSONValue]) -> tuple[Save, Path | UPath]:
+    def _entered(self, step: int, metadata: Mapping[str, JSONValue], number: int) -> tuple[Save, Path | UPath]:
+        """Begin a save, in the local tier if that can be used, else at the store; and where to write."""
         name = f"{self._prefix}{step}"
-        done = functools.partial(self._ended, step)
+        done = functools.partial(self._behind.ended, number)
+        add = functools.partial(self._behind.add_commit, number, step)
         if self._local is not None:
             try:
-                run(functools.partial(expect_room_at, self._local.root.child(name), self._size))
-                save = self._attempt(step, self._local.writing(name, metadata), done)
+                run(functools.partial(expect_room_at, self._local.root.child(name), self._behind.size))
+                save = self._attempt(self._local.writing(name, metadata), done, add)
                 return save, save.__enter__()
             except ValidationError as error:
                 _LOG.warning("step %d goes to %s at once: %s", step, self._store.root, error)
@@ -424,139 +419,13 @@ class CheckpointManager:
         if self._background and not self._store.root.open().is_local:
             staging = Staging(current(), self._store.options.staging_dir)
             lane = COMMITS if self._local is None else UPLOADS  # behind the copies of earlier ones
-            save = StagedSave(writing, done, functools.partial(self._add_commit, step, lane), staging)
+            save = StagedSave(writing, done, functools.partial(add, lane), staging)
         else:
-            save = self._attempt(step, writing, done)
+            save = self._attempt(writing, done, add)
         return save, save.__enter__()
 
-    def _attempt(self, step: int, writing: CommitSession, done: Callable[..., None]) -> Save:
-        lane = functools.partial(self._add_commit, step, COMMITS) if self._background else None
-        return AttemptSave(writing, done, lane)
-
-    def _add_commit(self, step: int, lane: Lane, job: Job[Commit]) -> None:
-        with self._changed:
-            self._under_way += 1
-            self._jobs[step] = job
-        lane.add(job)
-
-    def _ended(self, step: int, commit: Commit | None, error: BaseException | None) -> None:
-        """Called in the thread of the lane, or in that of the caller, who has begun no job."""
-        with self._changed:
-            in_the_background = self._jobs.pop(step, None) is not None
-            if error is not None and in_the_background and not isinstance(error, Cancelled):
-                self._errors.append(error)
-        if commit is not None:
-            if commit.record is not None:
-                self._size = sum(file.size for file in commit.record.files)
-            if self._follower is not None:
-                copying = self._follow()
-                if not in_the_background:
-                    copying.promise.exception()  # which is kept for `check`
-            else:
-                self._retain()
-        if in_the_background:
-            self._less()
-
-    # what follows a commit
-
-    def _follow(self) -> Job[None]:
-        """Copy to the store what it lacks, and remove afterwards what no rule keeps."""
-        follower = self._follower
-        assert follower is not None  # noqa: S101 - for the type checkers
-
-        async def main() -> None:
-            with self._changed:
-                self._queued.pop("follow", None)
-            await follower.follow()
-
-        def settled(error: BaseException | None) -> None:
-            was_behind, self._behind = self._behind, error
-            self._note("follow", error)
-            if error is not None:
-                _LOG.warning(
-                    "%s lacks commits of %s: %s. Saves go on, and the next one tries again to copy them",
-                    self._store.root,
-                    self._places[-1],
-                    error,
-                )
-            elif was_behind is not None:
-                _LOG.info("%s has what %s has again", self._store.root, self._places[-1])
-            self._retain()
-
-        return self._add("follow", UPLOADS, f"the copies to {self._store.root}", main, settled)
-
-    def _retain(self) -> None:
-        """Remove what no rule keeps, behind everything else. In a job of several processes the primary does it."""
-        if not self._group.is_primary:
-            return
-
-        async def main() -> None:
-            with self._changed:
-                self._queued.pop("retain", None)
-            if self._local is not None and self._follower is not None:
-                due = [commit.name for commit in await self._follower.due()]
-                await self._local.retain(protect=due)
-            if self._store.selection.rules.is_empty and not self._may_be_temporary:
-                return
-            self._may_be_temporary = False
-            self._may_be_temporary = any(_is_temporary(one) for one in await self._store.retain() if one.kept)
-
-        def settled(error: BaseException | None) -> None:
-            if error is not None:
-                self._may_be_temporary = True
-                if str(error) != self._unretained:
-                    _LOG.warning("old saves below %s stay: %s", self._store.root, error)
-            self._unretained = "" if error is None else str(error)
-            self._note("retain", error)
-
-        self._add("retain", REMOVALS, f"the removals below {self._store.root}", main, settled)
-
-    def _add(
-        self,
-        key: str,
-        lane: Lane,
-        what: str,
-        main: Callable[[], Coroutine[object, object, None]],
-        settled: Callable[[BaseException | None], None],
-    ) -> Job[None]:
-        """Add a job, unless the same waits already, which will see everything that this one would."""
-
-        def ended(_: list[None], error: BaseException | None) -> None:
-            with self._changed:
-                if self._queued.get(key) is job:
-                    del self._queued[key]  # it was cancelled
-            try:
-                settled(error)
-            finally:
-                self._less()
-
-        job = Job(what, main, ended)
-        with self._changed:
-            if key in self._queued:
-                return self._queued[key]
-            self._queued[key] = job
-            self._under_way += 1
-        lane.add(job)
-        return job
-
-    def _note(self, key: str, error: BaseException | None) -> None:
-        with self._changed:
-            self._untold.pop(key, None)
-            if error is not None:
-                self._untold[key] = error
-
-    def _less(self) -> None:
-        with self._changed:
-            self._under_way -= 1
-            self._changed.notify_all()
-
-    def _raise_first(self, errors: list[BaseException], consequence: str) -> None:
-        with self._changed:
-            error = errors.pop(0) if errors else None
-        if error is not None:
-            if consequence:
-                error.add_note(f"This is the error of an earlier save in the background. {consequence}: save it again")
-            raise error
+    def _attempt(self, writing: CommitSession, done: Done, add: Callable[[Lane, Job[Commit]], None]) -> Save:
+        return AttemptSave(writing, done, functools.partial(add, COMMITS) if self._background else None)
 
     def _expect_own(self, *, closed: bool = False) -> None:
         if os.getpid() != self._pid:
@@ -565,5 +434,10 @@ class CheckpointManager:
             raise CommitError(f"{self!r} is closed")
 
 
-def _is_temporary(one: Retained) -> bool:
-    return one.commit.record is not None and one.commit.record.metadata.get(TEMPORARY) is True
+def _is_copy(copy: Path, commit: Commit) -> bool:
+    """Tell whether a complete copy of a commit is there."""
+    if commit.record is None or not is_committed(copy):
+        return False
+    ours, theirs = commit.record, read_record(copy)
+    same_files = {(one.name, one.size) for one in ours.files} == {(one.name, one.size) for one in theirs.files}
+    return same_files and ours.metadata == theirs.metadata

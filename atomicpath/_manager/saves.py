@@ -21,7 +21,7 @@ from atomicpath.sync import BlockingCommit
 from .background import tell
 from .lanes import Job
 
-__all__ = ["AttemptSave", "Save", "StagedSave"]
+__all__ = ["AttemptSave", "Done", "Save", "StagedSave"]
 
 
 Done = Callable[[Commit | None, BaseException | None], None]

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import SupportsFloat, SupportsIndex, cast
 
 from atomicpath._cleaning import METRICS, TEMPORARY, Retained, Selection, retain
-from atomicpath._commit.options import CommitOptions
-from atomicpath._commit.readers import Commit, committed, latest
+from atomicpath._commit.options import CommitOptions, Exists
+from atomicpath._commit.readers import Commit, committed, is_complete, latest
 from atomicpath._commit.session import CommitSession, copy_and_commit
 from atomicpath._core.record import JSONValue, check_metadata
 from atomicpath._core.step_order import Order
@@ -43,11 +43,13 @@ class Tier:
         """Only what the manager saves, by its step."""
         return Order.of(None, self.prefix)
 
-    def writing(self, name: str, metadata: Mapping[str, JSONValue]) -> CommitSession:
-        """A commit that has not begun. No I/O."""
+    def writing(self, name: str, metadata: Mapping[str, JSONValue], *, exists: Exists | None = None) -> CommitSession:
+        """A commit that has not begun; `exists` goes before what the manager was asked for. No I/O."""
         place = self.root.child(name)
         with reporting("cannot begin to write {}", lambda: place):
-            return CommitSession(str(place), replace(self.options, metadata=metadata))
+            return CommitSession(
+                str(place), replace(self.options, metadata=metadata, exists=exists or self.options.exists)
+            )
 
     async def latest(self) -> Commit | None:
         """The newest complete commit."""
@@ -111,8 +113,11 @@ class Follower:
         for commit in await self.due():
             try:
                 await self._copy(commit)
-            except _LASTING as error:
-                failure = failure or error
+            except AtomicPathError as error:
+                there = await is_complete(self._local.root.child(commit.name))
+                if there and not isinstance(error, _LASTING):
+                    raise
+                failure = failure or (error if there else None)  # else no rule needs it any more, and it was removed
             self._there.add(commit.name)
         if failure is not None:
             raise failure
@@ -126,7 +131,7 @@ class Follower:
         record = commit.record
         assert record is not None  # noqa: S101 - for the type checkers
         source: dict[str, JSONValue] = {"token": record.token, "committed": record.committed}
-        writing = self._store.writing(commit.name, {**record.metadata, _SOURCE: source})
+        writing = self._store.writing(commit.name, {**record.metadata, _SOURCE: source}, exists="error")
         place = self._store.root.child(commit.name)
         try:
             with reporting("cannot commit a copy at {}", lambda: place):

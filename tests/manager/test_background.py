@@ -187,6 +187,9 @@ def test_a_forked_child_has_no_part_in_the_commits_of_its_parent(source: Path, l
     gate = Gate()
     with environment.use(gate):
         begun = save(source, local_place, "step_1")
+    failed: lanes.Promise[atomicpath.Commit] = lanes.Promise("an earlier one")
+    failed.set_exception(atomicpath.CommitError("which the parent has not asked for"))
+    background._failed.append(failed)
     gate.wait_until_reached()
     child = os.fork()
     if child == 0:
@@ -202,6 +205,8 @@ def test_a_forked_child_has_no_part_in_the_commits_of_its_parent(source: Path, l
     gate.open()
     assert begun.committed.result(PATIENCE).step == 1
     assert atomicpath.is_committed(f"{local_place.url}/child")
+    with pytest.raises(atomicpath.CommitError, match="which the parent has not asked for"):
+        save(source, local_place, "step_2")
 
 
 def test_memory_kept_after_save(source: Path, memory_place: Root) -> None:
