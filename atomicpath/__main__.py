@@ -1,6 +1,6 @@
 """Runs the command line for `python -m atomicpath`."""
 
 if __name__ == "__main__":
-    from atomicpath_cli import main
+    from atomicpath.cli import main
 
     main()

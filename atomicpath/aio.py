@@ -545,7 +545,14 @@ async def copy(
 
 @protected
 @reported("cannot fetch {}", at_url)
-async def get(url: PathLike, local_dir: PathLike, *, verify: bool = True, storage_options: Options = None) -> Path:
+async def get(
+    url: PathLike,
+    local_dir: PathLike,
+    *,
+    verify: bool = True,
+    progress: Progress | bool | None = None,
+    storage_options: Options = None,
+) -> Path:
     """Download a committed directory, whole or not at all.
 
     From a local file system modes and empty directories are copied, as `cp -r` does; a store has neither.
@@ -557,6 +564,7 @@ async def get(url: PathLike, local_dir: PathLike, *, verify: bool = True, storag
         url: The committed directory.
         local_dir: The new directory on this host, which must not exist.
         verify: Compare sizes, versions and recorded checksums on the way.
+        progress: Called with the bytes downloaded and the bytes in all; True shows a bar.
         storage_options: For the file system behind the URL. No message shows them.
 
     Returns:
@@ -569,7 +577,9 @@ async def get(url: PathLike, local_dir: PathLike, *, verify: bool = True, storag
         AlreadyCommittedError: A committed directory is at `local_dir`.
         ConflictError: Something else is there.
     """
-    return await fetch.get(locate(url, storage_options), local_directory(local_dir, "local_dir"), verify=verify)
+    return await fetch.get(
+        locate(url, storage_options), local_directory(local_dir, "local_dir"), verify=verify, progress=progress
+    )
 
 
 @protected
@@ -868,7 +878,13 @@ async def attempts(root: PathLike, *, storage_options: Options = None) -> list[U
 
 
 @reported("cannot compare {} with its manifest", at_url)
-async def verify(url: PathLike, *, checksums: bool = False, storage_options: Options = None) -> Verification:
+async def verify(
+    url: PathLike,
+    *,
+    checksums: bool = False,
+    progress: Progress | bool | None = None,
+    storage_options: Options = None,
+) -> Verification:
     """Compare a committed directory with its manifest: names, sizes and versions.
 
     A directory that is replaced or removed meanwhile may be found incomplete.
@@ -876,6 +892,7 @@ async def verify(url: PathLike, *, checksums: bool = False, storage_options: Opt
     Args:
         url: The committed directory.
         checksums: Read every file and compare its SHA-256, where one is recorded.
+        progress: With `checksums`, called with the bytes read and the bytes in all; True shows a bar.
         storage_options: For the file system behind the URL. No message shows them.
 
     Returns:
@@ -886,7 +903,9 @@ async def verify(url: PathLike, *, checksums: bool = False, storage_options: Opt
         IntegrityError: Its record is damaged, or was written by a newer version.
         StorageError: The storage failed or did not answer.
     """
-    return await readers.verify(locate(url, storage_options), checksums=checksums)
+    return await readers.verify(
+        locate(url, storage_options), checksums=checksums, progress=CommitOptions(progress=progress).callback()
+    )
 
 
 @protected

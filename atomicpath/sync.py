@@ -564,7 +564,14 @@ def copy(
     )
 
 
-def get(url: PathLike, local_dir: PathLike, *, verify: bool = True, storage_options: Options = None) -> Path:
+def get(
+    url: PathLike,
+    local_dir: PathLike,
+    *,
+    verify: bool = True,
+    progress: Progress | bool | None = None,
+    storage_options: Options = None,
+) -> Path:
     """Download a committed directory, whole or not at all.
 
     From a local file system modes and empty directories are copied, as `cp -r` does; a store has neither.
@@ -576,6 +583,7 @@ def get(url: PathLike, local_dir: PathLike, *, verify: bool = True, storage_opti
         url: The committed directory.
         local_dir: The new directory on this host, which must not exist.
         verify: Compare sizes, versions and recorded checksums on the way.
+        progress: Called with the bytes downloaded and the bytes in all; True shows a bar.
         storage_options: For the file system behind the URL. No message shows them.
 
     Returns:
@@ -588,7 +596,9 @@ def get(url: PathLike, local_dir: PathLike, *, verify: bool = True, storage_opti
         AlreadyCommittedError: A committed directory is at `local_dir`.
         ConflictError: Something else is there.
     """
-    return run(functools.partial(aio.get, url, local_dir, verify=verify, storage_options=storage_options))
+    return run(
+        functools.partial(aio.get, url, local_dir, verify=verify, progress=progress, storage_options=storage_options)
+    )
 
 
 def fetch_latest(
@@ -872,7 +882,13 @@ def attempts(root: PathLike, *, storage_options: Options = None) -> list[Unfinis
     return run(functools.partial(aio.attempts, root, storage_options=storage_options))
 
 
-def verify(url: PathLike, *, checksums: bool = False, storage_options: Options = None) -> Verification:
+def verify(
+    url: PathLike,
+    *,
+    checksums: bool = False,
+    progress: Progress | bool | None = None,
+    storage_options: Options = None,
+) -> Verification:
     """Compare a committed directory with its manifest: names, sizes and versions.
 
     A directory that is replaced or removed meanwhile may be found incomplete.
@@ -880,6 +896,7 @@ def verify(url: PathLike, *, checksums: bool = False, storage_options: Options =
     Args:
         url: The committed directory.
         checksums: Read every file and compare its SHA-256, where one is recorded.
+        progress: With `checksums`, called with the bytes read and the bytes in all; True shows a bar.
         storage_options: For the file system behind the URL. No message shows them.
 
     Returns:
@@ -890,7 +907,9 @@ def verify(url: PathLike, *, checksums: bool = False, storage_options: Options =
         IntegrityError: Its record is damaged, or was written by a newer version.
         StorageError: The storage failed or did not answer.
     """
-    return run(functools.partial(aio.verify, url, checksums=checksums, storage_options=storage_options))
+    return run(
+        functools.partial(aio.verify, url, checksums=checksums, progress=progress, storage_options=storage_options)
+    )
 
 
 def sweep(

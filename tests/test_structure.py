@@ -24,7 +24,7 @@ TOP = Path(__file__).parent.parent
 PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text())
 BACKENDS = sorted(path.name for path in (TOP / "backends").iterdir() if (path / "__init__.py").exists())
 CORE = sorted((TOP / "atomicpath").rglob("*.py"))
-COMMANDS = sorted((TOP / "atomicpath_cli").glob("*.py"))
+COMMANDS = sorted((TOP / "atomicpath" / "cli").glob("*.py"))
 PLUGINS = sorted((TOP / "backends").rglob("*.py"))
 
 ERRORS = {  # DESIGN.md, "Errors"
@@ -88,7 +88,7 @@ def test_every_folder_of_a_backend_is_in_the_wheel_an_entry_point_typed_and_test
     packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     points = PROJECT["project"]["entry-points"]["atomicpath.backends"]
     assert BACKENDS
-    assert [f"backends/{name}" for name in BACKENDS] == sorted(set(packages) - {"atomicpath", "atomicpath_cli"})
+    assert [f"backends/{name}" for name in BACKENDS] == sorted(set(packages) - {"atomicpath"})
     assert sorted(f"atomicpath_{point}" for point in points) == BACKENDS
     assert sorted(value.partition(":")[0] for value in points.values()) == BACKENDS
     for name in BACKENDS:
@@ -130,7 +130,7 @@ def test_the_command_line_imports_the_public_faces_only(path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("path", CORE + PLUGINS + COMMANDS, ids=_relative)
+@pytest.mark.parametrize("path", CORE + PLUGINS, ids=_relative)
 def test_no_module_knows_which_event_loop_it_runs_in(path: Path) -> None:
     assert not {name.partition(".")[0] for name in _imports(path)} & {"asyncio", "trio", "sniffio"}
 
@@ -140,7 +140,7 @@ def test_only_the_storage_module_imports_fsspec(path: Path) -> None:
     assert path.parent.name == "storage" or not [name for name in _imports(path) if name.partition(".")[0] == "fsspec"]
 
 
-@pytest.mark.parametrize("path", CORE + PLUGINS + COMMANDS, ids=_relative)
+@pytest.mark.parametrize("path", CORE + PLUGINS, ids=_relative)
 def test_every_module_says_what_it_is_responsible_for(path: Path) -> None:
     if path.read_text():
         assert ast.get_docstring(ast.parse(path.read_text()))

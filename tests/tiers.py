@@ -77,7 +77,6 @@ LONG: dict[str, tuple[str, ...]] = {
     # The real program, interrupted on S3 and on a terminal, probes S3 anew each time. Every day, one interruption.
     "cli/test_program.py": (
         "test_help_and_version",
-        "test_python_dash_m",
         "test_without_its_extra",
         "test_completion",
         "test_an_interrupted_upload_leaves_nothing[2-130]",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from atomicpath._core.record import CommitRecord, FileEntry
 from atomicpath._core.tasks import map_concurrently
 from atomicpath._profile.fingerprint import is_original
 from atomicpath._profile.location import Location
+from atomicpath._profile.storage_errors import of_the_caller
 from atomicpath._strategies.manifest import digest
 from atomicpath.abc import Entry, EntryKind, Storage
 from atomicpath.errors import IntegrityError, ValidationError
@@ -59,9 +60,14 @@ class Verification:
 
 
 async def compare(
-    storage: Storage, location: Location, record: CommitRecord | None, *, checksums: bool
+    storage: Storage,
+    location: Location,
+    record: CommitRecord | None,
+    *,
+    checksums: bool,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Verification:
-    """List the directory and compare; with `checksums` read every file, too."""
+    """List the directory and compare; with `checksums` read every file, too, and tell `progress` after each."""
     if record is None:
         raise IntegrityError(
             f"{location} was committed by another tool, without a manifest: there is nothing to compare"
@@ -76,9 +82,18 @@ async def compare(
     altered = {name for name, entry in wanted.items() if name in listing and _differs(entry, listing[name], original)}
     if checksums:
         unread = [entry for name, entry in wanted.items() if name in listing and name not in altered]
-        hashes = await map_concurrently(
-            unread, lambda entry: _sha256(storage, location.child(entry.name)), at_once=_FILES_AT_ONCE
-        )
+        total, done = sum(entry.size for entry in unread), 0
+
+        async def one(entry: FileEntry) -> str:
+            nonlocal done
+            found = await _sha256(storage, location.child(entry.name))
+            done += entry.size
+            if progress is not None:
+                with of_the_caller():
+                    progress(done, total)
+            return found
+
+        hashes = await map_concurrently(unread, one, at_once=_FILES_AT_ONCE)
         altered |= {entry.name for entry, found in zip(unread, hashes, strict=True) if found != entry.sha256}
     ours = {name for name in listing if is_reserved(name) or is_unfinished(name) or is_pending(name)}
     if record.marker is not None:

@@ -42,10 +42,11 @@ _PATIENCE = 30.0  # seconds that a directory which is replaced again and again i
 _LOCAL_SPACE = 1 << 30  # bytes of files that are on their way from one store to another, or one larger file
 
 
-async def get(location: Location, local_dir: Path, *, verify: bool) -> Path:
+async def get(location: Location, local_dir: Path, *, verify: bool, progress: Progress | bool | None = None) -> Path:
     """Copy the committed directory at `location` to `local_dir`, which must not exist, and commit it there."""
     # every process of a job may fetch for itself
-    session = await copy(location, local_dir, CommitOptions(coordinator=SingleProcess()), verify=verify)
+    options = CommitOptions(coordinator=SingleProcess(), progress=progress)
+    session = await copy(location, local_dir, options, verify=verify)
     return Path(session.location.path)
 
 

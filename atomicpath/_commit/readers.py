@@ -260,7 +260,9 @@ async def attempts(root: Location) -> list[UnfinishedCommit]:
     return sorted((found for found in begun if found is not None), key=lambda found: found.path.path)
 
 
-async def verify(location: Location, *, checksums: bool) -> Verification:
+async def verify(
+    location: Location, *, checksums: bool, progress: Callable[[int, int], object] | None = None
+) -> Verification:
     """Compare what is stored with the manifest: names, sizes, versions where they were given, checksums on request.
 
     A directory that was replaced meanwhile is compared afresh: its files are not those of the record that was read.
@@ -270,7 +272,7 @@ async def verify(location: Location, *, checksums: bool) -> Verification:
     while True:
         found: Verification | FileNotFoundError
         try:
-            found = await compare(location.open(), location, record, checksums=checksums)
+            found = await compare(location.open(), location, record, checksums=checksums, progress=progress)
         except FileNotFoundError as error:  # listed, and gone when it was read
             found = error
         else:

@@ -67,7 +67,7 @@ def stable(shown: str) -> list[str]:
 
 def run(*arguments: str) -> tuple[int, str]:
     """Run the program in this process: its exit code, and stdout and stderr as they came."""
-    from atomicpath_cli.app import app
+    from atomicpath.cli.app import app
 
     screen = io.StringIO()
     with redirect_stdout(screen), redirect_stderr(screen):

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 import atomicpath
 from atomicpath._profile import probing
-from atomicpath_cli import cleaning, screen
-from atomicpath_cli.app import app
-from atomicpath_cli.exits import ExitCode
+from atomicpath.cli import cleaning, screen
+from atomicpath.cli.app import app
+from atomicpath.cli.exits import ExitCode
 from tests.cleaning.leftovers import killed
 from tests.cli import page
 from tests.roots import SECRET, Root
@@ -332,6 +332,23 @@ def test_an_alias_is_followed_and_its_target_stays(shell: Shell, source: Path, t
     assert [one["done"] for one in shell.json("keep", shell.place.url, "-n", "1")["items"]] == [False, False]
     assert shell("rm", shell.url("step_1")).code != 0
     assert shell("alias", shell.url("best"), "step_9").code == ExitCode.NOT_COMMITTED
+
+
+@BOTH
+def test_a_copy_takes_the_options_of_each_side(shell: Shell, source: Path, tmp_path: Path) -> None:
+    shell("put", source, shell.url("step_1"), "-m", "loss=0.5")
+    made = shell.json("copy", shell.url("step_1"), shell.url("copied/step_1"))
+    assert made["metadata"] == {"loss": 0.5}
+    here = run("copy", shell.url("step_1"), tmp_path / "here", "--source-options-file", shell.file)
+    assert (here.code, (tmp_path / "here" / "a").read_text()) == (0, "one"), here.err
+    there = shell("copy", tmp_path / "here", shell.url("back/step_1"))
+    assert there.code == 0, there.err
+    ended = shell("copy", shell.url("step_9"), shell.url("step_1"))
+    assert ended.code == ExitCode.NOT_COMMITTED
+    assert f"next: atomicpath ls --all {shell.place.url}" in ended.err
+    ended = shell("copy", shell.url("step_1"), shell.url("copied/step_1"))
+    assert ended.code == ExitCode.EXISTS
+    assert f"next: atomicpath show {shell.url('copied/step_1')}" in ended.err
 
 
 @BOTH

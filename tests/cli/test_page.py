@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from atomicpath import errors
-from atomicpath_cli import exits
-from atomicpath_cli.exits import ExitCode
+from atomicpath.cli import exits
+from atomicpath.cli.exits import ExitCode
 from tests.cli import page
 
 TEXT = page.PAGE.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The commands that write a directory or a name for one: put, get, alias."""
+"""The commands that write a directory or a name for one: put, get, copy, alias."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ Checksums = Annotated[bool, typer.Option("--checksums", help="Add the SHA-256 of
 StagingDir = Annotated[
     Path | None, typer.Option("--staging-dir", metavar="DIR", help="Where files are staged on this host")
 ]
+Durable = Annotated[bool, typer.Option(help="Sync to the disk before the commit")]
 Marker = Annotated[
     str | None,
     typer.Option("--marker", metavar="NAME", help='A file that tells other tools that it is complete; "" for none'),
@@ -50,7 +51,7 @@ def add(app: typer.Typer) -> None:
         metadata: given.Metadata = None,
         marker: Marker = None,
         allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Commit a directory without files")] = False,
-        durable: Annotated[bool, typer.Option(help="Sync to the disk before the commit")] = True,
+        durable: Durable = True,
         staging_dir: StagingDir = None,
         guarantee: given.Assert = None,
         option: given.StorageOption = None,
@@ -64,7 +65,6 @@ def add(app: typer.Typer) -> None:
         """
         import atomicpath
 
-        more: dict[str, Any] = {} if marker is None else {"marker": marker or None}
         with progress("writing", quiet=quiet) as show:
             made = atomicpath.put(
                 directory,
@@ -78,7 +78,7 @@ def add(app: typer.Typer) -> None:
                 guarantees=given.guarantees(guarantee),
                 storage_options=given.storage_options(option, options_file),
                 progress=show,
-                **more,
+                **_marker(marker),
             )
         _committed(documents.commit(made), as_json=as_json)
 
@@ -99,12 +99,60 @@ def add(app: typer.Typer) -> None:
         import atomicpath
 
         options = given.storage_options(option, options_file)
-        with progress("reading", quiet=quiet):
-            local = atomicpath.get(url, directory, verify=verify, storage_options=options)
+        with progress("reading", quiet=quiet) as show:
+            local = atomicpath.get(url, directory, verify=verify, progress=show, storage_options=options)
         if as_json:
             print_document({"url": url, "local_dir": str(local)})
         else:
             print_line(str(local))
+
+    @command(app, "copy", reads="source", writes="url")
+    def copy(
+        source: Annotated[str, typer.Argument(metavar="SOURCE", help="A committed directory, or an alias")],
+        url: given.Url,
+        exists: Exists = IfThere.ERROR,
+        checksums: Checksums = False,
+        metadata: given.Metadata = None,
+        marker: Marker = None,
+        durable: Durable = True,
+        staging_dir: StagingDir = None,
+        guarantee: given.Assert = None,
+        source_option: Annotated[
+            list[str] | None,
+            typer.Option("--source-option", metavar="KEY=VALUE", parser=given.pair, help="As -o, for SOURCE"),
+        ] = None,
+        source_options_file: Annotated[
+            Path | None, typer.Option("--source-options-file", metavar="FILE", help="As --options-file, for SOURCE")
+        ] = None,
+        option: given.StorageOption = None,
+        options_file: given.OptionsFile = None,
+        as_json: given.Json = False,
+        quiet: given.Quiet = False,
+    ) -> None:
+        """Copy a committed directory to URL.
+
+        Every file is compared with the manifest on the way, and the metadata travels. Without options of its own SOURCE
+        has those of URL, if both have one protocol.
+        """
+        import atomicpath
+
+        with progress("copying", quiet=quiet) as show:
+            made = atomicpath.copy(
+                source,
+                url,
+                exists=exists.value,
+                checksums=checksums,
+                metadata=given.metadata_of(metadata),
+                durable=durable,
+                staging_dir=staging_dir,
+                guarantees=given.guarantees(guarantee),
+                source_options=given.storage_options(source_option, source_options_file, variable=given.SOURCE_VARIABLE)
+                or None,
+                storage_options=given.storage_options(option, options_file),
+                progress=show,
+                **_marker(marker),
+            )
+        _committed(documents.commit(made), as_json=as_json)
 
     @command(app, "alias")
     def alias(
@@ -128,6 +176,11 @@ def add(app: typer.Typer) -> None:
             print_document({"url": url, "target": target})
         else:
             print_line(f"{url} -> {target}")
+
+
+def _marker(name: str | None) -> dict[str, Any]:
+    """Return the argument of that name: none if the library is to choose, and None for no marker."""
+    return {} if name is None else {"marker": name or None}
 
 
 def _committed(document: documents.Document, *, as_json: bool) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from atomicpath import Guarantee
 
 __all__ = [
+    "SOURCE_VARIABLE",
     "VARIABLE",
     "Assert",
     "DryRun",
@@ -35,16 +36,20 @@ __all__ = [
     "duration",
     "guarantees",
     "metadata_of",
+    "pair",
     "storage_options",
 ]
 
 VARIABLE = "ATOMICPATH_STORAGE_OPTIONS"
 """The environment variable that holds storage options as a JSON object."""
 
+SOURCE_VARIABLE = "ATOMICPATH_SOURCE_OPTIONS"
+"""The same for the source of a copy."""
+
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
-def _pair(text: str) -> str:
+def pair(text: str) -> str:
     """Refuse at once what is no pair, before anything else on the command line is looked at, and repeat none of it."""
     name, separator, value = text.partition("=")
     if not separator or not name.strip() or not value:
@@ -56,11 +61,11 @@ Url = Annotated[str, typer.Argument(metavar="URL", help="A directory: a path, or
 Root = Annotated[str, typer.Argument(metavar="ROOT", help="The directory that holds the committed ones")]
 StorageOption = Annotated[
     list[str] | None,
-    typer.Option("-o", "--option", metavar="KEY=VALUE", parser=_pair, help="A storage option; the value may be JSON"),
+    typer.Option("-o", "--option", metavar="KEY=VALUE", parser=pair, help="A storage option; the value may be JSON"),
 ]
 OptionsFile = Annotated[
     Path | None,
-    typer.Option("--options-file", metavar="FILE", help="Storage options from a .json or .toml file"),
+    typer.Option("--options-file", metavar="FILE", help="Storage options from a JSON or TOML file, by its ending"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs, in place of text for people")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no hints on stderr")]
@@ -77,18 +82,18 @@ Assert = Annotated[
 ]
 Metadata = Annotated[
     list[str] | None,
-    typer.Option("-m", "--metadata", metavar="KEY=VALUE", parser=_pair, help="Metadata; the value may be JSON"),
+    typer.Option("-m", "--metadata", metavar="KEY=VALUE", parser=pair, help="Metadata; the value may be JSON"),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Delete nothing; show what would be deleted, and why")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, even on a terminal")]
 
 
-def storage_options(pairs: list[str] | None, file: Path | None) -> dict[str, object]:
+def storage_options(pairs: list[str] | None, file: Path | None, *, variable: str = VARIABLE) -> dict[str, object]:
     """Return the storage options of the environment variable, the file and the command line; the later one wins."""
     found: dict[str, object] = {}
-    text = os.environ.get(VARIABLE, "")
+    text, source = os.environ.get(variable, ""), f"the environment variable {variable}"
     if text.strip():
-        found |= _mapping(_json(text, f"the environment variable {VARIABLE}"), f"the environment variable {VARIABLE}")
+        found |= _mapping(_json(text, source), source)
     if file is not None:
         found |= _from_file(file)
     return found | _values(pairs)
@@ -150,9 +155,10 @@ def _from_file(file: Path) -> dict[str, object]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise typer.BadParameter(f"--options-file {file} cannot be read: {reason}") from None
-    if file.suffix.lower() == ".json":
+    kind = file.suffix.lower().removeprefix(".")
+    if kind == "json":
         return _mapping(_json(text, f"--options-file {file}"), f"--options-file {file}")
-    if file.suffix.lower() == ".toml":
+    if kind == "toml":
         import tomllib
 
         try:
@@ -161,7 +167,7 @@ def _from_file(file: Path) -> dict[str, object]:
             where = re.search(r"line \d+", str(error))
             at = f" ({where[0]})" if where else ""
             raise typer.BadParameter(f"--options-file {file} is not readable TOML{at}") from None
-    raise typer.BadParameter(f"--options-file {file} must end in .json or .toml")
+    raise typer.BadParameter(f"--options-file {file} is neither JSON nor TOML by its ending: rename it")
 
 
 def _json(text: str, source: str) -> object:

@@ -1,7 +1,7 @@
 """The command line `atomicpath`; docs/command-line.md describes it for users.
 
-It is a package beside `atomicpath`, because importing anything below `atomicpath` imports the whole library, and help
-and shell completion have to be fast (docs/design/0019-command-line.md). Each command imports the library when it runs.
+Help and shell completion have to be fast, so each command imports the library, and rich, when it runs
+(docs/design/0019-command-line.md).
 """
 
 from __future__ import annotations

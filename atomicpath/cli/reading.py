@@ -163,8 +163,8 @@ def add(app: typer.Typer) -> None:
         import atomicpath
 
         options = given.storage_options(option, options_file)
-        with progress("verifying", quiet=quiet):
-            found = atomicpath.verify(url, checksums=checksums, storage_options=options)
+        with progress("verifying", quiet=quiet) as show:
+            found = atomicpath.verify(url, checksums=checksums, progress=show, storage_options=options)
         document = documents.verification(url, found, checksums=checksums)
         problems = [(kind, name) for kind in ("missing", "altered", "extra") for name in document[kind]]
         if as_json:
