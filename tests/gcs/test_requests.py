@@ -265,7 +265,8 @@ async def test_listing_page_boundary(store: Store, monkeypatch: pytest.MonkeyPat
     assert [entry.name for entry in await store.storage.list(store.path("run"), recursive=True)] == names
     assert len(store.proxy.requests) == 3
     shown = [(entry.name, entry.kind) for entry in await store.storage.list(store.path("run"), recursive=False)]
-    assert shown == [("a", "file"), ("b", "file"), ("c", "directory"), ("e", "file"), ("f", "file")]
+    file, directory = EntryKind.FILE, EntryKind.DIRECTORY
+    assert shown == [("a", file), ("b", file), ("c", directory), ("e", file), ("f", file)]
 
 
 @everywhere
