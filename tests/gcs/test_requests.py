@@ -283,7 +283,14 @@ async def test_a_listing_keeps_to_the_directory_and_kind_is_not_misled_by_siblin
     assert [entry.name for entry in found] == ["a", "sub/b", "sub/deeper/c"]
     assert [entry.name for entry in await gcs.list(store.bucket, recursive=False)][:3] == ["other!", "run", "run-1"]
     kinds = {name: await gcs.kind(store.path(name)) for name in ("run", "run/a", "run.x", "other", "step", "none")}
-    expected = {"run": "directory", "run/a": "file", "run.x": "file", "other": None, "step": None, "none": None}
+    expected = {
+        "run": EntryKind.DIRECTORY,
+        "run/a": EntryKind.FILE,
+        "run.x": EntryKind.FILE,
+        "other": None,
+        "step": None,
+        "none": None,
+    }
     assert kinds == expected
     assert await gcs.kind(store.bucket) == EntryKind.DIRECTORY
 
