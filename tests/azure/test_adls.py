@@ -183,7 +183,7 @@ async def test_listings_and_deletions_follow_every_continuation(
     assert [entry.name for entry in await adls.list(top, recursive=True)] == ["a", "b", "d/1", "d/2", "d/3", "e"]
     assert lake_proxy.count(is_("GET", resource="filesystem")) == 4
     found = [(entry.name, entry.kind) for entry in await adls.list(top, recursive=False)]
-    assert found == [("a", "file"), ("b", "file"), ("d", "directory"), ("e", "file")]
+    assert found == [("a", EntryKind.FILE), ("b", EntryKind.FILE), ("d", EntryKind.DIRECTORY), ("e", EntryKind.FILE)]
     await adls.remove_tree(top)
     assert names(fake_adls) == []
     assert lake_proxy.count(is_("DELETE", recursive="true")) == 4

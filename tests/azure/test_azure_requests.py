@@ -320,7 +320,13 @@ async def test_listings_follow_every_page(
     az_proxy.requests.clear()
     found = await azure.list(f"{bucket}/run", recursive=False)
     assert [(entry.name, entry.kind) for entry in found] == [
-        *[("a", "file"), ("b", "file"), ("d", "directory"), ("e", "file"), ("f", "directory")]
+        *[
+            ("a", EntryKind.FILE),
+            ("b", EntryKind.FILE),
+            ("d", EntryKind.DIRECTORY),
+            ("e", EntryKind.FILE),
+            ("f", EntryKind.DIRECTORY),
+        ]
     ]
     assert len(az_proxy.requests) == 3
     assert [entry.name for entry in await azure.list(bucket, recursive=False)] == ["run"]
@@ -334,7 +340,7 @@ async def test_a_listing_keeps_to_the_directory(azure: Storage, bucket: str, con
         container.upload_blob(key, b"", metadata={"hdi_isfolder": "true"})
     found = await azure.list(f"{bucket}/run", recursive=False)
     assert [(entry.name, entry.kind) for entry in found] == [
-        *[("a", "file"), ("empty", "directory"), ("sub", "directory")]
+        *[("a", EntryKind.FILE), ("empty", EntryKind.DIRECTORY), ("sub", EntryKind.DIRECTORY)]
     ]
     assert [entry.name for entry in await azure.list(f"{bucket}/run", recursive=True)] == ["a", "sub/b", "sub/deeper/c"]
     assert await azure.list(f"{bucket}/nothing", recursive=True) == []
@@ -349,7 +355,14 @@ async def test_kind_is_not_misled_by_siblings(azure: Storage, bucket: str, conta
     for key in ("run-1/a", "run.x", "run/a", "other!", "step-1"):
         container.upload_blob(key, b"")
     kinds = {name: await azure.kind(f"{bucket}/{name}") for name in ("run", "run/a", "run.x", "other", "step", "none")}
-    expected = {"run": "directory", "run/a": "file", "run.x": "file", "other": None, "step": None, "none": None}
+    expected = {
+        "run": EntryKind.DIRECTORY,
+        "run/a": EntryKind.FILE,
+        "run.x": EntryKind.FILE,
+        "other": None,
+        "step": None,
+        "none": None,
+    }
     assert kinds == expected
     assert await azure.kind(bucket) == EntryKind.DIRECTORY
 

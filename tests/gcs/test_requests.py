@@ -265,7 +265,8 @@ async def test_listing_page_boundary(store: Store, monkeypatch: pytest.MonkeyPat
     assert [entry.name for entry in await store.storage.list(store.path("run"), recursive=True)] == names
     assert len(store.proxy.requests) == 3
     shown = [(entry.name, entry.kind) for entry in await store.storage.list(store.path("run"), recursive=False)]
-    assert shown == [("a", "file"), ("b", "file"), ("c", "directory"), ("e", "file"), ("f", "file")]
+    file, directory = EntryKind.FILE, EntryKind.DIRECTORY
+    assert shown == [("a", file), ("b", file), ("c", directory), ("e", file), ("f", file)]
 
 
 @everywhere
@@ -282,7 +283,14 @@ async def test_a_listing_keeps_to_the_directory_and_kind_is_not_misled_by_siblin
     assert [entry.name for entry in found] == ["a", "sub/b", "sub/deeper/c"]
     assert [entry.name for entry in await gcs.list(store.bucket, recursive=False)][:3] == ["other!", "run", "run-1"]
     kinds = {name: await gcs.kind(store.path(name)) for name in ("run", "run/a", "run.x", "other", "step", "none")}
-    expected = {"run": "directory", "run/a": "file", "run.x": "file", "other": None, "step": None, "none": None}
+    expected = {
+        "run": EntryKind.DIRECTORY,
+        "run/a": EntryKind.FILE,
+        "run.x": EntryKind.FILE,
+        "other": None,
+        "step": None,
+        "none": None,
+    }
     assert kinds == expected
     assert await gcs.kind(store.bucket) == EntryKind.DIRECTORY
 

@@ -23,6 +23,8 @@ from .conftest import put_no_file
 UMASK = os.umask(0)
 os.umask(UMASK)
 
+_MODES = {"create": Put.CREATE, "write": Put.OVERWRITE}
+
 RACE = """
 import sys, anyio
 from atomicpath._core.environment import Environment, in_this_thread
@@ -132,7 +134,7 @@ async def test_with_neither_links_nor_an_exclusive_rename_creation_is_refused(
 async def test_a_public_file_and_its_name_are_synced_in_that_order(
     storage: LocalStorage, world, tmp_path: Path, method: str
 ) -> None:
-    await getattr(storage, method)(f"{tmp_path}/a", b"data")
+    await storage.put(f"{tmp_path}/a", b"data", mode=_MODES[method])
     first, second = world.synced
     assert os.path.dirname(first) == str(tmp_path)
     assert second == str(tmp_path)
@@ -180,7 +182,7 @@ async def test_a_write_that_takes_nothing_is_an_error(storage: LocalStorage, wor
 async def test_fsync_retry_lies(storage: LocalStorage, world, tmp_path: Path, method: str) -> None:
     world.refuse(os.fsync, errno.EIO)
     with pytest.raises(OSError, match="write it all again") as caught:
-        await getattr(storage, method)(f"{tmp_path}/a", b"data")
+        await storage.put(f"{tmp_path}/a", b"data", mode=_MODES[method])
     assert caught.value.errno == errno.EIO
     assert world.calls.count("fsync") == 1
     assert os.listdir(tmp_path) == []
@@ -248,7 +250,7 @@ async def test_death_at_any_call_leaves_the_old_or_the_new(
         world.fail_at, world.dead = number, False
         with in_this_thread():
             try:
-                await getattr(storage, method)(f"{directory}/a", b"new" * 100)
+                await storage.put(f"{directory}/a", b"new" * 100, mode=_MODES[method])
                 finished = True
             except Died:
                 finished = False

@@ -50,11 +50,11 @@ async def test_a_recursive_listing_has_every_file_in_order_with_its_size(storage
 async def test_a_flat_listing_has_the_children_directories_included(storage: LocalStorage, tree: Path) -> None:
     found = await storage.list(str(tree), recursive=False)
     assert [(entry.name, entry.kind) for entry in found] == [
-        ("a", "directory"),
-        ("a-b", "file"),
-        ("b", "file"),
-        ("c", "directory"),
-        ("empty", "directory"),
+        ("a", EntryKind.DIRECTORY),
+        ("a-b", EntryKind.FILE),
+        ("b", EntryKind.FILE),
+        ("c", EntryKind.DIRECTORY),
+        ("empty", EntryKind.DIRECTORY),
     ]
 
 
@@ -278,7 +278,7 @@ async def test_any_failing_call_is_an_error_and_leaves_no_descriptor_open(
         if method == "read":
             await storage.get(f"{root}/a/f")
         elif method in ("create", "write"):
-            await getattr(storage, method)(f"{root}/a/new", b"data")
+            await storage.put(f"{root}/a/new", b"data", mode=Put.CREATE if method == "create" else Put.OVERWRITE)
         elif method == "private":
             await storage.put(f"{root}/a/new", b"data", mode=Put.PRIVATE)
         elif method == "upload":

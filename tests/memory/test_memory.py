@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -140,11 +141,11 @@ async def test_it_declares_every_condition_and_no_rename(memory: MemoryStorage) 
 
 
 def test_a_forked_child_is_not_stuck_on_the_lock(memory: MemoryStorage, root: str) -> None:
-    anyio.run(memory.create, f"{root}/a", b"x")
+    anyio.run(partial(memory.put, mode=Put.CREATE), f"{root}/a", b"x")
     child = os.fork()
     if child == 0:
         try:
-            anyio.run(memory.create, f"{root}/b", b"x")
+            anyio.run(partial(memory.put, mode=Put.CREATE), f"{root}/b", b"x")
         except BaseException:
             os._exit(1)
         os._exit(0)

@@ -107,6 +107,6 @@ async def test_a_directory_is_what_has_something_below_it(storage: Storage, top:
     assert await storage.kind(f"{top}/run") == EntryKind.DIRECTORY
     assert await storage.kind(f"{top}/ru") is None
     assert [(entry.name, entry.kind) for entry in await storage.list(f"{top}/run", recursive=False)] == [
-        ("a", "directory")
+        ("a", EntryKind.DIRECTORY)
     ]
     assert [entry.name for entry in await storage.list(f"{top}/run", recursive=True)] == ["a/b"]

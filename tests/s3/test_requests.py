@@ -301,7 +301,14 @@ async def test_kind_is_not_misled_by_siblings(s3: Storage, bucket: str, raw: Any
     for key in ("run-1/a", "run.x", "run/a", "other!", "step-1"):
         raw.put_object(Bucket=bucket, Key=key)
     kinds = {name: await s3.kind(f"{bucket}/{name}") for name in ("run", "run/a", "run.x", "other", "step", "none")}
-    expected = {"run": "directory", "run/a": "file", "run.x": "file", "other": None, "step": None, "none": None}
+    expected = {
+        "run": EntryKind.DIRECTORY,
+        "run/a": EntryKind.FILE,
+        "run.x": EntryKind.FILE,
+        "other": None,
+        "step": None,
+        "none": None,
+    }
     assert kinds == expected
     assert await s3.kind(bucket) == EntryKind.DIRECTORY
 

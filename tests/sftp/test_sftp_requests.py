@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
-from atomicpath.abc import Entry, EntryKind, Environment, Put, Storage, Update
+from atomicpath.abc import Entry, EntryKind, Environment, Put, Storage, SyncingStorage, Update
 from atomicpath.errors import AccessError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath_sftp import SftpBackend, files
@@ -192,7 +192,7 @@ async def test_a_directory_is_made_once_with_its_ancestors_and_its_exact_mode(
     assert stat.S_IMODE((sftp_place.path / "a/b/c").stat().st_mode) == 0o2773
     with pytest.raises(FileExistsError):
         await sftp.make_directory(f"{top}/a/b/c", mode=None, durable=True)
-    sftp_place.write(EntryKind.FILE, b"x")
+    sftp_place.write("file", b"x")
     with pytest.raises(FileExistsError):
         await sftp.make_directory(f"{top}/file", mode=None, durable=True)
     for below in ("file/d", "file/d/e"):
@@ -206,7 +206,7 @@ async def test_a_rename_moves_a_tree_and_never_replaces(sftp: Storage, top: str,
     assert sftp_place.read_all() == {"new/a": b"x"}
     (sftp_place.path / "empty").mkdir()
     sftp_place.write("full/b", b"y")
-    sftp_place.write(EntryKind.FILE, b"z")
+    sftp_place.write("file", b"z")
     (sftp_place.path / "dangling").symlink_to("nowhere")
     before = sftp_place.read_all()
     for taken in ("empty", "full", "file", "dangling"):
@@ -230,11 +230,10 @@ async def test_what_sftp_cannot_do_is_refused(sftp: Storage, top: str) -> None:
     for attempt in (
         lambda: sftp.delete(f"{top}/a", version="1"),
         lambda: sftp.put(f"{top}/a", b"", mode=Update("1")),
-        lambda: sftp.sync_directory(top),
-        lambda: sftp.sync_tree(top),
     ):
         with pytest.raises(GuaranteeError):
             await attempt()
+    assert not isinstance(sftp, SyncingStorage)
     elsewhere = "elsewhere/" + top.partition("/")[2]
     with pytest.raises(ValidationError, match="different servers"):
         await sftp.rename_directory(top, elsewhere)
