@@ -36,8 +36,10 @@ __all__ = [
 
 T = TypeVar("T")
 
-BLOCK = 8 * 2**20
-"""Bytes of a block, at least."""
+BLOCK = 16 * 2**20
+"""Bytes of a file above which it is sent in blocks."""
+
+_LEAST = 8 * 2**20  # bytes of a block, so that many are under way at once
 
 TOKEN = "atomicpath_token"  # noqa: S105 - names an attempt, opens nothing
 """The key of the owner in a blob's metadata, which must be an identifier of C#."""
@@ -102,7 +104,7 @@ async def _stage_all(storage: Asks, source: Source, address: Address, mark: str)
         await _stage(storage, address, name, data)
         return name
 
-    return await send_parts(storage.environment, source, stage, least=BLOCK, most=_BLOCKS)
+    return await send_parts(storage.environment, source, stage, least=min(BLOCK, _LEAST), most=_BLOCKS)
 
 
 async def _stage(storage: Asks, address: Address, name: str, data: bytes) -> None:

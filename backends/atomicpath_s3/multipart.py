@@ -16,8 +16,10 @@ from .names import split
 
 __all__ = ["PART", "TOKEN", "Asks", "create_in_parts", "upload_parts", "version_of"]
 
-PART = 8 * 2**20
-"""Bytes of a part, at least."""
+PART = 16 * 2**20
+"""Bytes of a file above which it is sent in parts."""
+
+_LEAST = 8 * 2**20  # bytes of a part, so that many are under way at once
 
 TOKEN = "atomicpath-token"  # noqa: S105 - names an attempt, opens nothing
 """The key of the owner in an object's metadata."""
@@ -83,7 +85,7 @@ async def _send(storage: Asks, source: Source, path: str, upload: Mapping[str, o
         reply = await storage.ask(path, "upload_part", part, patient=True)
         return _part(number + 1, reply)
 
-    return await send_parts(storage.environment, source, send, least=PART, most=_PARTS)
+    return await send_parts(storage.environment, source, send, least=min(PART, _LEAST), most=_PARTS)
 
 
 def _part(number: int, reply: Answer) -> dict[str, object]:
