@@ -52,6 +52,7 @@ from .errors import (
 from .guarantees import Guarantee, Profile
 from .sync import (
     Handle,
+    Joined,
     alias,
     attempts,
     begin,
@@ -63,6 +64,7 @@ from .sync import (
     fetch_latest,
     get,
     is_committed,
+    join,
     keep_last,
     latest,
     on_commit_callback,
@@ -104,6 +106,7 @@ __all__ = [
     "GuaranteeError",
     "Handle",
     "IntegrityError",
+    "Joined",
     "JsonMetadataStore",
     "MetadataStore",
     "MultiprocessingOptions",
@@ -136,6 +139,7 @@ __all__ = [
     "fetch_latest",
     "get",
     "is_committed",
+    "join",
     "keep_last",
     "latest",
     "on_commit_callback",
