@@ -61,6 +61,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/commit_overhead.py
 	$(BIN)/python benchmarks/transports.py
 	$(BIN)/python benchmarks/coordination.py
+	$(BIN)/python benchmarks/structure.py
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "atomicpath needs Python 3.11 or newer: make PYTHON=python3.11")'

@@ -13,143 +13,27 @@ be reached.
 
 from __future__ import annotations
 
-from . import aio
-from ._cleaning import SweepResult
-from ._commit.explanation import Explanation
-from ._commit.readers import Commit, UnfinishedCommit, Verification
-from ._commit.selection import select
-from ._core.layout import COMMIT_SUCCESS_FILE, TMP_DIR_SUFFIX
-from ._core.record import CommitRecord, FileEntry
-from ._jobs.completion_signal import CompletionSignal
-from ._jobs.create_all import create_all_async
-from ._jobs.deferred import DeferredPath, DeferredWritableTemporaryPath
-from ._jobs.read_only import ReadOnlyTemporaryPath
-from ._strategies.atomic_rename import AtomicRenameTemporaryPath
-from ._strategies.commit_file import CommitFileTemporaryPath
-from ._strategies.metadata_store import JsonMetadataStore, StepMetadata
-from ._strategies.snapshot import Snapshot
-from .abc import Backend, Coordinator, FileOptions, MetadataStore, SnapshotType, Storage, TemporaryPath
-from .coordinators import SingleProcess
-from .coordinators.options import MultiprocessingOptions
-from .errors import (
-    AbandonedError,
-    AccessError,
-    AlreadyCommittedError,
-    AtomicPathError,
-    BackendError,
-    CommitError,
-    ConflictError,
-    CoordinationError,
-    CoordinationTimeoutError,
-    GuaranteeError,
-    IntegrityError,
-    NotCommittedError,
-    OutcomeUnknownError,
-    RankFailedError,
-    StorageError,
-    ValidationError,
-)
-from .guarantees import Guarantee, Profile
-from .sync import (
-    Handle,
-    Joined,
-    alias,
-    attempts,
-    begin,
-    commit,
-    committed,
-    copy,
-    create_all,
-    explain,
-    fetch_latest,
-    get,
-    is_committed,
-    join,
-    keep_last,
-    latest,
-    on_commit_callback,
-    profile,
-    put,
-    read_record,
-    remove,
-    resolve,
-    sweep,
-    verify,
-    watch,
-)
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "COMMIT_SUCCESS_FILE",
-    "TMP_DIR_SUFFIX",
-    "AbandonedError",
-    "AccessError",
-    "AlreadyCommittedError",
-    "AtomicPathError",
-    "AtomicRenameTemporaryPath",
-    "Backend",
-    "BackendError",
-    "Commit",
-    "CommitError",
-    "CommitFileTemporaryPath",
-    "CommitRecord",
-    "CompletionSignal",
-    "ConflictError",
-    "CoordinationError",
-    "CoordinationTimeoutError",
-    "Coordinator",
-    "DeferredPath",
-    "DeferredWritableTemporaryPath",
-    "Explanation",
-    "FileEntry",
-    "FileOptions",
-    "Guarantee",
-    "GuaranteeError",
-    "Handle",
-    "IntegrityError",
-    "Joined",
-    "JsonMetadataStore",
-    "MetadataStore",
-    "MultiprocessingOptions",
-    "NotCommittedError",
-    "OutcomeUnknownError",
-    "Profile",
-    "RankFailedError",
-    "ReadOnlyTemporaryPath",
-    "SingleProcess",
-    "Snapshot",
-    "SnapshotType",
-    "StepMetadata",
-    "Storage",
-    "StorageError",
-    "SweepResult",
-    "TemporaryPath",
-    "UnfinishedCommit",
-    "ValidationError",
-    "Verification",
-    "aio",
-    "alias",
-    "attempts",
-    "begin",
-    "commit",
-    "committed",
-    "copy",
-    "create_all",
-    "create_all_async",
-    "explain",
-    "fetch_latest",
-    "get",
-    "is_committed",
-    "join",
-    "keep_last",
-    "latest",
-    "on_commit_callback",
-    "profile",
-    "put",
-    "read_record",
-    "remove",
-    "resolve",
-    "select",
-    "sweep",
-    "verify",
-    "watch",
-]
+if TYPE_CHECKING:
+    from ._public import *  # noqa: F403 - the names are listed there, once
+else:
+    import importlib
+
+    _MODULES = ("abc", "atomicity", "coordinators", "errors", "guarantees", "storage", "testing")
+
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is first used, since fsspec and universal-pathlib take long to import."""
+        if name in _MODULES:
+            return importlib.import_module(f"{__name__}.{name}")
+        if name.startswith("__") and name != "__all__":
+            raise AttributeError(name)
+        public = importlib.import_module(f"{__name__}._public")
+        try:
+            value = globals()[name] = getattr(public, name)
+        except AttributeError:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_MODULES, *importlib.import_module(f"{__name__}._public").__all__})

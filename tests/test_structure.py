@@ -173,6 +173,21 @@ def test_all_is_sorted_complete_and_there() -> None:
     assert public - modules - {"annotations"} <= set(names)
 
 
+def test_the_import_itself_loads_nothing_that_takes_long_and_every_public_name_is_found_at_first_use() -> None:
+    slow = ("fsspec", "upath", "anyio", "opentelemetry", "asyncio", "atomicpath._core")
+    code = (
+        f"import sys, atomicpath; print([name for name in {slow!r} if name in sys.modules]); print(atomicpath.__all__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    loaded, public = done.stdout.splitlines()
+    assert loaded == "[]"
+    assert ast.literal_eval(public) == list(atomicpath.__all__)
+    with pytest.raises(AttributeError, match="module 'atomicpath' has no attribute 'comit'"):
+        _ = atomicpath.comit  # type: ignore[attr-defined]
+    with pytest.raises(ImportError, match="cannot import name 'comit'"):
+        from atomicpath import comit  # type: ignore[attr-defined] # noqa: F401
+
+
 def test_every_other_module_lists_its_public_names_sorted() -> None:
     for path in CORE:
         module = importlib.import_module(
