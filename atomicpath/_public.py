@@ -42,6 +42,7 @@ from .errors import (
 from .guarantees import Guarantee, Profile
 from .sync import (
     Handle,
+    Joined,
     alias,
     attempts,
     begin,
@@ -53,6 +54,7 @@ from .sync import (
     fetch_latest,
     get,
     is_committed,
+    join,
     keep_last,
     latest,
     on_commit_callback,
@@ -97,6 +99,7 @@ __all__ = [
     "GuaranteeError",
     "Handle",
     "IntegrityError",
+    "Joined",
     "JsonMetadataStore",
     "MetadataStore",
     "MultiprocessingOptions",
@@ -131,6 +134,7 @@ __all__ = [
     "fetch_latest",
     "get",
     "is_committed",
+    "join",
     "keep_last",
     "latest",
     "on_commit_callback",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import EllipsisType, TracebackType
@@ -19,6 +19,7 @@ from ._commit.options import Exists
 from ._commit.readers import Commit, UnfinishedCommit, Verification
 from ._commit.session import CommitSession
 from ._commit.staging import Progress
+from ._commit.tickets import JoinedCommit, ticket_of
 from ._commit.watching import Watcher
 from ._core.environment import EventLoopNeeded
 from ._core.interruption import Signals
@@ -34,6 +35,7 @@ from .guarantees import Guarantee, Profile
 __all__ = [
     "BlockingCommit",
     "Handle",
+    "Joined",
     "alias",
     "attempts",
     "begin",
@@ -46,6 +48,7 @@ __all__ = [
     "fetch_latest",
     "get",
     "is_committed",
+    "join",
     "keep_last",
     "latest",
     "on_commit_callback",
@@ -136,10 +139,26 @@ class Handle:
         """Return the directory to write in. No I/O."""
         return self._begun.path
 
-    def finish(self) -> Commit:
+    def ticket(self) -> bytes:
+        """Return a ticket, by which other processes can `join` the commit: JSON, without credentials. No I/O.
+
+        For frameworks that coordinate their own processes: send it to them, gather what `upload` returns there, and
+        pass all of it to `finish`. Those of `direct=True` on a store write by themselves, and return nothing.
+
+        Raises:
+            ValidationError: A coordinator brings the processes of this commit together, or its strategy is the
+                caller's own.
+            CommitError: The commit is over.
+        """
+        return ticket_of(self._begun.session.invitation())
+
+    def finish(self, *, entries: Sequence[Mapping[str, JSONValue]] = ()) -> Commit:
         """Commit what was written. After an error nothing is committed, and the handle is over.
 
         Of several calls, in any threads, one ends the commit, and the others raise CommitError.
+
+        Args:
+            entries: What `upload` of every process that joined has returned, all in one.
 
         Returns:
             What was committed, with its record.
@@ -149,7 +168,7 @@ class Handle:
                 child of the one that began it.
             AtomicPathError: As for `commit`, at the end of its block.
         """
-        with self._begun.finishing():
+        with self._begun.finishing(entries):
             self._committing.__exit__(None, None, None)
         return self._committing.result
 
@@ -361,6 +380,56 @@ def begin(
         marker=marker,
     )
     return Handle(BegunCommit(committing.writing, committing.__enter__()), committing)
+
+
+class Joined:
+    """The part of one process in a commit that another one has begun."""
+
+    def __init__(self, joined: JoinedCommit) -> None:
+        self._joined = joined
+
+    @property
+    def path(self) -> Path | UPath:
+        """Return the directory to write in. No I/O."""
+        return self._joined.path
+
+    def upload(self) -> list[dict[str, JSONValue]]:
+        """Add what was written, once, and return what the process that finishes needs of it: JSON.
+
+        Raises:
+            CommitError: It was called before, or the attempt is over.
+            ValidationError: What was written cannot be committed.
+            StorageError: The storage failed or did not answer.
+        """
+        return run(self._joined.upload)
+
+    def abandon(self) -> None:
+        """Add nothing, and delete what was written on this host only. The commit itself is the other process's."""
+        run(self._joined.abandon)
+
+
+def join(ticket: bytes, *, rank: int, storage_options: Options = None) -> Joined:
+    """Take part in a commit that another process has begun, by its ticket.
+
+    Write in `path`, then call `upload`, and send what it returns to the process that has the handle, for
+    `Handle.finish(entries=...)`. Until that has returned, readers see nothing. On a store the commit fails if two
+    processes add a file of one name; on a disk they write into one directory.
+
+    Args:
+        ticket: What `Handle.ticket()` returned there.
+        rank: The number of this process, which no other one that joins this commit has.
+        storage_options: For the file system behind the URL. They are not in the ticket.
+
+    Returns:
+        The part of this process: `path`, `upload()` and `abandon()`.
+
+    Raises:
+        ValidationError: It is no ticket, or the rank is no number.
+        AbandonedError: The attempt is over.
+        CommitError: The attempt is not to be seen from here.
+        StorageError: The storage failed or did not answer.
+    """
+    return Joined(run(functools.partial(JoinedCommit.join, ticket, rank, storage_options)))
 
 
 def put(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial, reduce
 from operator import or_
 from pathlib import Path
@@ -32,12 +32,12 @@ from .completeness import Commit
 from .options import CommitOptions, check_agreement
 from .readers import load
 from .selection import STRATEGIES
-from .shared_directory import expect_all, seen_by_this_rank
+from .shared_directory import expect_all, expect_visible, seen_by_this_rank
 from .sources import Consumed, Own, Staged, copy_directories, say_what_is_dropped
 from .staging import LocalFile, Staging, upload
 from .staging_place import VARIABLE
 
-__all__ = ["CommitSession", "copy_and_commit", "expect_room_at", "put", "source_of"]
+__all__ = ["CommitSession", "copy_and_commit", "expect_room_at", "join_attempt", "put", "source_of"]
 
 _LOG = logging.getLogger("atomicpath")
 
@@ -74,6 +74,7 @@ class CommitSession:
         self._pid = os.getpid()
         self.is_committed = False  # as far as this process knows
         self.is_kept = False  # whether what was committed before is the result, and what is written now is discarded
+        self.joined: Sequence[Mapping[str, JSONValue]] = ()  # what processes have added that joined by a ticket
         self.was_kept = False  # the same, once this has ended
         self._record: CommitRecord | None = None
 
@@ -164,7 +165,10 @@ class CommitSession:
     @reported("{} was not committed", _place)
     @telemetry.observed(telemetry.closing)
     async def finish(self, source: Own | Staged | None = None, *, copied: Callable[[], object] = lambda: None) -> None:
-        """Commit what was written, or the local directory `source`; `copied` is called once that has been read."""
+        """Commit what was written, or the local directory `source`; and what was `joined`.
+
+        `copied` is called once nothing more is read from a local directory.
+        """
         temporary = None if self.is_kept else self._own()
         try:
             self._expect_own_process()
@@ -172,6 +176,8 @@ class CommitSession:
             if temporary is not None and origin is not None:
                 await self._copy(origin, temporary, top=source is not None)
             copied()
+            if temporary is not None and self.joined:
+                await self._include(temporary, self.joined)
             offer: Document = {"files": [file_document(file) for file in temporary.added()] if temporary else []}
         except BaseException as error:
             await self.abandon(error)
@@ -204,6 +210,16 @@ class CommitSession:
         self.was_kept = self.is_kept or "kept" in result
         self.is_committed, self.is_kept = True, False
         await self._team.wait_for_acks("finish")
+
+    async def _include(self, temporary: TemporaryPath, entries: Sequence[Mapping[str, JSONValue]]) -> None:
+        try:
+            files = [file_entry(entry) for entry in entries]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValidationError(f"entries= takes what upload() of joined processes returned: {error}") from error
+        if self._storage.is_local:
+            await expect_visible(self._storage, locate(temporary.get()), [{file.name: file.size for file in files}])
+        else:
+            temporary.include(files)
 
     async def _copy(self, origin: Own | Staged, temporary: TemporaryPath, *, top: bool) -> None:
         """Add the files of a local directory to the attempt, as they are at one moment."""
@@ -290,30 +306,44 @@ class CommitSession:
             await self._keep(error)
             return {"kept": True}
         self._temporary = temporary
-        if self._team.is_alone:
-            return {}
-        names: list[JSONValue] = [*profile.effective.names()]
+        return {} if self._team.is_alone else self._invitation()
+
+    def _invitation(self) -> Document:
+        """Say what another process needs to take part in the attempt."""
+        temporary = self._own()
+        names: list[JSONValue] = [*(temporary.options.guarantees or NONE).names()]
         return {
-            "strategy": strategy.__name__,
+            "strategy": type(temporary).__name__,
             "token": temporary.token,
             "path": locate(temporary.get()).path,
             "guarantees": names,
         }
 
+    def invitation(self) -> Document:
+        """Say the same to processes that are no part of the job. ValidationError if nobody else can take part."""
+        if not self._team.is_alone:
+            raise ValidationError(
+                f"every rank of this job takes part in the commit of {self.location} by its coordinator: call begin()"
+                " in all of them, or pass coordinator=atomicpath.SingleProcess() here to hand out tickets"
+            )
+        told: Document = {
+            "url": str(self.location),
+            "direct": self._storage.is_local or self._options.direct,
+            "durable": self._options.durable,
+            "checksums": self._options.checksums,
+        }
+        if self.is_kept:
+            return told | {"kept": True}
+        temporary = self._own()
+        if type(temporary) not in STRATEGIES:
+            raise ValidationError(f"{type(temporary).__name__} is a strategy of the caller's: tickets cannot name it")
+        return told | self._invitation()
+
     async def _join(self, begun: Document, direct: bool) -> None:
         """In the others: take part in the attempt that the primary has begun."""
-        named = (strategy for strategy in STRATEGIES if strategy.__name__ == begun["strategy"])
-        strategy = self._options.temporary_path_class or next(named)
-        guarantees = reduce(or_, (Guarantee[str(name)] for name in cast("list[str]", begun["guarantees"])), NONE)
-        path = self.location.at(str(begun["path"]))
-        if issubclass(strategy, AtomicRenameTemporaryPath):  # the name of its directory need not tell the final one
-            temporary: TemporaryPath = strategy.resume(self.location, path, file_options=self._options.file_options)
-        else:
-            temporary = strategy.from_temporary(path.upath, file_options=self._options.file_options)
-        temporary.configure(self._options.attempt(guarantees, direct=direct, metadata=self._metadata))
-        with of_the_caller():
-            await temporary.join(self._team.rank, str(begun["token"]))
-        self._temporary = temporary
+        self._temporary = await join_attempt(
+            self.location, begun, self._options, direct=direct, rank=self._team.rank, metadata=self._metadata
+        )
 
     async def _finalize(self, offers: Sequence[Document]) -> Document:
         """In the primary: commit what all have added."""
@@ -378,6 +408,30 @@ class CommitSession:
         if staging is not None:
             with shielded():
                 await staging.remove()  # which never raises: after the commit point nothing may
+
+
+async def join_attempt(
+    location: Location,
+    begun: Document,
+    options: CommitOptions,
+    *,
+    direct: bool,
+    rank: int,
+    metadata: Mapping[str, JSONValue] | None = None,
+) -> TemporaryPath:
+    """Take part, as a process with that number, in an attempt that another process has begun."""
+    named = (strategy for strategy in STRATEGIES if strategy.__name__ == begun["strategy"])
+    strategy = options.temporary_path_class or next(named)
+    guarantees = reduce(or_, (Guarantee[str(name)] for name in cast("list[str]", begun["guarantees"])), NONE)
+    path = location.at(str(begun["path"]))
+    if issubclass(strategy, AtomicRenameTemporaryPath):  # the name of its directory need not tell the final one
+        temporary: TemporaryPath = strategy.resume(location, path, file_options=options.file_options)
+    else:
+        temporary = strategy.from_temporary(path.upath, file_options=options.file_options)
+    temporary.configure(options.attempt(guarantees, direct=direct, metadata=metadata or {}))
+    with of_the_caller():
+        await temporary.join(rank, str(begun["token"]))
+    return temporary
 
 
 async def put(local_dir: PathLike, url: PathLike, options: CommitOptions, *, consume: bool = False) -> Commit:

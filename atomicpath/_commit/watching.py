@@ -77,6 +77,7 @@ class Watcher:
     def _bear(self, error: OSError) -> None:
         """Look again after an error that may pass; raise one that lasts."""
         now = self._environment.monotonic()
+        self._level = logging.DEBUG
         if self._failing_since is None:
             self._failing_since = now
             _LOG.warning("%s cannot be looked at, and is looked at again: %s", self._root, error)

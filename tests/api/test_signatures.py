@@ -21,7 +21,12 @@ from tests.roots import Root
 PURE = {"select", "create_all_async"}
 """Functions that are the same in both faces, since they wait for nothing."""
 FUNCTIONS = sorted(set(aio.__all__) - PURE)
-RESULTS = {"AsyncCommit": "BlockingCommit", "AsyncHandle": "Handle", "AsyncIterator[Commit]": "Iterator[Commit]"}
+RESULTS = {
+    "AsyncCommit": "BlockingCommit",
+    "AsyncHandle": "Handle",
+    "AsyncJoined": "Joined",
+    "AsyncIterator[Commit]": "Iterator[Commit]",
+}
 
 
 def sections(function: Callable[..., object]) -> dict[str, str]:

@@ -118,12 +118,13 @@ def test_a_storage_that_fails_for_a_while_is_looked_at_again_less_and_less_often
     local: LocalRoot, caplog: pytest.LogCaptureFixture
 ) -> None:
     _commit(local, "step_1")
-    with use(_Failing(12)) as world:
+    with use(_Failing(36)) as world:
         assert next(_watch(local)).name == "step_1"
     assert isinstance(world, _Failing)
     assert world.slept == sorted(world.slept)
     assert max(world.slept) == watching._LONGEST_ON_A_DISK
-    assert caplog.text.count("cannot be looked at") == 1
+    assert caplog.text.count("is looked at again") == 1
+    assert len([one for one in caplog.records if one.levelname == "WARNING" and "skipping" in one.getMessage()]) == 1
 
 
 def test_a_storage_that_fails_for_long_is_an_error(local: LocalRoot) -> None:
