@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ._public import *  # noqa: F403 - the names are listed there, once
 else:
     import importlib
-    import threading as _threading  # noqa: F401 - else the end of an interpreter that had no threads waits for none
+    from concurrent.futures import thread as _thread  # noqa: F401 - it cannot be imported any more when Python ends
 
     _MODULES = ("abc", "aio", "atomicity", "coordinators", "errors", "guarantees", "storage", "testing")
 
