@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from ._public import *  # noqa: F403 - the names are listed there, once
 else:
     import importlib
+    from concurrent.futures import thread as _thread  # noqa: F401 - it cannot be imported any more when Python ends
 
-    _MODULES = ("abc", "atomicity", "coordinators", "errors", "guarantees", "storage", "testing")
+    _MODULES = ("abc", "aio", "atomicity", "coordinators", "errors", "guarantees", "storage", "testing")
 
     def __getattr__(name: str) -> object:
         """Import a public name when it is first used, since fsspec and universal-pathlib take long to import."""
