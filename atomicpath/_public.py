@@ -50,6 +50,7 @@ from .sync import (
     copy,
     create_all,
     explain,
+    fetch_latest,
     get,
     is_committed,
     keep_last,
@@ -63,6 +64,7 @@ from .sync import (
     retain,
     sweep,
     verify,
+    watch,
 )
 
 __all__ = [
@@ -126,6 +128,7 @@ __all__ = [
     "create_all",
     "create_all_async",
     "explain",
+    "fetch_latest",
     "get",
     "is_committed",
     "keep_last",
@@ -140,4 +143,5 @@ __all__ = [
     "select",
     "sweep",
     "verify",
+    "watch",
 ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import EllipsisType, TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from upath import UPath
 
@@ -18,7 +18,7 @@ from ._cleaning.retention import Metric, Retained, Selection, Wanted
 from ._cleaning.retention import keep_last as keep_newest
 from ._cleaning.retention import retain as retain_below
 from ._cleaning.sweeper import sweep as sweep_root
-from ._commit import aliases, fetch, readers
+from ._commit import aliases, fetch, fetching, readers
 from ._commit.explanation import Explanation, explained
 from ._commit.handles import BegunCommit
 from ._commit.options import CommitOptions, Exists
@@ -27,6 +27,7 @@ from ._commit.selection import select
 from ._commit.session import CommitSession
 from ._commit.session import put as put_directory
 from ._commit.staging import Progress
+from ._commit.watching import Watcher
 from ._core.record import CommitRecord, JSONValue
 from ._core.runner import protected, run_detached, run_protected
 from ._core.step_order import Order, StepRule
@@ -48,6 +49,7 @@ __all__ = [
     "create_all",
     "create_all_async",
     "explain",
+    "fetch_latest",
     "get",
     "is_committed",
     "keep_last",
@@ -62,6 +64,7 @@ __all__ = [
     "select",
     "sweep",
     "verify",
+    "watch",
 ]
 
 Options = Mapping[str, object] | None
@@ -366,6 +369,7 @@ async def put(
     unsafe_takeover: bool = False,
     allow_empty: bool = False,
     marker: str | EllipsisType | None = ...,
+    consume: bool = False,
 ) -> Commit:
     """Commit a copy of an existing local directory.
 
@@ -375,7 +379,7 @@ async def put(
     Readers and concurrent writers of the path see what they see of `commit`.
 
     Args:
-        local_dir: The directory on this host, which stays as it is.
+        local_dir: The directory on this host, which stays as it is, but with `consume`.
         url: The final place: a URL, a path or a UPath.
         storage_options: For the file system behind the URL. No message shows them.
         temporary_path_class: The strategy; left out, it follows from what the location guarantees.
@@ -404,6 +408,9 @@ async def put(
         marker: The name of a file that tells other tools that the directory is complete, such as "_SUCCESS"; None is
             none. By default only the commit-file strategy writes one, `commit_success.txt`. atomicpath reads the
             record.
+        consume: Delete the directory once it is committed, and not before; to a local file system its files are linked
+            where that is possible, and not copied. Nobody may write in it any more. With what `exists="keep"` keeps,
+            and where the outcome is not known, it stays. One that is committed itself is refused.
 
     Returns:
         What was committed, with its record.
@@ -436,7 +443,7 @@ async def put(
         allow_empty=allow_empty,
         marker=marker,
     )
-    return await put_directory(local_dir, url, options)
+    return await put_directory(local_dir, url, options, consume=consume)
 
 
 @protected
@@ -573,6 +580,49 @@ async def get(
     return await fetch.get(
         locate(url, storage_options), local_directory(local_dir, "local_dir"), verify=verify, progress=progress
     )
+
+
+@protected
+@reported("cannot fetch the latest below {}", at_root)
+async def fetch_latest(
+    root: PathLike,
+    into: PathLike,
+    *,
+    step: StepRule | None = None,
+    prefix: str | None = None,
+    storage_options: Options = None,
+) -> Path | None:
+    """Return a complete local copy of the newest committed directory, to resume from.
+
+    The copy is below `into`, under the same name; under another one, with part of its token, if something else has that
+    name there. The same commit has the same path, however often and wherever on this host it is asked for: of several
+    processes one downloads, and the others wait for it. A copy that was damaged since is not returned. `keep_last(into,
+    n)` removes older ones.
+
+    Readers see the copy whole or not at all, also after a kill. If the newest directory is removed meanwhile, the next
+    newest is fetched.
+
+    Args:
+        root: The directory that holds the committed ones.
+        into: The directory on this host for the copies; it is made if it is missing.
+        step: The rule by which a name tells a step: a regular expression with one group, which is searched for in the
+            name, or a function of the name that returns an int or None. Only names with a step are taken, as one
+            series.
+        prefix: Only names that begin with it are taken, as one series; what follows it may be the step, too.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        The path of the copy; None if nothing is complete.
+
+    Raises:
+        ValidationError: An argument cannot be used, the disk has too little room, or another tool committed the newest.
+        IntegrityError: What was read is not what the record says.
+        ConflictError: Both names are taken by something else.
+        NotCommittedError: Nothing can be below the root, such as in a bucket that does not exist.
+        StorageError: The storage failed or did not answer.
+    """
+    order = Order.of(step, prefix)
+    return await fetching.fetch_latest(locate(root, storage_options), local_directory(into, "into"), order)
 
 
 @protected
@@ -744,6 +794,67 @@ async def latest(
         AccessError: The storage refuses everything.
     """
     return await readers.latest(locate(root, storage_options), Order.of(step, prefix))
+
+
+class AsyncWatch:
+    """An async iterator over new commits. It holds nothing between two looks."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Commit:
+        found = await self._watcher.next()
+        if found is None:
+            raise StopAsyncIteration
+        return found
+
+
+def watch(
+    root: PathLike,
+    *,
+    after: int | None = None,
+    timeout: float | None = None,
+    step: StepRule | None = None,
+    prefix: str | None = None,
+    storage_options: Options = None,
+) -> AsyncIterator[Commit]:
+    """Wait for new complete directories right below a root, and yield each once.
+
+    First come those that are there already, as `committed` lists them, then the others as they are committed. The root
+    is looked at again after 0.2 s at first, then less and less often: on a disk at least every 2 s, on a store every
+    15 s. A look costs one listing, and one request for each name that was not complete before.
+
+    A root that is missing, or that is deleted, is one in which nothing is yet. A storage that fails is looked at again,
+    with a warning in the log, for up to 10 minutes. Aliases are left out. A directory that is seen to be gone, and is
+    committed anew, is new. One that another process replaces is not, and one that another process removes may be gone
+    when it is read.
+
+    An iterator may be left at any time: between two looks nothing is open. It is for one consumer.
+
+    Args:
+        root: The directory that holds them.
+        after: A step: only greater ones are yielded, and none without a step.
+        timeout: Seconds without a new one after which the iteration ends; None waits for ever, 0 only looks.
+        step: The rule by which a name tells a step: a regular expression with one group, which is searched for in the
+            name, or a function of the name that returns an int or None. Only names with a step are taken, as one
+            series.
+        prefix: Only names that begin with it are taken, as one series; what follows it may be the step, too.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        An iterator of what is complete.
+
+    Raises:
+        ValidationError: An argument cannot be used, or the root is a file.
+        NotCommittedError: Nothing can be below the root, such as in a bucket that does not exist.
+        StorageError: The storage has failed for 10 minutes.
+        AccessError: The storage refuses everything.
+    """
+    watched = locate(root, storage_options)
+    return AsyncWatch(Watcher(watched, after=after, timeout=timeout, order=Order.of(step, prefix)))
 
 
 @reported("cannot list the attempts below {}", at_root)

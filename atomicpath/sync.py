@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import EllipsisType, TracebackType
-from typing import Literal, ParamSpec, TypeVar
+from typing import Literal, ParamSpec, Self, TypeVar
 
 from upath import UPath
 
@@ -19,12 +19,13 @@ from ._commit.options import Exists
 from ._commit.readers import Commit, UnfinishedCommit, Verification
 from ._commit.session import CommitSession
 from ._commit.staging import Progress
+from ._commit.watching import Watcher
 from ._core.environment import EventLoopNeeded
 from ._core.interruption import Signals
 from ._core.record import CommitRecord, JSONValue
 from ._core.runner import run, run_alone
-from ._core.step_order import StepRule
-from ._profile.location import PathLike
+from ._core.step_order import Order, StepRule
+from ._profile.location import PathLike, locate
 from .abc import Coordinator, FileOptions, TemporaryPath
 from .coordinators.options import MultiprocessingOptions
 from .errors import CommitError
@@ -42,6 +43,7 @@ __all__ = [
     "copy",
     "create_all",
     "explain",
+    "fetch_latest",
     "get",
     "is_committed",
     "keep_last",
@@ -55,6 +57,7 @@ __all__ = [
     "retain",
     "sweep",
     "verify",
+    "watch",
 ]
 
 P = ParamSpec("P")
@@ -380,6 +383,7 @@ def put(
     unsafe_takeover: bool = False,
     allow_empty: bool = False,
     marker: str | EllipsisType | None = ...,
+    consume: bool = False,
 ) -> Commit:
     """Commit a copy of an existing local directory.
 
@@ -389,7 +393,7 @@ def put(
     Readers and concurrent writers of the path see what they see of `commit`.
 
     Args:
-        local_dir: The directory on this host, which stays as it is.
+        local_dir: The directory on this host, which stays as it is, but with `consume`.
         url: The final place: a URL, a path or a UPath.
         storage_options: For the file system behind the URL. No message shows them.
         temporary_path_class: The strategy; left out, it follows from what the location guarantees.
@@ -418,6 +422,9 @@ def put(
         marker: The name of a file that tells other tools that the directory is complete, such as "_SUCCESS"; None is
             none. By default only the commit-file strategy writes one, `commit_success.txt`. atomicpath reads the
             record.
+        consume: Delete the directory once it is committed, and not before; to a local file system its files are linked
+            where that is possible, and not copied. Nobody may write in it any more. With what `exists="keep"` keeps,
+            and where the outcome is not known, it stays. One that is committed itself is refused.
 
     Returns:
         What was committed, with its record.
@@ -453,6 +460,7 @@ def put(
             unsafe_takeover=unsafe_takeover,
             allow_empty=allow_empty,
             marker=marker,
+            consume=consume,
         )
     )
 
@@ -590,6 +598,48 @@ def get(
     """
     return run(
         functools.partial(aio.get, url, local_dir, verify=verify, progress=progress, storage_options=storage_options)
+    )
+
+
+def fetch_latest(
+    root: PathLike,
+    into: PathLike,
+    *,
+    step: StepRule | None = None,
+    prefix: str | None = None,
+    storage_options: Options = None,
+) -> Path | None:
+    """Return a complete local copy of the newest committed directory, to resume from.
+
+    The copy is below `into`, under the same name; under another one, with part of its token, if something else has that
+    name there. The same commit has the same path, however often and wherever on this host it is asked for: of several
+    processes one downloads, and the others wait for it. A copy that was damaged since is not returned. `keep_last(into,
+    n)` removes older ones.
+
+    Readers see the copy whole or not at all, also after a kill. If the newest directory is removed meanwhile, the next
+    newest is fetched.
+
+    Args:
+        root: The directory that holds the committed ones.
+        into: The directory on this host for the copies; it is made if it is missing.
+        step: The rule by which a name tells a step: a regular expression with one group, which is searched for in the
+            name, or a function of the name that returns an int or None. Only names with a step are taken, as one
+            series.
+        prefix: Only names that begin with it are taken, as one series; what follows it may be the step, too.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        The path of the copy; None if nothing is complete.
+
+    Raises:
+        ValidationError: An argument cannot be used, the disk has too little room, or another tool committed the newest.
+        IntegrityError: What was read is not what the record says.
+        ConflictError: Both names are taken by something else.
+        NotCommittedError: Nothing can be below the root, such as in a bucket that does not exist.
+        StorageError: The storage failed or did not answer.
+    """
+    return run(
+        functools.partial(aio.fetch_latest, root, into, step=step, prefix=prefix, storage_options=storage_options)
     )
 
 
@@ -750,6 +800,67 @@ def latest(
         AccessError: The storage refuses everything.
     """
     return run(functools.partial(aio.latest, root, step=step, prefix=prefix, storage_options=storage_options))
+
+
+class BlockingWatch:
+    """An iterator over new commits. It holds nothing between two looks."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Commit:
+        found = run(self._watcher.next)
+        if found is None:
+            raise StopIteration
+        return found
+
+
+def watch(
+    root: PathLike,
+    *,
+    after: int | None = None,
+    timeout: float | None = None,
+    step: StepRule | None = None,
+    prefix: str | None = None,
+    storage_options: Options = None,
+) -> Iterator[Commit]:
+    """Wait for new complete directories right below a root, and yield each once.
+
+    First come those that are there already, as `committed` lists them, then the others as they are committed. The root
+    is looked at again after 0.2 s at first, then less and less often: on a disk at least every 2 s, on a store every
+    15 s. A look costs one listing, and one request for each name that was not complete before.
+
+    A root that is missing, or that is deleted, is one in which nothing is yet. A storage that fails is looked at again,
+    with a warning in the log, for up to 10 minutes. Aliases are left out. A directory that is seen to be gone, and is
+    committed anew, is new. One that another process replaces is not, and one that another process removes may be gone
+    when it is read.
+
+    An iterator may be left at any time: between two looks nothing is open. It is for one consumer.
+
+    Args:
+        root: The directory that holds them.
+        after: A step: only greater ones are yielded, and none without a step.
+        timeout: Seconds without a new one after which the iteration ends; None waits for ever, 0 only looks.
+        step: The rule by which a name tells a step: a regular expression with one group, which is searched for in the
+            name, or a function of the name that returns an int or None. Only names with a step are taken, as one
+            series.
+        prefix: Only names that begin with it are taken, as one series; what follows it may be the step, too.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        An iterator of what is complete.
+
+    Raises:
+        ValidationError: An argument cannot be used, or the root is a file.
+        NotCommittedError: Nothing can be below the root, such as in a bucket that does not exist.
+        StorageError: The storage has failed for 10 minutes.
+        AccessError: The storage refuses everything.
+    """
+    watched = locate(root, storage_options)
+    return BlockingWatch(Watcher(watched, after=after, timeout=timeout, order=Order.of(step, prefix)))
 
 
 def attempts(root: PathLike, *, storage_options: Options = None) -> list[UnfinishedCommit]:

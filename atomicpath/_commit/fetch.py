@@ -135,6 +135,7 @@ async def _copy(source: _Source, url: PathLike, options: CommitOptions) -> Commi
         checksums=options.checksums or any(entry.sha256 for entry in entries),
         allow_empty=True,
         allow_unfinished=True,
+        copied_from=record.token if record else "",
     )
     target = given.final(url)
     in_store = await _copies_by_itself(source, target, entries, given)

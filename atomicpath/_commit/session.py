@@ -33,7 +33,7 @@ from .options import CommitOptions, check_agreement
 from .readers import load
 from .selection import STRATEGIES
 from .shared_directory import expect_all, seen_by_this_rank
-from .sources import Own, Staged, copy_directories, say_what_is_dropped
+from .sources import Consumed, Own, Staged, copy_directories, say_what_is_dropped
 from .staging import LocalFile, Staging, upload
 from .staging_place import VARIABLE
 
@@ -74,6 +74,7 @@ class CommitSession:
         self._pid = os.getpid()
         self.is_committed = False  # as far as this process knows
         self.is_kept = False  # whether what was committed before is the result, and what is written now is discarded
+        self.was_kept = False  # the same, once this has ended
         self._record: CommitRecord | None = None
 
     def result(self) -> Commit:
@@ -174,7 +175,7 @@ class CommitSession:
             raise
         try:
             together = self._storage.is_local and not self._team.is_alone and temporary is not None
-            await self._team.run_on_primary(
+            result = await self._team.run_on_primary(
                 "finish",
                 offer,
                 self._finalize,
@@ -195,16 +196,20 @@ class CommitSession:
         finally:
             self._temporary = None
             await self._unstage()
+        self.was_kept = self.is_kept or "kept" in result
         self.is_committed, self.is_kept = True, False
         await self._team.wait_for_acks("finish")
 
     async def _copy(self, origin: Own | Staged, temporary: TemporaryPath, *, top: bool) -> None:
         """Add the files of a local directory to the attempt, as they are at one moment."""
         files = await origin.files()
-        await upload(temporary, files, self._progress)
+        target = Path(locate(temporary.get()).path)
+        linked = (
+            await origin.link_into(target) if isinstance(origin, Consumed) and self._storage.is_local else set[str]()
+        )
+        await upload(temporary, files, self._progress, done=linked)
         if self._storage.is_local:
             mode = self._options.file_options.path_permission_mode if self._options.file_options else None
-            target = Path(locate(temporary.get()).path)
             await copy_directories(self._storage, origin.directory, target, top=top and mode is None)
         else:
             await self._storage.environment.step(say_what_is_dropped, files, origin.directory, str(self.location))
@@ -316,8 +321,8 @@ class CommitSession:
                 await temporary.finalize()
         except AlreadyCommittedError as error:
             await self._keep(error)
-        else:
-            self._record = temporary.committed_record
+            return {"kept": True}
+        self._record = temporary.committed_record
         return {}
 
     async def _keep(self, error: AlreadyCommittedError) -> None:
@@ -367,47 +372,54 @@ class CommitSession:
                 await staging.remove()  # which never raises: after the commit point nothing may
 
 
-async def put(local_dir: PathLike, url: PathLike, options: CommitOptions) -> Commit:
-    """Commit an existing local directory, which is left as it is."""
+async def put(local_dir: PathLike, url: PathLike, options: CommitOptions, *, consume: bool = False) -> Commit:
+    """Commit an existing local directory, which is left as it is; with `consume` its files are deleted afterwards."""
     directory = local_directory(local_dir, "local_dir")
-    return await copy_and_commit(directory, CommitSession(url, options))
+    return await copy_and_commit(directory, CommitSession(url, options), consume=consume)
 
 
 async def copy_and_commit(
     directory: Path,
     writing: CommitSession,
     *,
+    consume: bool = False,
     seen: Sequence[LocalFile] | None = None,
     copied: Callable[[], object] = lambda: None,
 ) -> Commit:
     """Commit a copy of a local directory.
 
     Args:
-        directory: The directory, which is left as it is.
+        directory: The directory, which is left as it is unless `consume` is set.
         writing: A commit that has not begun.
+        consume: Delete the files of the directory once they are committed.
         seen: The files as the caller saw them; ValidationError if they have changed since.
         copied: Called once nothing more is read from the directory.
     """
     try:
-        source = await _check_source(directory, writing.location, seen)
+        source = await _check_source(directory, writing.location, seen, Consumed if consume else Own)
     except BaseException as error:
         await writing.abandon(error)
         raise
     await writing.begin(source=True)
     await writing.finish(source, copied=copied)
+    if isinstance(source, Consumed) and not writing.was_kept:
+        with shielded():
+            await source.delete()
     return writing.result()
 
 
-async def _check_source(directory: Path, target: Location, seen: Sequence[LocalFile] | None) -> Own:
+async def _check_source(directory: Path, target: Location, seen: Sequence[LocalFile] | None, kind: type[Own]) -> Own:
     """Refuse before anything is begun."""
-    source = await source_of(directory, target, seen)
+    source = await source_of(directory, target, seen, kind=kind)
     files = await source.files()
-    if target.open().is_local:
+    if target.open().is_local and not isinstance(source, Consumed):
         await expect_room_at(target, sum(file.stored for file in files))
     return source
 
 
-async def source_of(directory: Path, target: Location, seen: Sequence[LocalFile] | None = None) -> Own:
+async def source_of(
+    directory: Path, target: Location, seen: Sequence[LocalFile] | None = None, *, kind: type[Own] = Own
+) -> Own:
     """The directory to copy; ValidationError for one that cannot be."""
     if not os.path.isdir(directory):
         raise ValidationError(
@@ -416,7 +428,7 @@ async def source_of(directory: Path, target: Location, seen: Sequence[LocalFile]
     storage = target.open()
     if storage.is_local and Path(target.path).is_relative_to(directory):
         raise ValidationError(f"{target} is inside {directory}, the directory to commit: use another place")
-    return Own(storage.environment, directory, seen)
+    return kind(storage.environment, directory, seen)
 
 
 async def expect_room_at(target: Location, needed: int) -> None:

@@ -211,6 +211,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             direct=self.options.direct,
             based_on=origin.base if origin else None,
             writer=this_process(environment),
+            copied_from=self.options.copied_from,
             metadata=self.options.metadata,
         )
         mode = origin.mode if origin and self._mode is None else self._mode
