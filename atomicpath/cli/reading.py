@@ -1,4 +1,4 @@
-"""The commands that change nothing: explain, ls, show, latest, verify."""
+"""The commands that change nothing: explain, ls, show, latest, watch, verify."""
 
 from __future__ import annotations
 
@@ -146,6 +146,48 @@ def add(app: typer.Typer) -> None:
             print_document(documents.commit(found))
         else:
             print_line(str(found.path))
+
+    @command(app, "watch", reads="root")
+    def watch(
+        root: given.Root,
+        after: Annotated[int | None, typer.Option("--after", metavar="STEP", help="Only greater steps")] = None,
+        count: Annotated[int | None, typer.Option("-n", "--count", min=1, metavar="N", help="End after N")] = None,
+        timeout: Annotated[
+            str | None, typer.Option("--timeout", metavar="TIME", help="End if nothing new comes for so long: 90s, 10m")
+        ] = None,
+        prefix: given.Prefix = None,
+        step: given.Step = None,
+        option: given.StorageOption = None,
+        options_file: given.OptionsFile = None,
+        as_json: given.Json = False,
+        quiet: given.Quiet = False,
+    ) -> None:
+        """Print the path of each new directory.
+
+        First come those that are there, then each one below ROOT as it is committed, a line for each. The exit code is
+        3 if fewer came than --count asks for, or none, before the --timeout.
+        """
+        import atomicpath
+
+        seen = 0
+        for found in atomicpath.watch(
+            root,
+            after=after,
+            timeout=given.duration(timeout).total_seconds() if timeout else None,
+            prefix=prefix,
+            step=step,
+            storage_options=given.storage_options(option, options_file),
+        ):
+            if as_json:
+                print_document(documents.commit(found))
+            else:
+                print_line(str(found.path))
+            seen += 1
+            if seen == count:
+                return
+        if seen < (count or 1):
+            say(f"atomicpath watch: {seen} came, and then nothing new for {timeout}")
+            raise Stopped(ExitCode.NOT_COMMITTED)
 
     @command(app, "verify")
     def verify(

@@ -86,6 +86,9 @@ def add(app: typer.Typer) -> None:
     def get(
         url: given.Url,
         directory: Annotated[Path, typer.Argument(metavar="DIR", help="The new directory on this host")],
+        latest: Annotated[
+            bool, typer.Option("--latest", help="URL is a root: fetch its newest one, once for each host, below DIR")
+        ] = False,
         verify: Annotated[bool, typer.Option(help="Compare with the manifest on the way")] = True,
         option: given.StorageOption = None,
         options_file: given.OptionsFile = None,
@@ -94,17 +97,23 @@ def add(app: typer.Typer) -> None:
     ) -> None:
         """Download a committed directory to DIR.
 
-        DIR must not exist. It appears whole or not at all.
+        DIR must not exist. It appears whole or not at all. With --latest the newest directory below the root URL is
+        fetched into DIR, under its own name; if this host has it there already, its path is printed at once.
         """
         import atomicpath
 
         options = given.storage_options(option, options_file)
         with progress("reading", quiet=quiet) as show:
-            local = atomicpath.get(url, directory, verify=verify, progress=show, storage_options=options)
+            if latest:
+                fetched = atomicpath.fetch_latest(url, directory, storage_options=options)
+                if fetched is None:
+                    raise atomicpath.NotCommittedError(f"nothing is committed right below {url}")
+            else:
+                fetched = atomicpath.get(url, directory, verify=verify, progress=show, storage_options=options)
         if as_json:
-            print_document({"url": url, "local_dir": str(local)})
+            print_document({"url": url, "local_dir": str(fetched)})
         else:
-            print_line(str(local))
+            print_line(str(fetched))
 
     @command(app, "copy", reads="source", writes="url")
     def copy(

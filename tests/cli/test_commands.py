@@ -352,6 +352,29 @@ def test_a_copy_takes_the_options_of_each_side(shell: Shell, source: Path, tmp_p
 
 
 @BOTH
+def test_new_directories_are_watched_for(shell: Shell, source: Path) -> None:
+    for step in (1, 2):
+        shell("put", source, shell.url(f"step_{step}"))
+    ended = shell("watch", shell.place.url, "--after", "1", "--count", "1", "--json")
+    assert ended.code == 0, ended.err
+    assert list(page.conforms(ended.document, "watch", SCHEMA)) == []
+    assert ended.document["name"] == "step_2"
+    assert len(shell("watch", shell.place.url, "--timeout", "0s").out.splitlines()) == 2
+    ended = shell("watch", shell.place.url, "--after", "2", "--timeout", "0s")
+    assert (ended.code, ended.out) == (ExitCode.NOT_COMMITTED, "")
+
+
+@BOTH
+def test_the_newest_is_fetched_once(shell: Shell, source: Path, tmp_path: Path) -> None:
+    ended = shell("get", "--latest", shell.place.url, tmp_path / "scratch")
+    assert (ended.code, ended.out) == (ExitCode.NOT_COMMITTED, "")
+    shell("put", source, shell.url("step_1"))
+    for _ in range(2):
+        fetched = shell.json("get", "--latest", shell.place.url, tmp_path / "scratch")
+        assert fetched["local_dir"] == str(tmp_path / "scratch" / "step_1")
+
+
+@BOTH
 def test_what_is_there_is_kept_on_request(shell: Shell, source: Path) -> None:
     made = shell.json("put", source, shell.url("step_1"))
     assert shell.json("put", source, shell.url("step_1"), "--exists", "keep") == made
