@@ -175,3 +175,13 @@ def test_a_commit_with_a_coordinator_has_no_tickets(local: LocalRoot) -> None:
     assert len(said) == 2
     assert "coordinator" in said[0]
     assert sorted(name for name in local.read_all("step_1") if name.startswith("x")) == ["x0", "x1"]
+
+
+def test_processes_that_join_keep_nothing_open(local: LocalRoot) -> None:
+    handle = _begin(local)
+    _join(local, handle, 0).abandon()
+    before = len(os.listdir("/proc/self/fd"))
+    for rank in range(1, 6):
+        _join(local, handle, rank).upload()
+    assert len(os.listdir("/proc/self/fd")) <= before
+    handle.abandon()
