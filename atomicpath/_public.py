@@ -42,15 +42,19 @@ from .errors import (
 from .guarantees import Guarantee, Profile
 from .sync import (
     Handle,
+    Joined,
     alias,
     attempts,
     begin,
     commit,
     committed,
+    copy,
     create_all,
     explain,
+    fetch_latest,
     get,
     is_committed,
+    join,
     keep_last,
     latest,
     on_commit_callback,
@@ -62,6 +66,7 @@ from .sync import (
     retain,
     sweep,
     verify,
+    watch,
 )
 
 __all__ = [
@@ -94,6 +99,7 @@ __all__ = [
     "GuaranteeError",
     "Handle",
     "IntegrityError",
+    "Joined",
     "JsonMetadataStore",
     "MetadataStore",
     "MultiprocessingOptions",
@@ -121,11 +127,14 @@ __all__ = [
     "commit",
     "commit_in_background",
     "committed",
+    "copy",
     "create_all",
     "create_all_async",
     "explain",
+    "fetch_latest",
     "get",
     "is_committed",
+    "join",
     "keep_last",
     "latest",
     "on_commit_callback",
@@ -138,4 +147,5 @@ __all__ = [
     "select",
     "sweep",
     "verify",
+    "watch",
 ]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import EllipsisType, TracebackType
-from typing import Literal, ParamSpec, TypeVar
+from typing import Literal, ParamSpec, Self, TypeVar
 
 from upath import UPath
 
@@ -19,12 +19,14 @@ from ._commit.options import Exists
 from ._commit.readers import Commit, UnfinishedCommit, Verification
 from ._commit.session import CommitSession
 from ._commit.staging import Progress
+from ._commit.tickets import JoinedCommit, ticket_of
+from ._commit.watching import Watcher
 from ._core.environment import EventLoopNeeded
 from ._core.interruption import Signals
 from ._core.record import CommitRecord, JSONValue
 from ._core.runner import run, run_alone
-from ._core.step_order import StepRule
-from ._profile.location import PathLike
+from ._core.step_order import Order, StepRule
+from ._profile.location import PathLike, locate
 from .abc import Coordinator, FileOptions, TemporaryPath
 from .coordinators.options import MultiprocessingOptions
 from .errors import CommitError
@@ -33,16 +35,20 @@ from .guarantees import Guarantee, Profile
 __all__ = [
     "BlockingCommit",
     "Handle",
+    "Joined",
     "alias",
     "attempts",
     "begin",
     "blocking",
     "commit",
     "committed",
+    "copy",
     "create_all",
     "explain",
+    "fetch_latest",
     "get",
     "is_committed",
+    "join",
     "keep_last",
     "latest",
     "on_commit_callback",
@@ -54,6 +60,7 @@ __all__ = [
     "retain",
     "sweep",
     "verify",
+    "watch",
 ]
 
 P = ParamSpec("P")
@@ -132,10 +139,26 @@ class Handle:
         """Return the directory to write in. No I/O."""
         return self._begun.path
 
-    def finish(self) -> Commit:
+    def ticket(self) -> bytes:
+        """Return a ticket, by which other processes can `join` the commit: JSON, without credentials. No I/O.
+
+        For frameworks that coordinate their own processes: send it to them, gather what `upload` returns there, and
+        pass all of it to `finish`. Those of `direct=True` on a store write by themselves, and return nothing.
+
+        Raises:
+            ValidationError: A coordinator brings the processes of this commit together, or its strategy is the
+                caller's own.
+            CommitError: The commit is over.
+        """
+        return ticket_of(self._begun.session.invitation())
+
+    def finish(self, *, entries: Sequence[Mapping[str, JSONValue]] = ()) -> Commit:
         """Commit what was written. After an error nothing is committed, and the handle is over.
 
         Of several calls, in any threads, one ends the commit, and the others raise CommitError.
+
+        Args:
+            entries: What `upload` of every process that joined has returned, all in one.
 
         Returns:
             What was committed, with its record.
@@ -145,7 +168,7 @@ class Handle:
                 child of the one that began it.
             AtomicPathError: As for `commit`, at the end of its block.
         """
-        with self._begun.finishing():
+        with self._begun.finishing(entries):
             self._committing.__exit__(None, None, None)
         return self._committing.result
 
@@ -359,6 +382,56 @@ def begin(
     return Handle(BegunCommit(committing.writing, committing.__enter__()), committing)
 
 
+class Joined:
+    """The part of one process in a commit that another one has begun."""
+
+    def __init__(self, joined: JoinedCommit) -> None:
+        self._joined = joined
+
+    @property
+    def path(self) -> Path | UPath:
+        """Return the directory to write in. No I/O."""
+        return self._joined.path
+
+    def upload(self) -> list[dict[str, JSONValue]]:
+        """Add what was written, once, and return what the process that finishes needs of it: JSON.
+
+        Raises:
+            CommitError: It was called before, or the attempt is over.
+            ValidationError: What was written cannot be committed.
+            StorageError: The storage failed or did not answer.
+        """
+        return run(self._joined.upload)
+
+    def abandon(self) -> None:
+        """Add nothing, and delete what was written on this host only. The commit itself is the other process's."""
+        run(self._joined.abandon)
+
+
+def join(ticket: bytes, *, rank: int, storage_options: Options = None) -> Joined:
+    """Take part in a commit that another process has begun, by its ticket.
+
+    Write in `path`, then call `upload`, and send what it returns to the process that has the handle, for
+    `Handle.finish(entries=...)`. Until that has returned, readers see nothing. On a store the commit fails if two
+    processes add a file of one name; on a disk they write into one directory.
+
+    Args:
+        ticket: What `Handle.ticket()` returned there.
+        rank: The number of this process, which no other one that joins this commit has.
+        storage_options: For the file system behind the URL. They are not in the ticket.
+
+    Returns:
+        The part of this process: `path`, `upload()` and `abandon()`.
+
+    Raises:
+        ValidationError: It is no ticket, or the rank is no number.
+        AbandonedError: The attempt is over.
+        CommitError: The attempt is not to be seen from here.
+        StorageError: The storage failed or did not answer.
+    """
+    return Joined(run(functools.partial(JoinedCommit.join, ticket, rank, storage_options)))
+
+
 def put(
     local_dir: PathLike,
     url: PathLike,
@@ -379,6 +452,7 @@ def put(
     unsafe_takeover: bool = False,
     allow_empty: bool = False,
     marker: str | EllipsisType | None = ...,
+    consume: bool = False,
 ) -> Commit:
     """Commit a copy of an existing local directory.
 
@@ -388,7 +462,7 @@ def put(
     Readers and concurrent writers of the path see what they see of `commit`.
 
     Args:
-        local_dir: The directory on this host, which stays as it is.
+        local_dir: The directory on this host, which stays as it is, but with `consume`.
         url: The final place: a URL, a path or a UPath.
         storage_options: For the file system behind the URL. No message shows them.
         temporary_path_class: The strategy; left out, it follows from what the location guarantees.
@@ -417,6 +491,9 @@ def put(
         marker: The name of a file that tells other tools that the directory is complete, such as "_SUCCESS"; None is
             none. By default only the commit-file strategy writes one, `commit_success.txt`. atomicpath reads the
             record.
+        consume: Delete the directory once it is committed, and not before; to a local file system its files are linked
+            where that is possible, and not copied. Nobody may write in it any more. With what `exists="keep"` keeps,
+            and where the outcome is not known, it stays. One that is committed itself is refused.
 
     Returns:
         What was committed, with its record.
@@ -452,6 +529,106 @@ def put(
             unsafe_takeover=unsafe_takeover,
             allow_empty=allow_empty,
             marker=marker,
+            consume=consume,
+        )
+    )
+
+
+def copy(
+    source: PathLike,
+    url: PathLike,
+    *,
+    source_options: Options = None,
+    storage_options: Options = None,
+    temporary_path_class: type[TemporaryPath] | None = None,
+    replace: bool = False,
+    exists: Exists | None = None,
+    durable: bool = True,
+    coordinator: Coordinator | Literal["auto"] | None = None,
+    file_options: FileOptions | None = None,
+    metadata: Mapping[str, JSONValue] | None = None,
+    checksums: bool = False,
+    staging_dir: PathLike | None = None,
+    progress: Progress | bool | None = None,
+    guarantees: Guarantee | None = None,
+    unsafe_takeover: bool = False,
+    marker: str | EllipsisType | None = ...,
+) -> Commit:
+    """Commit a copy of a committed directory, on the same storage or from one to another.
+
+    Every file is compared with the manifest of the source: its size, its version, and its checksum where one is
+    recorded. The metadata travels. A source that is replaced meanwhile is read again, for as long as half a minute.
+
+    A store that can copies the files by itself, if both are on it and it renames directories (Google Cloud Storage
+    with hierarchical namespace, ADLS Gen2). Else they pass through this host one by one: at most 1 GiB of them, or one
+    larger file, is on its disk at a time. In a job of several processes the primary copies.
+
+    Readers and concurrent writers of the new path see what they see of `commit`.
+
+    Args:
+        source: The committed directory, or an alias: a URL, a path or a UPath.
+        url: The final place: a URL, a path or a UPath.
+        source_options: For the file system behind the source; by default those of the URL, if both have one protocol.
+        storage_options: For the file system behind the URL. No message shows them.
+        temporary_path_class: The strategy; left out, it follows from what the location guarantees.
+        replace: A committed directory at the URL is no error: the new one atomically takes over its name, and the old
+            one is then deleted. It needs RENAME_EXCHANGE, which known disks of Linux have. With `durable=False` a power
+            cut may take both.
+        exists: What to do if a committed directory is at the URL. "error", the default, raises AlreadyCommittedError.
+            "replace" is the same as `replace=True`. "keep" makes it the result: what is written now is discarded, so
+            that a save can be repeated. The block runs all the same, in a directory that is then deleted.
+        durable: Sync files, directories and the final name on a file system of this host.
+        coordinator: Which processes commit together: None is this process alone, "auto" every process of the engine
+            that is initialised (torch.distributed, JAX or MPI), a `Coordinator` every process of that one. All of them
+            call with the same arguments. Where an engine of several processes is initialised None is ValidationError:
+            pass "auto" in every rank, or `SingleProcess()` in the one that commits alone.
+        file_options: The mode of the directory.
+        metadata: JSON that travels in the record; by default that of the source.
+        checksums: Add the SHA-256 of every file to the record. Left out, it is added if the source has it.
+        staging_dir: Where files on their way are put; else where the environment variable ATOMICPATH_STAGING_DIR
+            says, else in the system's temporary directory. Where others may write there, it is in a directory of this
+            user alone, `atomicpath-<uid>`. What processes that are provably dead have staged there is deleted.
+        progress: Called with the bytes copied and the bytes in all; True shows a bar.
+        guarantees: What you know of the location, which is added to what is known of it. Probes may refute it.
+        unsafe_takeover: Take the place of an unfinished attempt that nothing here could stop, should it still write.
+        marker: The name of a file that tells other tools that the directory is complete, such as "_SUCCESS"; None is
+            none. By default only the commit-file strategy writes one, `commit_success.txt`. atomicpath reads the
+            record.
+
+    Returns:
+        What was committed, with its record.
+
+    Raises:
+        AlreadyCommittedError: A committed directory is there; `record` says by whom.
+        ConflictError: A live attempt or foreign files hold the path.
+        AbandonedError: Another process swept or took over this attempt.
+        GuaranteeError: No strategy is safe there; the message says what is missing and what to do.
+        OutcomeUnknownError: The storage does not say what became of the commit; nothing was cleaned up.
+        NotCommittedError: The source is not a complete directory.
+        IntegrityError: What was read is not what the record of the source says.
+        ValidationError: An argument cannot be used.
+        AtomicPathError: Anything else; nothing was committed.
+    """
+    return run(
+        functools.partial(
+            aio.copy,
+            source,
+            url,
+            source_options=source_options,
+            storage_options=storage_options,
+            temporary_path_class=temporary_path_class,
+            replace=replace,
+            exists=exists,
+            durable=durable,
+            coordinator=coordinator,
+            file_options=file_options,
+            metadata=metadata,
+            checksums=checksums,
+            staging_dir=staging_dir,
+            progress=progress,
+            guarantees=guarantees,
+            unsafe_takeover=unsafe_takeover,
+            marker=marker,
         )
     )
 
@@ -483,6 +660,48 @@ def get(url: PathLike, local_dir: PathLike, *, verify: bool = True, storage_opti
     return run(functools.partial(aio.get, url, local_dir, verify=verify, storage_options=storage_options))
 
 
+def fetch_latest(
+    root: PathLike,
+    into: PathLike,
+    *,
+    step: StepRule | None = None,
+    prefix: str | None = None,
+    storage_options: Options = None,
+) -> Path | None:
+    """Return a complete local copy of the newest committed directory, to resume from.
+
+    The copy is below `into`, under the same name; under another one, with part of its token, if something else has that
+    name there. The same commit has the same path, however often and wherever on this host it is asked for: of several
+    processes one downloads, and the others wait for it. A copy that was damaged since is not returned. `keep_last(into,
+    n)` removes older ones.
+
+    Readers see the copy whole or not at all, also after a kill. If the newest directory is removed meanwhile, the next
+    newest is fetched.
+
+    Args:
+        root: The directory that holds the committed ones.
+        into: The directory on this host for the copies; it is made if it is missing.
+        step: The rule by which a name tells a step: a regular expression with one group, which is searched for in the
+            name, or a function of the name that returns an int or None. Only names with a step are taken, as one
+            series.
+        prefix: Only names that begin with it are taken, as one series; what follows it may be the step, too.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        The path of the copy; None if nothing is complete.
+
+    Raises:
+        ValidationError: An argument cannot be used, the disk has too little room, or another tool committed the newest.
+        IntegrityError: What was read is not what the record says.
+        ConflictError: Both names are taken by something else.
+        NotCommittedError: Nothing can be below the root, such as in a bucket that does not exist.
+        StorageError: The storage failed or did not answer.
+    """
+    return run(
+        functools.partial(aio.fetch_latest, root, into, step=step, prefix=prefix, storage_options=storage_options)
+    )
+
+
 def alias(
     url: PathLike, target: PathLike, *, guarantees: Guarantee | None = None, storage_options: Options = None
 ) -> None:
@@ -492,7 +711,7 @@ def alias(
     callers the last one stays. On a disk it is a symbolic link, which other tools follow, too. On a store it is a small
     record, moved by compare-and-swap (COMPARE_AND_SWAP, EXCLUSIVE_CREATE).
 
-    `resolve`, `is_committed`, `read_record`, `verify` and `get` follow it. `committed`, `latest` and `sweep`
+    `resolve`, `is_committed`, `read_record`, `verify`, `get` and `copy` follow it. `committed`, `latest` and `sweep`
     leave it out. `remove` and `keep_last` never remove the target of an alias; `remove` of the alias leaves its target.
 
     Args:
@@ -640,6 +859,67 @@ def latest(
         AccessError: The storage refuses everything.
     """
     return run(functools.partial(aio.latest, root, step=step, prefix=prefix, storage_options=storage_options))
+
+
+class BlockingWatch:
+    """An iterator over new commits. It holds nothing between two looks."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Commit:
+        found = run(self._watcher.next)
+        if found is None:
+            raise StopIteration
+        return found
+
+
+def watch(
+    root: PathLike,
+    *,
+    after: int | None = None,
+    timeout: float | None = None,
+    step: StepRule | None = None,
+    prefix: str | None = None,
+    storage_options: Options = None,
+) -> Iterator[Commit]:
+    """Wait for new complete directories right below a root, and yield each once.
+
+    First come those that are there already, as `committed` lists them, then the others as they are committed. The root
+    is looked at again after 0.2 s at first, then less and less often: on a disk at least every 2 s, on a store every
+    15 s. A look costs one listing, and one request for each name that was not complete before.
+
+    A root that is missing, or that is deleted, is one in which nothing is yet. A storage that fails is looked at again,
+    with a warning in the log, for up to 10 minutes. Aliases are left out. A directory that is seen to be gone, and is
+    committed anew, is new. One that another process replaces is not, and one that another process removes may be gone
+    when it is read.
+
+    An iterator may be left at any time: between two looks nothing is open. It is for one consumer.
+
+    Args:
+        root: The directory that holds them.
+        after: A step: only greater ones are yielded, and none without a step.
+        timeout: Seconds without a new one after which the iteration ends; None waits for ever, 0 only looks.
+        step: The rule by which a name tells a step: a regular expression with one group, which is searched for in the
+            name, or a function of the name that returns an int or None. Only names with a step are taken, as one
+            series.
+        prefix: Only names that begin with it are taken, as one series; what follows it may be the step, too.
+        storage_options: For the file system behind the URL. No message shows them.
+
+    Returns:
+        An iterator of what is complete.
+
+    Raises:
+        ValidationError: An argument cannot be used, or the root is a file.
+        NotCommittedError: Nothing can be below the root, such as in a bucket that does not exist.
+        StorageError: The storage has failed for 10 minutes.
+        AccessError: The storage refuses everything.
+    """
+    watched = locate(root, storage_options)
+    return BlockingWatch(Watcher(watched, after=after, timeout=timeout, order=Order.of(step, prefix)))
 
 
 def attempts(root: PathLike, *, storage_options: Options = None) -> list[UnfinishedCommit]:

@@ -8,7 +8,7 @@ from functools import partial
 
 from atomicpath._commit.aliases import remove_alias
 from atomicpath._commit.readers import find, load
-from atomicpath._core.environment import shielded
+from atomicpath._core.environment import cleaning_up, shielded
 from atomicpath._core.layout import PROBE_PREFIX, RECORD_FILE
 from atomicpath._core.record import CommitRecord
 from atomicpath._profile.location import Location
@@ -256,11 +256,12 @@ async def _end(storage: Storage, location: Location, register: CleaningAttemptRe
 async def _expect_unaliased(
     storage: Storage, location: Location, register: CleaningAttemptRecord, record: CommitRecord
 ) -> None:
-    """Take the removal back if an alias was made since, when its target was still there."""
+    """Take the removal back if an alias was made since, when its target was still there, or if that cannot be seen."""
     try:
         await expect_no_alias_to(storage, location)
-    except ConflictError:
-        await register.restore(record)
+    except BaseException as error:
+        with cleaning_up(location, error):
+            await register.restore(record)
         raise
 
 

@@ -1,20 +1,28 @@
-"""Downloading a committed directory, itself as one atomic act."""
+"""Copying a committed directory, to this host or to another store, itself as one atomic act."""
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
-from atomicpath._core.environment import Environment, current
+import anyio
+
+from atomicpath._core.environment import Environment, current, shielded
 from atomicpath._core.free_space import is_full, stored_size
 from atomicpath._core.layout import COMMIT_SUCCESS_FILE, is_pending
 from atomicpath._core.record import CommitRecord, FileEntry
 from atomicpath._core.tasks import map_concurrently
 from atomicpath._profile.fingerprint import is_original
-from atomicpath._profile.location import Location, locate
+from atomicpath._profile.location import Location, PathLike, locate
+from atomicpath._profile.storage_errors import of_the_caller
+from atomicpath._strategies.atomic_rename import AtomicRenameTemporaryPath
 from atomicpath._strategies.manifest import digest, entries_of
+from atomicpath.abc import Entry, Storage
 from atomicpath.coordinators import SingleProcess
 from atomicpath.errors import AtomicPathError, CommitError, IntegrityError, NotCommittedError, ValidationError
 
@@ -23,18 +31,27 @@ from .options import CommitOptions
 from .readers import find, load
 from .session import CommitSession, expect_room_at
 from .sources import copy_directories
+from .staging import Progress, Staging
 
-__all__ = ["get"]
+__all__ = ["copy", "get"]
 
 _FILES_AT_ONCE = 16
 _TRIES = 5
 _PATIENCE = 30.0  # seconds that a directory which is replaced again and again is read again
+_LOCAL_SPACE = 1 << 30  # bytes of files that are on their way from one store to another, or one larger file
 
 
 async def get(location: Location, local_dir: Path, *, verify: bool) -> Path:
-    """Copy the committed directory at `location` to `local_dir`, which must not exist, and commit it there.
+    """Copy the committed directory at `location` to `local_dir`, which must not exist, and commit it there."""
+    # every process of a job may fetch for itself
+    session = await copy(location, local_dir, CommitOptions(coordinator=SingleProcess()), verify=verify)
+    return Path(session.location.path)
 
-    If it is replaced meanwhile, that copy is thrown away and a new one begun.
+
+async def copy(location: Location, url: PathLike, options: CommitOptions, *, verify: bool = True) -> CommitSession:
+    """Commit a copy of the committed directory at `location`, and return the session that did it.
+
+    If the directory is replaced meanwhile, that copy is thrown away and a new one begun. An alias is followed.
     """
     environment = location.open().environment
     ends = environment.monotonic() + _PATIENCE
@@ -42,17 +59,17 @@ async def get(location: Location, local_dir: Path, *, verify: bool) -> Path:
     while tries < _TRIES or environment.monotonic() < ends:
         tries += 1
         place, commit = await find(location)
-        record = commit.record
         try:
-            return await _get(place, record, local_dir, verify=verify)
+            return await _copy(_Source.of(place, commit.record, verify=verify), url, options)
         except (IntegrityError, ValidationError, NotCommittedError):  # the second by a listing with a new record
-            if not await _is_replaced(location, record):
+            if not await _is_replaced(location, commit.record):
                 raise
         except _ReplacedError:
             continue
     raise CommitError(
         f"{location} is replaced faster than it can be copied: {tries} copies in {_PATIENCE:.0f} s were of no one"
-        f" directory, and {local_dir} was not committed. Get it again, or pause whoever commits there"
+        f" directory, and {locate(url, options.storage_options)} was not committed. Try again, or pause whoever commits"
+        " there"
     )
 
 
@@ -65,62 +82,211 @@ async def _is_replaced(location: Location, record: CommitRecord | None) -> bool:
     return (after and after.token) != (record and record.token)
 
 
-async def _get(location: Location, record: CommitRecord | None, local_dir: Path, *, verify: bool) -> Path:
-    storage = location.open()
-    if storage.is_local and local_dir.is_relative_to(location.path):
-        raise ValidationError(f"{local_dir} is inside {location}, the directory to copy: use another place")
-    if record is None:
-        listing = [entry for entry in await storage.list(location.path, recursive=True) if not is_pending(entry.name)]
-        entries = entries_of(listing, str(location), own=COMMIT_SUCCESS_FILE)
-    else:
-        entries = record.files
-    await expect_room_at(
-        locate(local_dir),
-        await storage.environment.step(_stored, storage.environment, location, entries)
-        if storage.is_local
-        else sum(entry.size for entry in entries),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """A committed directory to copy: where it is, and its record, where there is one. `verify`: against that."""
+
+    place: Location
+    storage: Storage
+    record: CommitRecord | None
+    verify: bool
+
+    @classmethod
+    def of(cls, place: Location, record: CommitRecord | None, *, verify: bool) -> Self:
+        return cls(place=place, storage=place.open(), record=record, verify=verify)
+
+    async def entries(self) -> Sequence[FileEntry]:
+        """The files of its manifest; of a directory of another tool what is there."""
+        if self.record is not None:
+            return self.record.files
+        listing = await self.storage.list(self.place.path, recursive=True)
+        own = [entry for entry in listing if not is_pending(entry.name)]
+        return entries_of(own, str(self.place), own=COMMIT_SUCCESS_FILE)
+
+    async def is_original(self) -> bool:
+        """Tell whether the versions in the manifest are of this place."""
+        return self.record is not None and await is_original(self.storage, self.place, self.record)
+
+    async def download(self, entry: FileEntry, copy: Path, *, original: bool) -> None:
+        """Download one file; IntegrityError if it is not what was committed."""
+        found = await self.storage.download(self.place.child(entry.name).path, copy)
+        await self.expect(entry, found, copy, original=original)
+
+    async def expect(self, entry: FileEntry, found: Entry, copy: Path, *, original: bool) -> None:
+        """Raise IntegrityError unless a file that was `found` at the source, and is at `copy`, is as committed."""
+        if not self.verify:
+            return
+        name = f"{self.place}/{entry.name}"
+        if found.size != entry.size:
+            raise IntegrityError(f"{name} has {found.size} bytes, {entry.size} were committed")
+        if is_rewritten(entry, found, original):
+            raise IntegrityError(f"{name} has been written again since it was committed")
+        if entry.sha256 and await self.storage.environment.step(digest, current(), copy) != entry.sha256:
+            raise IntegrityError(f"{name} does not have the checksum that was committed")
+
+
+async def _copy(source: _Source, url: PathLike, options: CommitOptions) -> CommitSession:
+    entries = await source.entries()
+    record = source.record
+    given = replace(
+        options,
+        metadata=record.metadata if record and options.metadata is None else options.metadata,
+        checksums=options.checksums or any(entry.sha256 for entry in entries),
+        allow_empty=True,
+        allow_unfinished=True,
+        copied_from=record.token if record else "",
     )
-    writing = CommitSession(
-        local_dir,
-        CommitOptions(
-            metadata=record.metadata if record else None,
-            checksums=any(entry.sha256 for entry in entries),
-            coordinator=SingleProcess(),  # every process of a job may fetch for itself
-            allow_empty=True,
-            allow_unfinished=True,
-        ),
-    )
-    target = Path(str(await writing.begin()))
+    target = given.final(url)
+    in_store = await _copies_by_itself(source, target, entries, given)
+    session = CommitSession(url, replace(given, direct=in_store))
+    is_local = target.open().is_local
     try:
-        original = record is not None and await is_original(storage, location, record)
-
-        async def one(entry: FileEntry) -> None:
-            copy = target / entry.name
-            await storage.environment.step(_make_parent, copy)
-            found = await storage.download(location.child(entry.name).path, copy)
-            if not verify:
-                return
-            if found.size != entry.size:
-                raise IntegrityError(f"{location}/{entry.name} has {found.size} bytes, {entry.size} were committed")
-            if is_rewritten(entry, found, original):
-                raise IntegrityError(f"{location}/{entry.name} has been written again since it was committed")
-            if entry.sha256 and await storage.environment.step(digest, current(), copy) != entry.sha256:
-                raise IntegrityError(f"{location}/{entry.name} does not have the checksum that was committed")
-
-        await map_concurrently(entries, one, at_once=_FILES_AT_ONCE)
-        if storage.is_local:
-            await copy_directories(storage, Path(location.path), target, top=True)
-        if await _is_replaced(location, record):
-            raise _ReplacedError
+        if is_local:
+            await _expect_room(source, target, entries)
+        path = await session.begin(source=not (is_local or in_store))
+        if session.is_primary and not session.is_kept:
+            done = _Progress(given.callback(), sum(entry.size for entry in entries))
+            if is_local:
+                await _to_disk(source, Path(str(path)), entries, done)
+            elif in_store:
+                await _in_store(source, locate(path), entries)
+            else:
+                await _to_store(source, session, entries, done, given.staging_dir)
+            if await _is_replaced(source.place, record):
+                raise _ReplacedError
     except BaseException as error:
-        await writing.abandon(error)
+        await session.abandon(error)
         if isinstance(error, FileNotFoundError) and not isinstance(error, AtomicPathError):
-            raise IntegrityError(f"{location} lacks a file of its manifest: {error}") from error
+            raise IntegrityError(f"{source.place} lacks a file of its manifest: {error}") from error
         if isinstance(error, OSError) and is_full(error):
-            raise writing.failed(error) from error
+            raise session.failed(error) from error
         raise
-    await writing.finish()
-    return Path(writing.location.path)
+    await session.finish()
+    return session
+
+
+async def _copies_by_itself(
+    source: _Source, target: Location, entries: Sequence[FileEntry], options: CommitOptions
+) -> bool:
+    """Tell whether both are in one store that copies files by itself, into a directory that it renames afterwards.
+
+    By the commit-file strategy files are created under an attempt's own name, which such a copy cannot do. Checksums
+    are verified by reading.
+    """
+    one = source.place
+    same = (type(one.backend), one.storage_options) == (type(target.backend), target.storage_options)
+    if source.storage.is_local or not same or any(entry.sha256 for entry in entries) or options.checksums:
+        return False
+    if type(source.storage).copy_files is Storage.copy_files:
+        return False
+    strategy, _ = await options.strategy(target, is_local=False)
+    return issubclass(strategy, AtomicRenameTemporaryPath)
+
+
+async def _expect_room(source: _Source, target: Location, entries: Sequence[FileEntry]) -> None:
+    storage, place = source.storage, source.place
+    if storage.is_local and Path(target.path).is_relative_to(place.path):
+        raise ValidationError(f"{target} is inside {place}, the directory to copy: use another place")
+    needed = sum(entry.size for entry in entries)
+    if storage.is_local:
+        needed = await storage.environment.step(_stored, storage.environment, place, entries)
+    await expect_room_at(target, needed)
+
+
+async def _to_disk(source: _Source, target: Path, entries: Sequence[FileEntry], done: _Progress) -> None:
+    storage, original = source.storage, await source.is_original()
+
+    async def one(entry: FileEntry) -> None:
+        copy = target / entry.name
+        await storage.environment.step(_make_parent, copy)
+        await source.download(entry, copy, original=original)
+        done.add(entry)
+
+    await map_concurrently(entries, one, at_once=_FILES_AT_ONCE)
+    if storage.is_local:
+        await copy_directories(storage, Path(source.place.path), target, top=True)
+
+
+async def _in_store(source: _Source, target: Location, entries: Sequence[FileEntry]) -> None:
+    await source.storage.copy_files(source.place.path, target.path, [entry.name for entry in entries])
+    sizes = {entry.name: entry.size for entry in await source.storage.list(target.path, recursive=True)}
+    for entry in entries:
+        if source.verify and sizes.get(entry.name) != entry.size:
+            found = sizes.get(entry.name, "no")
+            raise IntegrityError(f"{source.place}/{entry.name} has {found} bytes, {entry.size} were committed")
+
+
+async def _to_store(
+    source: _Source, session: CommitSession, entries: Sequence[FileEntry], done: _Progress, staging_dir: PathLike | None
+) -> None:
+    """File by file by way of this host; files that are on it already are not copied there first."""
+    storage, original = source.storage, await source.is_original()
+    environment = storage.environment
+    staging, space = Staging(environment, staging_dir), _Space(_LOCAL_SPACE)
+
+    async def from_disk(entry: FileEntry) -> None:
+        path = source.place.child(entry.name).path
+        found = await storage.stat(path)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        await source.expect(entry, found, Path(path), original=original)
+        await session.add(entry.name, Path(path))
+        done.add(entry)
+
+    async def streamed(numbered: tuple[int, FileEntry]) -> None:
+        number, entry = numbered
+        async with space.of(entry.size):
+            copy = staged / str(number)
+            await source.download(entry, copy, original=original)
+            await session.add(entry.name, copy)
+            await environment.step(os.unlink, copy)
+        done.add(entry)
+
+    if storage.is_local:
+        await map_concurrently(entries, from_disk, at_once=_FILES_AT_ONCE)
+        return
+    try:
+        staged = await staging.create()
+        await map_concurrently(list(enumerate(entries)), streamed, at_once=_FILES_AT_ONCE)
+    finally:
+        with shielded():
+            await staging.remove()
+
+
+class _Progress:
+    """Tells the caller after each file how many bytes are copied."""
+
+    def __init__(self, tell: Progress | None, total: int) -> None:
+        self._tell, self._total, self._done = tell, total, 0
+
+    def add(self, entry: FileEntry) -> None:
+        self._done += entry.size
+        if self._tell is not None:
+            with of_the_caller():
+                self._tell(self._done, self._total)
+
+
+class _Space:
+    """Room on this host for files on their way: so many bytes at once, or one larger file alone."""
+
+    def __init__(self, size: int) -> None:
+        self._size = self._free = size
+        self._changed = anyio.Condition()
+
+    @asynccontextmanager
+    async def of(self, size: int) -> AsyncIterator[None]:
+        wanted = min(size, self._size)
+        async with self._changed:
+            while self._free < wanted:
+                await self._changed.wait()
+            self._free -= wanted
+        try:
+            yield
+        finally:
+            with anyio.CancelScope(shield=True):
+                async with self._changed:
+                    self._free += wanted
+                    self._changed.notify_all()
 
 
 def _stored(environment: Environment, location: Location, entries: Sequence[FileEntry]) -> int:

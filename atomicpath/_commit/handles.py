@@ -5,13 +5,14 @@ from __future__ import annotations
 import atexit
 import logging
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from upath import UPath
 
+from atomicpath._core.record import JSONValue
 from atomicpath._core.runner import run
 from atomicpath.errors import CommitError
 
@@ -34,9 +35,13 @@ class BegunCommit:
         _open.add(self)
 
     @contextmanager
-    def finishing(self) -> Iterator[None]:
-        """Have the block finish the session. CommitError if it has ended, or is being ended elsewhere."""
+    def finishing(self, entries: Sequence[Mapping[str, JSONValue]]) -> Iterator[None]:
+        """Have the block finish the session, with the entries of those that joined.
+
+        CommitError if it has ended, or is being ended elsewhere.
+        """
         with self._ending("finish()"):
+            self.session.joined = entries
             yield
 
     @contextmanager

@@ -51,7 +51,8 @@ class CommitOptions:
     unsafe_takeover: bool = False
     allow_empty: bool = False
     marker: str | EllipsisType | None = ...
-    allow_unfinished: bool = False  # no argument of commit: for copies of what is committed
+    allow_unfinished: bool = False  # this and the next are no arguments of commit: for copies of what is committed
+    copied_from: str = ""
 
     def __post_init__(self) -> None:
         if isinstance(self.marker, str):
@@ -123,6 +124,7 @@ class CommitOptions:
             allow_empty=self.allow_empty,
             allow_unfinished=self.allow_unfinished,
             marker=self.marker,
+            copied_from=self.copied_from,
             metadata=metadata,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TypeVar
@@ -38,6 +39,7 @@ __all__ = [
     "latest",
     "load",
     "survey",
+    "survey_new",
     "verify",
 ]
 
@@ -142,6 +144,21 @@ async def survey(root: Location, order: Order = DEFAULT) -> Survey:
     await neighbours.expect_answers()
     await _report_leftovers(storage, root, listing)
     return _arranged(found, order, frozenset(entry.name for entry in entries if entry.kind == _LINK))
+
+
+async def survey_new(
+    root: Location, order: Order, known: AbstractSet[str], *, level: int
+) -> tuple[tuple[Commit, ...], frozenset[str]]:
+    """The complete directories right below a root whose names are not known, oldest first; and all the names there.
+
+    `level`: how loudly the log says what is incomplete.
+    """
+    storage = root.open()
+    names = frozenset(entry.name for entry in _directories(await children(storage, root)))
+    neighbours = _Neighbours(storage, root, level=level)
+    found = await neighbours.complete((name for name in sorted(names - known) if order.takes(name)), order)
+    await neighbours.expect_answers()
+    return _arranged(found, order, frozenset()).commits, names
 
 
 async def latest(root: Location, order: Order = DEFAULT) -> Commit | None:
@@ -326,9 +343,11 @@ class _Neighbours:
     of no use to each of them.
     """
 
-    def __init__(self, storage: Storage, root: Location) -> None:
+    def __init__(self, storage: Storage, root: Location, *, level: int = logging.WARNING) -> None:
+        """`level`: how loudly the log says what is left out."""
         self.storage = storage
         self.root = root
+        self._level = level
         self._answered = False
         self._failed: dict[str, Exception] = {}
 
@@ -353,7 +372,7 @@ class _Neighbours:
             found += await one(name)
         for name, error in failed.items():
             if name not in self._failed:
-                _LOG.warning("skipping %s, which cannot be looked at: %s", self.root.child(name), error)
+                _LOG.log(self._level, "skipping %s, which cannot be looked at: %s", self.root.child(name), error)
         self._failed |= failed
         return found
 
@@ -371,7 +390,7 @@ class _Neighbours:
                 if isinstance(found, Commit):
                     return None
             if found or order.named_step(name) is not None:
-                level = logging.INFO if isinstance(found, _UnderWay) else logging.WARNING
+                level = logging.INFO if isinstance(found, _UnderWay) else self._level
                 _LOG.log(level, "skipping %s: %s", self.root.child(name), found or "it has no commit record")
             return None
 

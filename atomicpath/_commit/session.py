@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce
 from operator import or_
 from pathlib import Path
@@ -32,12 +32,12 @@ from .completeness import Commit
 from .options import CommitOptions, check_agreement
 from .readers import load
 from .selection import STRATEGIES
-from .shared_directory import expect_all, seen_by_this_rank
-from .sources import Own, Staged, copy_directories, say_what_is_dropped
+from .shared_directory import expect_all, expect_visible, seen_by_this_rank
+from .sources import Consumed, Own, Staged, copy_directories, say_what_is_dropped
 from .staging import LocalFile, Staging, upload
 from .staging_place import VARIABLE
 
-__all__ = ["CommitSession", "copy_and_commit", "expect_room_at", "put", "source_of"]
+__all__ = ["CommitSession", "copy_and_commit", "expect_room_at", "join_attempt", "put", "source_of"]
 
 _LOG = logging.getLogger("atomicpath")
 
@@ -73,7 +73,9 @@ class CommitSession:
         self._entered = False  # whether the other processes count on this one for the end
         self._pid = os.getpid()
         self.is_committed = False  # as far as this process knows
-        self._is_kept = False  # whether what was committed before is the result, and what is written now is discarded
+        self.is_kept = False  # whether what was committed before is the result, and what is written now is discarded
+        self.joined: Sequence[Mapping[str, JSONValue]] = ()  # what processes have added that joined by a ticket
+        self.was_kept = False  # the same, once this has ended
         self._record: CommitRecord | None = None
 
     def result(self) -> Commit:
@@ -82,6 +84,11 @@ class CommitSession:
             raise CommitError(f"{self.location} has no result: its block has not ended, or nothing was committed")
         name, record = self.location.name, self._record
         return Commit(path=self.location.upath, name=name, record=record, step=DEFAULT.step(name, record))
+
+    @property
+    def is_primary(self) -> bool:
+        """Tell whether this process creates and finalizes the attempt."""
+        return self._team.is_primary
 
     @property
     def is_local(self) -> bool:
@@ -112,10 +119,10 @@ class CommitSession:
                 "begin", self._options.view(self.location, direct=direct), partial(self._create, direct)
             )
             self._begun = self._entered = True
-            self._is_kept = "kept" in begun
-            if self._is_kept and direct and not source:
+            self.is_kept = "kept" in begun
+            if self.is_kept and direct and not source:
                 await self._stage()
-            if self._temporary is None and not self._is_kept:
+            if self._temporary is None and not self.is_kept:
                 await self._join(begun, direct)
         except EventLoopNeeded:
             raise
@@ -124,11 +131,15 @@ class CommitSession:
             raise
         if self._staged is not None:
             return UPath(self._staged) if self._options.direct and not self._storage.is_local else self._staged
-        if self._is_kept:
+        if self.is_kept:
             return self.location.upath  # the files of a source are not written anywhere
         with of_the_caller():
             path = self._own().get()
         return Path(cast("os.PathLike[str]", path)) if self._storage.is_local else path
+
+    async def add(self, name: str, source: Path) -> None:
+        """Add a file of this host to what was begun with `source`."""
+        await self._own().add(name, source)
 
     async def _stage(self) -> None:
         self._staging = Staging(self._storage.environment, self._options.staging_dir)
@@ -149,14 +160,19 @@ class CommitSession:
     @reported("{} was not committed", _place)
     @telemetry.observed(telemetry.closing)
     async def finish(self, source: Own | Staged | None = None, *, copied: Callable[[], object] = lambda: None) -> None:
-        """Commit what was written, or the local directory `source`; `copied` is called once that has been read."""
-        temporary = None if self._is_kept else self._own()
+        """Commit what was written, or the local directory `source`; and what was `joined`.
+
+        `copied` is called once the source has been read.
+        """
+        temporary = None if self.is_kept else self._own()
         try:
             self._expect_own_process()
             origin = source or (Staged(self._storage.environment, self._staged) if self._staged else None)
             if temporary is not None and origin is not None:
                 await self._copy(origin, temporary, top=source is not None)
             copied()
+            if temporary is not None and self.joined:
+                await self._include(temporary, self.joined)
             offer: Document = {"files": [file_document(file) for file in temporary.added()] if temporary else []}
         except BaseException as error:
             await self.abandon(error)
@@ -165,7 +181,7 @@ class CommitSession:
             raise
         try:
             together = self._storage.is_local and not self._team.is_alone and temporary is not None
-            await self._team.run_on_primary(
+            result = await self._team.run_on_primary(
                 "finish",
                 offer,
                 self._finalize,
@@ -186,16 +202,30 @@ class CommitSession:
         finally:
             self._temporary = None
             await self._unstage()
-        self.is_committed, self._is_kept = True, False
+        self.was_kept = self.is_kept or "kept" in result
+        self.is_committed, self.is_kept = True, False
         await self._team.wait_for_acks("finish")
+
+    async def _include(self, temporary: TemporaryPath, entries: Sequence[Mapping[str, JSONValue]]) -> None:
+        try:
+            files = [file_entry(entry) for entry in entries]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValidationError(f"entries= takes what upload() of joined processes returned: {error}") from error
+        if self._storage.is_local:
+            await expect_visible(self._storage, locate(temporary.get()), [{file.name: file.size for file in files}])
+        else:
+            temporary.include(files)
 
     async def _copy(self, origin: Own | Staged, temporary: TemporaryPath, *, top: bool) -> None:
         """Add the files of a local directory to the attempt, as they are at one moment."""
         files = await origin.files()
-        await upload(temporary, files, self._progress)
+        target = Path(locate(temporary.get()).path)
+        linked = (
+            await origin.link_into(target) if isinstance(origin, Consumed) and self._storage.is_local else set[str]()
+        )
+        await upload(temporary, files, self._progress, done=linked)
         if self._storage.is_local:
             mode = self._options.file_options.path_permission_mode if self._options.file_options else None
-            target = Path(locate(temporary.get()).path)
             await copy_directories(self._storage, origin.directory, target, top=top and mode is None)
         else:
             await self._storage.environment.step(say_what_is_dropped, files, origin.directory, str(self.location))
@@ -268,34 +298,48 @@ class CommitSession:
             await self._keep(error)
             return {"kept": True}
         self._temporary = temporary
-        if self._team.is_alone:
-            return {}
-        names: list[JSONValue] = [*profile.effective.names()]
+        return {} if self._team.is_alone else self._invitation()
+
+    def _invitation(self) -> Document:
+        """Say what another process needs to take part in the attempt."""
+        temporary = self._own()
+        names: list[JSONValue] = [*(temporary.options.guarantees or NONE).names()]
         return {
-            "strategy": strategy.__name__,
+            "strategy": type(temporary).__name__,
             "token": temporary.token,
             "path": locate(temporary.get()).path,
             "guarantees": names,
         }
 
+    def invitation(self) -> Document:
+        """Say the same to processes that are no part of the job. ValidationError if nobody else can take part."""
+        if not self._team.is_alone:
+            raise ValidationError(
+                f"every rank of this job takes part in the commit of {self.location} by its coordinator: call begin()"
+                " in all of them, or pass coordinator=atomicpath.SingleProcess() here to hand out tickets"
+            )
+        told: Document = {
+            "url": str(self.location),
+            "direct": self._storage.is_local or self._options.direct,
+            "durable": self._options.durable,
+            "checksums": self._options.checksums,
+        }
+        if self.is_kept:
+            return told | {"kept": True}
+        temporary = self._own()
+        if type(temporary) not in STRATEGIES:
+            raise ValidationError(f"{type(temporary).__name__} is a strategy of the caller's: tickets cannot name it")
+        return told | self._invitation()
+
     async def _join(self, begun: Document, direct: bool) -> None:
         """In the others: take part in the attempt that the primary has begun."""
-        named = (strategy for strategy in STRATEGIES if strategy.__name__ == begun["strategy"])
-        strategy = self._options.temporary_path_class or next(named)
-        guarantees = reduce(or_, (Guarantee[str(name)] for name in cast("list[str]", begun["guarantees"])), NONE)
-        path = self.location.at(str(begun["path"]))
-        if issubclass(strategy, AtomicRenameTemporaryPath):  # the name of its directory need not tell the final one
-            temporary: TemporaryPath = strategy.resume(self.location, path, file_options=self._options.file_options)
-        else:
-            temporary = strategy.from_temporary(path.upath, file_options=self._options.file_options)
-        temporary.configure(self._options.attempt(guarantees, direct=direct, metadata=self._metadata))
-        with of_the_caller():
-            await temporary.join(self._team.rank, str(begun["token"]))
-        self._temporary = temporary
+        self._temporary = await join_attempt(
+            self.location, begun, self._options, direct=direct, rank=self._team.rank, metadata=self._metadata
+        )
 
     async def _finalize(self, offers: Sequence[Document]) -> Document:
         """In the primary: commit what all have added."""
-        if self._is_kept:
+        if self.is_kept:
             return {}
         temporary = self._own()
         for offer in offers[1:]:
@@ -307,8 +351,8 @@ class CommitSession:
                 await temporary.finalize()
         except AlreadyCommittedError as error:
             await self._keep(error)
-        else:
-            self._record = temporary.committed_record
+            return {"kept": True}
+        self._record = temporary.committed_record
         return {}
 
     async def _keep(self, error: AlreadyCommittedError) -> None:
@@ -342,7 +386,7 @@ class CommitSession:
         """Give up what is this process's own; never raises, so that `cause`, which led here, is what is seen."""
         with cleaning_up(self.location, cause):
             temporary, self._temporary = self._temporary, None
-            self._is_kept = False
+            self.is_kept = False
             try:
                 if temporary is not None and self._team.is_primary:
                     await (temporary.discard() if alone else temporary.retire())
@@ -358,16 +402,41 @@ class CommitSession:
                 await staging.remove()  # which never raises: after the commit point nothing may
 
 
-async def put(local_dir: PathLike, url: PathLike, options: CommitOptions) -> Commit:
-    """Commit an existing local directory, which is left as it is."""
+async def join_attempt(
+    location: Location,
+    begun: Document,
+    options: CommitOptions,
+    *,
+    direct: bool,
+    rank: int,
+    metadata: Mapping[str, JSONValue] | None = None,
+) -> TemporaryPath:
+    """Take part, as a process with that number, in an attempt that another process has begun."""
+    named = (strategy for strategy in STRATEGIES if strategy.__name__ == begun["strategy"])
+    strategy = options.temporary_path_class or next(named)
+    guarantees = reduce(or_, (Guarantee[str(name)] for name in cast("list[str]", begun["guarantees"])), NONE)
+    path = location.at(str(begun["path"]))
+    if issubclass(strategy, AtomicRenameTemporaryPath):  # the name of its directory need not tell the final one
+        temporary: TemporaryPath = strategy.resume(location, path, file_options=options.file_options)
+    else:
+        temporary = strategy.from_temporary(path.upath, file_options=options.file_options)
+    temporary.configure(options.attempt(guarantees, direct=direct, metadata=metadata or {}))
+    with of_the_caller():
+        await temporary.join(rank, str(begun["token"]))
+    return temporary
+
+
+async def put(local_dir: PathLike, url: PathLike, options: CommitOptions, *, consume: bool = False) -> Commit:
+    """Commit an existing local directory, which is left as it is; with `consume` its files are deleted afterwards."""
     directory = local_directory(local_dir, "local_dir")
-    return await copy_and_commit(directory, CommitSession(url, options))
+    return await copy_and_commit(directory, CommitSession(url, options), consume=consume)
 
 
 async def copy_and_commit(
     directory: Path,
     writing: CommitSession,
     *,
+    consume: bool = False,
     seen: Sequence[LocalFile] | None = None,
     copied: Callable[[], object] = lambda: None,
 ) -> Commit:
@@ -376,29 +445,35 @@ async def copy_and_commit(
     Args:
         directory: The directory, which is left as it is.
         writing: A commit that has not begun.
+        consume: Delete its files afterwards.
         seen: The files as the caller saw them; ValidationError if they have changed since.
         copied: Called once nothing more is read from the directory.
     """
     try:
-        source = await _check_source(directory, writing.location, seen)
+        source = await _check_source(directory, writing.location, seen, Consumed if consume else Own)
     except BaseException as error:
         await writing.abandon(error)
         raise
     await writing.begin(source=True)
     await writing.finish(source, copied=copied)
+    if isinstance(source, Consumed) and not writing.was_kept:
+        with shielded():
+            await source.delete()
     return writing.result()
 
 
-async def _check_source(directory: Path, target: Location, seen: Sequence[LocalFile] | None) -> Own:
+async def _check_source(directory: Path, target: Location, seen: Sequence[LocalFile] | None, kind: type[Own]) -> Own:
     """Refuse before anything is begun."""
-    source = await source_of(directory, target, seen)
+    source = await source_of(directory, target, seen, kind)
     files = await source.files()
-    if target.open().is_local:
+    if target.open().is_local and not isinstance(source, Consumed):
         await expect_room_at(target, sum(file.stored for file in files))
     return source
 
 
-async def source_of(directory: Path, target: Location, seen: Sequence[LocalFile] | None = None) -> Own:
+async def source_of(
+    directory: Path, target: Location, seen: Sequence[LocalFile] | None = None, kind: type[Own] = Own
+) -> Own:
     """The directory to copy; ValidationError for one that cannot be."""
     if not os.path.isdir(directory):
         raise ValidationError(
@@ -407,7 +482,7 @@ async def source_of(directory: Path, target: Location, seen: Sequence[LocalFile]
     storage = target.open()
     if storage.is_local and Path(target.path).is_relative_to(directory):
         raise ValidationError(f"{target} is inside {directory}, the directory to commit: use another place")
-    return Own(storage.environment, directory, seen)
+    return kind(storage.environment, directory, seen)
 
 
 async def expect_room_at(target: Location, needed: int) -> None:

@@ -18,7 +18,7 @@ from atomicpath._strategies.manifest import stamps_of
 from atomicpath.abc import Storage
 from atomicpath.errors import CommitError
 
-__all__ = ["expect_all", "seen_by_this_rank"]
+__all__ = ["expect_all", "expect_visible", "seen_by_this_rank"]
 
 _PATIENCE = 60.0  # seconds: as long as NFS keeps what it knows of a directory by default
 _PAUSE, _LONGEST = 0.1, 2.0  # seconds between looks
@@ -37,7 +37,11 @@ async def expect_all(storage: Storage, directory: Location, offers: Sequence[Doc
     Raises:
         CommitError: It still does not after a minute; the message names a rank and a file. Nothing was committed.
     """
-    wanted = [_unpacked(offer) for offer in offers]
+    await expect_visible(storage, directory, [_unpacked(offer) for offer in offers])
+
+
+async def expect_visible(storage: Storage, directory: Location, wanted: Sequence[dict[str, int]]) -> None:
+    """The same for names with their sizes, by rank."""
     environment = storage.environment
     ends, pause = environment.monotonic() + _PATIENCE, _PAUSE
     while True:

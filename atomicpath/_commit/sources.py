@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from atomicpath._core.environment import Environment
@@ -19,9 +21,10 @@ from atomicpath.errors import IntegrityError, ValidationError
 from .completeness import damaged
 from .staging import LocalFile, files_of
 
-__all__ = ["Own", "Staged", "copy_directories", "say_what_is_dropped"]
+__all__ = ["Consumed", "Own", "Staged", "copy_directories", "say_what_is_dropped"]
 
 _LOG = logging.getLogger("atomicpath")
+_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class Staged:
@@ -49,7 +52,7 @@ class Own:
         """`seen` are its files as its user saw them, who may not have changed them since."""
         self._environment = environment
         self.directory = directory
-        self._seen = seen
+        self._expected = seen
         self._location = locate(directory)
         self._token: str | None = None
 
@@ -59,7 +62,7 @@ class Own:
         IntegrityError for an attempt that was never committed, and for a committed directory that lacks files.
         """
         files = await self._files()
-        if self._seen is not None and (changed := _changed(self._seen, files)):
+        if self._expected is not None and (changed := _changed(self._expected, files)):
             raise ValidationError(self._moving(changed))
         return files
 
@@ -101,6 +104,39 @@ class Own:
         )
 
 
+class Consumed(Own):
+    """A directory that is deleted once its files are committed, and not before. It must not be a committed one itself.
+
+    To a disk a file is linked, not copied, where that is possible and nobody else has the file by another name: what is
+    committed must not be changed through it.
+    """
+
+    def __init__(self, environment: Environment, directory: Path, seen: Sequence[LocalFile] | None = None) -> None:
+        super().__init__(environment, directory, seen)
+        self._seen: dict[str, LocalFile] = {}
+
+    async def files(self) -> list[LocalFile]:
+        found = await super().files()
+        if self._token is not None:
+            raise ValidationError(
+                f"{self.directory} is committed itself, and readers would see it fall apart: copy(...) it, then"
+                " remove(...) it"
+            )
+        found = [replace(file, stamp=file.stamp[:2]) for file in found]  # not when a link was made to it
+        self._seen = {file.name: file for file in found}
+        return found
+
+    async def link_into(self, target: Path) -> set[str]:
+        """Link the files into the directory of an attempt; return the names of those that are there now."""
+        return await self._environment.step(_link_all, self._environment, list(self._seen.values()), target)
+
+    async def delete(self) -> None:
+        """Delete the files that were committed, and the directories that are empty then. It never raises."""
+        left = await self._environment.step(_delete_all, self._environment, self.directory, self._seen)
+        if left is not None:
+            _LOG.warning("%s was committed, and something of it is left: %s", self.directory, left)
+
+
 async def copy_directories(storage: Storage, source: Path, target: Path, *, top: bool) -> None:
     """Make the directories of a local tree in another where they are missing, and give them the modes of the first.
 
@@ -131,6 +167,44 @@ def _changed(before: Sequence[LocalFile], after: Sequence[LocalFile]) -> str | N
     """The first name that is not the same in both; None if all are."""
     one, other = ({file.name: file for file in files} for files in (before, after))
     return min((name for name in one.keys() | other.keys() if one.get(name) != other.get(name)), default=None)
+
+
+def _link_all(environment: Environment, files: list[LocalFile], target: Path) -> set[str]:
+    linked: set[str] = set()
+    for file in files:
+        status = environment.call(os.lstat, file.path)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            continue
+        copy = target / file.name
+        try:
+            environment.call(os.makedirs, copy.parent, exist_ok=True)
+            environment.call(os.link, file.path, copy)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            break  # another file system, or one without links: all are copied
+        linked.add(file.name)
+    return linked
+
+
+def _delete_all(environment: Environment, top: Path, files: Mapping[str, LocalFile]) -> str | None:
+    """Delete files that are as they were seen, then what directories are empty; the first thing that stays, and why."""
+    left: str | None = None
+    for name, seen in files.items():
+        try:
+            status = environment.call(os.stat, seen.path)
+            if (status.st_ino, status.st_mtime_ns) != seen.stamp or status.st_size != seen.size:
+                left = left or f"{name} was changed since"
+                continue
+            environment.call(os.unlink, seen.path)
+        except OSError as error:
+            left = left or str(error)
+    for directory, _, _ in os.walk(top, topdown=False):
+        try:
+            environment.call(os.rmdir, directory)
+        except OSError as error:
+            left = left or str(error)
+    return left
 
 
 def _copy_directories(environment: Environment, source: Path, target: Path, top: bool) -> None:

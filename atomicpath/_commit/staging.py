@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -130,24 +130,26 @@ async def files_of(environment: Environment, directory: Path, *, source: bool = 
     return await environment.step(_files_of, environment, directory, source)
 
 
-async def upload(temporary: TemporaryPath, files: list[LocalFile], progress: Progress | None) -> None:
-    """Publish local files as those of an attempt, many at once, in bounded memory."""
-    total, done = sum(file.size for file in files), 0
+async def upload(
+    temporary: TemporaryPath, files: list[LocalFile], progress: Progress | None, *, done: Collection[str] = ()
+) -> None:
+    """Publish local files as those of an attempt, many at once, in bounded memory; not those that are `done`."""
+    total, copied = sum(file.size for file in files), sum(file.size for file in files if file.name in done)
 
     async def one(file: LocalFile) -> None:
-        nonlocal done
+        nonlocal copied
         await temporary.add(file.name, file.path)
-        done += file.size
+        copied += file.size
         telemetry.uploaded(file.size)
         if progress is not None:
             with of_the_caller():
-                progress(done, total)
+                progress(copied, total)
 
     if progress is not None:
         with of_the_caller():
-            progress(0, total)
-    with telemetry.uploading(total):
-        await map_concurrently(files, one, at_once=_FILES_AT_ONCE)
+            progress(copied, total)
+    with telemetry.uploading(total - copied):
+        await map_concurrently([file for file in files if file.name not in done], one, at_once=_FILES_AT_ONCE)
 
 
 def _files_of(environment: Environment, top: Path, source: bool) -> list[LocalFile]:

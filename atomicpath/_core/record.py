@@ -188,6 +188,7 @@ class CommitRecord:
         place: A fingerprint of the location that gave the `etag`s, which mean nothing anywhere else.
         based_on: The directory that a snapshot was made from, or None.
         target: The name, in the same root, that an alias leads to.
+        copied_from: The token of the committed directory, on any storage, that this is a copy of; else empty.
         files: The manifest.
         metadata: The user's metadata.
         unknown: The fields that this version does not know.
@@ -210,6 +211,7 @@ class CommitRecord:
     place: str = ""
     based_on: SnapshotBase | None = None
     target: str = ""
+    copied_from: str = ""
     files: tuple[FileEntry, ...] = ()
     metadata: Mapping[str, JSONValue] = field(default_factory=dict, hash=False)
     unknown: Mapping[str, JSONValue] = field(default_factory=dict, hash=False)
@@ -243,6 +245,8 @@ class CommitRecord:
             document["cleaner"] = self.cleaner
         if self.target:
             document["target"] = self.target
+        if self.copied_from:
+            document["copied_from"] = self.copied_from
         if self.based_on is not None:
             base = self.based_on
             document["based_on"] = {"token": base.token, "snapshot": base.snapshot, "pending": list(base.pending)}
@@ -302,6 +306,7 @@ class CommitRecord:
             place=_text(fields.get("place", ""), "place"),
             based_on=_optional(_base, fields.get("based_on"), "based_on"),
             target=_text(fields.get("target", ""), "target"),
+            copied_from=_text(fields.get("copied_from", ""), "copied_from"),
             files=entries,
             metadata=_mapping(fields.get("metadata", {}), "metadata"),
             unknown={key: value for key, value in fields.items() if key not in _KNOWN},

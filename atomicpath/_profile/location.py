@@ -18,7 +18,7 @@ from atomicpath.errors import ValidationError
 from .places import PathLike, Place, read
 from .registry import backend_for
 
-__all__ = ["Location", "PathLike", "local_directory", "locate", "name_in", "upath_of"]
+__all__ = ["Location", "PathLike", "local_directory", "locate", "located_like", "name_in", "upath_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +101,19 @@ def local_directory(path: PathLike, argument: str) -> Path:
             " put(local_dir, url) copies from this host to a store, get(url, local_dir) from a store to this host"
         )
     return Path(_located(place, {}).path)
+
+
+def located_like(
+    source: PathLike,
+    url: PathLike,
+    source_options: Mapping[str, object] | None,
+    storage_options: Mapping[str, object] | None,
+) -> Location:
+    """The location of the source of a copy: without options of its own it has those of the target, on one protocol."""
+    place = read(source)
+    if source_options is None and not place.storage_options and place.protocol == read(url).protocol:
+        return locate(source, locate(url, storage_options).storage_options)
+    return locate(source, source_options)
 
 
 def name_in(root: Location, one: PathLike, argument: str) -> str:

@@ -211,6 +211,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
             direct=self.options.direct,
             based_on=origin.base if origin else None,
             writer=this_process(environment),
+            copied_from=self.options.copied_from,
             metadata=self.options.metadata,
         )
         mode = origin.mode if origin and self._mode is None else self._mode
@@ -253,7 +254,11 @@ class AtomicRenameTemporaryPath(TemporaryPath):
     async def finalize(self) -> None:
         if self._kept:
             raise CommitError(f"this snapshot could not be published at {self._final}: take from it, then discard()")
-        record = self._record or await self._adopt()
+        record = self._record
+        if record is None:
+            record = await self._adopt()
+            if self.options.durable:  # who joins does not sync the parent, and would keep it open
+                await self._publication.parent.open()
         try:
             await self._step_metadata.finish(self, staged=self._staged)
             record = record.moved_to(
@@ -315,8 +320,6 @@ class AtomicRenameTemporaryPath(TemporaryPath):
                 " directory of that name is then not the one shared with it: call create first, on a shared file system"
             )
         check_snapshot(self._temporary, record.based_on, self._snapshot)
-        if self.options.durable:
-            await self._publication.parent.open()
         return record
 
     async def _prepare(self) -> None:

@@ -290,6 +290,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             direct=self.options.direct,
             lease=Lease(seconds=environment.lease),
             writer=this_process(environment),
+            copied_from=self.options.copied_from,
             metadata=self.options.metadata,
         )
         fence = Fence.of(self._guarantees)

@@ -46,6 +46,7 @@ class AttemptOptions:
     file that says to other tools that the directory is complete; None is none, and `...` is what the strategy does.
     Without `allow_empty` a directory without files is refused. With `allow_unfinished` files count even if their names
     are those of another tool's unfinished ones, since they come from a directory that was committed with them.
+    `copied_from` is the token of the directory that they are a copy of.
     """
 
     guarantees: Guarantee | None = None
@@ -57,6 +58,7 @@ class AttemptOptions:
     allow_empty: bool = True
     allow_unfinished: bool = False
     marker: str | EllipsisType | None = ...
+    copied_from: str = ""
     metadata: Mapping[str, JSONValue] = field(default_factory=dict[str, JSONValue])
 
 

@@ -21,7 +21,12 @@ from tests.roots import Root
 PURE = {"select", "create_all_async"}
 """Functions that are the same in both faces, since they wait for nothing."""
 FUNCTIONS = sorted(set(aio.__all__) - PURE)
-RESULTS = {"AsyncCommit": "BlockingCommit", "AsyncHandle": "Handle"}
+RESULTS = {
+    "AsyncCommit": "BlockingCommit",
+    "AsyncHandle": "Handle",
+    "AsyncJoined": "Joined",
+    "AsyncIterator[Commit]": "Iterator[Commit]",
+}
 
 
 def sections(function: Callable[..., object]) -> dict[str, str]:
@@ -48,7 +53,7 @@ def test_parameters_defaults_and_types_are_the_same(name: str) -> None:
     assert ours.return_annotation == RESULTS.get(theirs.return_annotation, theirs.return_annotation)
     types = get_type_hints(coroutine)
     assert {**get_type_hints(blocking), "return": None} == {**types, "return": None}
-    assert inspect.iscoroutinefunction(coroutine) == (name != "commit")
+    assert inspect.iscoroutinefunction(coroutine) == (name not in ("commit", "watch"))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -111,8 +116,12 @@ def test_every_option_arrives(face: Any, name: str, monkeypatch: pytest.MonkeyPa
         if face is aio and name != "commit":
             anyio.run(partial(getattr(aio, name), *places, **OPTIONS))
         getattr(face, name)(*places, **OPTIONS)
-    public = {field.name for field in fields(CommitOptions)} - {"allow_unfinished"}
-    assert public == set(OPTIONS) == set(inspect.signature(getattr(face, name)).parameters) - {"url", "local_dir"}
+    public = {field.name for field in fields(CommitOptions)} - {"allow_unfinished", "copied_from"}
+    assert (
+        public
+        == set(OPTIONS)
+        == set(inspect.signature(getattr(face, name)).parameters) - {"url", "local_dir", "consume"}
+    )
     for option, value in OPTIONS.items():
         assert getattr(seen[0], option) == value
         assert getattr(CommitOptions(), option) != value

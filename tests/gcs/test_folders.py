@@ -322,3 +322,26 @@ async def test_a_snapshot_begins_a_new_directory_with_what_the_store_copies(stor
     assert [file.name for file in added.record.files] == ["d"]
     assert (await aio.verify(f"{url}/step_1", storage_options=store.options)).ok
     assert not [name for name in store.truth() if ".atomicpath-tmp-" in name]
+
+
+async def test_a_copy_is_made_by_the_store_itself_unless_checksums_are_to_be_verified(store: Store) -> None:
+    url = f"gs://{store.bucket}/run"
+    async with aio.commit(f"{url}/step_1", storage_options=store.options, metadata={"loss": 0.5}) as path:
+        (path / "a").write_bytes(b"1")
+        (path / "sub").mkdir()
+        (path / "sub" / "b").write_bytes(b"22")
+    store.proxy.requests.clear()
+    done = await aio.copy(f"{url}/step_1", f"{url}/copy", storage_options=store.options)
+    assert store.proxy.count(copies) == 2
+    assert {key: data for key, data in store.truth().items() if key in ("run/copy/a", "run/copy/sub/b")} == {
+        "run/copy/a": b"1",
+        "run/copy/sub/b": b"22",
+    }
+    assert done.record is not None
+    assert done.record.metadata == {"loss": 0.5}
+    assert (await aio.verify(f"{url}/copy", storage_options=store.options)).ok
+    store.proxy.requests.clear()
+    again = await aio.copy(f"{url}/copy", f"{url}/again", storage_options=store.options, checksums=True)
+    assert store.proxy.count(copies) == 0
+    assert again.record is not None
+    assert all(file.sha256 for file in again.record.files)
