@@ -52,7 +52,7 @@ class Own:
         """`seen` are its files as its user saw them, who may not have changed them since."""
         self._environment = environment
         self.directory = directory
-        self._seen = seen
+        self._expected = seen
         self._location = locate(directory)
         self._token: str | None = None
 
@@ -62,7 +62,7 @@ class Own:
         IntegrityError for an attempt that was never committed, and for a committed directory that lacks files.
         """
         files = await self._files()
-        if self._seen is not None and (changed := _changed(self._seen, files)):
+        if self._expected is not None and (changed := _changed(self._expected, files)):
             raise ValidationError(self._moving(changed))
         return files
 

@@ -206,7 +206,6 @@ class _Keeper:
             threading.Thread(target=self._wait, name="atomicpath, at the end", daemon=False).start()
         except RuntimeError:
             self._started_in = 0
-        self.is_waiting = False
 
     def _wait(self) -> None:
         threading.main_thread().join()
