@@ -34,7 +34,6 @@ from atomicpath.coordinators.options import MultiprocessingOptions
 from atomicpath.coordinators.process_group import ProcessGroup
 from atomicpath.errors import AtomicPathError, CommitError, ValidationError
 from atomicpath.guarantees import Guarantee
-from atomicpath.sync import get, is_committed, read_record
 
 from .behind import Behind
 from .lanes import COMMITS, UPLOADS, Cancelled, Job, Lane
@@ -280,24 +279,13 @@ class CheckpointManager:
             StorageError: The store failed or did not answer. What the local tier has may not be the newest, so that it
                 is no answer; `atomicpath.latest(local)` asks for that alone.
         """
-        self._expect_own(closed=True)
-        there = run(self._store.latest)
-        if self._local is None:
-            return there
-        try:
-            here = run(self._local.latest)
-        except AtomicPathError as error:
-            _LOG.warning("the local tier %s is left out: %s", self._local.root, error)
-            return there
-        if here is None or (there is not None and (there.step or 0) > (here.step or 0)):
-            return there
-        return here
+        newest = self._newest()
+        return newest[1] if newest is not None else None
 
     def fetch(self, into: PathLike) -> Path | None:
         """Have a complete local copy of the newest save, below a directory of this host.
 
-        A second call, in whichever process of the host, gives the same path for the same save. What is in the
-        directory beside it stays there.
+        As `fetch_latest`: a second call, in whichever process of the host, gives the same path for the same save.
 
         Args:
             into: The directory for the copies.
@@ -306,20 +294,11 @@ class CheckpointManager:
             The copy; None if nothing is saved.
 
         Raises:
-            AtomicPathError: As for `latest` and `get`.
+            AtomicPathError: As for `latest` and `fetch_latest`.
         """
-        newest = self.latest()
-        if newest is None:
-            return None
-        copy = local_directory(into, "into") / newest.name
-        if _is_copy(copy, newest):
-            return copy
-        try:
-            return get(newest.path, copy)
-        except CommitError:
-            if _is_copy(copy, newest):  # another process of this host was faster
-                return copy
-            raise
+        directory = local_directory(into, "into")
+        newest = self._newest()
+        return run(functools.partial(newest[0].fetch, directory)) if newest is not None else None
 
     def cancel(self, step: SupportsIndex) -> bool:
         """Give up a save in the background that is not committed yet.
@@ -391,6 +370,22 @@ class CheckpointManager:
         if self._behind.reason is not None:
             raise self._behind.reason
 
+    def _newest(self) -> tuple[Tier, Commit] | None:
+        """The newest complete save, and the tier that has it."""
+        self._expect_own(closed=True)
+        there = run(self._store.latest)
+        found = (self._store, there) if there is not None else None
+        if self._local is None:
+            return found
+        try:
+            here = run(self._local.latest)
+        except AtomicPathError as error:
+            _LOG.warning("the local tier %s is left out: %s", self._local.root, error)
+            return found
+        if here is None or (there is not None and (there.step or 0) > (here.step or 0)):
+            return found
+        return self._local, here
+
     # a save
 
     def _entered(self, step: int, metadata: Mapping[str, JSONValue], number: int) -> tuple[Save, Path | UPath]:
@@ -432,12 +427,3 @@ class CheckpointManager:
             raise CommitError(f"{self!r} belongs to process {self._pid}: a forked child makes a manager of its own")
         if self._is_closed and not closed:
             raise CommitError(f"{self!r} is closed")
-
-
-def _is_copy(copy: Path, commit: Commit) -> bool:
-    """Tell whether a complete copy of a commit is there."""
-    if commit.record is None or not is_committed(copy):
-        return False
-    ours, theirs = commit.record, read_record(copy)
-    same_files = {(one.name, one.size) for one in ours.files} == {(one.name, one.size) for one in theirs.files}
-    return same_files and ours.metadata == theirs.metadata

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import SupportsFloat, SupportsIndex, cast
 
 from atomicpath._cleaning import METRICS, TEMPORARY, Retained, Selection, retain
+from atomicpath._commit.fetching import fetch_latest
 from atomicpath._commit.options import CommitOptions, Exists
 from atomicpath._commit.readers import Commit, committed, is_complete, latest
 from atomicpath._commit.session import CommitSession, copy_and_commit
@@ -55,6 +56,11 @@ class Tier:
         """The newest complete commit."""
         with reporting("cannot find the latest below {}", lambda: self.root):
             return await latest(self.root, self.order)
+
+    async def fetch(self, into: Path) -> Path | None:
+        """A complete copy of the newest one below a directory of this host."""
+        with reporting("cannot fetch the latest below {}", lambda: self.root):
+            return await fetch_latest(self.root, into, self.order)
 
     async def committed(self) -> list[Commit]:
         """All complete commits, oldest first."""
