@@ -83,8 +83,8 @@ async def expect_no_alias_to(storage: Storage, location: Location) -> None:
     names = sorted(name for name, target in aliases.items() if target == location.name)
     if names:
         raise ConflictError(
-            f"{location} is not removed: the alias {location.parent.child(names[0])} leads to it. Move it first, with"
-            f" alias(...), or remove({names[0]!r}), which leaves its target alone"
+            f"{location} is not removed: the alias {location.parent.child(names[0])} leads to it. Move the alias first"
+            " with alias(...), or remove the alias, which leaves its target alone"
         )
 
 
