@@ -8,6 +8,7 @@ from atomicpath.abc import (
     Declaration,
     DirectoryStorage,
     EntryKind,
+    ExchangingStorage,
     FileLock,
     LockingStorage,
     Put,
@@ -16,7 +17,7 @@ from atomicpath.abc import (
     lacking,
 )
 from atomicpath.errors import ValidationError
-from atomicpath.guarantees import Guarantee
+from atomicpath.guarantees import NONE, Guarantee
 
 __all__ = [
     "directories_at",
@@ -26,6 +27,7 @@ __all__ = [
     "make_parents",
     "make_shared_directory",
     "need",
+    "out_of_reach",
     "remove_empty",
 ]
 
@@ -43,6 +45,12 @@ def need(storage: Storage, ability: type[A], guarantee: Guarantee) -> A:
     if isinstance(storage, ability):
         return storage
     raise lacking(storage, guarantee)
+
+
+def out_of_reach(storage: Storage) -> Guarantee:
+    """Return the guarantees about directories that a storage has no method for, whatever anybody asserts of it."""
+    missing = NONE if isinstance(storage, DirectoryStorage) else _OF_DIRECTORIES
+    return missing if isinstance(storage, ExchangingStorage) else missing | Guarantee.RENAME_EXCHANGE
 
 
 def has_directories(storage: Storage, declaration: Declaration) -> bool:

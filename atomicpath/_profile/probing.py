@@ -17,7 +17,7 @@ from atomicpath.abc import Declaration, DirectoryStorage
 from atomicpath.errors import ValidationError
 from atomicpath.guarantees import NONE, Guarantee, Profile
 
-from .abilities import has_directories, need
+from .abilities import has_directories, need, out_of_reach
 from .contests import NotShown, Refuted
 from .location import Location
 from .probes import bounded, probing
@@ -68,13 +68,17 @@ async def profile_of(
                 raise ValidationError(f"nothing can be written at {location}: {error}") from error
             if not location.open().is_local:  # a store's replies may have told what it is
                 declaration = await _declare(location, findings)
+    storage = location.open()
+    unable = asserted & out_of_reach(storage)
     return Profile(
         location=str(location),
         declared=declaration.declared,
         observed=findings.observed & declaration.observable,
-        refuted=findings.refuted | declaration.impossible,
+        refuted=findings.refuted | declaration.impossible | unable,
         asserted=asserted,
-        evidence=dict.fromkeys(asserted, "asserted by the caller") | _told(declaration, findings),
+        evidence=dict.fromkeys(asserted, "asserted by the caller")
+        | _told(declaration, findings)
+        | dict.fromkeys(unable, f"{type(storage).__name__} has no way to do it"),
     )
 
 

@@ -11,8 +11,10 @@ import anyio
 import fsspec
 import pytest
 
+import atomicpath
 from atomicpath.abc import EntryKind, Environment, Put, StaleVersionError, Storage, Update
 from atomicpath.errors import ValidationError
+from atomicpath.guarantees import Guarantee
 from atomicpath_memory import MemoryBackend
 
 
@@ -110,3 +112,11 @@ async def test_a_directory_is_what_has_something_below_it(storage: Storage, top:
         ("a", EntryKind.DIRECTORY)
     ]
     assert [entry.name for entry in await storage.list(f"{top}/run", recursive=True)] == ["a/b"]
+
+
+def test_a_rename_that_the_storage_has_no_method_for_cannot_be_asserted() -> None:
+    asserted = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE
+    explanation = atomicpath.explain("memory://asserted/step_1", guarantees=asserted)
+    assert explanation.profile.refuted & asserted == asserted
+    assert "MemoryStorage has no way to do it" in str(explanation)
+    assert "Commits here use CommitFileTemporaryPath" in str(explanation)
