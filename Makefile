@@ -12,7 +12,7 @@ demo: $(VENV)/.examples
 WORKERS = $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() or 1, 4) + 1)')
 PYTEST = -m pytest -n $(WORKERS) --dist worksteal
 
-# What every change runs; tests/tiers.py says what it leaves to test-long.
+# What every change runs; tests/support/tiers.py says what it leaves to test-long.
 test: $(VENV)/.dev
 	$(BIN)/python $(PYTEST) -m "not long"
 

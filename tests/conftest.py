@@ -13,20 +13,20 @@ import fsspec.config
 import hypothesis
 import pytest
 
-from tests import tiers
-from tests.probed import probed
-from tests.proxy import Proxy
-from tests.roots import SECRET, LocalRoot, MemoryRoot, Root, S3Root
+from tests.support import tiers
+from tests.support.probed import probed
+from tests.support.proxy import Proxy
+from tests.support.roots import SECRET, LocalRoot, MemoryRoot, Root, S3Root
 
 if TYPE_CHECKING:  # at run time each fixture imports the client that it needs: the tests of the core need none
     from azure.storage.blob import BlobServiceClient, ContainerClient
 
-    from tests.servers.azurite import AzureRoot
-    from tests.servers.fake_adls import AdlsRoot, FakeAdls
-    from tests.servers.fake_hns import FakeGcs
-    from tests.servers.gcs import FakeGcsRoot, GcsRoot
-    from tests.servers.rclone import RcloneRoot
-    from tests.servers.sftp import SftpRoot, SftpServer
+    from tests.support.servers.azurite import AzureRoot
+    from tests.support.servers.fake_adls import AdlsRoot, FakeAdls
+    from tests.support.servers.fake_hns import FakeGcs
+    from tests.support.servers.gcs import FakeGcsRoot, GcsRoot
+    from tests.support.servers.rclone import RcloneRoot
+    from tests.support.servers.sftp import SftpRoot, SftpServer
 
 # Read by gcsfs when it is imported: without it, a path that a user gets asks for its bucket's layout by gRPC, which
 # no emulator answers for minutes. Our backend never does, whatever the environment.
@@ -61,9 +61,9 @@ _ON_A_SERVER = "server"  # a fixture: what tests/protocol has of trio is shown b
 
 @pytest.hookimpl(tryfirst=True)  # before -m is applied
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Set the marks of tests/tiers.py. Without ATOMICPATH_FULL=1 also leave out what is repeated or marked `full`.
+    """Set the marks of tests/support/tiers.py.
 
-    Left out are trio where asyncio shows the same, and of slow servers what is long. `@pytest.mark.full`, on a test or
+    Without ATOMICPATH_FULL=1 also leave out what is repeated or marked `full`. Left out are trio where asyncio shows the same, and of slow servers what is long. `@pytest.mark.full`, on a test or
     one of its parameters, leaves out more: each time another test, or another parameter, shows the same behaviour of
     the same code in `make test` or `make test-long`.
     """
@@ -146,7 +146,7 @@ def server(moto_server: str) -> str:
 def moto_server(_no_ambient_configuration: None) -> Iterator[str]:
     """The endpoint of moto's S3."""
 
-    from tests.servers import s3 as s3_servers
+    from tests.support.servers import s3 as s3_servers
 
     with s3_servers.moto() as endpoint:
         yield endpoint
@@ -156,7 +156,7 @@ def moto_server(_no_ambient_configuration: None) -> Iterator[str]:
 def raw(server: str) -> Iterator[Any]:
     """boto's own client, directly to the server."""
 
-    from tests.servers import s3 as s3_servers
+    from tests.support.servers import s3 as s3_servers
 
     with s3_servers.client(server) as client:
         yield client
@@ -174,7 +174,7 @@ def bucket(raw: Any) -> str:
 def azurite(_no_ambient_configuration: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The endpoint of Microsoft's emulator of Blob Storage."""
 
-    from tests.servers import azurite as azurite_server
+    from tests.support.servers import azurite as azurite_server
 
     with azurite_server.azurite(tmp_path_factory.mktemp("azurite") / "log") as endpoint:
         yield endpoint
@@ -184,7 +184,7 @@ def azurite(_no_ambient_configuration: None, tmp_path_factory: pytest.TempPathFa
 def azure_client(azurite: str) -> Iterator[BlobServiceClient]:
     """Microsoft's own client, directly to the emulator."""
 
-    from tests.servers import azurite as azurite_server
+    from tests.support.servers import azurite as azurite_server
 
     with azurite_server.raw(azurite) as client:
         yield client
@@ -194,7 +194,7 @@ def azure_client(azurite: str) -> Iterator[BlobServiceClient]:
 def container(azure_client: BlobServiceClient) -> ContainerClient:
     """An empty container of the test's own."""
 
-    from tests.servers import azurite as azurite_server
+    from tests.support.servers import azurite as azurite_server
 
     return azurite_server.new_container(azure_client)
 
@@ -203,7 +203,7 @@ def container(azure_client: BlobServiceClient) -> ContainerClient:
 def fake_adls(_no_ambient_configuration: None) -> Iterator[FakeAdls]:
     """A fake of an Azure account with a hierarchical namespace."""
 
-    from tests.servers.fake_adls import FakeAdls
+    from tests.support.servers.fake_adls import FakeAdls
 
     with FakeAdls() as fake:
         yield fake
@@ -232,7 +232,7 @@ def truth(raw: Any, bucket: str) -> Callable[[], dict[str, bytes]]:
 def s3_options(server: str) -> dict[str, Any]:
     """Storage options for the server itself."""
 
-    from tests.servers import s3 as s3_servers
+    from tests.support.servers import s3 as s3_servers
 
     return {"endpoint_url": server, "key": s3_servers.KEY, "secret": SECRET}
 
@@ -276,7 +276,7 @@ def moto_place(raw: Any, bucket: str, server: str) -> S3Root:
 def seaweedfs(_no_ambient_configuration: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The endpoint of SeaweedFS."""
 
-    from tests.servers.seaweedfs import seaweedfs as running_seaweedfs
+    from tests.support.servers.seaweedfs import seaweedfs as running_seaweedfs
 
     with running_seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as endpoint:
         yield endpoint
@@ -284,7 +284,7 @@ def seaweedfs(_no_ambient_configuration: None, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="session")
 def seaweedfs_client(seaweedfs: str) -> Iterator[Any]:
-    from tests.servers import s3 as s3_servers
+    from tests.support.servers import s3 as s3_servers
 
     with s3_servers.client(seaweedfs) as client:
         client.create_bucket(Bucket="places")
@@ -305,7 +305,7 @@ def rclone_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rclone(_no_ambient_configuration: None, rclone_directory: Path) -> Iterator[str]:
     """The endpoint of rclone's S3 server."""
 
-    from tests.servers.rclone import rclone as running_rclone
+    from tests.support.servers.rclone import rclone as running_rclone
 
     with running_rclone(rclone_directory) as endpoint:
         yield endpoint
@@ -313,7 +313,7 @@ def rclone(_no_ambient_configuration: None, rclone_directory: Path) -> Iterator[
 
 @pytest.fixture(scope="session")
 def rclone_client(rclone: str) -> Iterator[Any]:
-    from tests.servers import s3 as s3_servers
+    from tests.support.servers import s3 as s3_servers
 
     with s3_servers.client(rclone) as client:
         client.create_bucket(Bucket="places")
@@ -322,7 +322,7 @@ def rclone_client(rclone: str) -> Iterator[Any]:
 
 @pytest.fixture
 def rclone_place(rclone_client: Any, rclone: str, rclone_directory: Path) -> RcloneRoot:
-    from tests.servers.rclone import RcloneRoot
+    from tests.support.servers.rclone import RcloneRoot
 
     return RcloneRoot(rclone_client, "places", rclone, rclone_directory)
 
@@ -334,7 +334,7 @@ def rclone_place(rclone_client: Any, rclone: str, rclone_directory: Path) -> Rcl
 def gcs_server(tmp_path_factory: pytest.TempPathFactory, _no_ambient_configuration: None) -> Iterator[str]:
     """The endpoint of fake-gcs-server."""
 
-    from tests.servers.gcs import fake_gcs_server
+    from tests.support.servers.gcs import fake_gcs_server
 
     with fake_gcs_server(tmp_path_factory.mktemp("gcs") / "log") as url:
         yield url
@@ -344,7 +344,7 @@ def gcs_server(tmp_path_factory: pytest.TempPathFactory, _no_ambient_configurati
 def gcs_raw(gcs_server: str) -> Iterator[Any]:
     """Google's own client, directly to the server."""
 
-    from tests.servers.gcs import client_of
+    from tests.support.servers.gcs import client_of
 
     with client_of(gcs_server) as client:
         yield client
@@ -360,7 +360,7 @@ def gcs_bucket(gcs_raw: Any) -> str:
 
 @pytest.fixture
 def gcs_place(gcs_raw: Any, gcs_bucket: str, gcs_server: str) -> GcsRoot:
-    from tests.servers.gcs import GcsRoot
+    from tests.support.servers.gcs import GcsRoot
 
     return GcsRoot(gcs_raw, gcs_bucket, gcs_server)
 
@@ -369,7 +369,7 @@ def gcs_place(gcs_raw: Any, gcs_bucket: str, gcs_server: str) -> GcsRoot:
 def fake_gcs(_no_ambient_configuration: None) -> Iterator[FakeGcs]:
     """Our own fake, which has folders and keeps every condition, and is wrong on request."""
 
-    from tests.servers.fake_hns import FakeGcs
+    from tests.support.servers.fake_hns import FakeGcs
 
     with FakeGcs() as server:
         yield server
@@ -377,29 +377,29 @@ def fake_gcs(_no_ambient_configuration: None) -> Iterator[FakeGcs]:
 
 @pytest.fixture
 def gcs_flat_place(fake_gcs: FakeGcs) -> FakeGcsRoot:
-    from tests.servers.gcs import FakeGcsRoot
+    from tests.support.servers.gcs import FakeGcsRoot
 
     return FakeGcsRoot(fake_gcs, hierarchical=False)
 
 
 @pytest.fixture
 def gcs_hns_place(fake_gcs: FakeGcs) -> FakeGcsRoot:
-    from tests.servers.gcs import FakeGcsRoot
+    from tests.support.servers.gcs import FakeGcsRoot
 
     return FakeGcsRoot(fake_gcs, hierarchical=True)
 
 
 @pytest.fixture
 def azure_place(azurite: str, container: ContainerClient) -> AzureRoot:
-    from tests.servers.azurite import AzureRoot
+    from tests.support.servers.azurite import AzureRoot
 
     return AzureRoot(azurite, container)
 
 
 @pytest.fixture
 def adls_place(fake_adls: FakeAdls) -> Iterator[AdlsRoot]:
-    from tests.servers import azurite as azurite_server
-    from tests.servers.fake_adls import AdlsRoot
+    from tests.support.servers import azurite as azurite_server
+    from tests.support.servers.fake_adls import AdlsRoot
 
     with azurite_server.raw(fake_adls.url) as client:
         yield AdlsRoot(fake_adls.url, azurite_server.new_container(client))
@@ -409,7 +409,7 @@ def adls_place(fake_adls: FakeAdls) -> Iterator[AdlsRoot]:
 def openssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SftpServer]:
     """OpenSSH's own server."""
 
-    from tests.servers.sftp import openssh as running_openssh
+    from tests.support.servers.sftp import openssh as running_openssh
 
     with running_openssh(tmp_path_factory.mktemp("openssh")) as server:
         yield server
@@ -417,6 +417,6 @@ def openssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SftpServer]:
 
 @pytest.fixture
 def sftp_place(openssh: SftpServer) -> SftpRoot:
-    from tests.servers.sftp import SftpRoot
+    from tests.support.servers.sftp import SftpRoot
 
     return SftpRoot(openssh)

@@ -26,8 +26,8 @@ from atomicpath._core.layout import housekeeping_of, temporary_of
 from atomicpath._core.record import CommitRecord, State, token_in_marker
 from atomicpath._profile.location import locate
 from atomicpath_local.rename import no_replace
-from tests.disk import Disk
-from tests.processes import content_of, write_tree
+from tests.support.disk import Disk
+from tests.support.processes import content_of, write_tree
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import atomicpath
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 TRAIN = Path(__file__).parents[1] / "examples" / "train.py"
 LENGTH = ["--steps", "60", "--every", "15"]

@@ -15,7 +15,7 @@ import atomicpath
 from atomicpath._core import environment, liveness
 from atomicpath._core.environment import Environment
 from atomicpath._core.layout import temporary_of
-from tests.processes import FILES, Child, Killer, commit_files, content_of, fork_in_the_block, known, write_tree
+from tests.support.processes import FILES, Child, Killer, commit_files, content_of, fork_in_the_block, known, write_tree
 
 Look = Callable[[], dict[str, bytes]]
 TOKEN = "0123456789abcdef0123"

@@ -14,7 +14,7 @@ import atomicpath
 from atomicpath._core import environment
 from atomicpath._core.environment import Environment
 from atomicpath._core.layout import RECORD_FILE
-from tests.processes import FILES, Child, Killer, commit_files, content_of, known, write_tree
+from tests.support.processes import FILES, Child, Killer, commit_files, content_of, known, write_tree
 
 Look = Callable[[], dict[str, bytes]]
 FULL = os.environ.get("ATOMICPATH_FULL") == "1"

@@ -16,7 +16,7 @@ import pytest
 
 import atomicpath
 from atomicpath.testing import Place
-from tests.processes import CONTEXT, FILES, Child, Killer, commit_files, content_of, known, race
+from tests.support.processes import CONTEXT, FILES, Child, Killer, commit_files, content_of, known, race
 
 FULL = os.environ.get("ATOMICPATH_FULL") == "1"
 PROCESSES = 8

@@ -17,8 +17,8 @@ import atomicpath
 import atomicpath.aio
 import atomicpath.errors
 from atomicpath._core import layout
-from tests import tiers
-from tests.waiting import PATIENCE
+from tests.support import tiers
+from tests.support.waiting import PATIENCE
 
 TOP = Path(__file__).parent.parent
 PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text())

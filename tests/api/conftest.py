@@ -15,9 +15,9 @@ import pytest
 
 from atomicpath._core.environment import Environment, use
 from atomicpath._core.layout import PROBE_PREFIX
-from tests.probed import probed
-from tests.roots import SECRET, LocalRoot, MemoryRoot, Root, S3Root
-from tests.waiting import PATIENCE
+from tests.support.probed import probed
+from tests.support.roots import SECRET, LocalRoot, MemoryRoot, Root, S3Root
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 
 import atomicpath
 from atomicpath._core.layout import HOUSEKEEPING
-from tests.roots import Root
+from tests.support.roots import Root
 
 
 @pytest.mark.parametrize(("kind", "rounds"), [("local", 50), ("s3", 3), ("s3", 50)])

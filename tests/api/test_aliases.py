@@ -14,7 +14,7 @@ import pytest
 import atomicpath
 from atomicpath._core.environment import Environment, use
 from atomicpath._core.layout import HOUSEKEEPING
-from tests.roots import LocalRoot, Root, S3Root
+from tests.support.roots import LocalRoot, Root, S3Root
 
 
 def _commit(root: Root, *names: str) -> None:

@@ -25,8 +25,8 @@ from atomicpath._core.layout import temporary_of
 from atomicpath._core.record import CommitRecord
 from atomicpath._profile.location import locate
 from atomicpath._profile.registry import _entry_points, _load
-from tests.roots import SECRET, LocalRoot, MemoryRoot, Root, S3Root
-from tests.waiting import PATIENCE
+from tests.support.roots import SECRET, LocalRoot, MemoryRoot, Root, S3Root
+from tests.support.waiting import PATIENCE
 
 ONCE = {"config_kwargs": {"retries": {"total_max_attempts": 1}, "connect_timeout": 60, "read_timeout": 60}}
 

@@ -14,7 +14,7 @@ import pytest
 
 import atomicpath
 from atomicpath._core.environment import Environment, use
-from tests.roots import LocalRoot, MemoryRoot, Root
+from tests.support.roots import LocalRoot, MemoryRoot, Root
 
 FILES = {"model.bin": b"w" * 100, "sub/state.bin": b"s" * 50}
 

@@ -10,7 +10,7 @@ import pytest
 
 import atomicpath
 from atomicpath._core.environment import Environment, use
-from tests.roots import LocalRoot, Root
+from tests.support.roots import LocalRoot, Root
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 import atomicpath
 from atomicpath._commit import fetch
-from tests.roots import LocalRoot, MemoryRoot, Root, S3Root
+from tests.support.roots import LocalRoot, MemoryRoot, Root, S3Root
 
 FILES = {"weights.bin": b"w" * 1000, "a/b/c.txt": b"1", "empty": b""}
 

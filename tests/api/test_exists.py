@@ -11,7 +11,7 @@ import pytest
 
 import atomicpath
 from tests.api.threads import Board
-from tests.roots import LocalRoot, Root, S3Root
+from tests.support.roots import LocalRoot, Root, S3Root
 
 
 def _save(root: Root, content: bytes, name: str = "step_1", **options: Any) -> atomicpath.Commit:

@@ -21,8 +21,8 @@ from atomicpath_s3 import declaring as s3
 from atomicpath_s3.stores import CONDITIONS, STORES
 from atomicpath_sftp import server as sftp
 from tests.api.test_rows_b import Mounted
-from tests.proxy import Proxy, Rule, ignore_conditions
-from tests.roots import MemoryRoot, Root, S3Root
+from tests.support.proxy import Proxy, Rule, ignore_conditions
+from tests.support.roots import MemoryRoot, Root, S3Root
 
 WIDTH, HEIGHT = 100, 25
 

@@ -14,7 +14,7 @@ import pytest
 import atomicpath
 from atomicpath._profile.location import PathLike
 from atomicpath.testing.cancelling import Caller
-from tests.roots import LocalRoot, MemoryRoot, Root, S3Root
+from tests.support.roots import LocalRoot, MemoryRoot, Root, S3Root
 
 
 def _write(root: Root, name: str = "step_1", **options: Any) -> None:

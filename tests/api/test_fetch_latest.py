@@ -12,8 +12,8 @@ import pytest
 
 import atomicpath
 from atomicpath._commit import fetching
-from tests.roots import Root
-from tests.waiting import PATIENCE
+from tests.support.roots import Root
+from tests.support.waiting import PATIENCE
 
 
 def _commit(root: Root, name: str, text: str = "1") -> None:

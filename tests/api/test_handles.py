@@ -13,7 +13,7 @@ import anyio.to_thread
 import pytest
 
 import atomicpath
-from tests.roots import LocalRoot, Root
+from tests.support.roots import LocalRoot, Root
 
 
 def _begin(root: Root, name: str = "step_1", **options: Any) -> atomicpath.Handle:

@@ -16,7 +16,7 @@ import pytest
 import atomicpath
 from atomicpath._core.environment import Environment, use
 from atomicpath._core.record import CommitRecord, marker_of
-from tests.roots import LocalRoot, Root
+from tests.support.roots import LocalRoot, Root
 
 RECORD = "_commit_record.json"
 

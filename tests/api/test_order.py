@@ -12,7 +12,7 @@ import pytest
 import atomicpath
 from atomicpath._core.record import CommitRecord, State, Writer
 from atomicpath._core.step_order import Order, moments
-from tests.roots import LocalRoot
+from tests.support.roots import LocalRoot
 
 HOUR = 3_600 * 10**9
 

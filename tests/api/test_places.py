@@ -17,7 +17,7 @@ from atomicpath import SnapshotType, aio
 from atomicpath._profile.location import locate
 from atomicpath._profile.registry import serving
 from atomicpath_memory import MemoryBackend
-from tests.roots import SECRET
+from tests.support.roots import SECRET
 
 
 class FsPath:

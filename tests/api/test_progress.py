@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import atomicpath
-from tests.roots import Root
+from tests.support.roots import Root
 
 BOTH = pytest.mark.parametrize("place", ["local", "memory"], indirect=True)
 

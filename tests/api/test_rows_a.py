@@ -23,7 +23,7 @@ from atomicpath import (
     TemporaryPath,
 )
 from atomicpath._core.layout import temporary_of
-from tests.roots import LocalRoot, MemoryRoot, Root
+from tests.support.roots import LocalRoot, MemoryRoot, Root
 
 from .conftest import Counting
 

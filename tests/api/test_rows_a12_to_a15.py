@@ -27,8 +27,8 @@ from atomicpath import (
     TemporaryPath,
     ValidationError,
 )
-from tests.roots import LocalRoot, Root
-from tests.waiting import PATIENCE
+from tests.support.roots import LocalRoot, Root
+from tests.support.waiting import PATIENCE
 
 from .threads import Board
 

@@ -31,8 +31,8 @@ from atomicpath import (
 from atomicpath._core.environment import Environment, use
 from atomicpath._core.layout import METADATA_FILE, is_unfinished
 from atomicpath.abc import AttemptOptions
-from tests.roots import SECRET, LocalRoot, Root
-from tests.waiting import PATIENCE
+from tests.support.roots import SECRET, LocalRoot, Root
+from tests.support.waiting import PATIENCE
 
 from .conftest import Counting
 

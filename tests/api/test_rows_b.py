@@ -27,9 +27,9 @@ from atomicpath._core.layout import temporary_of
 from atomicpath._core.liveness import proof_of_life
 from atomicpath._core.record import CommitRecord, State, Writer, marker_of
 from atomicpath.testing.cancelling import Caller
-from tests.mounts import ASKED, answer
-from tests.proxy import Proxy, Rule, drop_reply, ignore_conditions, is_, truncate
-from tests.roots import LocalRoot, MemoryRoot, Root, S3Root
+from tests.support.mounts import ASKED, answer
+from tests.support.proxy import Proxy, Rule, drop_reply, ignore_conditions, is_, truncate
+from tests.support.roots import LocalRoot, MemoryRoot, Root, S3Root
 
 RENAME = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE
 

@@ -16,7 +16,7 @@ import pytest
 import atomicpath
 from atomicpath import aio, atomicity, sync
 from atomicpath._commit.options import CommitOptions
-from tests.roots import Root
+from tests.support.roots import Root
 
 PURE = {"select", "create_all_async"}
 """Functions that are the same in both faces, since they wait for nothing."""

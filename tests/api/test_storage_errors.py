@@ -19,7 +19,7 @@ import atomicpath
 from atomicpath import AtomicRenameTemporaryPath, aio
 from atomicpath._core import runner
 from atomicpath._core.environment import Environment, use
-from tests.roots import LocalRoot, MemoryRoot
+from tests.support.roots import LocalRoot, MemoryRoot
 
 P = ParamSpec("P")
 T = TypeVar("T")

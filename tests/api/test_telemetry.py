@@ -24,8 +24,8 @@ from atomicpath import TMP_DIR_SUFFIX, AtomicRenameTemporaryPath, CommitFileTemp
 from atomicpath._core import telemetry
 from atomicpath._core.environment import Environment, use
 from atomicpath._core.telemetry import instruments, parts
-from tests.roots import SECRET, LocalRoot, MemoryRoot, Root
-from tests.waiting import PATIENCE
+from tests.support.roots import SECRET, LocalRoot, MemoryRoot, Root
+from tests.support.waiting import PATIENCE
 
 
 @dataclass

@@ -14,8 +14,8 @@ import pytest
 
 import atomicpath
 from tests.api.threads import Board
-from tests.roots import LocalRoot, Root, S3Root
-from tests.waiting import PATIENCE
+from tests.support.roots import LocalRoot, Root, S3Root
+from tests.support.waiting import PATIENCE
 
 
 def _begin(root: Root, **options: Any) -> atomicpath.Handle:

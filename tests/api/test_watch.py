@@ -12,8 +12,8 @@ import pytest
 import atomicpath
 from atomicpath._commit import watching
 from atomicpath._core.environment import Environment, use
-from tests.roots import LocalRoot, Root, S3Root
-from tests.waiting import PATIENCE
+from tests.support.roots import LocalRoot, Root, S3Root
+from tests.support.waiting import PATIENCE
 
 
 def _commit(root: Root, *names: str) -> None:

@@ -11,8 +11,8 @@ from azure.storage.blob import ContainerClient
 import atomicpath_azure.accounts
 from atomicpath.abc import Environment, Storage
 from atomicpath_azure import AzureBackend
-from tests.proxy import Proxy
-from tests.servers.azurite import connection_string
+from tests.support.proxy import Proxy
+from tests.support.servers.azurite import connection_string
 
 Truth = Callable[[], dict[str, bytes]]
 

@@ -20,11 +20,11 @@ from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath_azure import AzureBackend
 from tests.protocol.worlds import Quick, nothing_above
-from tests.proxy import Proxy, Request, Rule, answer_after, drop_reply, drop_request, hold, is_, refuse
-from tests.servers import azurite as azurite_server
-from tests.servers.azurite import connection_string
-from tests.servers.fake_adls import FakeAdls
-from tests.waiting import until
+from tests.support.proxy import Proxy, Request, Rule, answer_after, drop_reply, drop_request, hold, is_, refuse
+from tests.support.servers import azurite as azurite_server
+from tests.support.servers.azurite import connection_string
+from tests.support.servers.fake_adls import FakeAdls
+from tests.support.waiting import until
 
 RENAMES = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE | Guarantee.DIRECTORIES
 

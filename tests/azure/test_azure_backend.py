@@ -20,11 +20,11 @@ from atomicpath.abc import Environment, Put, Storage
 from atomicpath.errors import BackendError, ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath_azure import AzureBackend
-from tests.processes import Child, Killer, commit_files, content_of, fork_in_the_block, known
 from tests.protocol.worlds import ALL, Quick, creates, nothing_above, swaps_to, trust
-from tests.proxy import Proxy, Rule, answer_after, drop_reply
-from tests.servers.azurite import AzureRoot, connection_string
-from tests.waiting import PATIENCE
+from tests.support.processes import Child, Killer, commit_files, content_of, fork_in_the_block, known
+from tests.support.proxy import Proxy, Rule, answer_after, drop_reply
+from tests.support.servers.azurite import AzureRoot, connection_string
+from tests.support.waiting import PATIENCE
 
 Truth = Callable[[], dict[str, bytes]]
 LONG = "é" * 450

@@ -23,7 +23,7 @@ import atomicpath_azure.storage
 from atomicpath.abc import Environment, Put, StaleVersionError, Storage, Update
 from atomicpath.errors import AccessError
 from atomicpath_azure import AzureBackend
-from tests.proxy import (
+from tests.support.proxy import (
     Proxy,
     Reply,
     Request,
@@ -36,8 +36,8 @@ from tests.proxy import (
     refuse,
     truncate,
 )
-from tests.servers.azurite import ACCOUNT, KEY
-from tests.waiting import until
+from tests.support.servers.azurite import ACCOUNT, KEY
+from tests.support.waiting import until
 
 Truth = Callable[[], dict[str, bytes]]
 BLOCK = 2**20 + 1

@@ -15,8 +15,8 @@ import atomicpath_azure.blocks
 import atomicpath_azure.storage
 from atomicpath.abc import Entry, EntryKind, Put, StaleVersionError, Storage, Update
 from atomicpath.errors import GuaranteeError, ValidationError
-from tests.proxy import Proxy, Request, Rule, hold, is_
-from tests.waiting import PATIENCE, until
+from tests.support.proxy import Proxy, Request, Rule, hold, is_
+from tests.support.waiting import PATIENCE, until
 
 Truth = Callable[[], dict[str, bytes]]
 BLOCK = 2**20 + 1

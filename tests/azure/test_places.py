@@ -22,8 +22,8 @@ from atomicpath_azure.accounts import Accounts
 from atomicpath_azure.names import split
 from atomicpath_azure.settings import resolve
 from tests.protocol.worlds import Quick
-from tests.proxy import Proxy, Reply, Request, Rule, Send, drop_reply
-from tests.roots import SECRET
+from tests.support.proxy import Proxy, Reply, Request, Rule, Send, drop_reply
+from tests.support.roots import SECRET
 
 KEY = "c2VjcmV0"
 OTHER = f"AccountName=other;AccountKey={KEY}"

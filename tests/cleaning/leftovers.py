@@ -17,8 +17,8 @@ from atomicpath._core import environment, liveness
 from atomicpath._core.environment import Environment
 from atomicpath._core.record import CommitRecord, Lease, Writer
 from atomicpath._profile import probing
-from tests.processes import Child, Killer, commit_files, content_of, known, write_tree
-from tests.roots import Root
+from tests.support.processes import Child, Killer, commit_files, content_of, known, write_tree
+from tests.support.roots import Root
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from atomicpath._cleaning import remove
 from atomicpath._core.record import State
 from atomicpath._profile.location import Location
 from tests.cleaning.leftovers import RECORD, commit, killed, options_of, rewrite
-from tests.roots import LocalRoot, MemoryRoot, Root
+from tests.support.roots import LocalRoot, MemoryRoot, Root
 
 BOTH = pytest.mark.parametrize("place", ["local", "moto"], indirect=True)
 

@@ -16,10 +16,10 @@ from atomicpath._profile.location import locate
 from atomicpath._strategies import fences
 from atomicpath.guarantees import NONE, Guarantee
 from tests.cleaning.leftovers import NOW, RECORD, commit, from_elsewhere, killed, options_of, sweep
-from tests.processes import content_of
 from tests.protocol.worlds import ALL, decoded, trust
-from tests.proxy import Proxy, Request, Rule, drop_request, ignore_conditions, is_
-from tests.roots import Root, S3Root
+from tests.support.processes import content_of
+from tests.support.proxy import Proxy, Request, Rule, drop_request, ignore_conditions, is_
+from tests.support.roots import Root, S3Root
 
 PLAIN = ALL & ~Guarantee.CONDITIONAL_DELETE
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import atomicpath
 from atomicpath._cleaning.policies import Candidate, Rules, decide
 from tests.cleaning.leftovers import commit, killed, options_of, rewrite
-from tests.roots import LocalRoot, MemoryRoot, Root
+from tests.support.roots import LocalRoot, MemoryRoot, Root
 
 SECOND = 10**9
 HOUR = 3600 * SECOND

@@ -26,8 +26,8 @@ from tests.cleaning.leftovers import (
     told,
     wait_in_the_block,
 )
-from tests.processes import CONTEXT, FILES, Child, Killer, content_of, known
-from tests.roots import LocalRoot, Root, S3Root
+from tests.support.processes import CONTEXT, FILES, Child, Killer, content_of, known
+from tests.support.roots import LocalRoot, Root, S3Root
 
 BOTH = pytest.mark.parametrize("place", ["local", "moto"], indirect=True)
 

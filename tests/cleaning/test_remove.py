@@ -26,10 +26,10 @@ from atomicpath.abc import Entry
 from atomicpath.errors import AbandonedError
 from atomicpath.guarantees import Guarantee
 from tests.cleaning.leftovers import MARKER, NOW, RECORD, commit, from_elsewhere, options_of, rewrite, sweep, told
-from tests.processes import content_of
 from tests.protocol.worlds import ALL, decoded, swaps_to, trust
-from tests.proxy import Proxy, Request, Rule, answer_after, drop_reply, drop_request, refuse
-from tests.roots import LocalRoot, MemoryRoot, Root, S3Root
+from tests.support.processes import content_of
+from tests.support.proxy import Proxy, Request, Rule, answer_after, drop_reply, drop_request, refuse
+from tests.support.roots import LocalRoot, MemoryRoot, Root, S3Root
 
 ALL_PLACES = pytest.mark.parametrize("place", ["local", "memory", "moto"], indirect=True)
 BOTH = pytest.mark.parametrize("place", ["local", "moto"], indirect=True)

@@ -34,10 +34,10 @@ from tests.cleaning.leftovers import (
     sweep,
     told,
 )
-from tests.mounts import ASKED, answer
 from tests.protocol.worlds import ALL, decoded, trust
-from tests.roots import LocalRoot, Root, S3Root
-from tests.waiting import PATIENCE
+from tests.support.mounts import ASKED, answer
+from tests.support.roots import LocalRoot, Root, S3Root
+from tests.support.waiting import PATIENCE
 
 BOTH = pytest.mark.parametrize("place", ["local", "moto"], indirect=True)
 TOKEN = "0123456789abcdef0123"

@@ -20,7 +20,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 __all__ = ["PAGE", "PYTHONPATH", "conforms", "run", "schema", "sessions", "stable", "transcript"]
 

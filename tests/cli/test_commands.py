@@ -18,7 +18,7 @@ from atomicpath.cli.app import app
 from atomicpath.cli.exits import ExitCode
 from tests.cleaning.leftovers import killed
 from tests.cli import page
-from tests.roots import SECRET, Root
+from tests.support.roots import SECRET, Root
 
 SCHEMA = page.schema(page.PAGE.read_text(encoding="utf-8"))
 

@@ -19,9 +19,9 @@ import pytest
 import atomicpath
 from atomicpath.cli.exits import ExitCode
 from tests.cli import page
-from tests.proxy import Proxy, Rule, fall_silent, is_
-from tests.roots import SECRET
-from tests.waiting import PATIENCE
+from tests.support.proxy import Proxy, Rule, fall_silent, is_
+from tests.support.roots import SECRET
+from tests.support.waiting import PATIENCE
 
 PROGRAM = [sys.executable, "-m", "atomicpath"]
 

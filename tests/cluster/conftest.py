@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.host import Host
-from tests.servers.gluster import gluster_mounts
+from tests.support.servers.gluster import gluster_mounts
 
 
 @pytest.fixture(scope="module")

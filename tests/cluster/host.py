@@ -28,7 +28,7 @@ from atomicpath._core.layout import HOUSEKEEPING
 from atomicpath.abc import Coordinator
 from atomicpath.coordinators import KeyValueCoordinator, KeyValues
 from tests.coordination.threads import DictValues
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 __all__ = ["FACES", "Host", "values_server"]
 

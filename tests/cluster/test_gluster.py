@@ -13,7 +13,7 @@ import atomicpath
 from atomicpath import GuaranteeError
 from atomicpath._core.layout import HOUSEKEEPING
 from tests.cluster.host import FACES, Host, values_server
-from tests.servers.gluster import gluster_mounts
+from tests.support.servers.gluster import gluster_mounts
 
 ROUNDS = 20 if os.environ.get("ATOMICPATH_FULL") == "1" else 4
 

@@ -6,7 +6,7 @@ import pytest
 
 from atomicpath.testing import Factory
 from atomicpath.testing.suite import ConformanceTests
-from tests.probed import probed
+from tests.support.probed import probed
 
 PLACES = ["local", "memory", "moto", "seaweedfs", "gcs", "gcs_flat", "gcs_hns", "azure", "adls", "sftp"]
 """The fixture `NAME_place` of tests/conftest.py gives the place; a backend without one here is a defect."""

@@ -18,7 +18,7 @@ from atomicpath.testing.lies import LIES, CopiesToRename, ExchangesInSteps, Merg
 from atomicpath.testing.lying import FaultyStorage, Lying
 from atomicpath_local import LocalBackend
 from atomicpath_memory import MemoryBackend
-from tests.roots import LocalRoot, MemoryRoot
+from tests.support.roots import LocalRoot, MemoryRoot
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "conformance.md"
 ABOUT_DIRECTORIES = (CopiesToRename, MergesOnRename, RenamesOntoEmpty, ExchangesInSteps)

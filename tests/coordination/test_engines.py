@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from tests.coordination.checks import CHECKS
-from tests.servers.base import find, free_port, missing
-from tests.waiting import PATIENCE
+from tests.support.servers.base import find, free_port, missing
+from tests.support.waiting import PATIENCE
 
 TOP = Path(__file__).parents[2]
 FULL = os.environ.get("ATOMICPATH_FULL") == "1"

@@ -11,8 +11,8 @@ import textwrap
 
 import pytest
 
-from tests.servers.base import missing
-from tests.waiting import PATIENCE
+from tests.support.servers.base import missing
+from tests.support.waiting import PATIENCE
 
 TORCH = """
     import os, sys, types

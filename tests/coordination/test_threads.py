@@ -13,7 +13,7 @@ from atomicpath.coordinators import KeyValueCoordinator, SingleProcess
 from atomicpath.errors import CoordinationError, CoordinationTimeoutError, ValidationError
 from tests.coordination.checks import CHECKS, Check
 from tests.coordination.threads import DictValues, in_threads, members
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 SIZE = 4
 

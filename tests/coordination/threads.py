@@ -11,7 +11,7 @@ import anyio
 
 from atomicpath.abc import Coordinator
 from atomicpath.coordinators import KeyValueCoordinator, KeyValues
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 __all__ = ["DictValues", "in_threads", "members"]
 

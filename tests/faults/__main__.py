@@ -30,7 +30,7 @@ _END = "\n<!-- end -->"
 def _s3(wanted: bool) -> AbstractContextManager[str | None]:
     if not wanted:
         return nullcontext()
-    from tests.servers.s3 import moto  # not at the top: it imports a client into each process of the battery
+    from tests.support.servers.s3 import moto  # not at the top: it imports a client into each process of the battery
 
     return moto()
 

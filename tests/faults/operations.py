@@ -14,7 +14,7 @@ from upath import UPath
 
 import atomicpath
 from atomicpath import aio
-from tests.trees import write_tree
+from tests.support.trees import write_tree
 
 from .places import Setting
 from .scenes import Scene, Target, content_of

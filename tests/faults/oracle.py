@@ -12,7 +12,7 @@ from typing import Any
 import atomicpath
 from atomicpath import aio
 from atomicpath._core.environment import use
-from tests.roots import LocalRoot
+from tests.support.roots import LocalRoot
 
 from .faults import Fault
 from .scenes import EMERGENCY, FOREIGN, LIVE, NEIGHBOUR, Scene, Target, content_of

@@ -16,7 +16,7 @@ from typing import Any
 import atomicpath
 from atomicpath import AtomicRenameTemporaryPath, CommitFileTemporaryPath, TemporaryPath, aio
 from atomicpath._profile import registry
-from tests.roots import LocalRoot, MemoryRoot, Root, S3Root
+from tests.support.roots import LocalRoot, MemoryRoot, Root, S3Root
 
 __all__ = ["PLACES", "Setting", "s3_setting"]
 
@@ -107,7 +107,7 @@ class _ForkedS3Root(S3Root):
         self._endpoint = endpoint
 
     def _with_client(self) -> None:
-        from tests.servers.s3 import client
+        from tests.support.servers.s3 import client
 
         self._context = client(self._endpoint)
         self.client = self._context.__enter__()
@@ -126,7 +126,7 @@ def s3_setting(endpoint: str) -> Setting:
 
     def make(_: Path) -> Root:
         from tests.protocol.worlds import ALL, trust
-        from tests.servers.s3 import client
+        from tests.support.servers.s3 import client
 
         bucket = f"b-{uuid.uuid4().hex[:12]}"
         with client(endpoint) as raw:

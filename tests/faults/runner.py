@@ -28,7 +28,7 @@ from typing import Any
 
 import atomicpath
 from atomicpath._core.environment import Environment, use
-from tests.trees import write_tree
+from tests.support.trees import write_tree
 
 from .faults import Fault, Happening
 from .leaks import Snapshot, locks_below

@@ -18,8 +18,8 @@ from upath import UPath
 import atomicpath
 from atomicpath._core.environment import Environment, use
 from atomicpath._core.layout import COMMIT_SUCCESS_FILE, RECORD_FILE, TMP_DIR_SUFFIX
-from tests.roots import LocalRoot, Root
-from tests.trees import write_tree
+from tests.support.roots import LocalRoot, Root
+from tests.support.trees import write_tree
 
 from .places import Setting
 from .seam import Point, Seam

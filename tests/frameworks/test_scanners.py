@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 import atomicpath
-from tests.servers.base import missing
+from tests.support.servers.base import missing
 
 ROWS = [(number, "ab"[number % 2]) for number in range(10)]
 NUMBERS = [number for number, _ in ROWS]

@@ -12,8 +12,8 @@ import atomicpath_gcs.uploads
 from atomicpath_gcs import GcsBackend
 from tests.gcs.stores import Store
 from tests.protocol.worlds import Quick
-from tests.proxy import Proxy
-from tests.servers.fake_hns import FakeGcs
+from tests.support.proxy import Proxy
+from tests.support.servers.fake_hns import FakeGcs
 
 
 @pytest.fixture(params=["asyncio"])

@@ -10,7 +10,7 @@ import pytest
 
 from atomicpath.abc import Storage
 from tests.protocol.worlds import Quick
-from tests.proxy import Proxy, Request
+from tests.support.proxy import Proxy, Request
 
 both_loops = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"], indirect=True)
 

@@ -17,9 +17,9 @@ from atomicpath._profile import probing
 from atomicpath.abc import EntryKind, Put
 from atomicpath_gcs import folders
 from tests.gcs.stores import Store, both_loops, uploads
-from tests.processes import Child, Killer, commit_files, content_of, known, write_tree
 from tests.protocol.worlds import ALL, MARKER, RECORD, Quick, nothing_above, trust
-from tests.proxy import Request, Rule, answer_after, drop_reply, drop_request, refuse
+from tests.support.processes import Child, Killer, commit_files, content_of, known, write_tree
+from tests.support.proxy import Request, Rule, answer_after, drop_reply, drop_request, refuse
 
 FLAT = pytest.mark.parametrize("store", ["flat", "fake-gcs-server"], indirect=True)
 FOLDERS = pytest.mark.parametrize("store", ["folders"], indirect=True)

@@ -20,7 +20,7 @@ from atomicpath.abc import Environment, Put, StaleVersionError, Update
 from atomicpath.errors import AccessError, ValidationError
 from atomicpath_gcs import GcsBackend
 from tests.gcs.stores import Store, both_loops, conditions, uploads
-from tests.proxy import (
+from tests.support.proxy import (
     Reply,
     Request,
     Rule,
@@ -33,8 +33,8 @@ from tests.proxy import (
     refuse,
     truncate,
 )
-from tests.servers.base import free_port
-from tests.waiting import until
+from tests.support.servers.base import free_port
+from tests.support.waiting import until
 
 SECRET = "do-not-show-this-anywhere"
 both = pytest.mark.parametrize("store", ["flat", "fake-gcs-server"], indirect=True)

@@ -15,8 +15,8 @@ from atomicpath.errors import AccessError, GuaranteeError
 from atomicpath.guarantees import Guarantee
 from atomicpath_gcs import folders
 from tests.gcs.stores import Store, both_loops
-from tests.proxy import Request, Rule, answer_after, drop_reply, drop_request, is_, refuse
-from tests.servers.fake_hns import FakeGcs
+from tests.support.proxy import Request, Rule, answer_after, drop_reply, drop_request, is_, refuse
+from tests.support.servers.fake_hns import FakeGcs
 
 pytestmark = pytest.mark.parametrize("store", ["folders"], indirect=True)
 RENAMES = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE

@@ -22,8 +22,8 @@ from atomicpath.errors import AccessError, AtomicPathError, NotCommittedError, O
 from atomicpath_gcs import GcsBackend
 from tests.gcs.stores import Store, uploads
 from tests.protocol.worlds import Quick
-from tests.proxy import Reply, Request, Rule, Send, drop_reply, is_
-from tests.roots import SECRET
+from tests.support.proxy import Reply, Request, Rule, Send, drop_reply, is_
+from tests.support.roots import SECRET
 
 STORE = "http://store:9000"
 both = pytest.mark.parametrize("store", ["flat", "fake-gcs-server"], indirect=True)

@@ -12,7 +12,7 @@ import pytest
 from atomicpath.abc import Entry, StaleVersionError
 from atomicpath.storage import receive_in_ranges
 from tests.gcs.stores import Store
-from tests.proxy import Reply, Request, Rule, refuse
+from tests.support.proxy import Reply, Request, Rule, refuse
 
 RANGE = 1000
 DATA = os.urandom(5 * RANGE + 1)

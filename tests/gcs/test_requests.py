@@ -16,8 +16,8 @@ from atomicpath.abc import Entry, EntryKind, Put, StaleVersionError, Update
 from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 from tests.gcs.stores import Store, both_loops, conditions, uploads
-from tests.proxy import Request, Rule, hold, is_
-from tests.waiting import PATIENCE, until
+from tests.support.proxy import Request, Rule, hold, is_
+from tests.support.waiting import PATIENCE, until
 
 both = pytest.mark.parametrize("store", ["flat", "fake-gcs-server"], indirect=True)
 everywhere = pytest.mark.parametrize("store", ["flat", "folders", "fake-gcs-server"], indirect=True)

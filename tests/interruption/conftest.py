@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.roots import Root
+from tests.support.roots import Root
 
 
 @pytest.fixture(params=["local", "moto"])

@@ -10,7 +10,7 @@ import pytest
 from atomicpath._core.environment import shielded, this_run
 from atomicpath._core.runner import run_protected
 from tests.interruption.processes import FULL, run
-from tests.roots import Root
+from tests.support.roots import Root
 
 _ROUNDS = 200 if FULL else 30
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.interruption.processes import FULL, run
-from tests.roots import LocalRoot, Root
+from tests.support.roots import LocalRoot, Root
 
 _FORKS = 100 if FULL else 25
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.interruption.processes import FULL, run
-from tests.roots import LocalRoot, Root
+from tests.support.roots import LocalRoot, Root
 
 _SIGNALS = 400 if FULL else 40
 

@@ -18,7 +18,7 @@ import pytest
 
 from atomicpath.abc import Environment
 from atomicpath_local.storage import LocalStorage
-from tests.mounts import ASKED, answer
+from tests.support.mounts import ASKED, answer
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from atomicpath.errors import AccessError, ValidationError
 from atomicpath_local import ancestors
 from atomicpath_local.statx import see
 from atomicpath_local.storage import LocalStorage
-from tests.disk import Disk
+from tests.support.disk import Disk
 
 from .conftest import World
 

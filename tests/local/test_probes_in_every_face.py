@@ -20,9 +20,9 @@ from atomicpath._profile import probes, probing
 from atomicpath._profile.location import locate
 from atomicpath._profile.trials import TRIED
 from atomicpath_local.rename import no_replace
-from tests.mounts import ASKED, answer
-from tests.servers.fuse import rclone_mount
-from tests.servers.s3 import KEY, SECRET
+from tests.support.mounts import ASKED, answer
+from tests.support.servers.fuse import rclone_mount
+from tests.support.servers.s3 import KEY, SECRET
 
 P = ParamSpec("P")
 T = TypeVar("T")

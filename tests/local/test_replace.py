@@ -26,8 +26,8 @@ from atomicpath_local.locks import lock_file
 from atomicpath_local.rename import exchange, no_replace
 from atomicpath_local.system import System
 from tests.api.test_rows_a import FromScratch
-from tests.disk import Disk
-from tests.processes import (
+from tests.support.disk import Disk
+from tests.support.processes import (
     CONTEXT,
     FILES,
     Child,
@@ -38,8 +38,8 @@ from tests.processes import (
     replace_again_and_again,
     write_tree,
 )
-from tests.roots import LocalRoot, Root
-from tests.waiting import PATIENCE
+from tests.support.roots import LocalRoot, Root
+from tests.support.waiting import PATIENCE
 
 from .conftest import World
 

@@ -27,9 +27,9 @@ from atomicpath_local.locks import lock_file
 from atomicpath_local.rename import exchange, no_replace
 from atomicpath_local.storage import LocalStorage
 from atomicpath_local.system import System
-from tests.processes import Child, Killer, content_of, edit_in_place, known, write_tree
-from tests.roots import Root
-from tests.servers.base import find
+from tests.support.processes import Child, Killer, content_of, edit_in_place, known, write_tree
+from tests.support.roots import Root
+from tests.support.servers.base import find
 
 from .conftest import World
 from .test_replace import (

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import atomicpath
-from tests.roots import Root
+from tests.support.roots import Root
 
 Open = Callable[..., atomicpath.CheckpointManager]
 

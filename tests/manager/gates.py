@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 import anyio
 
 from atomicpath._core.environment import Environment
-from tests.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE, until
 
 P = ParamSpec("P")
 T = TypeVar("T")

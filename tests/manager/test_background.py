@@ -20,8 +20,8 @@ from atomicpath._core import environment
 from atomicpath._manager import background, lanes
 from tests.api.threads import Board
 from tests.manager.gates import Gate
-from tests.roots import Root
-from tests.waiting import PATIENCE
+from tests.support.roots import Root
+from tests.support.waiting import PATIENCE
 
 BOTH = pytest.mark.parametrize("place", ["local", "moto"], indirect=True)
 

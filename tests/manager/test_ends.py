@@ -14,8 +14,8 @@ import atomicpath
 from atomicpath._core import environment
 from atomicpath._core.environment import Environment
 from tests.manager import ends
-from tests.roots import Root
-from tests.waiting import PATIENCE
+from tests.support.roots import Root
+from tests.support.waiting import PATIENCE
 
 TOP = Path(__file__).parents[2]
 CODES = {"kill": {-signal.SIGKILL}, "interrupt": {-signal.SIGINT, 130, 1}, "exception": {1}, "exit": {0}}

@@ -19,8 +19,8 @@ from atomicpath._manager import lanes
 from tests.api.threads import Board
 from tests.manager.conftest import Open
 from tests.manager.gates import Gate
-from tests.roots import LocalRoot, MemoryRoot, Root
-from tests.waiting import PATIENCE
+from tests.support.roots import LocalRoot, MemoryRoot, Root
+from tests.support.waiting import PATIENCE
 
 PLACES = pytest.mark.parametrize("place", ["local", "memory", "moto"], indirect=True)
 BOTH = pytest.mark.parametrize("place", ["local", "moto"], indirect=True)  # the memory is locked while it is held up

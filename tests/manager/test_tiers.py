@@ -16,10 +16,10 @@ from atomicpath._manager import manager as module
 from tests.manager.conftest import Open
 from tests.manager.gates import Gate
 from tests.manager.test_manager import save
-from tests.probed import probed
-from tests.proxy import Proxy, Rule, refuse
-from tests.roots import MemoryRoot, Root, S3Root
-from tests.waiting import PATIENCE
+from tests.support.probed import probed
+from tests.support.proxy import Proxy, Rule, refuse
+from tests.support.roots import MemoryRoot, Root, S3Root
+from tests.support.waiting import PATIENCE
 
 WAYS = pytest.mark.parametrize("background", [False, True], ids=["blocking", "background"])
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from atomicpath.testing import Place
 from tests.many.rank import HALVES
-from tests.servers.base import free_port
-from tests.waiting import PATIENCE
+from tests.support.servers.base import free_port
+from tests.support.waiting import PATIENCE
 
 __all__ = ["SIZES", "Job", "Outcome", "Servers", "content_of"]
 

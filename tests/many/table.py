@@ -22,8 +22,8 @@ from pathlib import Path
 
 from tests.many.faults import ENGINES, FAULTS, Seen, check, in_words, run
 from tests.many.jobs import Job, Servers
-from tests.roots import LocalRoot, Root, S3Root
-from tests.servers import s3
+from tests.support.roots import LocalRoot, Root, S3Root
+from tests.support.servers import s3
 
 SERVER = Path(__file__).parents[2] / "examples" / "s3_server.py"
 

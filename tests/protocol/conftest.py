@@ -10,7 +10,7 @@ import fsspec
 import pytest
 
 from tests.protocol.worlds import ALL, Quick, nothing_above, trust
-from tests.proxy import Proxy
+from tests.support.proxy import Proxy
 
 
 @pytest.fixture

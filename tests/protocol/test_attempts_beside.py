@@ -17,7 +17,7 @@ from atomicpath import AlreadyCommittedError, AtomicRenameTemporaryPath, Guarant
 from atomicpath._core.environment import Environment, use
 from atomicpath._core.layout import HOUSEKEEPING
 from atomicpath_local.rename import no_replace
-from tests.mounts import ASKED, answer
+from tests.support.mounts import ASKED, answer
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -26,7 +26,7 @@ from atomicpath.errors import AbandonedError, AlreadyCommittedError, CommitError
 from atomicpath.guarantees import Guarantee
 from atomicpath_local.storage import LocalStorage
 from tests.protocol.worlds import ALL, MARKER, RECORD, Quick, attempt, decoded, trust, written
-from tests.roots import LocalRoot, MemoryRoot, Root
+from tests.support.roots import LocalRoot, MemoryRoot, Root
 
 EVERYWHERE = pytest.mark.parametrize("place", ["local", "memory", "moto"], indirect=True)
 STORES = pytest.mark.parametrize("place", ["memory", "moto"], indirect=True)

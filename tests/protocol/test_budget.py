@@ -10,8 +10,8 @@ from atomicpath import aio
 from atomicpath._core.environment import use
 from atomicpath._strategies import borders
 from tests.protocol.worlds import MARKER, RECORD, Quick, creates
-from tests.proxy import Proxy, Request, Rule
-from tests.waiting import PATIENCE
+from tests.support.proxy import Proxy, Request, Rule
+from tests.support.waiting import PATIENCE
 
 
 def sent(proxy: Proxy) -> list[str]:

@@ -31,8 +31,8 @@ from tests.protocol.worlds import (
     trust,
     written,
 )
-from tests.proxy import Proxy, Rule, answer_after
-from tests.waiting import PATIENCE
+from tests.support.proxy import Proxy, Rule, answer_after
+from tests.support.waiting import PATIENCE
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import atomicpath
-from tests.servers.azurite import ACCOUNT, KEY
-from tests.servers.base import free_port
+from tests.support.servers.azurite import ACCOUNT, KEY
+from tests.support.servers.base import free_port
 
 CONTAINER = {"s3": "s3://places", "gs": "gs://places", "abfs": "abfs://places"}
 

@@ -40,7 +40,7 @@ from tests.protocol.worlds import (
     swaps_to,
     written,
 )
-from tests.proxy import (
+from tests.support.proxy import (
     Action,
     Proxy,
     Request,

@@ -34,8 +34,8 @@ from tests.protocol.worlds import (
     swaps_to,
     written,
 )
-from tests.proxy import Proxy, Request, Rule, answer_after, ignore_conditions
-from tests.waiting import PATIENCE
+from tests.support.proxy import Proxy, Request, Rule, answer_after, ignore_conditions
+from tests.support.waiting import PATIENCE
 
 NO_SWAP = ALL & ~Guarantee.COMPARE_AND_SWAP
 

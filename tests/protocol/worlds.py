@@ -20,7 +20,7 @@ from atomicpath._strategies import borders
 from atomicpath._strategies.commit_file import CommitFileTemporaryPath
 from atomicpath.abc import AttemptOptions
 from atomicpath.guarantees import NONE, Guarantee
-from tests.proxy import Request
+from tests.support.proxy import Request
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import anyio
 
-from tests.proxy import Action, Reply, Request, Rule, Send, drop_reply, reset_after, reset_before, truncate
+from tests.support.proxy import Action, Reply, Request, Rule, Send, drop_reply, reset_after, reset_before, truncate
 
 from .behaviours import Behaviour, Sleep
 from .dialects import Dialect

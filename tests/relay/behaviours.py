@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from tests.proxy import CONDITIONS, Action, Reply, Request, Rule, Send, drop_reply, is_
+from tests.support.proxy import CONDITIONS, Action, Reply, Request, Rule, Send, drop_reply, is_
 
 from .dialects import Dialect, edited
 

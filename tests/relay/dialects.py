@@ -11,9 +11,9 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from tests.proxy import CONDITIONS, Reply, Request
-from tests.roots import SECRET
-from tests.servers.s3 import KEY
+from tests.support.proxy import CONDITIONS, Reply, Request
+from tests.support.roots import SECRET
+from tests.support.servers.s3 import KEY
 
 __all__ = ["AZURE", "DIALECTS", "GCS", "S3", "Dialect", "edited"]
 

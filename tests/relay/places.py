@@ -16,14 +16,14 @@ from botocore import retryhandler
 
 import atomicpath_azure.accounts
 from atomicpath_gcs.asking import Asking
-from tests.proxy import Proxy
-from tests.roots import SECRET, Root, S3Root
-from tests.servers import azurite as azurite_server
-from tests.servers import gcs as gcs_server
-from tests.servers import s3 as s3_server
-from tests.servers.azurite import ACCOUNT, KEY, AzureRoot, azurite
-from tests.servers.gcs import GcsRoot, fake_gcs_server
-from tests.servers.seaweedfs import seaweedfs
+from tests.support.proxy import Proxy
+from tests.support.roots import SECRET, Root, S3Root
+from tests.support.servers import azurite as azurite_server
+from tests.support.servers import gcs as gcs_server
+from tests.support.servers import s3 as s3_server
+from tests.support.servers.azurite import ACCOUNT, KEY, AzureRoot, azurite
+from tests.support.servers.gcs import GcsRoot, fake_gcs_server
+from tests.support.servers.seaweedfs import seaweedfs
 
 from .dialects import AZURE, GCS, S3, Dialect
 

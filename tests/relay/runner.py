@@ -20,8 +20,8 @@ from atomicpath.errors import AccessError
 from atomicpath.storage import replies
 from atomicpath_s3 import manners
 from tests.protocol.worlds import ALL, trust
-from tests.proxy import Request
-from tests.roots import SECRET
+from tests.support.proxy import Request
+from tests.support.roots import SECRET
 
 from .behaviours import Behaviour
 from .operations import Operation

@@ -17,9 +17,9 @@ from atomicpath.errors import AccessError
 from atomicpath_s3 import S3Backend, multipart, storage
 from atomicpath_s3.storage import S3Storage
 from tests.protocol.worlds import ALL, MARKER, RECORD, Quick, nothing_above, trust
-from tests.proxy import Proxy, Request, Rule, is_, refuse
-from tests.roots import SECRET, S3Root
-from tests.servers.s3 import KEY
+from tests.support.proxy import Proxy, Request, Rule, is_, refuse
+from tests.support.roots import SECRET, S3Root
+from tests.support.servers.s3 import KEY
 
 REFUSED = refuse(403, "AccessDenied")
 

@@ -21,10 +21,10 @@ from atomicpath_azure import AzureBackend, accounts
 from atomicpath_gcs import GcsBackend, exchange
 from atomicpath_s3 import S3Backend
 from atomicpath_sftp import SftpBackend, files
-from tests.proxy import Proxy, Rule, fall_silent, refuse
-from tests.roots import SECRET
-from tests.servers.azurite import connection_string
-from tests.servers.s3 import KEY
+from tests.support.proxy import Proxy, Rule, fall_silent, refuse
+from tests.support.roots import SECRET
+from tests.support.servers.azurite import connection_string
+from tests.support.servers.s3 import KEY
 
 ANSWER = Answer(
     "s3://bucket/key", "put_object", {"ETag": None, "Size": "many", "Empty": "", "Contents": [1], "Metadata": 3}

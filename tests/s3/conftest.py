@@ -6,9 +6,9 @@ import pytest
 
 from atomicpath.abc import Environment, Storage
 from atomicpath_s3 import S3Backend
-from tests.proxy import Proxy
-from tests.roots import SECRET
-from tests.servers.s3 import KEY
+from tests.support.proxy import Proxy
+from tests.support.roots import SECRET
+from tests.support.servers.s3 import KEY
 
 
 @pytest.fixture

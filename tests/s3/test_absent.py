@@ -16,8 +16,8 @@ from atomicpath.abc import Environment, NoBucketError, Put, StaleVersionError, S
 from atomicpath.errors import AccessError, AtomicPathError, NotCommittedError, OutcomeUnknownError
 from atomicpath_s3 import S3Backend
 from tests.protocol.worlds import Quick
-from tests.proxy import Proxy, Reply, Request, Rule, Send, answer_after, drop_reply, is_, refuse
-from tests.roots import SECRET
+from tests.support.proxy import Proxy, Reply, Request, Rule, Send, answer_after, drop_reply, is_, refuse
+from tests.support.roots import SECRET
 
 HTML = b"<!DOCTYPE html><html><head><title>404</title></head><body><h1>404 Not Found</h1><hr>nginx</body></html>"
 XHTML = b'<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><head/><body>not found</body></html>'

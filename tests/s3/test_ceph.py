@@ -16,9 +16,9 @@ from tests.relay.operations import OPERATIONS, Operation
 from tests.relay.places import speaking_s3
 from tests.relay.runner import run
 from tests.relay.scene import CONTENT
-from tests.roots import S3Root
-from tests.servers.ceph import Ceph, ceph
-from tests.servers.s3 import client
+from tests.support.roots import S3Root
+from tests.support.servers.ceph import Ceph, ceph
+from tests.support.servers.s3 import client
 
 pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the server is asked, not the event loop
 

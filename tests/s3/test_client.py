@@ -23,8 +23,8 @@ from atomicpath.abc import DirectoryStorage, Environment, Put, Storage
 from atomicpath.errors import BackendError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath_s3 import S3Backend
-from tests.proxy import Proxy, Rule, hold, is_
-from tests.waiting import until
+from tests.support.proxy import Proxy, Rule, hold, is_
+from tests.support.waiting import until
 
 Truth = Callable[[], dict[str, bytes]]
 

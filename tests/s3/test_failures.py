@@ -19,7 +19,7 @@ import atomicpath_s3.storage
 from atomicpath.abc import Environment, Put, StaleVersionError, Storage, Update
 from atomicpath.errors import AccessError, BackendError
 from atomicpath_s3 import S3Backend
-from tests.proxy import (
+from tests.support.proxy import (
     Proxy,
     Request,
     Rule,
@@ -33,7 +33,7 @@ from tests.proxy import (
     refuse,
     truncate,
 )
-from tests.waiting import until
+from tests.support.waiting import until
 
 Truth = Callable[[], dict[str, bytes]]
 DATA = b"x" * (5 * 2**20) * 2 + b"y"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.roots import SECRET
-from tests.servers.s3 import KEY
+from tests.support.roots import SECRET
+from tests.support.servers.s3 import KEY
 
 _LIMIT = 300  # MiB over the interpreter with its modules
 
@@ -45,7 +45,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
 @pytest.mark.parametrize(("count", "size"), [(1, 1024 * 2**20), (20, 48 * 2**20), (200, 2**20)])
 def test_neither_large_nor_many_files_fill_the_memory(seaweedfs: str, tmp_path: Path, count: int, size: int) -> None:
-    from tests.servers.s3 import client
+    from tests.support.servers.s3 import client
 
     source = tmp_path / "source"
     source.mkdir()

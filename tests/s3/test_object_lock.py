@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 import atomicpath
 from tests.cleaning.leftovers import RECORD, commit, from_elsewhere, killed, options_of, sweep
-from tests.roots import S3Root
+from tests.support.roots import S3Root
 
 
 @pytest.fixture

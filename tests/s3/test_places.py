@@ -18,8 +18,8 @@ from atomicpath._profile.location import locate
 from atomicpath.abc import Environment, Put, Storage
 from atomicpath.errors import AccessError, ValidationError
 from atomicpath_s3 import S3Backend
-from tests.proxy import Proxy, Rule, ignore_conditions, is_, refuse
-from tests.roots import SECRET
+from tests.support.proxy import Proxy, Rule, ignore_conditions, is_, refuse
+from tests.support.roots import SECRET
 
 STORE = "http://store:9000"
 AWS_FILE = f"""

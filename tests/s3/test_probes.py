@@ -25,8 +25,8 @@ from atomicpath._profile.probing import profile_of
 from atomicpath.guarantees import NONE
 from atomicpath_s3 import manners
 from atomicpath_s3.stores import CONDITIONS, PARTS, STORES, Store, known
-from tests.proxy import Proxy, Reply, Request, Rule, Send, drop_reply, hold, is_, refuse
-from tests.servers.base import free_port
+from tests.support.proxy import Proxy, Reply, Request, Rule, Send, drop_reply, hold, is_, refuse
+from tests.support.servers.base import free_port
 
 Truth = Callable[[], dict[str, bytes]]
 RACED = {Guarantee.EXCLUSIVE_CREATE: "if-none-match", Guarantee.COMPARE_AND_SWAP: "if-match"}

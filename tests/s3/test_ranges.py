@@ -16,8 +16,8 @@ from atomicpath.abc import Entry, Environment, StaleVersionError, Storage
 from atomicpath.storage import receive_in_ranges
 from atomicpath.testing.cancelling import Caller
 from atomicpath_s3 import S3Backend
-from tests.proxy import Proxy, Reply, Request, Rule, drop_reply, hold
-from tests.waiting import PATIENCE, until
+from tests.support.proxy import Proxy, Reply, Request, Rule, drop_reply, hold
+from tests.support.waiting import PATIENCE, until
 
 RANGE = 1000
 DATA = os.urandom(5 * RANGE + 1)

@@ -14,8 +14,8 @@ from upath import UPath
 import atomicpath
 from atomicpath import CommitFileTemporaryPath, Guarantee, GuaranteeError, aio
 from atomicpath._core.layout import PROBE_PREFIX
-from tests.proxy import Proxy, Request, is_
-from tests.servers.rclone import RcloneRoot
+from tests.support.proxy import Proxy, Request, is_
+from tests.support.servers.rclone import RcloneRoot
 
 CONDITIONS = (
     Guarantee.EXCLUSIVE_CREATE

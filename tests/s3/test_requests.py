@@ -16,9 +16,9 @@ import atomicpath_s3.storage
 from atomicpath.abc import Entry, EntryKind, Put, StaleVersionError, Storage, Update
 from atomicpath.errors import GuaranteeError, ValidationError
 from atomicpath.storage import Source
-from tests.proxy import Proxy, Rule, hold, is_
-from tests.servers.s3 import client
-from tests.waiting import until
+from tests.support.proxy import Proxy, Rule, hold, is_
+from tests.support.servers.s3 import client
+from tests.support.waiting import until
 
 Truth = Callable[[], dict[str, bytes]]
 

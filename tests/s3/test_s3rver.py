@@ -12,7 +12,7 @@ from botocore.config import Config
 
 import atomicpath
 from atomicpath import Guarantee, GuaranteeError
-from tests.servers.s3rver import KEY, s3rver
+from tests.support.servers.s3rver import KEY, s3rver
 
 CONDITIONS = Guarantee.EXCLUSIVE_CREATE | Guarantee.COMPARE_AND_SWAP | Guarantee.CONDITIONAL_DELETE
 

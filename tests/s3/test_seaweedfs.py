@@ -19,11 +19,11 @@ from atomicpath._profile.location import locate
 from atomicpath.abc import Put, StaleVersionError, Storage, Update
 from atomicpath.errors import AccessError
 from atomicpath.guarantees import NONE
-from tests.processes import FILES, Child, Killer, commit_files, content_of, known
 from tests.protocol.worlds import MARKER, RECORD, Quick, creates, nothing_above, swaps_to, trust
-from tests.proxy import Proxy, Rule, answer_after, drop_reply, is_, truncate
-from tests.roots import SECRET, S3Root
-from tests.servers.s3 import client as s3_client
+from tests.support.processes import FILES, Child, Killer, commit_files, content_of, known
+from tests.support.proxy import Proxy, Rule, answer_after, drop_reply, is_, truncate
+from tests.support.roots import SECRET, S3Root
+from tests.support.servers.s3 import client as s3_client
 
 HOLDS = (
     Guarantee.LIST_AFTER_WRITE | Guarantee.EXCLUSIVE_CREATE | Guarantee.COMPARE_AND_SWAP | Guarantee.CONDITIONAL_DELETE

@@ -9,8 +9,8 @@ import pytest
 from atomicpath._profile.location import locate
 from atomicpath.abc import Environment, Storage
 from atomicpath_sftp import SftpBackend
-from tests.servers.sftp import SftpRoot
 from tests.sftp.wire import Wire
+from tests.support.servers.sftp import SftpRoot
 
 
 @pytest.fixture

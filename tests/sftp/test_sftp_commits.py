@@ -21,10 +21,10 @@ from atomicpath._strategies import borders
 from atomicpath.abc import Environment
 from atomicpath.guarantees import Guarantee
 from atomicpath_sftp.server import Server, declaration_of
-from tests.processes import FILES, Child, Killer, commit_files, content_of, known, write_tree
-from tests.servers.sftp import SftpRoot, SftpServer, rclone_sftp
 from tests.sftp.wire import Wire
-from tests.waiting import PATIENCE
+from tests.support.processes import FILES, Child, Killer, commit_files, content_of, known, write_tree
+from tests.support.servers.sftp import SftpRoot, SftpServer, rclone_sftp
+from tests.support.waiting import PATIENCE
 
 RECORD, MARKER = "_commit_record.json", "commit_success.txt"
 RENAME = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE

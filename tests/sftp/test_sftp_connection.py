@@ -19,11 +19,11 @@ from atomicpath._profile.location import locate
 from atomicpath.abc import EntryKind, Environment, Put, Storage
 from atomicpath.errors import AccessError, BackendError, ValidationError
 from atomicpath_sftp import SftpBackend
-from tests.roots import SECRET
-from tests.servers.base import free_port
-from tests.servers.sftp import SftpRoot
 from tests.sftp.wire import Wire
-from tests.waiting import PATIENCE, until
+from tests.support.roots import SECRET
+from tests.support.servers.base import free_port
+from tests.support.servers.sftp import SftpRoot
+from tests.support.waiting import PATIENCE, until
 
 
 def opened(place: SftpRoot, environment: Environment | None = None) -> tuple[Storage, str]:

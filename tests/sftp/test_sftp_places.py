@@ -13,8 +13,8 @@ from atomicpath.abc import Environment, Put, Storage
 from atomicpath.errors import AccessError, ValidationError
 from atomicpath_sftp import SftpBackend
 from atomicpath_sftp.settings import resolve
-from tests.roots import SECRET
-from tests.servers.sftp import SftpRoot
+from tests.support.roots import SECRET
+from tests.support.servers.sftp import SftpRoot
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from atomicpath.abc import Entry, EntryKind, Environment, Put, Storage, SyncingS
 from atomicpath.errors import AccessError, GuaranteeError, ValidationError
 from atomicpath.guarantees import Guarantee
 from atomicpath_sftp import SftpBackend, files
-from tests.servers.sftp import SftpRoot
+from tests.support.servers.sftp import SftpRoot
 
 SIZES = [0, 1, 255 * 1024, 255 * 1024 + 1, 3_000_001]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.roots import MemoryRoot
 from tests.staging.users import shared_place
+from tests.support.roots import MemoryRoot
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from atomicpath._commit.staging import Staging
 from atomicpath._core.environment import Environment, use
 from atomicpath._core.liveness import this_process
 from atomicpath._core.record import CommitRecord, State, Writer
-from tests.roots import MemoryRoot
 from tests.staging.users import NOBODY, needs_root
+from tests.support.roots import MemoryRoot
 
 P = ParamSpec("P")
 T = TypeVar("T")

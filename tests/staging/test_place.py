@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import atomicpath
-from tests.roots import MemoryRoot
 from tests.staging.users import NOBODY, as_user, needs_root
+from tests.support.roots import MemoryRoot
 
 OWN = f"atomicpath-{os.geteuid()}"
 

@@ -14,8 +14,8 @@ import pytest
 
 import atomicpath
 from atomicpath._core.environment import Environment, use
-from tests.roots import MemoryRoot
 from tests.staging.users import needs_root
+from tests.support.roots import MemoryRoot
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.base import missing, running
-from tests.servers.fuse import expect_fuse, unmount
+from tests.support.servers.base import missing, running
+from tests.support.servers.fuse import expect_fuse, unmount
 
 __all__ = ["gluster_mounts"]
 
@@ -75,9 +75,11 @@ def gluster_mounts(directory: Path, *, bricks: int = 1) -> Iterator[tuple[Path, 
 def _network(directory: Path, host: str) -> Iterator[list[str]]:
     """Keep a network namespace with nothing but loopback; what a command begins with to run in it."""
     address = socket.gethostbyname(host)
-    script = f"from tests.servers.gluster import hold_network; hold_network({address!r}, {str(directory / 'up')!r})"
+    script = (
+        f"from tests.support.servers.gluster import hold_network; hold_network({address!r}, {str(directory / 'up')!r})"
+    )
     command = ["unshare", "--net", sys.executable, "-c", script]
-    path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, sys.path)])
+    path = os.pathsep.join([str(Path(__file__).parents[3]), *filter(None, sys.path)])
     ready = (directory / "up").exists
     with running(command, ready, directory / "log" / "network", {"PYTHONPATH": path}) as process:
         yield ["nsenter", f"--net=/proc/{process.pid}/ns/net"]

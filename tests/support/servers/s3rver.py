@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.servers.base import answers, free_port, missing, running
+from tests.support.servers.base import answers, free_port, missing, running
 
 __all__ = ["HOW", "KEY", "s3rver"]
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.roots import SECRET
-from tests.servers.base import answers, find, free_port, running
-from tests.servers.s3 import KEY
+from tests.support.roots import SECRET
+from tests.support.servers.base import answers, find, free_port, running
+from tests.support.servers.s3 import KEY
 
 __all__ = ["seaweedfs"]
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.roots import SECRET
-from tests.servers.base import answers, free_port, missing, running
-from tests.servers.s3 import KEY
+from tests.support.roots import SECRET
+from tests.support.servers.base import answers, free_port, missing, running
+from tests.support.servers.s3 import KEY
 
 __all__ = ["Ceph", "ceph"]
 

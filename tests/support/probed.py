@@ -8,7 +8,7 @@ from typing import TypeVar
 import atomicpath
 from atomicpath._profile import probing
 from atomicpath._profile.location import locate
-from tests.roots import Root
+from tests.support.roots import Root
 
 __all__ = ["probed"]
 

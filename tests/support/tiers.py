@@ -10,7 +10,7 @@ import pytest
 
 __all__ = ["JOBS", "LONG", "SERVERS", "marks_of"]
 
-TOP = Path(__file__).parent
+TOP = Path(__file__).parent.parent
 
 SERVERS = {"s3", "gcs", "azure", "sftp", "relay", "cluster"}
 """Folders whose tests talk to a server, or import the client of a store."""

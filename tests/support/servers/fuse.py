@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.servers.base import find, missing, running
+from tests.support.servers.base import find, missing, running
 
 __all__ = ["expect_fuse", "rclone_mount", "unmount"]
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.roots import Root
-from tests.servers.base import answers, free_port, missing, running
-from tests.servers.fake_hns import FakeGcs
+from tests.support.roots import Root
+from tests.support.servers.base import answers, free_port, missing, running
+from tests.support.servers.fake_hns import FakeGcs
 
 __all__ = ["FakeGcsRoot", "GcsRoot", "client_of", "fake_gcs_server"]
 

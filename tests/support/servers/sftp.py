@@ -13,8 +13,8 @@ from typing import Any
 
 import asyncssh
 
-from tests.roots import LocalRoot
-from tests.servers.base import answers, find, free_port, missing, running
+from tests.support.roots import LocalRoot
+from tests.support.servers.base import answers, find, free_port, missing, running
 
 __all__ = ["SftpRoot", "SftpServer", "openssh", "rclone_sftp"]
 

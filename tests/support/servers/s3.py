@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.roots import SECRET
+from tests.support.roots import SECRET
 
 __all__ = ["KEY", "client", "moto"]
 
 KEY = "key"
-_SERVER = Path(__file__).parents[2] / "examples" / "s3_server.py"
+_SERVER = Path(__file__).parents[3] / "examples" / "s3_server.py"
 
 
 @contextmanager

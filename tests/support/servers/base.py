@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 __all__ = ["answers", "find", "free_port", "missing", "running"]
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.roots import SECRET, S3Root
-from tests.servers.base import answers, find, free_port, running
-from tests.servers.s3 import KEY
+from tests.support.roots import SECRET, S3Root
+from tests.support.servers.base import answers, find, free_port, running
+from tests.support.servers.s3 import KEY
 
 __all__ = ["RcloneRoot", "rclone"]
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from azure.storage.blob import BlobServiceClient, ContainerClient
 
-from tests.roots import Root
-from tests.servers.base import answers, free_port, missing, running
+from tests.support.roots import Root
+from tests.support.servers.base import answers, free_port, missing, running
 
 __all__ = ["ACCOUNT", "HOW", "KEY", "AzureRoot", "azurite", "connection_string"]
 

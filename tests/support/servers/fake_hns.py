@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 import google_crc32c
 
-from tests.proxy import Proxy, Reply, Request
+from tests.support.proxy import Proxy, Reply, Request
 
 _GENERATIONS = itertools.count(1_700_000_000_000_001)
 

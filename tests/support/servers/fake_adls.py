@@ -18,8 +18,8 @@ from typing import Self
 from urllib.parse import unquote, urlsplit
 from xml.sax.saxutils import escape
 
-from tests.proxy import Reply, Request
-from tests.servers.azurite import ACCOUNT, AzureRoot
+from tests.support.proxy import Reply, Request
+from tests.support.servers.azurite import ACCOUNT, AzureRoot
 
 __all__ = ["AdlsRoot", "FakeAdls"]
 
@@ -314,7 +314,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # as in tests/proxy.py
+    disable_nagle_algorithm = True  # as in tests/support/proxy.py
     server: _Server
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name

@@ -22,8 +22,8 @@ import atomicpath
 from atomicpath._core import environment
 from atomicpath._core.environment import Environment
 from atomicpath._profile import probing
-from tests.trees import write_tree
-from tests.waiting import PATIENCE
+from tests.support.trees import write_tree
+from tests.support.waiting import PATIENCE
 
 __all__ = [
     "CONTEXT",
@@ -43,7 +43,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([__name__, "pytest", "tests.preload"])
+CONTEXT.set_forkserver_preload([__name__, "pytest", "tests.support.preload"])
 
 FILES = ("model.bin", "optimizer/state.bin")
 
