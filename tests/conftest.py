@@ -63,8 +63,8 @@ _ON_A_SERVER = "server"  # a fixture: what tests/protocol has of trio is shown b
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Set the marks of tests/support/tiers.py.
 
-    Without ATOMICPATH_FULL=1 also leave out what is repeated or marked `full`: trio where asyncio shows the same, and of
-    slow servers what is long. `@pytest.mark.full`, on a test or one of its parameters, leaves out more: each time
+    Without ATOMICPATH_FULL=1 also leave out what is repeated or marked `full`: trio where asyncio shows the same, and
+    of slow servers what is long. `@pytest.mark.full`, on a test or one of its parameters, leaves out more: each time
     another test, or another parameter, shows the same behaviour of the same code in `make test` or `make test-long`.
     """
     left_out = [] if _FULL else [item for item in items if _is_left_out(item)]
