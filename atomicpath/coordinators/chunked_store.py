@@ -50,7 +50,10 @@ class ChunkedStore(KeyValues):
         self._delete_parts(key)
 
     def _written(self, key: str, value: bytes) -> bytes:
-        """What is to stand under the key itself; parts stand there before it."""
+        """Return what to store under the key itself.
+
+        A value that is too large for one key is first stored in parts, each under a key of its own.
+        """
         room = self._largest - 1
         if len(value) <= room:
             return _WHOLE + value

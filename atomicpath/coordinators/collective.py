@@ -45,17 +45,17 @@ class CollectiveCall:
 
     @property
     def rank(self) -> int:
-        """This process's number."""
+        """Return this process's number."""
         return self._group.rank
 
     @property
     def is_primary(self) -> bool:
-        """Whether this is the process that creates and finalizes."""
+        """Tell whether this is the process that creates and finalizes."""
         return self._group.is_primary_rank
 
     @property
     def is_alone(self) -> bool:
-        """Whether there are no others."""
+        """Tell whether no other process takes part."""
         return self._group.is_alone
 
     async def run_on_primary(
@@ -67,14 +67,16 @@ class CollectiveCall:
         check_outcome: Callable[[], Awaitable[bool | None]] | None = None,
         then: Callable[[], Awaitable[Document]] | None = None,
     ) -> Document:
-        """What the primary decides on the offers of all, by rank; `decision` runs there alone.
+        """Return the primary's decision on the offers of all processes.
 
-        `then`, given by all or by none, makes a second offer of each, once every first one is there; its fields are
-        added to those of the first.
+        `decision` runs in the primary alone and gets the offers in the order of the ranks. `then`, given by all
+        processes or by none, makes a second offer of each, once every first offer has arrived; the fields of the second
+        offer are added to those of the first.
 
-        What it raises is raised in every process: an error of ours as it is, any other as RankFailedError.
-        RankFailedError if a process has called `fail`, CoordinationTimeoutError if one was not heard of in
-        time. A process that hears of no verdict asks `happened` whether the decision was carried out.
+        An error that the decision raises is raised in every process: an error of atomicpath as it is, any other as
+        RankFailedError. RankFailedError is also raised if a process has called `fail`, and CoordinationTimeoutError if
+        a process was not heard of in time. A process that receives no verdict asks `check_outcome` whether the decision
+        was carried out.
         """
         if self.is_alone:
             return await decision([offer])
@@ -120,15 +122,16 @@ class CollectiveCall:
         return failure
 
     def has_said(self, phase: str) -> bool:
-        """Whether this process has taken part in the round, or failed in it."""
+        """Tell whether this process has taken part in the round, or failed in it."""
         return phase in self._said
 
     async def wait_for_acks(self, phase: str, *, stay: bool = True) -> bool:
-        """After a round: return True if every other process knows its verdict or has died: neither does anything more.
+        """Return True if every other process knows the round's verdict or has died.
 
-        The primary, which may be the engine's server, waits for that for a bounded time. The others return at once,
-        unless the engine does not bear that one leaves while another still waits: then they wait for the primary's
-        word that all have heard. `stay`: False for a process that was interrupted and leaves at once.
+        Such a process does nothing more in the round. The primary, which may be the engine's server, waits for the
+        acknowledgements for a bounded time. The others return at once, unless the engine fails when one process leaves
+        while another still waits: then they wait until the primary reports that all have the verdict. `stay` is False
+        for a process that was interrupted and leaves at once.
         """
         if self.is_alone:
             return True
@@ -191,7 +194,7 @@ class CollectiveCall:
         return result
 
     async def _outcome(self, then: Callable[[], Awaitable[Document]]) -> Document:
-        """A second offer, or the failure to make one, which is everybody's."""
+        """Return a second offer, or the failure to make one, which fails the round in every process."""
         try:
             return {"offer": await then()}
         except (OSError, AtomicPathError) as error:
@@ -228,7 +231,11 @@ class CollectiveCall:
     async def _without_verdict(
         self, error: CoordinationError, happened: Callable[[], Awaitable[bool | None]] | None, ends: float
     ) -> Document:
-        """Where the engine is gone, perhaps with the primary, the storage tells, if that one lives after a while."""
+        """Look in the storage for the outcome, because the engine is gone, perhaps together with the primary.
+
+        Return an empty document if the storage shows the commit. Repeat the look until then, or until the primary is
+        dead or the time is up; then raise CoordinationTimeoutError.
+        """
         if happened is None:
             raise error
         pause, lead = 0.0, self._group.primary_rank
@@ -256,7 +263,10 @@ class CollectiveCall:
         ) from error
 
     async def _publish(self, phase: str, verdict: Document) -> None:
-        """What is decided stands, whoever hears of it: without the engine the others look at the storage."""
+        """Send the verdict to the other ranks.
+
+        The verdict stands even if it cannot be sent: without the engine the other ranks look at the storage.
+        """
         with shielded():
             try:
                 await self._group.send(self._at(phase, "verdict"), self._signed(verdict))
@@ -310,5 +320,5 @@ def _second(phase: str) -> str:
 
 
 def _failures(words: Mapping[int, Document]) -> dict[int, str]:
-    """What those ranks say that have failed."""
+    """Return what the ranks that have failed report, by rank."""
     return {rank: str(word["failure"]) for rank, word in words.items() if "failure" in word}

@@ -47,7 +47,10 @@ class GlooCoordinator(MessageCoordinator):
 
     @property
     def leave_together(self) -> bool:
-        """A receive from any rank, which is how messages come, fails as soon as one rank's connection is closed."""
+        """Return True: a receive from any rank fails as soon as one rank's connection is closed.
+
+        Every message is received in that way.
+        """
         return True
 
 

@@ -56,15 +56,15 @@ class Rendezvous:
         return f"{self._name}/{self._run}"
 
     def missing(self) -> tuple[int, ...]:
-        """Who has not been met."""
+        """Return the ranks that have not been met."""
         if self._rank:
             return () if self.is_over else (0,)
         return tuple(rank for rank in range(1, self._world_size) if rank not in self._processes)
 
     def ended(self, ranks: Iterable[int]) -> Mapping[int, str]:
-        """Which of these ranks, as a `Watch` asks, ran on this host and have provably ended.
+        """Return which of these ranks ran on this host and have provably ended, as a `Watch` does.
 
-        Raises CoordinationError if rank 0 has failed, or another one has begun another run since.
+        Raise CoordinationError if rank 0 has failed, or if another rank 0 has begun another run since.
         """
         environment = current()
         self._check_current()
@@ -72,7 +72,10 @@ class Rendezvous:
         return {rank: f"{who} has ended" for rank, who in known.items() if lives(environment, who) is False}
 
     def look(self, seconds: float, waited: float) -> bool:
-        """One slice of the meeting; whether it is over. Calls from several threads take turns."""
+        """Take part in the meeting for one slice of time; return True if it is over.
+
+        Calls from several threads take turns.
+        """
         if not self._lock.acquire(timeout=seconds) if seconds else not self._lock.acquire(blocking=False):
             return self.is_over
         try:
@@ -151,9 +154,9 @@ class Rendezvous:
         self._values.create(f"{self._name}/welcome/{hello['word']}", json.dumps(welcome).encode())
 
     def look_for_newcomers(self, waited: float) -> None:
-        """Refuse a second process of a rank that is here already, which would else wait for nothing.
+        """Refuse a second process of a rank that is here already: it would otherwise wait for nothing.
 
-        Only while rank 0 waits longer anyway: the ranks are asked in turn.
+        The ranks are asked in turn, and only while rank 0 waits longer anyway.
         """
         if self._rank or waited < SLICE or not self._lock.acquire(blocking=False):
             return
@@ -181,7 +184,10 @@ class Rendezvous:
     # Both.
 
     def give_up(self, message: str, missing: Sequence[int]) -> str:
-        """Time is up for now: rank 0 tells those it has met; the others get what is seen of a rank 0, in words."""
+        """Give the meeting up for now.
+
+        Rank 0 tells the ranks that it has met. Another rank returns, in words, what it sees of a rank 0.
+        """
         if self._rank == 0:
             with self._lock:
                 self._announce(message, missing)
@@ -202,7 +208,7 @@ class Rendezvous:
         raise CoordinationError(message)
 
     def _check_current(self) -> None:
-        """The last rank 0 that came is ours, and has not failed."""
+        """Raise an error unless the last rank 0 that came is ours, and has not failed."""
         announced = self._announcement()
         if _number(announced.get("number")) <= self._number:
             return
@@ -228,7 +234,7 @@ class Rendezvous:
         return {"world_size": self._world_size, "process": self._ourselves().document()}
 
     def _check_alone(self, last: Message, rank: int) -> None:
-        """A process of this host that has the same rank, lives, and is not this one."""
+        """Raise CoordinationError if another living process of this host has the same rank."""
         if last and (who := _process(last)) != self._ourselves() and lives(current(), who):
             self._failure = _twice(rank, who)
             raise CoordinationError(self._failure)
