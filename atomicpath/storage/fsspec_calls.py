@@ -71,7 +71,7 @@ class Allowance(Callback):  # type: ignore[misc]  # fsspec is not typed
             self._left, self._sign = left, self._clock()
 
     def seconds(self) -> float:
-        """What is left of it."""
+        """Return the seconds that the transfer has left."""
         return self._sign + _PATIENCE + self._left / _SLOWEST - self._clock()
 
 
@@ -128,7 +128,7 @@ class Instances:
 
 
 def check_arguments(kind: type[Any], options: Mapping[str, object]) -> None:
-    """ValidationError if a class cannot be made with these options, which names what is missing or unknown."""
+    """Raise ValidationError, naming what is missing or unknown, if a class cannot be made with these options."""
     try:
         inspect.signature(kind.__init__).bind(None, **options)
     except TypeError as error:

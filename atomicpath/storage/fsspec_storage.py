@@ -89,7 +89,10 @@ class MethodStorage(TransferringStorage, IdentifyingStorage):
         await self.ask("makedirs", make, path.rpartition("/")[0], writes=True)
 
     def _impossible(self) -> Mapping[Guarantee, str]:
-        """What no class of fsspec can keep by its own methods, and this backend has nothing of its own for."""
+        """Return the guarantees, with reasons, that no class of fsspec can keep by its own methods.
+
+        A guarantee that this backend has an adapter for is left out.
+        """
         found = dict(_NEVER)
         for guarantee, (adapter, reason) in _ADAPTED.items():
             if not self.backend.has(adapter):

@@ -126,18 +126,21 @@ class TransferringStorage(WalkedStorage, MultipartStorage):
 
     @property
     def small(self) -> str:
-        """By what a small file is created, in the class's words."""
+        """Return the method that creates a small file, as the class spells it."""
         if self.backend.has("create"):
             return "create"
         return self._created_by("pipe_file", _PIPE)
 
     @property
     def large(self) -> str:
-        """By what a file is created that is too large to be held in memory."""
+        """Return the method that creates a file that is too large to be held in memory."""
         return self._created_by("put_file", _PUT)
 
     def _created_by(self, method: str, exclusively: str) -> str:
-        """The method alone if it overwrites: only where renames publish, and so nothing has to be exclusive."""
+        """Return how the class creates a file.
+
+        A method that overwrites is returned only where renames publish, because nothing has to be exclusive there.
+        """
         if _creates(self.filesystem_class, method):
             return exclusively
         return method if self.backend.has("rename") else _OPEN
@@ -189,7 +192,7 @@ class TransferringStorage(WalkedStorage, MultipartStorage):
 
 
 def _creates(kind: type[Any], method: str) -> bool:
-    """Whether a class has a method of its own that takes `mode="create"`."""
+    """Tell whether a class has a method of its own that takes `mode="create"`."""
     own = getattr(kind, f"_{method}", None) if getattr(kind, "async_impl", False) else None
     own = own or getattr(kind, method)
     bases = [getattr(AbstractFileSystem, method), getattr(AsyncFileSystem, f"_{method}")]

@@ -33,7 +33,10 @@ _sign: ContextVar[Callable[[float], None] | None] = ContextVar("atomicpath_sign"
 
 
 def silence_for(read_timeout: object) -> float:
-    """The seconds without a sign after which a request ends whose client waits so long for each piece of a reply."""
+    """Return the seconds without a sign after which a request ends.
+
+    `read_timeout` is how long the client waits for each piece of a reply.
+    """
     return max(_SILENCE, _READS * read_timeout) if isinstance(read_timeout, int | float) else _SILENCE
 
 
@@ -109,7 +112,7 @@ class WatchedFile(io.RawIOBase):
 
 
 async def watched_pieces(pieces: AsyncIterator[Any], seconds: float) -> AsyncIterator[Any]:
-    """A body in pieces, each small enough to be taken well within the time."""
+    """Yield a body in pieces, each small enough to be taken well within the time."""
     signal = _signal(seconds)
     async for piece in pieces:
         if signal is not None:

@@ -37,7 +37,10 @@ def check_length(size: int, announced: int) -> None:
 
 
 def age_of(written: datetime | None, date: str | None) -> float | None:
-    """The seconds from when an object was written to the `Date` of the reply that said so; None if one is missing."""
+    """Return the seconds from when an object was written to the `Date` of the reply that said so.
+
+    Return None if one of the two is missing.
+    """
     if not date or written is None:
         return None
     try:
