@@ -117,7 +117,10 @@ class BlockingCommit:
         return run(main)
 
     def _give_up(self, error: BaseException) -> None:
-        """A handler may have raised right before the work began, or after its end: then nobody else has given up."""
+        """Give the commit up until it is no longer open.
+
+        A handler may have raised right before the work began, or after its end: then nobody else has given up.
+        """
         second: BaseException | None = None
         while self.writing.is_open:
             try:

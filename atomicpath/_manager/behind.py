@@ -44,7 +44,7 @@ class Behind:
         self._may_be_temporary = True
 
     def new_save(self, *, temporary: bool) -> int:
-        """A number for a save that begins."""
+        """Return a number for a save that begins."""
         if temporary:
             self._may_be_temporary = True
         return next(self._saves)
@@ -57,13 +57,16 @@ class Behind:
         lane.add(job)
 
     def commit_of(self, step: int) -> Job[Commit] | None:
-        """The last commit of a step that has not ended; None if there is none."""
+        """Return the last commit of a step that has not ended, or None if there is none."""
         with self._changed:
             jobs = [job for saved, job in self._commits.values() if saved == step]
         return jobs[-1] if jobs else None
 
     def ended(self, save: int, commit: Commit | None, error: BaseException | None) -> None:
-        """A save has ended: called in the thread of its lane, or by the caller, who has added no job for it."""
+        """Note that a save has ended.
+
+        The thread of the save's lane calls this, or the caller if it has added no job for the save.
+        """
         with self._changed:
             in_the_background = self._commits.pop(save, None) is not None
             if error is not None and in_the_background and not isinstance(error, Cancelled):

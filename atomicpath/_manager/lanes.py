@@ -48,7 +48,7 @@ class Promise(Future[T]):
         """Whether anybody has asked for the outcome since it was there."""
 
     def cancel(self) -> bool:
-        """Cancel what has not begun; return whether it is cancelled."""
+        """Cancel what has not begun; return True if it is cancelled."""
         return self._can_be_cancelled and super().cancel()
 
     def result(self, timeout: float | None = None) -> T:
@@ -89,12 +89,12 @@ class Job(Generic[T]):
         self._worker: Worker[T] | None = Worker(main, backend="asyncio", inline=True, ended=lambda: None)
 
     def interrupt(self) -> None:
-        """Have it not begin, or break off at the next point where it may be; return at once."""
+        """Keep the job from beginning, or break it off at the next point where it may be; return at once."""
         if not self.promise.cancel() and (worker := self._worker) is not None:
             worker.interrupt()
 
     def run(self) -> None:
-        """Run it in the calling thread, to its end. Nothing comes out of this but by the promise."""
+        """Run the job in the calling thread, to its end. Its outcome is told by the promise only."""
         worker, settled = self._worker, self._settled
         assert worker is not None  # noqa: S101 - for the type checkers
         cancelled = not self.promise.set_running_or_notify_cancel()
@@ -144,7 +144,7 @@ class Lane:
 
     @property
     def pending(self) -> list[str]:
-        """What is under way or waits, in order."""
+        """Return what is under way or waits, in order."""
         with self._changed:
             under_way = [self._current] if self._current is not None else []
             return [job.what for job in (*under_way, *self._jobs)]

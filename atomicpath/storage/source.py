@@ -44,7 +44,7 @@ class Source:
         return file
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return so many bytes of the file; all of them are there and were not changed meanwhile."""
+        """Return `length` bytes of the file; all of them are there and were not changed meanwhile."""
         with self.open() as file:
             file.seek(offset)
             data = file.read(length)

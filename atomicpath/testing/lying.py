@@ -26,7 +26,7 @@ class FaultyStorage(Storage):
 
     @property
     def directories(self) -> DirectoryStorage:
-        """The honest storage, of a lie about directories."""
+        """Return the honest storage, for a lie about directories."""
         return need(self.inner, DirectoryStorage, self.about)
 
     async def kind(self, path: str) -> EntryKind | None:
