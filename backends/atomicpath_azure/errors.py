@@ -155,6 +155,6 @@ def _unless_sent(said: str, why: Refusal, watch: Watch) -> Exception:
 
 
 def _code(error: HttpResponseError) -> str:
-    """Azure's name for what is wrong; the reply to a HEAD has it in a header only."""
+    """Return Azure's name for what is wrong; the reply to a HEAD has it in a header only."""
     found = getattr(error, "error_code", None) or getattr(error.response, "headers", {}).get("x-ms-error-code")
     return str(getattr(found, "value", found) or "")

@@ -21,7 +21,7 @@ __all__ = ["check_mode", "list_page", "make", "remove", "rename", "set_mode"]
 
 
 def check_mode(mode: int) -> str:
-    """A directory's mode as Azure writes it; ValidationError for what it does not have."""
+    """Return a directory's mode as Azure writes it; ValidationError for bits that Azure does not have."""
     if not 0 <= mode <= 0o1777:
         raise ValidationError(
             f"path_permission_mode {mode:#o} cannot be honoured: Azure has read, write, execute and the sticky bit"
@@ -62,7 +62,7 @@ async def remove(account: Account, address: Address) -> None:
 async def list_page(
     account: Account, address: Address, *, recursive: bool, size: int, token: str | None
 ) -> tuple[list[Entry], str | None]:
-    """One page of what is below a directory, directories included, and the token of the next."""
+    """Return one page of what is below a directory, directories included, and the token of the next page."""
     client = account.lake().get_file_system_client(address.container)
     found = client.get_paths(path=address.key or None, recursive=recursive, max_results=size)
     pages: Any = found.by_page(token)

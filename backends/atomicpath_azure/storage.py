@@ -55,7 +55,7 @@ _FOLDER = "hdi_isfolder"  # metadata of what stands for a directory, on both kin
 
 
 def open_azure(settings: Settings, environment: Environment) -> AzureStorage:
-    """Access under options that were resolved."""
+    """Return access under options that were resolved."""
     accounts = Accounts(settings)
     return AzureStorage(lambda: accounts, environment)
 

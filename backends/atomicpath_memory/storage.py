@@ -71,7 +71,7 @@ _serials = itertools.count(1)
 
 
 def open_memory(options: Mapping[str, object]) -> _Filesystem:
-    """fsspec's own cached instance: `UPath("memory://…")` sees the same files."""
+    """Return a storage on fsspec's own cached instance: `UPath("memory://…")` sees the same files."""
     filesystem: _Filesystem = fsspec.filesystem("memory", **options)
     return filesystem
 
