@@ -107,9 +107,9 @@ def expect_no_page(reply: Reply, request: Request, path: str) -> None:
 
 
 def refused(reply: Reply, request: Request, path: str, watch: Watch) -> Exception:
-    """The error for a reply that is none of success.
+    """Return the error for a reply that is no success.
 
-    Where a write was sent before, that first try, which had no answer, may have been carried out: only the last was
+    Where a write was sent before, that first try had no answer and may have been carried out: only the last try was
     refused.
     """
     url = f"gs://{path}"
@@ -133,7 +133,10 @@ def refused(reply: Reply, request: Request, path: str, watch: Watch) -> Exceptio
 
 
 def _missing(request: Request, path: str, reason: str, text: str, said: str) -> Exception:
-    """What a 404 means: the store says it in JSON, or of an object's bytes in one line that names it."""
+    """Return the error that a 404 means.
+
+    The store says "not found" in JSON or, of an object's bytes, in one line that names the object.
+    """
     url, (bucket, key) = f"gs://{path}", split(path)
     is_media = request.query.get("alt") == "media"
     named = is_media and text.startswith(f"No such object: {bucket}/{key}")
@@ -156,7 +159,7 @@ def _refusal(reply: Reply, reason: str, text: str) -> Refusal | None:
 
 
 def _said(reply: Reply) -> tuple[str, str]:
-    """The error's code word, which is one of a documented list, and its text, which no message shows."""
+    """Return the error's code word, which is one of a documented list, and its text, which no message shows."""
     try:
         error = json.loads(reply.body)["error"]
         reason = str(error["errors"][0]["reason"])
