@@ -51,7 +51,7 @@ def entry(system: System, path: str) -> Entry | None:
 
 
 def look(system: System, path: str) -> Entry | None:
-    """As `entry`, with the age and the mode."""
+    """Return what `entry` returns, with the age and the mode."""
     try:
         status = system.call(os.lstat, path)
     except (FileNotFoundError, NotADirectoryError):
@@ -130,7 +130,7 @@ def _refusals_of_an_open(path: str) -> Iterator[None]:
 
 
 def _permissions(status: os.stat_result) -> int:
-    """The permission bits of a copy, less the umask, as cp(1) has them."""
+    """Return the permission bits of a copy, less the umask, as cp(1) has them."""
     return status.st_mode & 0o777
 
 

@@ -66,7 +66,10 @@ class LockHold(FileLock):
             return False
 
     def forget(self) -> None:
-        """In a forked child: the lock proves its parent's life, so it neither keeps a share in it nor gives it up."""
+        """Close the descriptor in a forked child, which neither keeps a share in the lock nor gives it up.
+
+        The lock proves that the parent lives.
+        """
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)

@@ -42,7 +42,7 @@ _Buffer = ctypes.c_char * _ANSWER.size
 
 
 def see(place: str | int) -> Seen:
-    """What is at a path, links followed, or open as a descriptor. An `OSError` if nothing is."""
+    """Return what is at a path, links followed, or open as a descriptor. Raise OSError if nothing is."""
     statx = _statx()
     if statx is not None:
         answer = _Buffer()

@@ -39,7 +39,7 @@ class _Borders:
         self._points: set[str] | None = None
 
     def kind(self, item: os.DirEntry[str], status: os.stat_result, device: int) -> EntryKind:
-        """What an entry of a directory on a device is."""
+        """Return what an entry of a directory on a device is."""
         if status.st_ino != item.inode() or status.st_dev != device:
             if self._points is None:
                 self._points = set(mounts_within(self._system, self._path))
@@ -104,10 +104,11 @@ def sync_tree(system: System, path: str) -> None:
 
 
 def remove_tree(system: System, path: str) -> None:
-    """At any depth with one or two descriptors, each opened from the last: no name can be exchanged for a link.
+    """Remove a tree of any depth with one or two descriptors, each opened from the last.
 
-    Nothing at all is deleted if something is mounted at it or below it. What is mounted while it is being deleted is
-    seen when it is opened, by its device and the number of its mount, and ends it.
+    No name can therefore be exchanged for a link. Nothing at all is deleted if something is mounted at the path or
+    below it. What is mounted during the deletion is seen when it is opened, by its device and the number of its mount,
+    and ends the deletion.
     """
     if sys.platform == "win32":  # it opens no directories; untested here
         system.call(shutil.rmtree, path)
