@@ -70,12 +70,12 @@ _manners: dict[tuple[str, str], Manner] = {}
 
 
 def manner_of(endpoint: str, bucket: str) -> Manner:
-    """What this process knows of a bucket: it is shared by whoever asks there."""
+    """Return what this process knows of a bucket. All that ask that bucket share this knowledge."""
     return _manners.setdefault((endpoint, bucket), Manner())
 
 
 def named(endpoint: str, manner: Manner, version: object) -> object:
-    """A version as `If-Match` takes it there: as learnt, else as documented, else without quotes."""
+    """Return a version as `If-Match` takes it at this endpoint: as learnt, else as documented, else without quotes."""
     if isinstance(version, _Verbatim):
         return str(version)
     quoted = manner.quoted
@@ -128,7 +128,10 @@ async def _listed(storage: Asks, path: str) -> str | None:
 
 
 async def _form(storage: Asks, path: str, version: str) -> bool | None:
-    """The first form in which the present version is taken and an old one is refused; None if there is none."""
+    """Return the first form in which the store takes the present version and refuses an old one.
+
+    Return None if there is no such form.
+    """
     count = 0
     for quoted in (False, True):
         new = await _swapped(storage, path, version, quoted=quoted, data=b"learn %d" % (count + 1))
@@ -142,7 +145,7 @@ async def _form(storage: Asks, path: str, version: str) -> bool | None:
 
 
 async def _swapped(storage: Asks, path: str, version: str, *, quoted: bool, data: bytes) -> str | None:
-    """The new version if the write was done, whatever its reply was; None if it was refused."""
+    """Return the new version if the write was done, whatever its reply was; None if it was refused."""
     bucket, key = split(path)
     condition = _Verbatim(f'"{version}"' if quoted else version)
     try:

@@ -86,7 +86,7 @@ _Client = client_class(s3fs.S3FileSystem)
 
 
 def open_s3(settings: Settings, environment: Environment) -> S3Storage:
-    """Access under options that were resolved."""
+    """Return access under options that were resolved."""
     return S3Storage(settings, environment)
 
 
@@ -174,7 +174,11 @@ class S3Storage(FsspecStorage[S3Filesystem], MultipartStorage, LearningStorage):
         )
 
     async def _head(self, path: str) -> Answer | None:
-        """The head of an object, None if it is absent: a reply with a body says whose word that is, and what is."""
+        """Return the head of an object, or None if the object is absent.
+
+        The reply to a HEAD has no body. Where it does not show whose answer it is, a request whose reply has a body
+        tells that, and what is there.
+        """
         bucket, key = split(path)
         place = {"Bucket": bucket, "Key": key}
         for again in range(_LOOKS - 1, -1, -1):
@@ -243,7 +247,7 @@ class S3Storage(FsspecStorage[S3Filesystem], MultipartStorage, LearningStorage):
         return None
 
     async def _page(self, path: str, parameters: Mapping[str, object]) -> Answer:
-        """One page of a listing, which says so even if it is empty."""
+        """Return one page of a listing; the reply must say that it is a listing, even if it is empty."""
         reply = await self.ask(path, "list_objects_v2", parameters)
         reply.expect("Name", "IsTruncated")  # "ListObjectsV2" of S3's API reference
         return reply

@@ -58,7 +58,7 @@ class _Connection:
         self._pieces = anyio.Semaphore(_PIECES)
 
     async def channel(self) -> Channel:
-        """The least busy one, or another as long as all are busy and the server lets us."""
+        """Return the least busy channel, or another one as long as all are busy and the server lets us open it."""
         found = self._free()
         if found is not None:
             return found
@@ -97,7 +97,7 @@ class Sessions:
         weakref.finalize(self, _close, os.getpid(), self.loop, self._connections)
 
     async def channel(self, address: Address) -> Channel:
-        """A channel to a server, over its connection if that lives, else over a new one."""
+        """Return a channel to a server, over its connection if that lives, else over a new one."""
         connection = self._living(address)
         with connecting(str(address)):
             if connection is None:

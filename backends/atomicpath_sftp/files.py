@@ -30,7 +30,7 @@ def kind_of(attributes: SFTPAttrs) -> EntryKind:
 
 
 async def read(channel: Channel, remote: str) -> bytes:
-    """A small file, whole."""
+    """Return the content of a small file, whole."""
     file, size = await _open(channel, remote)
     try:
         return b"".join([await _piece(file, offset, length) for offset, length in _pieces(channel, size)])
@@ -39,7 +39,7 @@ async def read(channel: Channel, remote: str) -> bytes:
 
 
 async def fetch(channel: Channel, remote: str, target: BinaryIO, loop: IOLoop) -> int:
-    """Fill a local file; the size, which is what the server announced."""
+    """Fill a local file, and return the size that the server announced."""
     file, size = await _open(channel, remote)
     writing = anyio.Lock()  # the target has one position
 
@@ -115,7 +115,10 @@ async def _drop(channel: Channel, remote: str, file: SFTPClientFile | None) -> N
 
 
 async def _open(channel: Channel, remote: str) -> tuple[SFTPClientFile, int]:
-    """A file to read, and its size. Asked first what it is: opening a FIFO would stop the server's process."""
+    """Open a file to read, and return it with its size.
+
+    The server is asked first what the file is: opening a FIFO would stop the server's process.
+    """
     with anyio.fail_after(_STALL):
         kind = kind_of(await channel.sftp.stat(remote))
         if kind is not EntryKind.FILE:

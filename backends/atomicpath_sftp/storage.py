@@ -32,7 +32,7 @@ _PATIENT = (files.send, files.fetch)  # their bounds are on each piece
 
 
 def open_sftp(settings: Settings, environment: Environment) -> SftpStorage:
-    """Access under options that were resolved."""
+    """Return access under options that were resolved."""
     return SftpStorage(PerProcess(Sessions, settings.options, under=settings.surroundings), environment)
 
 
@@ -164,7 +164,7 @@ class SftpStorage(FsspecStorage[Sessions], DirectoryStorage):
             raise
 
     async def _volume(self, path: str) -> tuple[Server, int | None]:
-        """Who answers, and the id of the file system that the parent is on, or will be."""
+        """Return who answers, and the id of the file system that the parent is on, or will be."""
         above = path
         while True:
             above = above.rpartition("/")[0] or above
@@ -219,7 +219,7 @@ class SftpStorage(FsspecStorage[Sessions], DirectoryStorage):
                 await self._make_directory(directory)
 
     def _private(self, path: str) -> str:
-        """A name beside `path` for a file that is not finished."""
+        """Return a name beside `path` for a file that is not finished."""
         return f"{path.rpartition('/')[0]}/{UNFINISHED}{self.environment.token()}"
 
     async def _publish(self, private: str, path: str) -> None:
