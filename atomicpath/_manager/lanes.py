@@ -33,7 +33,7 @@ PATIENCE_AT_EXIT = 600.0
 """Seconds for which the end of the interpreter waits for what is under way."""
 
 _here = threading.local()
-_QUIET = 1.0  # seconds that it waits before it says so
+_QUIET = 1.0  # seconds of waiting before a message says so
 
 
 class Promise(Future[T]):
@@ -82,7 +82,7 @@ class Job(Generic[T]):
     def __init__(
         self, what: str, main: Callable[[], Coroutine[object, object, T]], settled: Settled[T] | None = None
     ) -> None:
-        """`settled` is called whatever becomes of the job, one that was cancelled before it began included."""
+        """`settled` is called whatever becomes of the job, even if the job was cancelled before it began."""
         self.what = what
         self.promise: Promise[T] = Promise(what)
         self._settled = settled
@@ -103,7 +103,7 @@ class Job(Generic[T]):
         value, error = worker.value, worker.error
         if cancelled or isinstance(error, Interrupted):
             error = Cancelled(f"{self.what} was cancelled, and nothing of it was committed")
-        self._worker = self._settled = None  # with all that they refer to
+        self._worker = self._settled = None  # release all that they refer to
         try:
             if settled is not None:
                 settled(value, error)
@@ -124,7 +124,7 @@ class Lane:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._changed = threading.Condition()  # its lock can be taken again by the thread that has it
+        self._changed = threading.Condition()  # its lock is reentrant
         self._jobs: deque[Job[Any]] = deque()
         self._current: Job[Any] | None = None
         self._running = False

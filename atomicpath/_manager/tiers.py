@@ -87,14 +87,14 @@ class Follower:
     def __init__(self, local: Tier, store: Tier) -> None:
         self._local = local
         self._store = store
-        self._there: set[str] | None = None  # names of commits of the local tier that the store has had
+        self._there: set[str] | None = None  # names of local commits that the store has or had
 
     async def due(self) -> list[Commit]:
         """Return the commits that are still to be copied, oldest first."""
         try:
             looked_at = await self._local.retain(by=self._store.selection, protect=self._store.protect, dry_run=True)
             kept = [one.commit for one in looked_at if one.kept]
-        except ValidationError as error:  # the rules do not decide: then nothing is left out
+        except ValidationError as error:  # the rules cannot decide, so no commit is left out
             _LOG.debug("every commit of %s goes to the store: %s", self._local.root, error)
             kept = await self._local.committed()
         return [commit for commit in kept if commit.record is not None and commit.name not in (self._there or ())]

@@ -101,7 +101,7 @@ class Entry:
     version: str | None = None
     kind: EntryKind = EntryKind.FILE
     owner: str | None = None
-    age: float | None = field(default=None, compare=False)  # it grows while two are compared
+    age: float | None = field(default=None, compare=False)  # not compared: an age grows between two looks
     mode: int | None = None
     modified: int | None = field(default=None, compare=False)
 

@@ -143,7 +143,9 @@ class TemporaryPath(abc.ABC):
         await current().step(_copy, source, target)
 
     async def join(self, rank: int, token: str) -> None:  # noqa: B027 - where the name alone tells the attempt, there is nothing to do
-        """Instead of `create`, in the other processes of a job, after it: from then on they can write and `add` too.
+        """Take part in the attempt, in the other processes of a job, instead of `create` and after it.
+
+        From then on these processes can write and `add` too.
 
         Called on what `from_temporary` made of the primary's `get()`; `token` is that of the primary's attempt.
         AbandonedError if that is no longer the one there.

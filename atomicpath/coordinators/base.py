@@ -103,9 +103,9 @@ class Deadline:
             missing = tuple(pending())
             reasons = await self.environment.step(self._reasons, missing)
             if self.waited >= limit or all(rank in reasons for rank in missing):
-                # what came between the last look and the sign that nothing will come still counts
+                # a value that came after the last look, but before the sign of an end, still counts
                 return None if await self.environment.step(look, 0.0, self.waited) else reasons
-            await self.environment.sleep(0)  # where steps run in this thread, nothing else lets a cancellation in
+            await self.environment.sleep(0)  # lets a cancellation in where steps run in this thread
 
     def _reasons(self, missing: Sequence[int]) -> dict[int, str]:
         reasons: dict[int, str] = {}

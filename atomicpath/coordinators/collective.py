@@ -24,9 +24,9 @@ from .process_group import ProcessGroup
 __all__ = ["CollectiveCall"]
 
 _LOG = logging.getLogger("atomicpath")
-_FAREWELL = 60.0  # seconds the primary stays for the others to hear a verdict, since it may be the engine's server
-_PATIENCE = 30.0  # seconds after which it is said who is waited for
-_STAY = 10.0  # seconds that a rank which has failed stays to hear the verdict, while others may wait for it elsewhere
+_FAREWELL = 60.0  # seconds that the primary, which may be the engine's server, stays for the others to hear a verdict
+_PATIENCE = 30.0  # seconds after which a message names the ranks that are waited for
+_STAY = 10.0  # seconds that a failed rank stays to hear the verdict, while others may wait for that rank elsewhere
 _LOOKS = 5.0  # seconds between looks at the storage
 
 
@@ -34,14 +34,14 @@ class CollectiveCall:
     """The processes of a job for one operation, begun in all of them in the same order, as any collective is."""
 
     def __init__(self, group: ProcessGroup, environment: Environment, what: str, *, failure_summary: str) -> None:
-        """`undone`: what to say when a rank has failed, such as "nothing was committed"."""
+        """`failure_summary` says what follows when a rank has failed, such as "nothing was committed"."""
         self._group = group
         self._environment = environment
         self._key = "" if group.is_alone else group.key(what)
         self._what, self._undone = what, failure_summary
         self._writers: dict[int, Writer] = {}
-        self._silent: tuple[int, ...] = ()  # those that the primary has waited for in vain
-        self._said: set[str] = set()  # the rounds in which the others have this process's word
+        self._silent: tuple[int, ...] = ()  # the ranks that the primary has waited for in vain
+        self._said: set[str] = set()  # the rounds in which this process has sent its message
 
     @property
     def rank(self) -> int:
@@ -84,7 +84,7 @@ class CollectiveCall:
         self._said.add(phase)
         if self.is_primary:
             return await self._lead(phase, offer, decision, then, commits=check_outcome is not None)
-        # the primary itself may come late by one time-out, and then waits one for the slowest
+        # the primary may come late by one time-out, and then waits another one for the slowest rank
         seconds = 2 * self._group.timeout + 1
         ends = self._environment.monotonic() + seconds
         try:
@@ -114,7 +114,7 @@ class CollectiveCall:
                     await self._publish(phase, {"error": encoded(failure, self.rank, self._undone)})
                 else:
                     await self._offer(phase, {"failure": described(error)})
-                    if isinstance(error, Exception):  # one that leaves at once may take its engine from the others
+                    if isinstance(error, Exception):  # a process that leaves at once may stop the engine of the others
                         verdict = await self._verdict(phase, min(_STAY, self._group.timeout))
                         failure = decoded(cast("Document", verdict["error"])) if "error" in verdict else failure
             except CoordinationError as lost:
@@ -183,7 +183,7 @@ class CollectiveCall:
         except BaseException as error:
             told = error
             if commits and deciding and not isinstance(error, Exception):
-                # a task's own cancel() breaks into what is shielded; what was sent may have been done
+                # a task's own cancel() breaks a shield; the request that was sent may have been carried out
                 told = OutcomeUnknownError(
                     f"rank {self.rank} was interrupted while it carried out {self._what} ({described(error)}): look"
                     " with is_committed(...)"
@@ -241,7 +241,7 @@ class CollectiveCall:
         pause, lead = 0.0, self._group.primary_rank
         while True:
             await self._environment.sleep(pause)
-            dead = bool(self._gone([lead]))  # before the look: what it has done is then to be seen
+            dead = bool(self._gone([lead]))  # asked before the look, so that the look shows all that the primary did
             try:
                 answer = await happened()
             except (OSError, AtomicPathError) as second:

@@ -21,7 +21,7 @@ from .torch_store import TorchStoreCoordinator
 
 __all__ = ["chosen", "initialised"]
 
-_NAME = "atomicpath-initialised"  # of the keys, beside those of a coordinator that the user makes on the same store
+_NAME = "atomicpath-initialised"  # prefix of keys; a coordinator that the user makes on the same store has another
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,7 +84,7 @@ class KeyValueCoordinator(BaseCoordinator):
             verdict = await waiting.environment.step(self._decide, key, verdict)
         else:
             verdict = await self._await_verdict(waiting, key)
-        self._mailbox.discard([f"{_name(key)}/{self._rank}"])  # rank 0 has read it, or never will
+        self._mailbox.discard([f"{_name(key)}/{self._rank}"])  # rank 0 has read the value, or never will
         if verdict.missing:
             await self._part(waiting, key, verdict.missing)
             raise too_late("barrier", key, verdict.missing, waited=verdict.waited, reasons=verdict.reasons)
@@ -120,7 +120,7 @@ class KeyValueCoordinator(BaseCoordinator):
             try:
                 await self._meet(waiting, key)
             except CoordinationError:
-                if self._rank == 0:  # the others look once in a slice, and the store may end with this process
+                if self._rank == 0:  # the others look once in a slice, and the store may end with rank 0
                     await waiting.environment.sleep(2 * SLICE)
                 raise
         waiting.also(self._meeting.ended)
@@ -142,7 +142,7 @@ class KeyValueCoordinator(BaseCoordinator):
             raise too_late(what, key, (root,), waited=waiting.waited, reasons=reasons)
         return awaited.value
 
-    # Below: in worker threads.
+    # The methods below run in worker threads.
 
     def _decide(self, key: str, verdict: _Verdict) -> _Verdict:
         """Publish a verdict on a barrier and return the one that holds: the first that any rank publishes."""
@@ -198,7 +198,7 @@ class _Collected:
         return tuple(rank for rank in self._names.values() if rank not in self.received)
 
     def look(self, seconds: float, waited: float) -> bool:
-        if self._sending:  # so that others, should we fall silent, do not take us for missing
+        if self._sending:  # so that the others do not take this rank for missing if it falls silent later
             name, self._sending = self._sending, ""
             self._mailbox.send(name, 0, b"")
         self._mailbox.tidy()

@@ -16,7 +16,7 @@ from .base import BaseCoordinator, Deadline, too_late
 
 __all__ = ["MessageCoordinator", "Messages"]
 
-_KEPT = 10_000  # messages that nobody has asked for; those of calls that had given up before they came
+_KEPT = 10_000  # messages that nobody asks for, because their call had given up before they came
 
 
 class Messages(abc.ABC):
@@ -53,7 +53,7 @@ class MessageCoordinator(BaseCoordinator):
         self._messages = messages
         self._arrived = threading.Condition()
         self._receiving = False
-        self._inbox: OrderedDict[tuple[str, int], bytes] = OrderedDict()  # by call and sender
+        self._inbox: OrderedDict[tuple[str, int], bytes] = OrderedDict()  # messages by call and sender
 
     async def broadcast(
         self, key: str, value: bytes | None = None, *, root: int = 0, timeout: float, watch: Watch | None = None
@@ -126,7 +126,7 @@ class MessageCoordinator(BaseCoordinator):
         expected = _Expected(self, f"parting {key}", present)
         await Deadline(waiting.environment, waiting.grace, None).until(expected.look, expected.missing)
 
-    # Below: in worker threads.
+    # The methods below run in worker threads.
 
     def _send(self, to: int, call: str, value: bytes) -> None:
         name = call.encode()

@@ -122,7 +122,7 @@ class SharedOutcome:
     def __init__(self, group: ProcessGroup, key: str, what: str) -> None:
         self._group, self._key, self._what = group, key, what
         self._latch: OneShot[bool] = OneShot()
-        self._turn = Turn()  # one asks the engine, where several threads wait
+        self._turn = Turn()  # where several threads wait, one at a time asks the engine
 
     async def set(self, error: BaseException | None) -> None:
         """Send, in the primary, that all went well, or the error. Raise CoordinationError if it cannot be sent."""
@@ -187,5 +187,5 @@ _counts: weakref.WeakKeyDictionary[Coordinator, dict[str, Iterator[int]]] = weak
 
 
 def _count(coordinator: Coordinator, name: str) -> int:
-    # without a lock, which a forked child could find taken: each of these steps is indivisible
+    # no lock, which a forked child could find taken: each of these steps is indivisible
     return next(_counts.setdefault(coordinator, {}).setdefault(name, itertools.count(1)))

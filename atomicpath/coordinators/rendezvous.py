@@ -29,7 +29,7 @@ from .key_value_store import KeyValues
 
 __all__ = ["Rendezvous"]
 
-_AT_ONCE = 16  # ranks that are asked at a time whether a second process of theirs has come
+_AT_ONCE = 16  # ranks for which one look checks whether a second process has come
 
 Message = dict[str, Any]
 
@@ -43,10 +43,10 @@ class Rendezvous:
         self._run = ""
         self._failure = ""
         self._processes: dict[int, Writer] = {}
-        self._word = ""  # of a rank other than 0
-        self._position: dict[int, int] = {}  # of rank 0: the number of the next message of each rank
+        self._word = ""  # used by ranks other than 0
+        self._position: dict[int, int] = {}  # used by rank 0: the number of the next message of each rank
         self._used: list[str] = []
-        self._number = 0  # of the run, or of the one before it while it is not known
+        self._number = 0  # number of the run, or of the previous run while that of this one is not known
         self.process: Writer | None = None
         self._next_newcomer = 0
         self.is_over = world_size == 1
@@ -87,7 +87,7 @@ class Rendezvous:
         finally:
             self._lock.release()
 
-    # Every rank but 0.
+    # The methods below are for every rank but 0.
 
     def _ask(self, seconds: float, waited: float) -> bool:
         if not self._word:
@@ -117,7 +117,7 @@ class Rendezvous:
         message = {"kind": kind, "word": word, **self._introduction()}
         self._values.put(self._from(self._rank, number), json.dumps(message).encode())
 
-    # Rank 0.
+    # The methods below are for rank 0.
 
     def _answer(self, seconds: float, waited: float) -> bool:
         if not self._position:
@@ -181,7 +181,7 @@ class Rendezvous:
         message = {"number": self._number, "failure": failure, "missing": missing, **self._introduction()}
         self._values.put(f"{self._name}/run", json.dumps(message).encode())
 
-    # Both.
+    # The methods below are for every rank.
 
     def give_up(self, message: str, missing: Sequence[int]) -> str:
         """Give the meeting up for now.
@@ -213,7 +213,7 @@ class Rendezvous:
         if _number(announced.get("number")) <= self._number:
             return
         ours = self._ourselves() if self._rank == 0 else self._processes.get(0)
-        if missing := announced.get("missing"):  # not the end: it may come to the next call
+        if missing := announced.get("missing"):  # not an end: the missing rank may come to the next call
             self._number = _number(announced["number"])
             raise CoordinationTimeoutError(str(announced["failure"]), tuple(missing))
         if announced.get("failure"):

@@ -22,8 +22,8 @@ class KeyValueTransport:
     def __init__(self, values: KeyValues, run: Callable[[], str], readers: int) -> None:
         self._values, self._run, self._readers = values, run, readers
         self._lock = threading.Lock()
-        self._published: OrderedDict[str, int] = OrderedDict()  # how many ranks have still to read it
-        self._read: dict[int, deque[str]] = {}  # by the rank that published it, and is yet to be told
+        self._published: OrderedDict[str, int] = OrderedDict()  # by name: how many ranks have still to read the value
+        self._read: dict[int, deque[str]] = {}  # names read here, by the publisher, which has not been told yet
         self._garbage: list[str] = []
 
     def publish(self, key: str, name: str, value: bytes) -> None:

@@ -7,7 +7,7 @@ import os
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
-from concurrent.futures.thread import ThreadPoolExecutor  # now: in `atexit` it cannot be imported any more
+from concurrent.futures.thread import ThreadPoolExecutor  # at once: in `atexit` no import of it works any more
 from contextvars import Context
 from functools import partial, wraps
 from typing import Generic, ParamSpec, Protocol, TypeVar, cast
@@ -43,9 +43,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound="AsyncFilesystem")
 
-_GRACE = 1.0  # seconds that a request on its way has to end by itself, once its caller is cancelled
+_GRACE = 1.0  # seconds that a request has to end by itself after its caller was cancelled
 _CANCELLED_WAIT = 5.0  # seconds a cancelled request has to end before we go on without it
-_KEPT = 32  # file systems: credentials passed as options may change all through a long run
+_KEPT = 32  # file systems; a long run may pass new credentials as options many times
 
 
 class _Task(Protocol[T]):
@@ -141,7 +141,7 @@ def is_known_to_fsspec(protocol: str) -> bool:
 
 
 def io_loop() -> IOLoop:
-    """fsspec's own event loop in this process."""
+    """Return fsspec's own event loop in this process."""
     return cast("IOLoop", fsspec.asyn.get_loop())
 
 

@@ -14,7 +14,7 @@ __all__ = ["Link", "missing_link"]
 
 Link: TypeAlias = Literal["certificate", "proxy", "endpoint"]
 
-_PROXY = {"ClientProxyConnectionError", "ClientHttpProxyError"}  # aiohttp's; no backend of ours needs it to be here
+_PROXY = {"ClientProxyConnectionError", "ClientHttpProxyError"}  # names in aiohttp, which may not be installed
 _CONNECTOR = "ClientConnectorError"
 
 

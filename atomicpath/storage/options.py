@@ -156,7 +156,7 @@ def surroundings(variables: Iterable[str], files: Iterable[str | None] = ()) -> 
 def _state(file: str | None) -> object:
     try:
         found = os.stat(os.path.expanduser(file)) if file else None
-    except (OSError, ValueError):  # a client that needs it says so
+    except (OSError, ValueError):  # a client that needs the file reports the error
         return None
     return found and (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 

@@ -35,7 +35,7 @@ async def send_parts(
     sent: dict[int, T] = {}
     failures: list[Exception] = []
 
-    async def send_one(number: int) -> None:  # a function, so that the bytes are gone when it ends
+    async def send_one(number: int) -> None:  # a function, so that the bytes are freed when it ends
         offset = number * size
         length = min(size, source.size - offset)
         async with memory_for(length):

@@ -24,7 +24,7 @@ from atomicpath._core.concurrency import wake
 __all__ = ["WatchedBytes", "WatchedFile", "silence_for", "watched", "watched_pieces"]
 
 _SILENCE = 60.0  # seconds without a sign after which a request ends, at least
-_READS = 3  # silences that the client itself bounds, which a request may meet without a piece of its body being taken
+_READS = 3  # read time-outs of the client that a request may spend without sending a piece of its body
 
 _UNBLOCKED = 2**16
 """Bytes of a body that a connection takes at once, whatever its peer does (asyncio's high-water mark)."""

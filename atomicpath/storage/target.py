@@ -45,7 +45,7 @@ def age_of(written: datetime | None, date: str | None) -> float | None:
         return None
     try:
         return max((parsedate_to_datetime(date) - written).total_seconds(), 0.0)
-    except (TypeError, ValueError):  # no date, or one of the two without its zone
+    except (TypeError, ValueError):  # not a date, or only one of the two has a time zone
         return None
 
 
