@@ -46,8 +46,8 @@ WATCH: ContextVar[Watch] = ContextVar("atomicpath_azure_watch")
 _TIMEOUTS = {"connection_timeout": 5, "read_timeout": 20}
 _RETRIES = 3
 _BACKOFF = 2.0  # seconds before a repetition; the SDK's own 15 would outlast any patience
-_LARGEST_PUT = 5000 * 2**20  # "Put Blob": never more than one request, which is what is conditional
-_DATA_TIMEOUT = 60.0  # seconds without a sign from the endpoint while much is moved
+_LARGEST_PUT = 5000 * 2**20  # "Put Blob": one request only, because the condition is on the request
+_DATA_TIMEOUT = 60.0  # seconds without a sign from the endpoint during a large transfer
 _CLOSING = 5.0  # seconds
 
 
@@ -88,7 +88,7 @@ class _Transport(AioHttpTransport):  # type: ignore[misc]  # azure.core hides it
                 raise NoContactError from error.__cause__
             raise
         finally:
-            request.data = body  # for a repetition
+            request.data = body  # kept for a repetition
         self.has_answered = True
         watch.headers = {name.lower(): value for name, value in response.headers.items()}
         return response

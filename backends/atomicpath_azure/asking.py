@@ -20,7 +20,7 @@ __all__ = ["AccountStorage"]
 
 T = TypeVar("T")
 
-_OF_THE_SERVICE = "x-ms-request-id"  # in each of its replies ("Common REST API response headers")
+_OF_THE_SERVICE = "x-ms-request-id"  # a header of each reply of Azure ("Common REST API response headers")
 _PATIENCE = 20.0  # seconds for a request about one small blob, the client's own retries included
 
 

@@ -130,4 +130,4 @@ async def properties(account: Account, address: Address) -> Answer:
 
 
 def _name(mark: str, number: int) -> str:
-    return f"{mark}-{number:05}"  # of one length, as all of a blob's must be
+    return f"{mark}-{number:05}"  # all block names of a blob must have one length

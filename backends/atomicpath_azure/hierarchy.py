@@ -50,7 +50,7 @@ async def rename(account: Account, source: Address, target: Address, watch: Watc
     client = account.lake().get_directory_client(source.container, quote(source.key))
     name = f"{target.container}/{target.key}"
     await client.rename_directory(name, match_condition=MatchConditions.IfMissing, mode="posix")
-    if watch.headers.get("x-ms-continuation"):  # only where the namespace is flat
+    if watch.headers.get("x-ms-continuation"):  # only a flat namespace sends this header
         raise OSError(errno.EIO, f"abfs://{source.path} was renamed in part: the account has no hierarchical namespace")
 
 

@@ -21,7 +21,7 @@ FILES = ("AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_CERTIFICATE_PATH", "REQUEST
 
 _VARIABLES = ("AZURE_", "IDENTITY_", "MSI_", "HOME", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy")
-_EXCLUDES = "exclude_"  # how many of DefaultAzureCredential's arguments begin, which adlfs passes on
+_EXCLUDES = "exclude_"  # prefix of many arguments of DefaultAzureCredential, which adlfs passes on
 _OF_CREDENTIAL = frozenset(
     {
         *("authority", "managed_identity_client_id", "workload_identity_client_id", "workload_identity_tenant_id"),

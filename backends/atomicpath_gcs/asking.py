@@ -99,7 +99,7 @@ class Asking(FsspecStorage[GcsFilesystem]):
                 with translate_errors(path, watch):
                     reply = await self.request(self._exchange, request, into)
             except AccessError as error:
-                if watch.writes and watch.sent:  # there were no credentials to send it again with
+                if watch.writes and watch.sent:  # credentials were missing when the request was sent again
                     raise OSError(errno.EIO, str(error)) from None
                 raise
             except (ConnectionError, TimeoutError) as error:

@@ -166,7 +166,7 @@ def encoded(crc: int) -> str:
 
 async def _send(filesystem: GcsFilesystem, request: Request) -> Any:
     session = await filesystem._set_session()  # noqa: SLF001 - has no public name
-    repeats_nothing(session)  # it is of an instance that nobody else has, see `PerProcess`
+    repeats_nothing(session)  # the session belongs to an instance that nobody else has, see `PerProcess`
     bounds_lookups(session)
     headers, query = dict(request.headers), dict(request.query)
     if request.signed:

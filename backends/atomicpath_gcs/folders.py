@@ -19,7 +19,7 @@ from .names import split
 
 __all__ = ["Layout", "kind", "layout", "make", "remove", "rename"]
 
-_PATIENCE = 300.0  # seconds a rename may take, which is one of metadata only
+_PATIENCE = 300.0  # seconds that a rename may take; it changes metadata only
 _FIRST_LOOK, _LAST_LOOK = 0.05, 2.0  # seconds between looks at an operation
 _TRIES = 4
 _FIRST_PAUSE = 0.5  # seconds
@@ -58,7 +58,7 @@ async def layout(storage: Asking, path: str) -> Layout:
         )
         try:
             reply = await storage.ask(path, request)
-        except (OSError, AccessError) as error:  # not kept: it may be answered next time
+        except (OSError, AccessError) as error:  # the error is not kept: the next request may be answered
             return Layout(None, f"the bucket's storage layout is not known ({type(error).__name__})")
         _known[place] = _layout_of(reply)
     return _known[place]

@@ -60,7 +60,7 @@ _CONDITIONS = (
     | Guarantee.CONDITIONAL_DELETE
 )
 _RENAMES = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE
-_LOOKS = 3  # at an object that comes while it is looked for
+_LOOKS = 3  # tries, because an object may appear during the look
 _GENERATION = re.compile(r"[1-9][0-9]{0,18}")
 
 
@@ -195,7 +195,7 @@ class GcsStorage(Asking, DirectoryStorage, MultipartStorage, CopyingStorage):
         found: dict[str, Entry] = {}
         query = {"prefix": prefix, "fields": "items(name,size,generation),prefixes,nextPageToken"}
         if not recursive:
-            query |= {"delimiter": "/", "includeFoldersAsPrefixes": "true"}  # the empty ones, too
+            query |= {"delimiter": "/", "includeFoldersAsPrefixes": "true"}  # list the empty folders, too
         paging = Paging(f"gs://{path}")
         while True:
             page = await self.look(path, "a listing", bucket, "o", query=query)
@@ -205,7 +205,7 @@ class GcsStorage(Asking, DirectoryStorage, MultipartStorage, CopyingStorage):
             for item in page.parts("items"):
                 name, size = item.text("name")[len(prefix) :], item.number("size")
                 if (name.endswith("/") or not name) and not size:
-                    continue  # what consoles put for an empty folder
+                    continue  # an object that consoles create for an empty folder
                 found.setdefault(name, Entry(name=name, size=size, version=item.text("generation")))
             token = page.text_or_none("nextPageToken")
             if not paging.goes_on(token, len(found)):

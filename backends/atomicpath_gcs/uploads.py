@@ -80,7 +80,7 @@ async def upload_in_stream(storage: Asking, source: Source, path: str, *, owner:
     head, tail, boundary = _envelope(storage, path, owner, {})
     file = await storage.environment.step(source.open)
     sent: list[int] = []
-    changed: list[OSError] = []  # what the file did; the client would only say that it could not send
+    changed: list[OSError] = []  # errors of the file; the client would report only that it could not send
 
     async def body(loop: IOLoop) -> AsyncIterator[bytes | memoryview]:
         left, crc = source.size, 0
@@ -126,7 +126,7 @@ async def upload_in_parts(storage: Asking, source: Source, path: str, *, owner: 
 
     The condition is given where the session begins, and the store keeps to it when the object is made.
     """
-    with anyio.CancelScope(shield=True):  # cancelled here, the session would exist and nobody know its address
+    with anyio.CancelScope(shield=True):  # if cancelled here, a session would exist whose address nobody knows
         session = await _begin(storage, path, owner, source.size)
     try:
         return await _send(storage, source, path, session)

@@ -67,7 +67,7 @@ def _measure(system: System, path: str, device: int, beside: bool) -> Clock | No
     there = None if house is None else _time_there(system, house)
     if there is None:
         return None
-    now = system.environment.monotonic()  # read after the answer: an age comes out too young rather than too old
+    now = system.environment.monotonic()  # read after the answer, so that an age is too young rather than too old
     return Clock(ahead=there - int(now * 1e9), at=now)
 
 

@@ -61,7 +61,7 @@ def look(system: System, path: str) -> Entry | None:
 
 
 def create(system: System, path: str, data: bytes) -> None:
-    if entry(system, path) is not None:  # so that a writer that comes late leaves no trace in the other's directory
+    if entry(system, path) is not None:  # so that a late writer leaves no trace in the directory of another one
         raise FileExistsError(errno.EEXIST, "something is there already", path)
     _publish(system, path, lambda fd: system.write(fd, data), exclusive=True)
 
@@ -174,7 +174,7 @@ def _publish(system: System, path: str, fill: Fill, *, exclusive: bool, mode: in
 
 
 def _discard(system: System, path: str) -> None:
-    with suppress(OSError):  # an error is on its way already, and is the one to report
+    with suppress(OSError):  # another error is being raised, and is the one to report
         system.call(os.unlink, path)
 
 

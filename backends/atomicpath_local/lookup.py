@@ -108,7 +108,7 @@ if sys.platform == "linux":
         try:
             return system.call(os.getxattr, path, name)
         except OSError:
-            return b""  # it does not tell, and nothing is concluded from that
+            return b""  # the file system does not tell, and nothing follows from that
 
 elif sys.platform == "darwin":
 

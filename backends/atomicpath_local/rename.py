@@ -23,7 +23,7 @@ __all__ = ["NO_SUCH_RENAME", "exchange", "exchange_directories", "no_replace", "
 NO_SUCH_RENAME = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 """What a kernel or file system without the flag answers to it."""
 
-_TAKEN = (errno.EEXIST, errno.ENOTEMPTY)  # XFS says the one where ext4 says the other
+_TAKEN = (errno.EEXIST, errno.ENOTEMPTY)  # XFS uses one where ext4 uses the other
 _UNKNOWN = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 _NOT_HERE = {
     errno.EXDEV: "the two are on different mounts, overlay layers or project quotas; nothing was renamed or copied: "
@@ -110,7 +110,7 @@ def _rename_that_never_replaces(system: System, source: str, target: str) -> Non
     """Rename where the server refuses every existing directory, an empty one included, and so any placeholder."""
     try:
         system.call(os.rename, source, target)
-    except FileNotFoundError as error:  # the answer to a request that is sent again, too
+    except FileNotFoundError as error:  # a request that is sent again may get this answer, too
         reason = "the server no longer finds the source: it may have been renamed"
         raise OSError(errno.EIO, reason, source, None, target) from error
     except OSError as error:
@@ -146,7 +146,7 @@ def _rename_over_own_directory(system: System, source: str, target: str) -> None
             if error.errno in _TAKEN:
                 raise _taken(target) from error
             raise error from second
-        if error.errno in (*_TAKEN, *NO_SUCH_RENAME):  # it was ours and empty to the last, and still in the way
+        if error.errno in (*_TAKEN, *NO_SUCH_RENAME):  # the directory was ours and still empty, and yet was in the way
             mount = mount_of(system, os.path.dirname(target))
             where = f"the {mount.kind} file system at {mount.point}" if mount else "the file system there"
             raise GuaranteeError(
@@ -171,7 +171,7 @@ def remove_interrupted(system: System, path: str, older_than: float, dry_run: bo
             return None
         age = age_of(system, path, status, changed(status), beside=True)
         if age is None:
-            return 0.0  # all that is known; it stays
+            return 0.0  # the age is not known, so the directory stays
         if age >= older_than and not dry_run:
             system.call(os.rmdir, path)  # refuses if somebody has renamed over it meanwhile
     except FileNotFoundError:

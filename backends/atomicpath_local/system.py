@@ -92,7 +92,7 @@ class System:
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
         self.call = environment.call
-        self.clocks: dict[int, Clock] = {}  # of each device
+        self.clocks: dict[int, Clock] = {}  # by device
 
     def descriptor(self, path: str, flags: int, mode: int = 0o666, *, dir_fd: int | None = None) -> _Closing:
         """Open for a block. A failing close is an error, unless the block has failed already."""

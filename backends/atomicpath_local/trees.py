@@ -54,7 +54,7 @@ def entries(system: System, path: str, recursive: bool) -> list[Entry]:
     waiting: list[tuple[str, str, int | None]] = [("", path, None)]
     while waiting:
         prefix, directory, device = waiting.pop()
-        with suppress(FileNotFoundError, NotADirectoryError):  # nothing there, or not any more
+        with suppress(FileNotFoundError, NotADirectoryError):  # nothing is there, or nothing any more
             for item in system.call(_scan, directory):
                 try:
                     status = system.call(_lstat, item)
@@ -77,10 +77,10 @@ def sync_tree(system: System, path: str) -> None:
     files: list[str] = []
     borders = _Borders(system, path)
     directories = [(path, system.call(os.stat, path).st_dev)]
-    for directory, device in directories:  # grows meanwhile: parents stay before their children
+    for directory, device in directories:  # the list grows during the loop: parents stay before their children
         for item in system.call(_scan, directory):
             if item.name.startswith(UNFINISHED):
-                continue  # a rival's, which may be gone before it is opened; never content
+                continue  # another process's file, which may be gone before it is opened; it is never content
             kind = None
             with suppress(FileNotFoundError):
                 status = system.call(_lstat, item)
@@ -144,10 +144,10 @@ def remove_tree(system: System, path: str) -> None:
                 break
     except OSError as error:
         if not (isinstance(error.filename, str) and os.path.isabs(error.filename)):
-            error.filename = where()  # the calls know only a name in an open directory
+            error.filename = where()  # the system calls were given only a name in an open directory
         raise
     finally:
-        with suppress(OSError):  # it was only read: nothing can be lost by a failing close
+        with suppress(OSError):  # the descriptor was only read from: a failing close loses nothing
             system.call(os.close, fd)
     system.call(os.rmdir, path)
 

@@ -110,12 +110,12 @@ async def _place(storage: Asks, path: str) -> tuple[str, bool]:
     """Write an object; its version, and whether it was given metadata."""
     try:
         return await storage.put(path, b"learn 0", mode=Put.CREATE, owner=_OWNER), True
-    except FileExistsError:  # by an earlier try, or by a later one that overwrote it
+    except FileExistsError:  # created by an earlier try, or overwritten by a later one
         return str((await storage.get(path)).version), False
     except OSError as error:
         if error.errno not in _REFUSED:
             raise
-    return await storage.put(path, b"learn 0", mode=Put.OVERWRITE), False  # conditions are not known there
+    return await storage.put(path, b"learn 0", mode=Put.OVERWRITE), False  # the store does not know conditions
 
 
 async def _listed(storage: Asks, path: str) -> str | None:
@@ -123,7 +123,7 @@ async def _listed(storage: Asks, path: str) -> str | None:
     try:
         listing = await storage.list(parent, recursive=True)
     except AccessError:
-        return None  # this writer may not list, which is another question
+        return None  # this writer may not list, which says nothing about versions
     return next((entry.version for entry in listing if entry.name == name), None)
 
 
@@ -140,7 +140,7 @@ async def _form(storage: Asks, path: str, version: str) -> bool | None:
         overwritten = await _swapped(storage, path, version, quoted=quoted, data=b"learn %d" % (count + 2))
         if overwritten is None:
             return quoted
-        version, count = overwritten, count + 2  # in this form the condition is not looked at
+        version, count = overwritten, count + 2  # in this form the store ignores the condition
     return None
 
 

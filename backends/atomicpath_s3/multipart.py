@@ -44,7 +44,7 @@ async def upload_parts(storage: Asks, source: Source, path: str, *, owner: str) 
     bucket, key = split(path)
     place = {"Bucket": bucket, "Key": key}
     mark = storage.environment.token()
-    with anyio.CancelScope(shield=True):  # cancelled here, the upload would exist and nobody know its id
+    with anyio.CancelScope(shield=True):  # if cancelled here, an upload would exist whose id nobody knows
         begun = await storage.ask(path, "create_multipart_upload", {**place, "Metadata": {TOKEN: owner, _UPLOAD: mark}})
     try:
         upload = {**place, "UploadId": begun.text("UploadId")}

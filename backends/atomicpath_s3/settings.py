@@ -134,7 +134,7 @@ def _resolved(key: _Asked, state: str) -> Settings:
         raise ValidationError(f"the AWS configuration cannot be used ({type(error).__name__})") from None
     chosen = options.get("endpoint_url") or configured_endpoint
     endpoint = _shown(chosen) if chosen else ""
-    config["ignore_configured_endpoint_urls"] = True  # whatever there is was found here
+    config["ignore_configured_endpoint_urls"] = True  # any configured endpoint was already found above
     options |= {
         "endpoint_url": chosen or None,
         "client_kwargs": client,

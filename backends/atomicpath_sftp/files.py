@@ -84,7 +84,7 @@ async def send(channel: Channel, remote: str, source: Source, loop: IOLoop) -> N
 
         await _all(channel, source.size, one)
         if not source.size:
-            await loop.run_in_executor(None, source.read, 0, 0)  # that it is still empty
+            await loop.run_in_executor(None, source.read, 0, 0)  # check that the file is still empty
 
     await _fill(channel, remote, pieces)
 
@@ -102,13 +102,13 @@ async def _fill(channel: Channel, remote: str, fill: Callable[[SFTPClientFile], 
     except BaseException as error:
         if file is not None or not isinstance(
             error, SFTPError
-        ):  # cancelled, it may yet be opened: then this comes after
+        ):  # if cancelled, the file may still be opened; the removal then comes after that
             await _drop(channel, remote, file)
         raise
 
 
 async def _drop(channel: Channel, remote: str, file: SFTPClientFile | None) -> None:
-    with suppress(SFTPError, OSError), anyio.move_on_after(_CLEANING, shield=True):  # an error is on its way already
+    with suppress(SFTPError, OSError), anyio.move_on_after(_CLEANING, shield=True):  # another error is being raised
         if file is not None:
             await _end(file)
         await channel.sftp.remove(remote)
