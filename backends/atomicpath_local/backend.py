@@ -38,7 +38,7 @@ class LocalBackend(Backend):
             raise ValidationError(
                 f"{url!r} is relative, and the current directory no longer exists: pass an absolute path"
             ) from error
-        if path.startswith("//") and os.name == "posix":  # POSIX lets "//x" be elsewhere; Linux and macOS do not
+        if path.startswith("//") and os.name == "posix":  # POSIX lets "//x" be another place; Linux, macOS do not
             path = f"/{path.lstrip('/')}"
         if os.path.dirname(path) == path:
             raise ValidationError(f"{url!r} is the root of a file system: name a directory below it")
