@@ -699,7 +699,7 @@ async def fetch_latest(
 async def alias(
     url: PathLike, target: PathLike, *, guarantees: Guarantee | None = None, storage_options: Options = None
 ) -> None:
-    """Have a URL lead to a committed directory of the same root from now on, such as `last` or `best`.
+    """Make a URL lead to a committed directory of the same root from now on, such as `last` or `best`.
 
     An alias that is there already is moved, in one step: readers see the old target or the new one. Of concurrent
     callers the last one stays. On a disk it is a symbolic link, which other tools follow, too. On a store it is a small

@@ -117,7 +117,10 @@ class BlockingCommit:
         return run(main)
 
     def _give_up(self, error: BaseException) -> None:
-        """A handler may have raised right before the work began, or after its end: then nobody else has given up."""
+        """Give the commit up until it is no longer open.
+
+        A handler may have raised right before the work began, or after its end: then nobody else has given up.
+        """
         second: BaseException | None = None
         while self.writing.is_open:
             try:
@@ -715,7 +718,7 @@ def fetch_latest(
 def alias(
     url: PathLike, target: PathLike, *, guarantees: Guarantee | None = None, storage_options: Options = None
 ) -> None:
-    """Have a URL lead to a committed directory of the same root from now on, such as `last` or `best`.
+    """Make a URL lead to a committed directory of the same root from now on, such as `last` or `best`.
 
     An alias that is there already is moved, in one step: readers see the old target or the new one. Of concurrent
     callers the last one stays. On a disk it is a symbolic link, which other tools follow, too. On a store it is a small

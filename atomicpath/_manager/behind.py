@@ -23,7 +23,7 @@ class Behind:
     """The jobs of one manager. Each method may be called from any thread, and from a signal handler."""
 
     def __init__(self, store: Tier, local: Tier | None, *, removes: bool) -> None:
-        """`removes`: whether this process is the one that removes old saves."""
+        """`removes` tells whether this process is the one that removes old saves."""
         self.size = 0
         """The bytes of the last save."""
         self.reason: BaseException | None = None
@@ -33,18 +33,18 @@ class Behind:
         self._follower = Follower(local, store) if local is not None else None
         self._removes = removes
         self._environment = current()
-        self._changed = threading.Condition()  # its lock can be taken again by the thread that has it
+        self._changed = threading.Condition()  # its lock is reentrant
         self._under_way = 0
         self._saves = itertools.count()
-        self._commits: dict[int, tuple[int, Job[Commit]]] = {}  # those that have not ended, by save, with their steps
-        self._queued: dict[str, Job[None]] = {}  # what follows commits and has not begun
-        self._errors: list[BaseException] = []  # of commits: raised by whatever is called next
-        self._untold: dict[str, BaseException] = {}  # of what follows them: raised when somebody asks
-        self._unretained = ""  # why old saves stay, as it was logged last
+        self._commits: dict[int, tuple[int, Job[Commit]]] = {}  # unfinished commits, by save, with their steps
+        self._queued: dict[str, Job[None]] = {}  # jobs that follow commits and have not begun
+        self._errors: list[BaseException] = []  # errors of commits; the next call raises them
+        self._untold: dict[str, BaseException] = {}  # errors of the jobs that follow commits; raised when somebody asks
+        self._unretained = ""  # the reason logged last why old saves stay
         self._may_be_temporary = True
 
     def new_save(self, *, temporary: bool) -> int:
-        """A number for a save that begins."""
+        """Return a number for a save that begins."""
         if temporary:
             self._may_be_temporary = True
         return next(self._saves)
@@ -57,13 +57,16 @@ class Behind:
         lane.add(job)
 
     def commit_of(self, step: int) -> Job[Commit] | None:
-        """The last commit of a step that has not ended; None if there is none."""
+        """Return the last commit of a step that has not ended, or None if there is none."""
         with self._changed:
             jobs = [job for saved, job in self._commits.values() if saved == step]
         return jobs[-1] if jobs else None
 
     def ended(self, save: int, commit: Commit | None, error: BaseException | None) -> None:
-        """A save has ended: called in the thread of its lane, or by the caller, who has added no job for it."""
+        """Note that a save has ended.
+
+        The thread of the save's lane calls this, or the caller if it has added no job for the save.
+        """
         with self._changed:
             in_the_background = self._commits.pop(save, None) is not None
             if error is not None and in_the_background and not isinstance(error, Cancelled):
@@ -75,7 +78,7 @@ class Behind:
             if copying is None:
                 self._retain()
             elif not in_the_background:
-                copying.promise.exception()  # which is kept for who asks
+                copying.promise.exception()  # the promise keeps the error for callers who ask
         if in_the_background:
             self._less()
 

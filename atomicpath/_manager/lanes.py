@@ -33,7 +33,7 @@ PATIENCE_AT_EXIT = 600.0
 """Seconds for which the end of the interpreter waits for what is under way."""
 
 _here = threading.local()
-_QUIET = 1.0  # seconds that it waits before it says so
+_QUIET = 1.0  # seconds of waiting before a message says so
 
 
 class Promise(Future[T]):
@@ -48,7 +48,7 @@ class Promise(Future[T]):
         """Whether anybody has asked for the outcome since it was there."""
 
     def cancel(self) -> bool:
-        """Cancel what has not begun; return whether it is cancelled."""
+        """Cancel what has not begun; return True if it is cancelled."""
         return self._can_be_cancelled and super().cancel()
 
     def result(self, timeout: float | None = None) -> T:
@@ -82,19 +82,19 @@ class Job(Generic[T]):
     def __init__(
         self, what: str, main: Callable[[], Coroutine[object, object, T]], settled: Settled[T] | None = None
     ) -> None:
-        """`settled` is called whatever becomes of the job, one that was cancelled before it began included."""
+        """`settled` is called whatever becomes of the job, even if the job was cancelled before it began."""
         self.what = what
         self.promise: Promise[T] = Promise(what)
         self._settled = settled
         self._worker: Worker[T] | None = Worker(main, backend="asyncio", inline=True, ended=lambda: None)
 
     def interrupt(self) -> None:
-        """Have it not begin, or break off at the next point where it may be; return at once."""
+        """Keep the job from beginning, or break it off at the next point where it may be; return at once."""
         if not self.promise.cancel() and (worker := self._worker) is not None:
             worker.interrupt()
 
     def run(self) -> None:
-        """Run it in the calling thread, to its end. Nothing comes out of this but by the promise."""
+        """Run the job in the calling thread, to its end. Its outcome is told by the promise only."""
         worker, settled = self._worker, self._settled
         assert worker is not None  # noqa: S101 - for the type checkers
         cancelled = not self.promise.set_running_or_notify_cancel()
@@ -103,7 +103,7 @@ class Job(Generic[T]):
         value, error = worker.value, worker.error
         if cancelled or isinstance(error, Interrupted):
             error = Cancelled(f"{self.what} was cancelled, and nothing of it was committed")
-        self._worker = self._settled = None  # with all that they refer to
+        self._worker = self._settled = None  # release all that they refer to
         try:
             if settled is not None:
                 settled(value, error)
@@ -124,7 +124,7 @@ class Lane:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._changed = threading.Condition()  # its lock can be taken again by the thread that has it
+        self._changed = threading.Condition()  # its lock is reentrant
         self._jobs: deque[Job[Any]] = deque()
         self._current: Job[Any] | None = None
         self._running = False
@@ -144,7 +144,7 @@ class Lane:
 
     @property
     def pending(self) -> list[str]:
-        """What is under way or waits, in order."""
+        """Return what is under way or waits, in order."""
         with self._changed:
             under_way = [self._current] if self._current is not None else []
             return [job.what for job in (*under_way, *self._jobs)]

@@ -44,7 +44,7 @@ class AttemptSave:
     """A save that is written in the attempt itself, and committed by the caller, or in a lane."""
 
     def __init__(self, writing: CommitSession, done: Done, lane: Callable[[Job[Commit]], None] | None) -> None:
-        """`lane` is given the job of the commit; None has the caller commit."""
+        """`lane` is given the job of the commit; with None the caller commits."""
         self._writing = writing
         self._session = BlockingCommit(writing)
         self._done = done

@@ -41,11 +41,11 @@ class Tier:
 
     @property
     def order(self) -> Order:
-        """Only what the manager saves, by its step."""
+        """Return the order of what the manager saves, and of nothing else: by the step."""
         return Order.of(None, self.prefix)
 
     def writing(self, name: str, metadata: Mapping[str, JSONValue], *, exists: Exists | None = None) -> CommitSession:
-        """A commit that has not begun; `exists` goes before what the manager was asked for. No I/O."""
+        """Return a commit that has not begun. No I/O. `exists` goes before what the manager was asked for."""
         place = self.root.child(name)
         with reporting("cannot begin to write {}", lambda: place):
             return CommitSession(
@@ -53,7 +53,7 @@ class Tier:
             )
 
     async def latest(self) -> Commit | None:
-        """The newest complete commit."""
+        """Return the newest complete commit."""
         with reporting("cannot find the latest below {}", lambda: self.root):
             return await latest(self.root, self.order)
 
@@ -63,7 +63,7 @@ class Tier:
             return await fetch_latest(self.root, into, self.order)
 
     async def committed(self) -> list[Commit]:
-        """All complete commits, oldest first."""
+        """Return all complete commits, oldest first."""
         with reporting("cannot list what is committed below {}", lambda: self.root):
             return await committed(self.root, self.order)
 
@@ -93,14 +93,14 @@ class Follower:
     def __init__(self, local: Tier, store: Tier) -> None:
         self._local = local
         self._store = store
-        self._there: set[str] | None = None  # names of commits of the local tier that the store has had
+        self._there: set[str] | None = None  # names of local commits that the store has or had
 
     async def due(self) -> list[Commit]:
-        """What is still to be copied, oldest first."""
+        """Return the commits that are still to be copied, oldest first."""
         try:
             looked_at = await self._local.retain(by=self._store.selection, protect=self._store.protect, dry_run=True)
             kept = [one.commit for one in looked_at if one.kept]
-        except ValidationError as error:  # the rules do not decide: then nothing is left out
+        except ValidationError as error:  # the rules cannot decide, so no commit is left out
             _LOG.debug("every commit of %s goes to the store: %s", self._local.root, error)
             kept = await self._local.committed()
         return [commit for commit in kept if commit.record is not None and commit.name not in (self._there or ())]
@@ -149,7 +149,10 @@ class Follower:
 
 
 def _made(commit: Commit) -> int:
-    """When a commit was made, or in a store the local one that it is a copy of; nanoseconds of the clock there."""
+    """Return when a commit was made, in nanoseconds of the clock there.
+
+    For a copy in a store, that is when the local commit was made that it is a copy of.
+    """
     if commit.record is None:
         return -1
     source = commit.record.metadata.get(_SOURCE)
@@ -158,7 +161,7 @@ def _made(commit: Commit) -> int:
 
 
 def step_number(step: SupportsIndex) -> int:
-    """The step as a name can tell it; ValidationError if it cannot."""
+    """Return the step as a name can tell it; ValidationError if it cannot."""
     try:
         number = operator.index(step)
     except TypeError:
@@ -175,7 +178,10 @@ def metadata_of(
     metadata: Mapping[str, JSONValue] | None,
     metrics: Mapping[str, SupportsFloat] | None,
 ) -> dict[str, JSONValue]:
-    """The metadata of a save; ValidationError before anything is written if it cannot be recorded."""
+    """Return the metadata of a save.
+
+    Raise ValidationError, before anything is written, if the metadata cannot be recorded.
+    """
     found = check_metadata(metadata)
     reserved = [key for key in (TEMPORARY, _SOURCE) if key in found]
     if found.get("step", step) != step or reserved or (metrics is not None and METRICS in found):
@@ -194,7 +200,7 @@ def metadata_of(
 
 
 def _number(name: str, value: object) -> JSONValue:
-    """A metric as JSON holds it: NaN and the infinities, which it lacks, by their names."""
+    """Return a metric as JSON holds it. NaN and the infinities, which JSON lacks, become their names."""
     try:
         if isinstance(value, str | bytes | bool):
             raise TypeError

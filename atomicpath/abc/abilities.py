@@ -171,7 +171,7 @@ class LinkingStorage(Storage):
 
     @abc.abstractmethod
     async def set_link(self, path: str, target: str) -> None:
-        """Have a link at `path` say `target`, in one step and durably: a new one, or one that is there already.
+        """Make a link at `path` say `target`, in one step and durably: a new link, or one that is there already.
 
         Concurrent readers see what it said before, or this.
 
@@ -203,7 +203,7 @@ class ExchangingStorage(DirectoryStorage):
 
     @abc.abstractmethod
     async def exchange_directories(self, first: str, second: str) -> None:
-        """Have two directories swap names in one step; there is no moment at which one has no name.
+        """Swap the names of two directories in one step; there is no moment at which one has no name.
 
         Raises:
             FileNotFoundError: One of the two is missing; nothing happened.

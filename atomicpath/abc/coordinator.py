@@ -31,23 +31,26 @@ class Coordinator(abc.ABC):
     @property
     @abc.abstractmethod
     def rank(self) -> int:
-        """This process's number."""
+        """Return this process's number."""
 
     @property
     @abc.abstractmethod
     def world_size(self) -> int:
-        """How many processes there are."""
+        """Return the number of processes."""
 
     @property
     def timeout(self) -> float:
-        """Seconds that others are waited for, if a caller does not say; ranks that write may differ that much."""
+        """Return the seconds that others are waited for if a caller does not say.
+
+        Ranks that write may differ by that much.
+        """
         return 600.0
 
     @property
     def leave_together(self) -> bool:
-        """Whether a process that ends breaks the messages of others that still wait.
+        """Tell whether a process that ends breaks the messages of others that still wait.
 
-        Then a process leaves an operation only when all have heard how it ended.
+        If so, a process leaves an operation only when all processes have heard how the operation ended.
         """
         return False
 
@@ -55,13 +58,13 @@ class Coordinator(abc.ABC):
     async def broadcast(
         self, key: str, value: bytes | None = None, *, root: int = 0, timeout: float, watch: Watch | None = None
     ) -> bytes:
-        """What `root` passes as `value`, in every process. The root does not wait for the others."""
+        """Return, in every process, what `root` passes as `value`. The root does not wait for the others."""
 
     @abc.abstractmethod
     async def gather(
         self, key: str, value: bytes, *, root: int = 0, timeout: float, watch: Watch | None = None
     ) -> list[bytes] | None:
-        """At `root` the values of all processes by rank; elsewhere None, at once.
+        """Return the values of all processes by rank at `root`; elsewhere return None, at once.
 
         The time-out's `received` has, by rank, what did come.
         """

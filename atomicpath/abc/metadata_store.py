@@ -24,7 +24,7 @@ class MetadataStore(Protocol):
         """Write a file whose directory exists, over what is there."""
 
     def read(self, file_path: UPath) -> Mapping[str, Any] | None:
-        """What the file says, or None if there is none."""
+        """Return what the file says, or None if there is none."""
 
     def update(self, file_path: UPath, **fields: JSONValue) -> None:
         """Set some fields of a file and keep the others; it is created if it is missing."""

@@ -101,7 +101,7 @@ class Entry:
     version: str | None = None
     kind: EntryKind = EntryKind.FILE
     owner: str | None = None
-    age: float | None = field(default=None, compare=False)  # it grows while two are compared
+    age: float | None = field(default=None, compare=False)  # not compared: an age grows between two looks
     mode: int | None = None
     modified: int | None = field(default=None, compare=False)
 
@@ -179,7 +179,7 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     async def declare(self, path: str) -> Declaration:
-        """What is known of the location of `path` without trying it. Cheap; `path` need not exist."""
+        """Return what is known of the location of `path` without trying it. Cheap; `path` need not exist."""
 
     @abc.abstractmethod
     async def get(self, path: str) -> Content:
@@ -228,9 +228,9 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     async def stat(self, path: str) -> Entry | None:
-        """What is at a path itself, with its `owner` and `age`, `name` left empty; None if nothing is there.
+        """Return what is at a path itself, with its `owner` and `age`; None if nothing is there.
 
-        Of directories it may say nothing where they do not exist by themselves.
+        `name` is left empty. A storage may return None for a directory where directories do not exist by themselves.
         """
 
     @abc.abstractmethod
@@ -243,7 +243,7 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     async def list(self, path: str, *, recursive: bool) -> list[Entry]:
-        """What is below `path`, sorted by name; empty if nothing is there. Never from a cache.
+        """Return what is below `path`, sorted by name; empty if nothing is there. Never answer from a cache.
 
         Not recursive: its direct children, directories included. Recursive: every file at any depth,
         and whatever is neither file nor directory, a mount point below it included; links are never followed.

@@ -104,7 +104,7 @@ class TemporaryPath(abc.ABC):
         file_options: FileOptions | None = None,
         snapshot_type: SnapshotType | None = None,
     ) -> Self:
-        """The attempt that a temporary path belongs to. No I/O."""
+        """Return the attempt that a temporary path belongs to. No I/O."""
 
     @classmethod
     @abc.abstractmethod
@@ -116,7 +116,7 @@ class TemporaryPath(abc.ABC):
         file_options: FileOptions | None = None,
         snapshot_type: SnapshotType | None = None,
     ) -> Self:
-        """A new attempt at a final path. No I/O."""
+        """Return a new attempt at a final path. No I/O."""
 
     def configure(self, options: AttemptOptions) -> None:
         """Take what `commit` was told; called once, before `create`. The default keeps it as `options`."""
@@ -124,11 +124,11 @@ class TemporaryPath(abc.ABC):
 
     @abc.abstractmethod
     def get(self) -> UPath:
-        """Where to write: stable, and known before `create`. No I/O."""
+        """Return the path to write to, which is stable, and known before `create`. No I/O."""
 
     @abc.abstractmethod
     def get_final(self) -> UPath:
-        """Where readers will find it. No I/O."""
+        """Return the path at which readers will find the result. No I/O."""
 
     @abc.abstractmethod
     async def create(self) -> UPath:
@@ -143,18 +143,20 @@ class TemporaryPath(abc.ABC):
         await current().step(_copy, source, target)
 
     async def join(self, rank: int, token: str) -> None:  # noqa: B027 - where the name alone tells the attempt, there is nothing to do
-        """Instead of `create`, in the other processes of a job, after it: from then on they can write and `add` too.
+        """Take part in the attempt, in the other processes of a job, instead of `create` and after it.
+
+        From then on these processes can write and `add` too.
 
         Called on what `from_temporary` made of the primary's `get()`; `token` is that of the primary's attempt.
         AbandonedError if that is no longer the one there.
         """
 
     def added(self) -> tuple[FileEntry, ...]:
-        """What `add` has published from this process, to be handed to the primary's `include`."""
+        """Return what `add` has published from this process, to be handed to the primary's `include`."""
         return ()
 
     def include(self, files: Sequence[FileEntry]) -> None:  # noqa: B027 - a listing finds them
-        """In the primary, before `finalize`: what other processes have added.
+        """Take note, in the primary and before `finalize`, of what other processes have added.
 
         ValidationError if two of them added one name.
         """
@@ -167,7 +169,7 @@ class TemporaryPath(abc.ABC):
         """
 
     async def is_published(self) -> bool | None:
-        """Whether this very attempt is what readers see at `get_final()`; None if that cannot be told."""
+        """Tell whether readers see this very attempt at `get_final()`; None if that cannot be told."""
         return None
 
     @abc.abstractmethod

@@ -74,12 +74,12 @@ class Deadline:
 
     @property
     def waited(self) -> float:
-        """Seconds since the call began."""
+        """Return the seconds since the call began."""
         return self.environment.monotonic() - self._began
 
     @property
     def grace(self) -> float:
-        """Seconds that a verdict is waited for beyond the time in which the root gives it."""
+        """Return the seconds that a verdict is waited for beyond the time in which the root gives it."""
         return min(_MAX_GRACE, self.timeout)
 
     def also(self, watch: Watch) -> None:
@@ -89,7 +89,9 @@ class Deadline:
     async def until(
         self, look: Look, pending: Callable[[], Sequence[int]], *, grace: float = 0.0
     ) -> Mapping[int, str] | None:
-        """None once `look` says that all is there; else what is known of the ranks of `pending` when time is up.
+        """Wait until `look` says that all is there.
+
+        Return None then, or, when the time is up, what is known of the ranks of `pending`.
 
         Each slice is a step of the environment; between two, cancellation is seen and `watch` is asked.
         """
@@ -101,9 +103,9 @@ class Deadline:
             missing = tuple(pending())
             reasons = await self.environment.step(self._reasons, missing)
             if self.waited >= limit or all(rank in reasons for rank in missing):
-                # what came between the last look and the sign that nothing will come still counts
+                # a value that came after the last look, but before the sign of an end, still counts
                 return None if await self.environment.step(look, 0.0, self.waited) else reasons
-            await self.environment.sleep(0)  # where steps run in this thread, nothing else lets a cancellation in
+            await self.environment.sleep(0)  # lets a cancellation in where steps run in this thread
 
     def _reasons(self, missing: Sequence[int]) -> dict[int, str]:
         reasons: dict[int, str] = {}
@@ -123,7 +125,7 @@ def too_late(
     reasons: Mapping[int, str] | None = None,
     received: Mapping[int, bytes] | None = None,
 ) -> CoordinationTimeoutError:
-    """The error that names the ranks that did not come, and says of each why, as far as it is known."""
+    """Return the error that names the ranks that did not come and, as far as it is known, says why."""
     ranks = ", ".join(str(rank) for rank in missing)
     named = f"rank{'s' if len(missing) > 1 else ''} {ranks}"
     known = "".join(f"; rank {rank}: {why}" for rank, why in sorted((reasons or {}).items()) if rank in missing)

@@ -26,7 +26,7 @@ class ChunkedStore(KeyValues):
         self._values = values
         self._largest = largest
         self._lock = threading.Lock()
-        self._parts: dict[str, list[str]] = {}  # by the key whose value they are
+        self._parts: dict[str, list[str]] = {}  # names of the parts, by the key of the whole value
 
     def create(self, key: str, value: bytes) -> bytes:
         ours = self._written(key, value)
@@ -50,7 +50,10 @@ class ChunkedStore(KeyValues):
         self._delete_parts(key)
 
     def _written(self, key: str, value: bytes) -> bytes:
-        """What is to stand under the key itself; parts stand there before it."""
+        """Return what to store under the key itself.
+
+        A value that is too large for one key is first stored in parts, each under a key of its own.
+        """
         room = self._largest - 1
         if len(value) <= room:
             return _WHOLE + value
@@ -70,7 +73,7 @@ class ChunkedStore(KeyValues):
         with self._lock:
             self._parts[key] = names
         parts: list[bytes] = []
-        for name in names:  # one at a time: an answer with all of them would be as large as what is not taken at once
+        for name in names:  # one at a time: one answer with all parts would be as large as the value that is too large
             part = self._values.collect([name], 0.0, 0.0).get(name)
             if part is None:
                 raise CoordinationError(f"a part of the message {key!r} was deleted before it was read here")

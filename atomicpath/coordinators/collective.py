@@ -24,9 +24,9 @@ from .process_group import ProcessGroup
 __all__ = ["CollectiveCall"]
 
 _LOG = logging.getLogger("atomicpath")
-_FAREWELL = 60.0  # seconds the primary stays for the others to hear a verdict, since it may be the engine's server
-_PATIENCE = 30.0  # seconds after which it is said who is waited for
-_STAY = 10.0  # seconds that a rank which has failed stays to hear the verdict, while others may wait for it elsewhere
+_FAREWELL = 60.0  # seconds that the primary, which may be the engine's server, stays for the others to hear a verdict
+_PATIENCE = 30.0  # seconds after which a message names the ranks that are waited for
+_STAY = 10.0  # seconds that a failed rank stays to hear the verdict, while others may wait for that rank elsewhere
 _LOOKS = 5.0  # seconds between looks at the storage
 
 
@@ -34,28 +34,28 @@ class CollectiveCall:
     """The processes of a job for one operation, begun in all of them in the same order, as any collective is."""
 
     def __init__(self, group: ProcessGroup, environment: Environment, what: str, *, failure_summary: str) -> None:
-        """`undone`: what to say when a rank has failed, such as "nothing was committed"."""
+        """`failure_summary` says what follows when a rank has failed, such as "nothing was committed"."""
         self._group = group
         self._environment = environment
         self._key = "" if group.is_alone else group.key(what)
         self._what, self._undone = what, failure_summary
         self._writers: dict[int, Writer] = {}
-        self._silent: tuple[int, ...] = ()  # those that the primary has waited for in vain
-        self._said: set[str] = set()  # the rounds in which the others have this process's word
+        self._silent: tuple[int, ...] = ()  # the ranks that the primary has waited for in vain
+        self._said: set[str] = set()  # the rounds in which this process has sent its message
 
     @property
     def rank(self) -> int:
-        """This process's number."""
+        """Return this process's number."""
         return self._group.rank
 
     @property
     def is_primary(self) -> bool:
-        """Whether this is the process that creates and finalizes."""
+        """Tell whether this is the process that creates and finalizes."""
         return self._group.is_primary_rank
 
     @property
     def is_alone(self) -> bool:
-        """Whether there are no others."""
+        """Tell whether no other process takes part."""
         return self._group.is_alone
 
     async def run_on_primary(
@@ -67,14 +67,16 @@ class CollectiveCall:
         check_outcome: Callable[[], Awaitable[bool | None]] | None = None,
         then: Callable[[], Awaitable[Document]] | None = None,
     ) -> Document:
-        """What the primary decides on the offers of all, by rank; `decision` runs there alone.
+        """Return the primary's decision on the offers of all processes.
 
-        `then`, given by all or by none, makes a second offer of each, once every first one is there; its fields are
-        added to those of the first.
+        `decision` runs in the primary alone and gets the offers in the order of the ranks. `then`, given by all
+        processes or by none, makes a second offer of each, once every first offer has arrived; the fields of the second
+        offer are added to those of the first.
 
-        What it raises is raised in every process: an error of ours as it is, any other as RankFailedError.
-        RankFailedError if a process has called `fail`, CoordinationTimeoutError if one was not heard of in
-        time. A process that hears of no verdict asks `happened` whether the decision was carried out.
+        An error that the decision raises is raised in every process: an error of atomicpath as it is, any other as
+        RankFailedError. RankFailedError is also raised if a process has called `fail`, and CoordinationTimeoutError if
+        a process was not heard of in time. A process that receives no verdict asks `check_outcome` whether the decision
+        was carried out.
         """
         if self.is_alone:
             return await decision([offer])
@@ -82,7 +84,7 @@ class CollectiveCall:
         self._said.add(phase)
         if self.is_primary:
             return await self._lead(phase, offer, decision, then, commits=check_outcome is not None)
-        # the primary itself may come late by one time-out, and then waits one for the slowest
+        # the primary may come late by one time-out, and then waits another one for the slowest rank
         seconds = 2 * self._group.timeout + 1
         ends = self._environment.monotonic() + seconds
         try:
@@ -112,7 +114,7 @@ class CollectiveCall:
                     await self._publish(phase, {"error": encoded(failure, self.rank, self._undone)})
                 else:
                     await self._offer(phase, {"failure": described(error)})
-                    if isinstance(error, Exception):  # one that leaves at once may take its engine from the others
+                    if isinstance(error, Exception):  # a process that leaves at once may stop the engine of the others
                         verdict = await self._verdict(phase, min(_STAY, self._group.timeout))
                         failure = decoded(cast("Document", verdict["error"])) if "error" in verdict else failure
             except CoordinationError as lost:
@@ -120,15 +122,16 @@ class CollectiveCall:
         return failure
 
     def has_said(self, phase: str) -> bool:
-        """Whether this process has taken part in the round, or failed in it."""
+        """Tell whether this process has taken part in the round, or failed in it."""
         return phase in self._said
 
     async def wait_for_acks(self, phase: str, *, stay: bool = True) -> bool:
-        """After a round: return True if every other process knows its verdict or has died: neither does anything more.
+        """Return True if every other process knows the round's verdict or has died.
 
-        The primary, which may be the engine's server, waits for that for a bounded time. The others return at once,
-        unless the engine does not bear that one leaves while another still waits: then they wait for the primary's
-        word that all have heard. `stay`: False for a process that was interrupted and leaves at once.
+        Such a process does nothing more in the round. The primary, which may be the engine's server, waits for the
+        acknowledgements for a bounded time. The others return at once, unless the engine fails when one process leaves
+        while another still waits: then they wait until the primary reports that all have the verdict. `stay` is False
+        for a process that was interrupted and leaves at once.
         """
         if self.is_alone:
             return True
@@ -180,7 +183,7 @@ class CollectiveCall:
         except BaseException as error:
             told = error
             if commits and deciding and not isinstance(error, Exception):
-                # a task's own cancel() breaks into what is shielded; what was sent may have been done
+                # a task's own cancel() breaks a shield; the request that was sent may have been carried out
                 told = OutcomeUnknownError(
                     f"rank {self.rank} was interrupted while it carried out {self._what} ({described(error)}): look"
                     " with is_committed(...)"
@@ -191,7 +194,7 @@ class CollectiveCall:
         return result
 
     async def _outcome(self, then: Callable[[], Awaitable[Document]]) -> Document:
-        """A second offer, or the failure to make one, which is everybody's."""
+        """Return a second offer, or the failure to make one, which fails the round in every process."""
         try:
             return {"offer": await then()}
         except (OSError, AtomicPathError) as error:
@@ -228,13 +231,17 @@ class CollectiveCall:
     async def _without_verdict(
         self, error: CoordinationError, happened: Callable[[], Awaitable[bool | None]] | None, ends: float
     ) -> Document:
-        """Where the engine is gone, perhaps with the primary, the storage tells, if that one lives after a while."""
+        """Look in the storage for the outcome, because the engine is gone, perhaps together with the primary.
+
+        Return an empty document if the storage shows the commit. Repeat the look until then, or until the primary is
+        dead or the time is up; then raise CoordinationTimeoutError.
+        """
         if happened is None:
             raise error
         pause, lead = 0.0, self._group.primary_rank
         while True:
             await self._environment.sleep(pause)
-            dead = bool(self._gone([lead]))  # before the look: what it has done is then to be seen
+            dead = bool(self._gone([lead]))  # asked before the look, so that the look shows all that the primary did
             try:
                 answer = await happened()
             except (OSError, AtomicPathError) as second:
@@ -256,7 +263,10 @@ class CollectiveCall:
         ) from error
 
     async def _publish(self, phase: str, verdict: Document) -> None:
-        """What is decided stands, whoever hears of it: without the engine the others look at the storage."""
+        """Send the verdict to the other ranks.
+
+        The verdict stands even if it cannot be sent: without the engine the other ranks look at the storage.
+        """
         with shielded():
             try:
                 await self._group.send(self._at(phase, "verdict"), self._signed(verdict))
@@ -310,5 +320,5 @@ def _second(phase: str) -> str:
 
 
 def _failures(words: Mapping[int, Document]) -> dict[int, str]:
-    """What those ranks say that have failed."""
+    """Return what the ranks that have failed report, by rank."""
     return {rank: str(word["failure"]) for rank, word in words.items() if "failure" in word}

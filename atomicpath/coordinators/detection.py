@@ -21,7 +21,7 @@ from .torch_store import TorchStoreCoordinator
 
 __all__ = ["chosen", "initialised"]
 
-_NAME = "atomicpath-initialised"  # of the keys, beside those of a coordinator that the user makes on the same store
+_NAME = "atomicpath-initialised"  # prefix of keys; a coordinator that the user makes on the same store has another
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +42,11 @@ _inherited: dict[str, Callable[[], Any]] = {}
 
 
 def initialised() -> Coordinator:
-    """The coordinator of the engine that is initialised in this process; SingleProcess if there is none.
+    """Return the coordinator of the engine that is initialised in this process, or SingleProcess if there is none.
 
-    torch.distributed goes before JAX, JAX before MPI. The same object as long as the engine is not
-    initialised anew. Raises CoordinationError if two engines disagree on rank or size, and in a child that
-    was forked after the engine was initialised, which is no rank of the job.
+    torch.distributed goes before JAX, and JAX before MPI. The object stays the same until the engine is initialised
+    anew. Raise CoordinationError if two engines disagree on rank or size. Raise it too in a child that was forked after
+    the engine was initialised, because that child is no rank of the job.
     """
     engines = [*_engines()]
     if not engines:
@@ -71,11 +71,13 @@ def initialised() -> Coordinator:
 
 
 def chosen(coordinator: Coordinator | Literal["auto"] | None) -> Coordinator:
-    """The coordinator that a caller means: the one passed, "auto" that of the engine, None this process alone.
+    """Return the coordinator that a caller means.
 
-    None is ValidationError where an engine of more than one process is initialised: in such a job it may be that
-    all ranks are to act together, or this one alone. One guess waits for ranks that never come, the other commits one
-    rank's part as the whole.
+    That is the coordinator passed; for "auto" the one of the initialised engine; for None this process alone.
+
+    None is ValidationError where an engine of more than one process is initialised. In such a job the caller may mean
+    that all ranks act together, or that this rank acts alone. One wrong guess waits for ranks that never come, the
+    other commits one rank's part as the whole.
     """
     if coordinator == "auto":
         return initialised()
@@ -136,7 +138,7 @@ def _mpi() -> _Engine | None:
 
 
 def _reference(state: Any) -> Callable[[], Any]:
-    """Without keeping an engine that was shut down, where it can be told without."""
+    """Return a reference that, where the engine allows weak ones, does not keep alive an engine that was shut down."""
     try:
         return weakref.ref(state)
     except TypeError:

@@ -11,7 +11,7 @@ __all__ = ["engine_module"]
 
 
 def engine_module(name: str, extra: str) -> Any:
-    """The engine's module, imported now; CoordinationError, saying what to install, if there is none."""
+    """Import the engine's module; raise CoordinationError, saying what to install, if there is none."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

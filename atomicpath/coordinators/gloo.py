@@ -21,7 +21,7 @@ __all__ = ["GlooCoordinator"]
 T = TypeVar("T")
 
 _EVER = timedelta(days=300)  # a wait of gloo that runs out closes all its connections
-_SENT = 10_000  # messages kept until they were surely fetched: gloo does not tell
+_SENT = 10_000  # messages kept because gloo does not tell when a message was fetched
 _FIRST_TAG = 7_000_000
 _made: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
@@ -47,7 +47,10 @@ class GlooCoordinator(MessageCoordinator):
 
     @property
     def leave_together(self) -> bool:
-        """A receive from any rank, which is how messages come, fails as soon as one rank's connection is closed."""
+        """Return True: a receive from any rank fails as soon as one rank's connection is closed.
+
+        Every message is received in that way.
+        """
         return True
 
 

@@ -94,7 +94,7 @@ class _JaxValues(KeyValues):
         return self._try(None, function, *arguments)
 
     def _try(self, expected: str | None, function: Callable[..., Any], *arguments: object) -> Any:
-        """What the service answers; _Refused.THAT for the one status that the caller expects."""
+        """Return the service's answer, or _Refused.THAT for the one status that the caller expects."""
         if self._state.client is not self._client:
             raise CoordinationError(
                 "JAX's coordination service was shut down since: call atomicpath before jax.distributed.shutdown, "

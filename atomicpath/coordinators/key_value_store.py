@@ -33,9 +33,10 @@ class KeyValues(abc.ABC):
 
     @abc.abstractmethod
     def collect(self, keys: Sequence[str], seconds: float, waited: float) -> Mapping[str, bytes]:
-        """The values of those keys that have one; waits at most `seconds` for all of them, with 0 not at all.
+        """Return the values of those keys that have one, waiting at most `seconds` for all of them.
 
-        `waited` says how long they have been waited for already, to a store that has to be asked again and again.
+        With `seconds` 0, do not wait. `waited` says how long the caller has waited for the keys already; a store that
+        has to be asked again and again needs it.
         """
 
     @abc.abstractmethod

@@ -84,7 +84,7 @@ class KeyValueCoordinator(BaseCoordinator):
             verdict = await waiting.environment.step(self._decide, key, verdict)
         else:
             verdict = await self._await_verdict(waiting, key)
-        self._mailbox.discard([f"{_name(key)}/{self._rank}"])  # rank 0 has read it, or never will
+        self._mailbox.discard([f"{_name(key)}/{self._rank}"])  # rank 0 has read the value, or never will
         if verdict.missing:
             await self._part(waiting, key, verdict.missing)
             raise too_late("barrier", key, verdict.missing, waited=verdict.waited, reasons=verdict.reasons)
@@ -97,7 +97,10 @@ class KeyValueCoordinator(BaseCoordinator):
         return await waiting.environment.step(self._give_up, key, waiting.waited, reasons)
 
     async def _part(self, waiting: Deadline, key: str, missing: Sequence[int]) -> None:
-        """After a failure rank 0 leaves last, if the others say good-bye soon: the store may end with its process."""
+        """Let rank 0 leave last after a failure, if the others say good-bye soon.
+
+        The store may end with the process of rank 0.
+        """
         names = {rank: f"{_name(key)}/{rank}/parting" for rank in range(1, self._world_size) if rank not in missing}
         if self._rank in names:
             await waiting.environment.step(self._mailbox.send, names[self._rank], 0, b"")
@@ -117,7 +120,7 @@ class KeyValueCoordinator(BaseCoordinator):
             try:
                 await self._meet(waiting, key)
             except CoordinationError:
-                if self._rank == 0:  # the others look once in a slice, and the store may end with this process
+                if self._rank == 0:  # the others look once in a slice, and the store may end with rank 0
                     await waiting.environment.sleep(2 * SLICE)
                 raise
         waiting.also(self._meeting.ended)
@@ -139,14 +142,17 @@ class KeyValueCoordinator(BaseCoordinator):
             raise too_late(what, key, (root,), waited=waiting.waited, reasons=reasons)
         return awaited.value
 
-    # Below: in worker threads.
+    # The methods below run in worker threads.
 
     def _decide(self, key: str, verdict: _Verdict) -> _Verdict:
-        """The verdict on a barrier is the first that anybody publishes."""
+        """Publish a verdict on a barrier and return the one that holds: the first that any rank publishes."""
         return _Verdict.decode(self._mailbox.create(f"{_name(key)}/verdict", verdict.encode(), keep=self._rank == 0))
 
     def _give_up(self, key: str, waited: float, reasons: Mapping[int, str]) -> _Verdict:
-        """No verdict came: say ourselves who is missing; rank 0, if nobody else, since it fell silent."""
+        """Decide, when no verdict came, which ranks are missing.
+
+        If no other rank is missing, it is rank 0, since rank 0 fell silent.
+        """
         names = {rank: f"{_name(key)}/{rank}" for rank in self._others}
         there = self._mailbox.seen([*names.values()], 0.0, waited)
         missing = tuple(rank for rank, name in names.items() if name not in there)
@@ -154,7 +160,10 @@ class KeyValueCoordinator(BaseCoordinator):
 
 
 def _name(key: str) -> str:
-    """The key without a slash, which parts the key of a call from the names below it, and folders in some stores."""
+    """Return the key with its slashes encoded.
+
+    A slash separates the key of a call from the names below it, and separates folders in some stores.
+    """
     return key.replace("%", "%25").replace("/", "%2F")
 
 
@@ -189,7 +198,7 @@ class _Collected:
         return tuple(rank for rank in self._names.values() if rank not in self.received)
 
     def look(self, seconds: float, waited: float) -> bool:
-        if self._sending:  # so that others, should we fall silent, do not take us for missing
+        if self._sending:  # so that the others do not take this rank for missing if it falls silent later
             name, self._sending = self._sending, ""
             self._mailbox.send(name, 0, b"")
         self._mailbox.tidy()
@@ -200,7 +209,7 @@ class _Collected:
         return not self.missing()
 
     def discard(self) -> None:
-        """What was received is needed no more."""
+        """Discard the messages that were received, which are needed no more."""
         self._mailbox.discard([name for name, rank in self._names.items() if rank in self.received])
 
 

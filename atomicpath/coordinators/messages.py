@@ -16,7 +16,7 @@ from .base import BaseCoordinator, Deadline, too_late
 
 __all__ = ["MessageCoordinator", "Messages"]
 
-_KEPT = 10_000  # messages that nobody has asked for; those of calls that had given up before they came
+_KEPT = 10_000  # messages that nobody asks for, because their call had given up before they came
 
 
 class Messages(abc.ABC):
@@ -26,7 +26,7 @@ class Messages(abc.ABC):
     """
 
     def ready(self, seconds: float, waited: float) -> bool:
-        """Whether messages can be sent; waits at most `seconds` until every process has come that far."""
+        """Tell whether messages can be sent. Wait at most `seconds` until every process has come that far."""
         return True
 
     @abc.abstractmethod
@@ -35,7 +35,10 @@ class Messages(abc.ABC):
 
     @abc.abstractmethod
     def receive(self, seconds: float, waited: float) -> tuple[int, bytes] | None:
-        """The next message, and who sent it; waits at most `seconds`. Never called by two threads at once."""
+        """Return the next message and its sender, waiting at most `seconds`.
+
+        Two threads never call this method at once.
+        """
 
 
 class MessageCoordinator(BaseCoordinator):
@@ -50,7 +53,7 @@ class MessageCoordinator(BaseCoordinator):
         self._messages = messages
         self._arrived = threading.Condition()
         self._receiving = False
-        self._inbox: OrderedDict[tuple[str, int], bytes] = OrderedDict()  # by call and sender
+        self._inbox: OrderedDict[tuple[str, int], bytes] = OrderedDict()  # messages by call and sender
 
     async def broadcast(
         self, key: str, value: bytes | None = None, *, root: int = 0, timeout: float, watch: Watch | None = None
@@ -112,7 +115,10 @@ class MessageCoordinator(BaseCoordinator):
         return waiting
 
     async def _part(self, waiting: Deadline, key: str, missing: Sequence[int]) -> None:
-        """After a failure rank 0 leaves last, if the others say good-bye soon: the engine may end with its process."""
+        """Let rank 0 leave last after a failure, if the others say good-bye soon.
+
+        The engine may end with the process of rank 0.
+        """
         if self._rank != 0:
             await waiting.environment.step(self._send, 0, f"parting {key}", b"")
             return
@@ -120,14 +126,17 @@ class MessageCoordinator(BaseCoordinator):
         expected = _Expected(self, f"parting {key}", present)
         await Deadline(waiting.environment, waiting.grace, None).until(expected.look, expected.missing)
 
-    # Below: in worker threads.
+    # The methods below run in worker threads.
 
     def _send(self, to: int, call: str, value: bytes) -> None:
         name = call.encode()
         self._messages.send(to, len(name).to_bytes(4, "big") + name + value)
 
     def _send_all(self, call: str, value: bytes, missing: Iterable[int] = ()) -> None:
-        """To all others, even if one cannot be reached; that is an error unless it is missing anyway."""
+        """Send to all other ranks, even if one cannot be reached.
+
+        A rank that cannot be reached is an error, unless it is one of the `missing`.
+        """
         error: CoordinationError | None = None
         for rank in self._others:
             try:
@@ -138,7 +147,10 @@ class MessageCoordinator(BaseCoordinator):
             raise error
 
     def take(self, call: str, ranks: Iterable[int], seconds: float, waited: float) -> Mapping[int, bytes]:
-        """Messages of this call, at least one unless the time is up. One of the waiting threads receives for all."""
+        """Return the messages of this call, at least one unless the time is up.
+
+        One of the waiting threads receives for all.
+        """
         environment = current()
         deadline = environment.monotonic() + seconds
         looked = False

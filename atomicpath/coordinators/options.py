@@ -55,14 +55,14 @@ class MultiprocessingOptions:
             bounded(self.seconds(1.0))
 
     def seconds(self, default: float) -> float:
-        """The time-out in seconds; `default` if there is none."""
+        """Return the time-out in seconds, or `default` if there is none."""
         if self.timeout is None:
             return default
         return self.timeout.total_seconds() if isinstance(self.timeout, timedelta) else self.timeout
 
 
 def check_coordinator(value: object) -> None:
-    """ValidationError for what can be no `coordinator=`."""
+    """Raise ValidationError for an object that can be no `coordinator=`."""
     if value not in (None, "auto") and not isinstance(value, Coordinator):
         raise ValidationError(
             f'coordinator= takes a Coordinator (see atomicpath.coordinators), "auto" or None, not {value!r}'

@@ -54,22 +54,25 @@ class ProcessGroup:
         self._prefix = options.barrier_sync_key_prefix or _PREFIX
 
     def key(self, what: str) -> str:
-        """A key that is used once: the same in all processes of the group that have asked for it as often."""
+        """Return a key that is used once.
+
+        All processes of the group that have asked for it equally often get the same key.
+        """
         ranks = "all" if self._is_whole else sha256(repr(self._ranks).encode()).hexdigest()[:12]
         name = f"{self._prefix}/{what}/{ranks}"
         return f"{name}/{_count(self._coordinator, name)}"
 
     @property
     def is_alone(self) -> bool:
-        """Whether there are no others."""
+        """Tell whether the group has no other process."""
         return len(self._ranks) == 1
 
     async def gather(
         self, key: str, value: bytes, *, timeout: float, watch: Watch | None = None
     ) -> Mapping[int, bytes]:
-        """In the lead what every process of the group passes, by rank; elsewhere nothing, at once.
+        """Return in the primary what every process of the group passes, by rank; elsewhere return nothing, at once.
 
-        CoordinationTimeoutError names who did not come, and has in `received` what did.
+        CoordinationTimeoutError names the ranks whose value did not come, and has in `received` the values that did.
         """
         if self._is_whole:
             with _in_our_words():
@@ -84,17 +87,17 @@ class ProcessGroup:
         return await self._collect(key, value, timeout, watch)
 
     async def send(self, key: str, value: bytes) -> None:
-        """From the lead to all, however late they ask."""
+        """Send a value from the primary to all processes, however late they ask for it."""
         with _in_our_words():
             await self._coordinator.broadcast(key, value, root=self.primary_rank, timeout=self.timeout)
 
     async def receive(self, key: str, *, timeout: float, watch: Watch | None = None) -> bytes:
-        """What the lead tells."""
+        """Return the value that the primary sends."""
         with _in_our_words():
             return await self._coordinator.broadcast(key, root=self.primary_rank, timeout=timeout, watch=watch)
 
     async def _collect(self, key: str, value: bytes, timeout: float, watch: Watch | None) -> Mapping[int, bytes]:
-        """As a coordinator's own `gather`, which knows only of whole jobs."""
+        """Gather the values of a part of the job, as a coordinator's own `gather` does for whole jobs only."""
         began, received, missing = current().monotonic(), {self.rank: value}, dict[int, str]()
         for rank in (rank for rank in self._ranks if rank != self.primary_rank):
             left = max(timeout - (current().monotonic() - began), _SLICE)
@@ -119,10 +122,10 @@ class SharedOutcome:
     def __init__(self, group: ProcessGroup, key: str, what: str) -> None:
         self._group, self._key, self._what = group, key, what
         self._latch: OneShot[bool] = OneShot()
-        self._turn = Turn()  # one asks the engine, where several threads wait
+        self._turn = Turn()  # where several threads wait, one at a time asks the engine
 
     async def set(self, error: BaseException | None) -> None:
-        """In the primary: that all went well, or with what it failed. CoordinationError if it cannot be sent."""
+        """Send, in the primary, that all went well, or the error. Raise CoordinationError if it cannot be sent."""
         if self._latch.is_set:
             raise ValidationError(f"{self._what} was sent before, and that is done only once: make another")
         if not self._group.independent:
@@ -164,7 +167,10 @@ class SharedOutcome:
 
 @contextmanager
 def _in_our_words() -> Iterator[None]:
-    """A user's coordinator may raise anything; after a commit it must not pass for a failure of the commit."""
+    """Turn every error of the block into CoordinationError.
+
+    A user's coordinator may raise anything. After a commit, its error must not pass for a failure of the commit.
+    """
     try:
         yield
     except CoordinationError:
@@ -181,5 +187,5 @@ _counts: weakref.WeakKeyDictionary[Coordinator, dict[str, Iterator[int]]] = weak
 
 
 def _count(coordinator: Coordinator, name: str) -> int:
-    # without a lock, which a forked child could find taken: each of these steps is indivisible
+    # no lock, which a forked child could find taken: each of these steps is indivisible
     return next(_counts.setdefault(coordinator, {}).setdefault(name, itertools.count(1)))

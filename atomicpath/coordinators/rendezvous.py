@@ -29,7 +29,7 @@ from .key_value_store import KeyValues
 
 __all__ = ["Rendezvous"]
 
-_AT_ONCE = 16  # ranks that are asked at a time whether a second process of theirs has come
+_AT_ONCE = 16  # ranks for which one look checks whether a second process has come
 
 Message = dict[str, Any]
 
@@ -43,10 +43,10 @@ class Rendezvous:
         self._run = ""
         self._failure = ""
         self._processes: dict[int, Writer] = {}
-        self._word = ""  # of a rank other than 0
-        self._position: dict[int, int] = {}  # of rank 0: the number of the next message of each rank
+        self._word = ""  # used by ranks other than 0
+        self._position: dict[int, int] = {}  # used by rank 0: the number of the next message of each rank
         self._used: list[str] = []
-        self._number = 0  # of the run, or of the one before it while it is not known
+        self._number = 0  # number of the run, or of the previous run while that of this one is not known
         self.process: Writer | None = None
         self._next_newcomer = 0
         self.is_over = world_size == 1
@@ -56,15 +56,15 @@ class Rendezvous:
         return f"{self._name}/{self._run}"
 
     def missing(self) -> tuple[int, ...]:
-        """Who has not been met."""
+        """Return the ranks that have not been met."""
         if self._rank:
             return () if self.is_over else (0,)
         return tuple(rank for rank in range(1, self._world_size) if rank not in self._processes)
 
     def ended(self, ranks: Iterable[int]) -> Mapping[int, str]:
-        """Which of these ranks, as a `Watch` asks, ran on this host and have provably ended.
+        """Return which of these ranks ran on this host and have provably ended, as a `Watch` does.
 
-        Raises CoordinationError if rank 0 has failed, or another one has begun another run since.
+        Raise CoordinationError if rank 0 has failed, or if another rank 0 has begun another run since.
         """
         environment = current()
         self._check_current()
@@ -72,7 +72,10 @@ class Rendezvous:
         return {rank: f"{who} has ended" for rank, who in known.items() if lives(environment, who) is False}
 
     def look(self, seconds: float, waited: float) -> bool:
-        """One slice of the meeting; whether it is over. Calls from several threads take turns."""
+        """Take part in the meeting for one slice of time; return True if it is over.
+
+        Calls from several threads take turns.
+        """
         if not self._lock.acquire(timeout=seconds) if seconds else not self._lock.acquire(blocking=False):
             return self.is_over
         try:
@@ -84,7 +87,7 @@ class Rendezvous:
         finally:
             self._lock.release()
 
-    # Every rank but 0.
+    # The methods below are for every rank but 0.
 
     def _ask(self, seconds: float, waited: float) -> bool:
         if not self._word:
@@ -114,7 +117,7 @@ class Rendezvous:
         message = {"kind": kind, "word": word, **self._introduction()}
         self._values.put(self._from(self._rank, number), json.dumps(message).encode())
 
-    # Rank 0.
+    # The methods below are for rank 0.
 
     def _answer(self, seconds: float, waited: float) -> bool:
         if not self._position:
@@ -151,9 +154,9 @@ class Rendezvous:
         self._values.create(f"{self._name}/welcome/{hello['word']}", json.dumps(welcome).encode())
 
     def look_for_newcomers(self, waited: float) -> None:
-        """Refuse a second process of a rank that is here already, which would else wait for nothing.
+        """Refuse a second process of a rank that is here already: it would otherwise wait for nothing.
 
-        Only while rank 0 waits longer anyway: the ranks are asked in turn.
+        The ranks are asked in turn, and only while rank 0 waits longer anyway.
         """
         if self._rank or waited < SLICE or not self._lock.acquire(blocking=False):
             return
@@ -178,10 +181,13 @@ class Rendezvous:
         message = {"number": self._number, "failure": failure, "missing": missing, **self._introduction()}
         self._values.put(f"{self._name}/run", json.dumps(message).encode())
 
-    # Both.
+    # The methods below are for every rank.
 
     def give_up(self, message: str, missing: Sequence[int]) -> str:
-        """Time is up for now: rank 0 tells those it has met; the others get what is seen of a rank 0, in words."""
+        """Give the meeting up for now.
+
+        Rank 0 tells the ranks that it has met. Another rank returns, in words, what it sees of a rank 0.
+        """
         if self._rank == 0:
             with self._lock:
                 self._announce(message, missing)
@@ -202,12 +208,12 @@ class Rendezvous:
         raise CoordinationError(message)
 
     def _check_current(self) -> None:
-        """The last rank 0 that came is ours, and has not failed."""
+        """Raise an error unless the last rank 0 that came is ours, and has not failed."""
         announced = self._announcement()
         if _number(announced.get("number")) <= self._number:
             return
         ours = self._ourselves() if self._rank == 0 else self._processes.get(0)
-        if missing := announced.get("missing"):  # not the end: it may come to the next call
+        if missing := announced.get("missing"):  # not an end: the missing rank may come to the next call
             self._number = _number(announced["number"])
             raise CoordinationTimeoutError(str(announced["failure"]), tuple(missing))
         if announced.get("failure"):
@@ -228,7 +234,7 @@ class Rendezvous:
         return {"world_size": self._world_size, "process": self._ourselves().document()}
 
     def _check_alone(self, last: Message, rank: int) -> None:
-        """A process of this host that has the same rank, lives, and is not this one."""
+        """Raise CoordinationError if another living process of this host has the same rank."""
         if last and (who := _process(last)) != self._ourselves() and lives(current(), who):
             self._failure = _twice(rank, who)
             raise CoordinationError(self._failure)

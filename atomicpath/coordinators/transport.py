@@ -22,19 +22,20 @@ class KeyValueTransport:
     def __init__(self, values: KeyValues, run: Callable[[], str], readers: int) -> None:
         self._values, self._run, self._readers = values, run, readers
         self._lock = threading.Lock()
-        self._published: OrderedDict[str, int] = OrderedDict()  # how many ranks have still to read it
-        self._read: dict[int, deque[str]] = {}  # by the rank that published it, and is yet to be told
+        self._published: OrderedDict[str, int] = OrderedDict()  # by name: how many ranks have still to read the value
+        self._read: dict[int, deque[str]] = {}  # names read here, by the publisher, which has not been told yet
         self._garbage: list[str] = []
 
     def publish(self, key: str, name: str, value: bytes) -> None:
-        """For all ranks; CoordinationError if the name has another value already."""
+        """Publish a value for all ranks; CoordinationError if the name has another value already."""
         if self.create(name, value) != value:
             raise CoordinationError(f"the key {key!r} was used before in this job: every call needs one of its own")
 
     def create(self, name: str, value: bytes, *, keep: bool = True) -> bytes:
-        """What all ranks find under the name from now on.
+        """Create a value under the name, and return the value that all ranks find there from now on.
 
-        With `keep` until they have told this one that they read it; without, rank 0 sees to it, should it come.
+        With `keep`, the value stays until all ranks have told this rank that they read it. Without `keep`, rank 0
+        tracks the value instead, if rank 0 comes.
         """
         found = self._values.create(self._at(name), b"=" + value)[1:]
         if not keep:
@@ -47,7 +48,10 @@ class KeyValueTransport:
         return found
 
     def read(self, name: str, publisher: int, seconds: float, waited: float) -> bytes | None:
-        """What was published under the name, of which its publisher is told with the next message to it."""
+        """Return what was published under the name.
+
+        The next message to the publisher tells it that the value was read.
+        """
         found = self._values.collect([self._at(name)], seconds, waited).get(self._at(name))
         if found is None:
             return None
@@ -56,25 +60,25 @@ class KeyValueTransport:
         return found[1:]
 
     def send(self, name: str, to: int, value: bytes) -> None:
-        """To one rank, with word of what of its own was read here."""
+        """Send a message to one rank. The message also says which of that rank's own values were read here."""
         with self._lock:
             read = json.dumps([*self._read.pop(to, ())]).encode()
         self._values.put(self._at(name), len(read).to_bytes(4, "big") + read + value)
         self._tidy_if_crowded()
 
     def receive(self, names: Sequence[str], seconds: float, waited: float) -> Mapping[str, bytes]:
-        """The messages that were sent to this rank, by name; waits at most `seconds` for all of them."""
+        """Return the messages that were sent to this rank, by name, waiting at most `seconds` for all of them."""
         keys = {self._at(name): name for name in names}
         found = self._values.collect([*keys], seconds, waited)
         return {keys[key]: self._unpack(data) for key, data in found.items()}
 
     def seen(self, names: Sequence[str], seconds: float, waited: float) -> set[str]:
-        """Which of these messages, to whomever, are there."""
+        """Return which of these messages are there, whichever rank they were sent to."""
         keys = {self._at(name): name for name in names}
         return {keys[key] for key in self._values.collect([*keys], seconds, waited)}
 
     def discard(self, names: Sequence[str]) -> None:
-        """Nobody needs them any more: deleted at some later call."""
+        """Have messages that nobody needs any more deleted at some later call."""
         with self._lock:
             self._garbage += names
 
@@ -90,7 +94,7 @@ class KeyValueTransport:
             self.tidy()
 
     def _unpack(self, data: bytes) -> bytes:
-        """What a message says was read by everybody is deleted in the end."""
+        """Return a message's content, and mark for deletion what every rank has read by now."""
         end = 4 + int.from_bytes(data[:4], "big")
         with self._lock:
             for read in json.loads(data[4:end]):

@@ -7,7 +7,7 @@ import os
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
-from concurrent.futures.thread import ThreadPoolExecutor  # now: in `atexit` it cannot be imported any more
+from concurrent.futures.thread import ThreadPoolExecutor  # at once: in `atexit` no import of it works any more
 from contextvars import Context
 from functools import partial, wraps
 from typing import Generic, ParamSpec, Protocol, TypeVar, cast
@@ -43,9 +43,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound="AsyncFilesystem")
 
-_GRACE = 1.0  # seconds that a request on its way has to end by itself, once its caller is cancelled
+_GRACE = 1.0  # seconds that a request has to end by itself after its caller was cancelled
 _CANCELLED_WAIT = 5.0  # seconds a cancelled request has to end before we go on without it
-_KEPT = 32  # file systems: credentials passed as options may change all through a long run
+_KEPT = 32  # file systems; a long run may pass new credentials as options many times
 
 
 class _Task(Protocol[T]):
@@ -95,7 +95,7 @@ class PerProcess(Generic[T]):
         self._under = under
 
     def __call__(self) -> T:
-        """The object."""
+        """Return the object; make it if this process has none yet."""
         key = os.getpid(), self._make, self._options, self._under
         found = _kept.get(key)
         if found is None:
@@ -105,23 +105,24 @@ class PerProcess(Generic[T]):
         return cast("T", found)
 
     def drop(self, used: object) -> None:
-        """Have the next call make it anew, if it is still the one that was used."""
+        """Have the next call make the object anew, if the present one is still the one that was used."""
         key = os.getpid(), self._make, self._options, self._under
         if _kept.get(key) is used:
             _kept.pop(key, None)
 
 
 def client_class(known: type[T]) -> type[T]:
-    """The class of a file system for our own use: fsspec's configuration adds nothing to the options it is given.
+    """Return the class of a file system for our own use.
 
-    They were resolved before, with that configuration beneath them.
+    fsspec's configuration adds nothing to the options that such a class is given: they were resolved before, with that
+    configuration beneath them.
     """
     made: type[T] = types.new_class(known.__name__, (known,), exec_body=lambda body: body.update(protocol=()))
     return made
 
 
 def configuration(protocols: Sequence[str]) -> dict[str, object]:
-    """The options that fsspec is configured with for these protocols, by files, the environment or a program."""
+    """Return the options that fsspec is configured with for these protocols, by files, the environment or a program."""
     found: dict[str, object] = fsspec.config.apply_config(types.SimpleNamespace(protocol=tuple(protocols)), {})
     return found
 
@@ -140,7 +141,7 @@ def is_known_to_fsspec(protocol: str) -> bool:
 
 
 def io_loop() -> IOLoop:
-    """fsspec's own event loop in this process."""
+    """Return fsspec's own event loop in this process."""
     return cast("IOLoop", fsspec.asyn.get_loop())
 
 
@@ -152,7 +153,7 @@ class _Options:
         self.key = repr(sorted(options.items(), key=lambda item: item[0]))
 
     def copy(self) -> dict[str, object]:
-        """The options, for a client: botocore writes into the dictionaries it is given."""
+        """Return a copy of the options for a client: botocore writes into the dictionaries it is given."""
         return _copy(self._options)
 
     def __hash__(self) -> int:
@@ -189,7 +190,7 @@ class FsspecStorage(Storage, Generic[F]):
         return self._open()
 
     def forget(self, used: object) -> None:
-        """Have the next request make its client anew: the credentials of the one used were refused, or have expired."""
+        """Have the next request make its client anew: the credentials of the used one were refused, or have expired."""
         if isinstance(self._open, PerProcess):
             self._open.drop(used)
 
@@ -213,7 +214,7 @@ class FsspecStorage(Storage, Generic[F]):
     async def there(
         self, function: Callable[P, Coroutine[object, object, T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """As `request`, for what runs in the file system's event loop but sends nothing."""
+        """Run a function in the file system's event loop, as `request` does, if the function sends nothing."""
         return await _run(self.filesystem.loop, partial(function, *args, **kwargs))
 
 

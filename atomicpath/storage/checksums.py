@@ -42,7 +42,7 @@ class Checksum:
 
 
 def _shifted(crc: int, length: int, polynomial: int) -> int:
-    """The checksum times x to the power of 8 * length, as zlib's `crc32_combine` does it."""
+    """Return the checksum times x to the power of 8 * length, as zlib's `crc32_combine` does."""
     factor, power = _ONE, _ONE >> 8
     while length:
         if length & 1:

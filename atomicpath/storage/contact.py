@@ -14,12 +14,12 @@ __all__ = ["Link", "missing_link"]
 
 Link: TypeAlias = Literal["certificate", "proxy", "endpoint"]
 
-_PROXY = {"ClientProxyConnectionError", "ClientHttpProxyError"}  # aiohttp's; no backend of ours needs it to be here
+_PROXY = {"ClientProxyConnectionError", "ClientHttpProxyError"}  # names in aiohttp, which may not be installed
 _CONNECTOR = "ClientConnectorError"
 
 
 def missing_link(error: BaseException | None) -> Link | None:
-    """What kept a connection from being made; None if one was made, or if the error does not tell."""
+    """Tell what kept a connection from being made. Return None if one was made, or if the error does not tell."""
     names = {kind.__name__ for kind in type(error).__mro__}
     if names & _PROXY:
         return "proxy"

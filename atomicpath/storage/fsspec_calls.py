@@ -40,8 +40,8 @@ T = TypeVar("T")
 
 _LOG = logging.getLogger("atomicpath")
 
-_PATIENCE = 40.0  # seconds without a sign, the making of a connection included
-_SLOWEST = 64 * 1024  # bytes a second, for classes that give no sign before the end
+_PATIENCE = 40.0  # seconds without a sign of progress, including the time to connect
+_SLOWEST = 64 * 1024  # bytes a second, for classes that report no progress before the end
 _IDLE = 30.0  # seconds: servers end connections that nobody uses, some after a minute
 _AT_ONCE = 8  # calls of one event loop: sshd drops connections of which ten are not authenticated yet (MaxStartups)
 
@@ -56,7 +56,7 @@ class Allowance(Callback):  # type: ignore[misc]  # fsspec is not typed
     """
 
     def __init__(self, size: int, clock: Callable[[], float]) -> None:
-        """`size`: the bytes that are to be sent or received. `clock`: gives seconds."""
+        """`size` is the number of bytes to be sent or received. `clock` gives seconds."""
         super().__init__(size=size)
         self._clock = clock
         self._left = size
@@ -71,7 +71,7 @@ class Allowance(Callback):  # type: ignore[misc]  # fsspec is not typed
             self._left, self._sign = left, self._clock()
 
     def seconds(self) -> float:
-        """What is left of it."""
+        """Return the seconds that the transfer has left."""
         return self._sign + _PATIENCE + self._left / _SLOWEST - self._clock()
 
 
@@ -119,7 +119,7 @@ class Instances:
             return
         try:
             self._close(instance)
-        except Exception as error:  # noqa: BLE001 - it is not used any more, whatever it says
+        except Exception as error:  # noqa: BLE001 - the instance is not used any more, so its errors do not matter
             _LOG.debug("an instance of %s could not be closed: %r", self._kind.__name__, error)
 
     def _give_back(self, instance: Any) -> None:
@@ -128,7 +128,7 @@ class Instances:
 
 
 def check_arguments(kind: type[Any], options: Mapping[str, object]) -> None:
-    """ValidationError if a class cannot be made with these options, which names what is missing or unknown."""
+    """Raise ValidationError, naming what is missing or unknown, if a class cannot be made with these options."""
     try:
         inspect.signature(kind.__init__).bind(None, **options)
     except TypeError as error:

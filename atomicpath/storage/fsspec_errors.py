@@ -31,7 +31,7 @@ def fsspec_answers(
     writes: bool = False,
     translated: Callable[[Exception], Exception] = lambda error: error,
 ) -> Iterator[None]:
-    """Translate what the block raises.
+    """Translate the errors that the block raises.
 
     Args:
         what: The operation, its class and its URL, for messages: "WebdavFileSystem.info of webdav://run/step_1".
@@ -98,7 +98,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _name(error: Exception) -> str:
-    """The class of an error, and the status of the reply that it is about, if it has one."""
+    """Return the class of an error, and the status of the reply that the error is about, if there is one."""
     for attribute in ("status_code", "status", "code"):
         status = getattr(error, attribute, None)
         if isinstance(status, int):

@@ -71,9 +71,9 @@ class MethodStorage(TransferringStorage, IdentifyingStorage):
                 return
             if info.get("type") != "directory":
                 filesystem.rm_file(native)
-            elif self.has_directories:  # some classes would delete all that is in it
+            elif self.has_directories:  # some classes would delete everything in the directory
                 raise IsADirectoryError(errno.EISDIR, "it is a directory", native)
-            elif not scan(filesystem, native):  # made for what was written in it
+            elif not scan(filesystem, native):  # the directory was made for files written in it
                 filesystem.rmdir(native)
 
         with suppress(FileNotFoundError):
@@ -89,7 +89,10 @@ class MethodStorage(TransferringStorage, IdentifyingStorage):
         await self.ask("makedirs", make, path.rpartition("/")[0], writes=True)
 
     def _impossible(self) -> Mapping[Guarantee, str]:
-        """What no class of fsspec can keep by its own methods, and this backend has nothing of its own for."""
+        """Return the guarantees, with reasons, that no class of fsspec can keep by its own methods.
+
+        A guarantee that this backend has an adapter for is left out.
+        """
         found = dict(_NEVER)
         for guarantee, (adapter, reason) in _ADAPTED.items():
             if not self.backend.has(adapter):
@@ -147,7 +150,7 @@ class DirectoryMethodStorage(DirectoryStorage, MethodStorage):
 
     async def remove_tree(self, path: str) -> None:
         directories = [path]
-        for directory in directories:  # grows meanwhile: parents stay before their children
+        for directory in directories:  # the list grows during the loop: parents stay before their children
             for entry in await self.children(directory):
                 if entry.kind is EntryKind.DIRECTORY:
                     directories.append(f"{directory}/{entry.name}")

@@ -33,7 +33,7 @@ from .target import check_length, receive
 
 __all__ = ["TransferringStorage"]
 
-_LARGEST_SINGLE = 16 * 2**20  # bytes: what is created from memory, and so by `pipe_file`
+_LARGEST_SINGLE = 16 * 2**20  # bytes: files up to this size are created from memory, by `pipe_file`
 _LARGEST_READ = 256 * 2**20  # bytes: a record of a million files is smaller
 _PIECE = 2**20  # bytes
 _PIPE, _PUT, _OPEN = 'pipe_file(mode="create")', 'put_file(mode="create")', 'open(mode="xb")'
@@ -53,7 +53,7 @@ class TransferringStorage(WalkedStorage, MultipartStorage):
         if entry.size > _LARGEST_READ:
             raise ValidationError(f"{self.url(path)} is too large to be one of ours")
         data = await self.ask("cat_file", _cat, path)
-        if len(data) != entry.size:  # shortened, or written anew meanwhile
+        if len(data) != entry.size:  # the file was shortened or rewritten meanwhile
             check_length(len(data), (await self.expect_file(path)).size)
         return Content(data=data, version=None)
 
@@ -67,7 +67,7 @@ class TransferringStorage(WalkedStorage, MultipartStorage):
             else:
                 filesystem.pipe_file(native, data)
 
-        if mode is Put.PRIVATE and self.has_directories:  # whose directory has gone was swept
+        if mode is Put.PRIVATE and self.has_directories:  # if the directory is gone, the attempt was swept
             await self.ask("pipe_file", write, path, writes=True)
         else:
             await self._put("pipe_file", path, write)
@@ -106,7 +106,7 @@ class TransferringStorage(WalkedStorage, MultipartStorage):
         allowance = Allowance(entry.size, self.environment.monotonic)
 
         async def fetch(_: BinaryIO) -> None:
-            # Into a directory that goes afterwards: a call that was left behind must not write to the user's file.
+            # Into a temporary directory: an abandoned call that still runs must not write to the user's file.
             scratch = await self.environment.step(tempfile.mkdtemp, prefix=UNFINISHED, dir=target.parent)
             try:
                 copy = os.path.join(scratch, "file")
@@ -126,18 +126,21 @@ class TransferringStorage(WalkedStorage, MultipartStorage):
 
     @property
     def small(self) -> str:
-        """By what a small file is created, in the class's words."""
+        """Return the method that creates a small file, as the class spells it."""
         if self.backend.has("create"):
             return "create"
         return self._created_by("pipe_file", _PIPE)
 
     @property
     def large(self) -> str:
-        """By what a file is created that is too large to be held in memory."""
+        """Return the method that creates a file that is too large to be held in memory."""
         return self._created_by("put_file", _PUT)
 
     def _created_by(self, method: str, exclusively: str) -> str:
-        """The method alone if it overwrites: only where renames publish, and so nothing has to be exclusive."""
+        """Return how the class creates a file.
+
+        A method that overwrites is returned only where renames publish, because nothing has to be exclusive there.
+        """
         if _creates(self.filesystem_class, method):
             return exclusively
         return method if self.backend.has("rename") else _OPEN
@@ -180,7 +183,7 @@ class TransferringStorage(WalkedStorage, MultipartStorage):
             await self.ask(what, work, path, writes=True, allowance=allowance)
         except OSError as error:
             is_missing = isinstance(error, FileNotFoundError)
-            if not is_missing and is_over(error):  # not every class says so of a parent that is missing
+            if not is_missing and is_over(error):  # not every class raises this for a missing parent
                 is_missing = await self.stat(path.rpartition("/")[0]) is None
             if not is_missing:
                 raise
@@ -189,7 +192,7 @@ class TransferringStorage(WalkedStorage, MultipartStorage):
 
 
 def _creates(kind: type[Any], method: str) -> bool:
-    """Whether a class has a method of its own that takes `mode="create"`."""
+    """Tell whether a class has a method of its own that takes `mode="create"`."""
     own = getattr(kind, f"_{method}", None) if getattr(kind, "async_impl", False) else None
     own = own or getattr(kind, method)
     bases = [getattr(AbstractFileSystem, method), getattr(AsyncFileSystem, f"_{method}")]

@@ -39,7 +39,7 @@ class WalkedStorage(Storage):
         instances: Callable[[], Instances],
         environment: Environment,
     ) -> None:
-        """`instances` gives those of this process, of the class `kind`."""
+        """`instances` gives the instances of this process, of the class `kind`."""
         super().__init__(environment)
         self.backend = backend
         self.filesystem_class = kind

@@ -12,7 +12,7 @@ UNFINISHED = TMP_DIR_SUFFIX
 
 
 def flaw_of_key(key: str, *, longest: int) -> str | None:
-    """Why a key cannot be used, or None; `longest` is the store's bound in bytes of UTF-8."""
+    """Return why a key cannot be used, or None. `longest` is the store's bound in bytes of UTF-8."""
     if any(part in ("", ".", "..") for part in key.split("/")):
         return "its key has an empty part, '.' or '..' in it, which other tools do not keep apart"
     try:
@@ -23,6 +23,6 @@ def flaw_of_key(key: str, *, longest: int) -> str | None:
 
 
 def unusable(url: str, reason: str) -> ValidationError:
-    """The error for a URL that can name nothing; a long one is shown in part."""
+    """Return the error for a URL that can name nothing; a long URL is shown in part."""
     shown = url if len(url) <= 80 else f"{url[:77]}..."
     return ValidationError(f"{shown} cannot be used: {reason}".encode(errors="backslashreplace").decode())

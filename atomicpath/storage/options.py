@@ -78,7 +78,7 @@ def configured(
     options: Mapping[str, object],
     in_our_words: Callable[[Mapping[str, object]], dict[str, object]],
 ) -> dict[str, object]:
-    """Options in our words, and beneath them those that fsspec's configuration has for these protocols.
+    """Return options in our words, and beneath them those that fsspec's configuration has for these protocols.
 
     One that is given takes the place of one that is configured, whole, as it does for fsspec's own instances.
     """
@@ -88,7 +88,7 @@ def configured(
 def translated(
     options: Mapping[str, object], spellings: Mapping[str, Spelling], *, prefixes: Sequence[str] = ()
 ) -> dict[str, object]:
-    """Options with other libraries' spellings in ours; a name that has none stays as it is.
+    """Return options with other libraries' spellings in ours; a name that has none stays as it is.
 
     `spellings` has names in lower case with "_" between words and without any of the `prefixes`: "AWS_REGION",
     "s3.region" and "awsRegion" are all "region".
@@ -117,7 +117,7 @@ def translated(
 
 
 def check_names(options: Iterable[str], known: Iterable[str], library: str) -> None:
-    """ValidationError that names the first option that is none of `known`, and those that exist."""
+    """Raise ValidationError that names the first option that is none of `known`, and those that exist."""
     names = frozenset(known)
     for name in options:
         if name not in names:
@@ -130,7 +130,7 @@ def check_names(options: Iterable[str], known: Iterable[str], library: str) -> N
 
 
 def names_of(*callables: Callable[..., object]) -> frozenset[str]:
-    """The names of the arguments of a class, its bases' included, or of a function, and of those that fsspec takes."""
+    """Return the names of the arguments of functions and of classes, with their bases, and those that fsspec takes."""
     found = set(_FSSPEC)
     for each in callables:
         for one in inspect.getmro(each) if inspect.isclass(each) else (each,):
@@ -141,7 +141,9 @@ def names_of(*callables: Callable[..., object]) -> frozenset[str]:
 
 
 def surroundings(variables: Iterable[str], files: Iterable[str | None] = ()) -> str:
-    """A text that changes when a variable of the environment does, or a file that a client reads: a digest of them.
+    """Return a digest of environment variables and of files that a client reads.
+
+    The digest changes when one of them does.
 
     `variables` are names, or the beginnings of names that end with "_".
     """
@@ -154,7 +156,7 @@ def surroundings(variables: Iterable[str], files: Iterable[str | None] = ()) -> 
 def _state(file: str | None) -> object:
     try:
         found = os.stat(os.path.expanduser(file)) if file else None
-    except (OSError, ValueError):  # a client that needs it says so
+    except (OSError, ValueError):  # a client that needs the file reports the error
         return None
     return found and (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 

@@ -22,7 +22,9 @@ _AT_ONCE = 16
 async def send_parts(
     environment: Environment, source: Source, send: Callable[[int, bytes], Awaitable[T]], *, least: int, most: int
 ) -> list[T]:
-    """`send` each part of a file, which must not be empty, with its number from zero; the results in order.
+    """Send each part of a file with `send`, numbered from zero, and return the results in order.
+
+    The file must not be empty.
 
     Parts have `least` bytes, or more where there would be more than `most` of them; the last may be smaller.
     The first failure cancels the others and is raised itself.
@@ -33,7 +35,7 @@ async def send_parts(
     sent: dict[int, T] = {}
     failures: list[Exception] = []
 
-    async def send_one(number: int) -> None:  # a function, so that the bytes are gone when it ends
+    async def send_one(number: int) -> None:  # a function, so that the bytes are freed when it ends
         offset = number * size
         length = min(size, source.size - offset)
         async with memory_for(length):

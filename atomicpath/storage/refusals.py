@@ -39,14 +39,14 @@ class Refusal(enum.Enum):
     PAYER = "the requester of this bucket pays: pass requester_pays in storage_options"
 
     def error(self, said: str) -> AccessError:
-        """The error for `said`, which tells what was refused."""
+        """Return the error for `said`, which tells what was refused."""
         refused = AccessError(f"{said}: {self.value}")
         refused.errno = errno.EDQUOT if self is Refusal.QUOTA else errno.EACCES
         return refused
 
     @property
     def is_of_credentials(self) -> bool:
-        """Whether another client, with the credentials that there are by then, may be let in."""
+        """Tell whether another client may be let in, with the credentials that there are by then."""
         return self in (Refusal.CREDENTIALS, Refusal.EXPIRED)
 
 
@@ -60,7 +60,10 @@ _WORDS = (  # of texts that come with a code as general as AccessDenied; they ar
 
 
 def refusal_of(code: str, text: str, codes: Mapping[str, Refusal]) -> Refusal | None:
-    """Why a store refused, by its code, else by its text; None if neither says more than that it did."""
+    """Return why a store refused, by its code, else by its text.
+
+    Return None if neither says more than that the store refused.
+    """
     found = codes.get(code)
     if found is None:
         return next((why for pattern, why in _WORDS if pattern.search(text)), None)
@@ -86,7 +89,10 @@ class Watch:
 
 
 def foreign_answer(said: str) -> OSError:
-    """The error for a status that is not the store's own word: nothing follows from it, so the outcome is unknown."""
+    """Return the error for a status that is not the store's own.
+
+    Nothing follows from that status, so the outcome is unknown.
+    """
     return OSError(
         errno.EIO,
         f"{said}, which is not the store's own answer: a proxy or load balancer may have given it. Check the endpoint",
@@ -94,10 +100,10 @@ def foreign_answer(said: str) -> OSError:
 
 
 def of_the_client(error: OSError, url: str, *, sent: bool, variables: Iterable[str] = ()) -> OSError:
-    """The error for an `OSError` of the client's own surroundings, such as a certificate file that is missing.
+    """Return the error for an `OSError` of the client's own surroundings, such as a missing certificate file.
 
-    It names the file, or those of the environment's `variables` that name one that is not there. With `sent` a request
-    may have been carried out before, so that its outcome is unknown.
+    The error names the file, or those of the environment's `variables` that name a missing file. With `sent`, a request
+    may have been carried out before, so its outcome is unknown.
     """
     missing = [f"{name}={os.environ[name]}" for name in variables if _names_nothing(os.environ.get(name))]
     what = str(error.filename) if error.filename else ", ".join(missing) or "a file of the client's configuration"

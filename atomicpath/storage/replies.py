@@ -28,7 +28,7 @@ class Answer:
         self._fields = fields
 
     def text(self, name: str) -> str:
-        """A field that must be there, and not be empty."""
+        """Return a field that must be there, and not be empty."""
         found = self._fields.get(name)
         if found is None or found == "":
             raise self._unusable(f"has no {name}")
@@ -37,23 +37,23 @@ class Answer:
         return str(found)
 
     def text_or_none(self, name: str) -> str | None:
-        """A field that may be missing."""
+        """Return a field that may be missing."""
         return self.text(name) if self._fields.get(name) is not None else None
 
     def number(self, name: str) -> int:
-        """A field that must be there and be a count, written in digits or not."""
+        """Return a field that must be there and be a count, written in digits or not."""
         text = self.text(name)
         if not (text.isascii() and text.isdecimal()):
             raise self._unusable(f"has a {name} that is no number")
         return int(text)
 
     def time(self, name: str) -> datetime | None:
-        """A moment; None where it is not told."""
+        """Return a moment, or None where the reply does not tell it."""
         found = self._fields.get(name)
         return found if isinstance(found, datetime) else None
 
     def is_set(self, name: str) -> bool:
-        """Whether a field says yes; one that is missing does not."""
+        """Tell whether a field says yes; a missing field does not."""
         return bool(self._fields.get(name))
 
     def expect(self, *names: str) -> None:
@@ -67,7 +67,7 @@ class Answer:
             )
 
     def part(self, name: str) -> Answer:
-        """The fields below a field; none where it is missing."""
+        """Return the fields below a field; none where that field is missing."""
         found = self._fields.get(name)
         if found is None:
             return Answer(self._where, self._what, {})
@@ -76,7 +76,7 @@ class Answer:
         return Answer(self._where, self._what, found)
 
     def parts(self, name: str) -> Iterator[Answer]:
-        """Each element of a list of fields; none where it is missing."""
+        """Return each element of a list of fields; none where the list is missing."""
         found = self._fields.get(name)
         if found is None:
             return
@@ -86,7 +86,7 @@ class Answer:
             yield Answer(self._where, self._what, one)
 
     def texts(self, name: str) -> list[str]:
-        """A list of texts; empty where it is missing."""
+        """Return a list of texts, which is empty where the field is missing."""
         found = self._fields.get(name)
         if found is None:
             return []

@@ -24,7 +24,7 @@ from atomicpath._core.concurrency import wake
 __all__ = ["WatchedBytes", "WatchedFile", "silence_for", "watched", "watched_pieces"]
 
 _SILENCE = 60.0  # seconds without a sign after which a request ends, at least
-_READS = 3  # silences that the client itself bounds, which a request may meet without a piece of its body being taken
+_READS = 3  # read time-outs of the client that a request may spend without sending a piece of its body
 
 _UNBLOCKED = 2**16
 """Bytes of a body that a connection takes at once, whatever its peer does (asyncio's high-water mark)."""
@@ -33,7 +33,10 @@ _sign: ContextVar[Callable[[float], None] | None] = ContextVar("atomicpath_sign"
 
 
 def silence_for(read_timeout: object) -> float:
-    """The seconds without a sign after which a request ends whose client waits so long for each piece of a reply."""
+    """Return the seconds without a sign after which a request ends.
+
+    `read_timeout` is how long the client waits for each piece of a reply.
+    """
     return max(_SILENCE, _READS * read_timeout) if isinstance(read_timeout, int | float) else _SILENCE
 
 
@@ -109,7 +112,7 @@ class WatchedFile(io.RawIOBase):
 
 
 async def watched_pieces(pieces: AsyncIterator[Any], seconds: float) -> AsyncIterator[Any]:
-    """A body in pieces, each small enough to be taken well within the time."""
+    """Yield a body in pieces, each small enough to be taken well within the time."""
     signal = _signal(seconds)
     async for piece in pieces:
         if signal is not None:

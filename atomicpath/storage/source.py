@@ -23,18 +23,18 @@ class Source:
 
     @classmethod
     def look(cls, path: Path) -> Self:
-        """The file now."""
+        """Return the file as it is now."""
         found = path.stat()
         return cls(path, found.st_size, _state(found))
 
     @classmethod
     def take(cls, path: Path) -> tuple[Self, bytes | None]:
-        """The file now, and its bytes if they are few: both by one trip to a thread."""
+        """Return the file as it is now, and its bytes if they are few. One trip to a thread does both."""
         seen = cls.look(path)
         return seen, seen.read(0, seen.size) if seen.size <= _FEW else None
 
     def open(self) -> BinaryIO:
-        """The file, still the same."""
+        """Open the file, and check that it is still the same."""
         file = self.path.open("rb")
         try:
             self.check(file)
@@ -44,7 +44,7 @@ class Source:
         return file
 
     def read(self, offset: int, length: int) -> bytes:
-        """So many bytes of it, which are all there and were not changed meanwhile."""
+        """Return `length` bytes of the file; all of them are there and were not changed meanwhile."""
         with self.open() as file:
             file.seek(offset)
             data = file.read(length)

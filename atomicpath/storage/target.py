@@ -37,12 +37,15 @@ def check_length(size: int, announced: int) -> None:
 
 
 def age_of(written: datetime | None, date: str | None) -> float | None:
-    """The seconds from when an object was written to the `Date` of the reply that said so; None if one is missing."""
+    """Return the seconds from when an object was written to the `Date` of the reply that said so.
+
+    Return None if one of the two is missing.
+    """
     if not date or written is None:
         return None
     try:
         return max((parsedate_to_datetime(date) - written).total_seconds(), 0.0)
-    except (TypeError, ValueError):  # no date, or one of the two without its zone
+    except (TypeError, ValueError):  # not a date, or only one of the two has a time zone
         return None
 
 

@@ -40,7 +40,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether no check failed."""
+        """Tell whether no check failed."""
         return not any(finding.verdict is Verdict.FAILED for finding in self.findings)
 
     def __str__(self) -> str:

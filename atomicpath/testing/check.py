@@ -91,26 +91,26 @@ class Subject:
 
     @property
     def directories(self) -> DirectoryStorage:
-        """The storage, as one with directories; GuaranteeError if it is none."""
+        """Return the storage as one with directories; GuaranteeError if it has none."""
         return need(self.storage, DirectoryStorage, Guarantee.DIRECTORIES)
 
     def path(self, name: str = "") -> str:
-        """The storage's own path of a name in the place."""
+        """Return the storage's own path of a name in the place."""
         return f"{self.location.path}/{name}" if name else self.location.path
 
     async def directory(self, name: str = "") -> str:
-        """The path of a directory, which is made if directories have to be."""
+        """Return the path of a directory; make the directory where directories have to be made."""
         path = self.path(name)
         if Guarantee.DIRECTORIES in self.claimed and await self.storage.kind(path) is None:
             await self.directories.make_directory(path, mode=None, durable=False)
         return path
 
     async def stored(self, below: str = "") -> dict[str, bytes]:
-        """What is really there, see `Place.read_all`."""
+        """Return the files that are really there, see `Place.read_all`."""
         return await anyio.to_thread.run_sync(self.place.read_all, below)
 
     def file(self, name: str, data: bytes) -> Path:
-        """A local file."""
+        """Write a local file and return its path."""
         path = self.scratch / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
@@ -131,20 +131,20 @@ class Check:
 
     @property
     def name(self) -> str:
-        """The function's."""
+        """Return the name of the function."""
         return getattr(self.run, "__name__", "check")
 
     @property
     def meaning(self) -> str:
-        """The first line of the function's docstring."""
+        """Return the first line of the function's docstring."""
         return (self.run.__doc__ or "").partition("\n")[0]
 
     def __call__(self, make: Factory, *, loop: str = "asyncio") -> Finding:
-        """Run it at a new place, under an event loop of its own."""
+        """Run the check at a new place, under an event loop of its own."""
         return anyio.run(self.examine, make, backend=loop)
 
     async def examine(self, make: Factory) -> Finding:
-        """As a call, in the event loop that is running."""
+        """Run the check at a new place, in the event loop that is running."""
         place = make()
         location = locate(place.url, place.storage_options)
         profile = await profile_of(location)
@@ -181,11 +181,11 @@ def check(needs: Guarantee = NONE, *, commits: bool = False) -> Callable[[Run], 
 
 
 def expect(condition: object, said: str) -> None:
-    """ConformanceError unless the condition holds; `said` tells what was seen instead."""
+    """Raise ConformanceError unless the condition holds; `said` tells what was seen instead."""
     if not condition:
         raise ConformanceError(said)
 
 
 def _lacking(effective: Guarantee) -> Guarantee:
-    """What the nearest strategy lacks, to be named in a finding."""
+    """Return the guarantees that the nearest strategy lacks, to be named in a finding."""
     return min((strategy.requires & ~effective for strategy in STRATEGIES), key=lambda lacking: len(lacking))

@@ -190,10 +190,10 @@ class _Counting(Environment):
         return result
 
     def before(self, number: int) -> None:
-        """Called before an operation."""
+        """Act before an operation; subclasses decide how."""
 
     def after(self, number: int) -> None:
-        """Called after one that succeeded."""
+        """Act after an operation that succeeded; subclasses decide how."""
 
 
 class _Failing(_Counting):

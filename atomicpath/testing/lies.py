@@ -180,7 +180,7 @@ class ForgetsDeletes(FaultyStorage):
     about = Guarantee.CONDITIONAL_DELETE
 
     async def delete(self, path: str, *, version: str | None = None) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class ShortensDownloads(FaultyStorage):

@@ -22,11 +22,11 @@ class FaultyStorage(Storage):
     def __init__(self, inner: Storage, state: dict[str, object]) -> None:
         super().__init__(inner.environment)
         self.inner = inner
-        self.state = state  # of the backend: a storage is opened many times
+        self.state = state  # kept by the backend, because a storage is opened many times
 
     @property
     def directories(self) -> DirectoryStorage:
-        """The honest storage, of a lie about directories."""
+        """Return the honest storage, for a lie about directories."""
         return need(self.inner, DirectoryStorage, self.about)
 
     async def kind(self, path: str) -> EntryKind | None:
@@ -63,7 +63,7 @@ class Lying(Backend):
     """
 
     def __init__(self, inner: Backend, lie: type[FaultyStorage], *, admits: bool = False) -> None:
-        self.protocols = inner.protocols  # type: ignore[misc]  # those of this one
+        self.protocols = inner.protocols  # type: ignore[misc]  # the protocols of this instance
         self._inner, self._lie, self._admits = inner, lie, admits
         self._state: dict[str, object] = {}
 

@@ -26,7 +26,7 @@ class Place(abc.ABC):
 
     @abc.abstractmethod
     def read_all(self, below: str = "") -> dict[str, bytes]:
-        """Every file below a name: name relative to that → content."""
+        """Return the content of every file below a name, by the file's name relative to that name."""
 
     @abc.abstractmethod
     def write(self, name: str, data: bytes) -> None:

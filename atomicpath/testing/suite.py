@@ -24,7 +24,7 @@ class ConformanceTests:
     @pytest.mark.parametrize("loop", LOOPS)
     @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
     def test_conformance(self, check: Check, loop: str, make_place: Factory) -> None:
-        """One check under one event loop."""
+        """Run one check under one event loop."""
         finding = check(make_place, loop=loop)
         if finding.verdict is Verdict.FAILED:
             raise finding.error or ConformanceError(str(finding))

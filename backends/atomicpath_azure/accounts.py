@@ -46,8 +46,8 @@ WATCH: ContextVar[Watch] = ContextVar("atomicpath_azure_watch")
 _TIMEOUTS = {"connection_timeout": 5, "read_timeout": 20}
 _RETRIES = 3
 _BACKOFF = 2.0  # seconds before a repetition; the SDK's own 15 would outlast any patience
-_LARGEST_PUT = 5000 * 2**20  # "Put Blob": never more than one request, which is what is conditional
-_DATA_TIMEOUT = 60.0  # seconds without a sign from the endpoint while much is moved
+_LARGEST_PUT = 5000 * 2**20  # "Put Blob": one request only, because the condition is on the request
+_DATA_TIMEOUT = 60.0  # seconds without a sign from the endpoint during a large transfer
 _CLOSING = 5.0  # seconds
 
 
@@ -88,7 +88,7 @@ class _Transport(AioHttpTransport):  # type: ignore[misc]  # azure.core hides it
                 raise NoContactError from error.__cause__
             raise
         finally:
-            request.data = body  # for a repetition
+            request.data = body  # kept for a repetition
         self.has_answered = True
         watch.headers = {name.lower(): value for name, value in response.headers.items()}
         return response
@@ -122,15 +122,15 @@ class Account:
         """Why that cannot be found out: what the account itself answered."""
 
     def container(self, address: Address) -> Any:
-        """The SDK's client for a container."""
+        """Return the SDK's client for a container."""
         return self._blobs.get_container_client(address.container)
 
     def blob(self, address: Address) -> Any:
-        """The SDK's client for a blob."""
+        """Return the SDK's client for a blob."""
         return self._blobs.get_blob_client(address.container, address.key)
 
     def lake(self) -> Any:
-        """The SDK's client for the account's Data Lake endpoint, which stands beside that for blobs."""
+        """Return the SDK's client for the account's Data Lake endpoint, which stands beside the endpoint for blobs."""
         if self._lake is None:
             parts = urlsplit(self._url)
             credential: Any = self._credential
@@ -141,7 +141,7 @@ class Account:
         return self._lake
 
     async def close(self) -> None:
-        """End its connections."""
+        """End the connections of the account's client."""
         await self._transport.close()
 
 
@@ -160,7 +160,7 @@ class Accounts:
         return cast("IOLoop", fsspec.asyn.get_loop())
 
     def of(self, address: Address) -> Account:
-        """The account that an address is in. ValidationError if that is another than the options name."""
+        """Return the account that an address is in. Raise ValidationError if the options name another account."""
         filesystem = self._filesystem(address.account)
         account = vars(filesystem).get(_KEPT)
         if account is None:
@@ -179,7 +179,7 @@ class Accounts:
         return cast("Account", account)
 
     def drop(self, address: Address, used: object) -> None:
-        """Have the next request look for credentials anew, where it was they that were refused, and not given ones."""
+        """Have the next request look for credentials anew, if found credentials were refused, and not given ones."""
         kept = self._kept.get(address.account)
         if kept is not None and self._settings.finds_credentials and vars(kept()).get(_KEPT) is used:
             kept.drop(kept())
@@ -214,7 +214,10 @@ def _close(process: int, loop: IOLoop, account: Account) -> None:
 
 
 def _forget_parents() -> None:
-    """In a forked child: adlfs would close its parent's clients at exit, and wait for an event loop that never runs."""
+    """Keep adlfs, in a forked child, from closing the clients of the parent.
+
+    adlfs would close them at exit, and wait for an event loop that never runs.
+    """
     for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]  # noqa: SLF001 - nothing else lists them
         alive = finalizer.peek()
         if alive and isinstance(alive[0], adlfs.AzureBlobFileSystem):

@@ -20,7 +20,7 @@ __all__ = ["AccountStorage"]
 
 T = TypeVar("T")
 
-_OF_THE_SERVICE = "x-ms-request-id"  # in each of its replies ("Common REST API response headers")
+_OF_THE_SERVICE = "x-ms-request-id"  # a header of each reply of Azure ("Common REST API response headers")
 _PATIENCE = 20.0  # seconds for a request about one small blob, the client's own retries included
 
 
@@ -47,13 +47,13 @@ class AccountStorage(FsspecStorage[Accounts]):
                 self.filesystem.drop(address, watch.client)
 
     async def account(self, address: Address) -> Account:
-        """The account that an address is in; runs in fsspec's event loop."""
+        """Return the account that an address is in. Runs in fsspec's event loop."""
         return self.filesystem.of(address)
 
     async def is_hierarchical(self, address: Address) -> bool:
-        """Whether the account has a hierarchical namespace; an error says that it is not known.
+        """Tell whether the account has a hierarchical namespace; raise an error if that is not known.
 
-        Asked once: neither an answer is asked for again, nor a refusal to give one.
+        The account is asked once. After an answer, and after a refusal to answer, it is not asked again.
         """
         account = await self.there(self.account, address)
         if account.unknown is not None:
@@ -67,7 +67,10 @@ class AccountStorage(FsspecStorage[Accounts]):
         return account.hierarchical
 
     async def has_directories(self, address: Address) -> bool:
-        """As far as is known: the requests for blobs are answered by both kinds of account."""
+        """Tell whether the account has directories, as far as is known.
+
+        Both kinds of account answer the requests for blobs.
+        """
         try:
             return await self.is_hierarchical(address)
         except FileNotFoundError:
@@ -76,7 +79,7 @@ class AccountStorage(FsspecStorage[Accounts]):
             return False
 
     async def need_directories(self, address: Address, guarantee: Guarantee) -> None:
-        """GuaranteeError unless the account has a hierarchical namespace."""
+        """Raise GuaranteeError unless the account has a hierarchical namespace."""
         why = "the account has no hierarchical namespace"
         try:
             if await self.is_hierarchical(address):

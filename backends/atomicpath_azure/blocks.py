@@ -81,7 +81,7 @@ async def upload_blocks(storage: Asks, source: Source, path: str, *, owner: str)
 
 
 async def create_in_blocks(storage: Asks, path: str, data: bytes) -> None:
-    """A blob from bytes by a list of one block; the contract is that of `MultipartStorage.create_in_parts`."""
+    """Create a blob from bytes by a list of one block. The contract is that of `MultipartStorage.create_in_parts`."""
     address = split(path)
     name = _name(storage.environment.token(), 0)
     await _stage(storage, address, name, data)
@@ -89,12 +89,12 @@ async def create_in_blocks(storage: Asks, path: str, data: bytes) -> None:
 
 
 def version_of(reply: Answer) -> str:
-    """The version in a reply or listing, of which only one has quotes."""
+    """Return the version in a reply or listing without quotes, which only one of the two has."""
     return reply.text("etag").strip('"')
 
 
 def is_marked(found: Answer, mark: str) -> bool:
-    """Whether a blob was written by the request of this mark."""
+    """Tell whether a blob was written by the request of this mark."""
     return found.part("metadata").text_or_none(MARK) == mark
 
 
@@ -124,10 +124,10 @@ async def _commit(storage: Asks, address: Address, names: list[str], metadata: d
 
 
 async def properties(account: Account, address: Address) -> Answer:
-    """What the store says of a blob, or of what stands for a directory."""
+    """Return what the store says of a blob, or of what stands for a directory."""
     found = await account.blob(address).get_blob_properties()
     return Answer(f"abfs://{address.path}", "get_blob_properties", vars(found))
 
 
 def _name(mark: str, number: int) -> str:
-    return f"{mark}-{number:05}"  # of one length, as all of a blob's must be
+    return f"{mark}-{number:05}"  # all block names of a blob must have one length

@@ -24,10 +24,10 @@ _PATIENCE = 3600.0  # seconds a copy may take
 
 
 async def copy(storage: AccountStorage, source: str, target: str) -> None:
-    """ "Copy Blob": within an account, of any size, by the account's own credentials; the target must not exist.
+    """Copy by "Copy Blob": within an account, any size, by the account's own credentials. The target must not exist.
 
     "Copy Blob From URL" and "Put Blob From URL" end with the reply, but take only what another credential in the URL
-    gives access to, and only up to 256 MiB or 5,000 MiB. The mark tells the work of a try whose answer was lost.
+    gives access to, and only up to 256 MiB or 5,000 MiB. The mark identifies the work of a try whose answer was lost.
     """
     old, new = split(source), split(target)
     mark = storage.environment.token()
@@ -59,7 +59,7 @@ async def copy(storage: AccountStorage, source: str, target: str) -> None:
 
 
 async def _status(storage: AccountStorage, address: Address, mark: str) -> str | None:
-    """How far our own copy is; None if what is there is not ours."""
+    """Return how far our own copy is, or None if what is there is not ours."""
     found = await storage.ask(address, lambda account: _copy_of(account, address), Watch())
     return found.text("status") if is_marked(found, mark) else None
 

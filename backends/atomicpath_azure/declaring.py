@@ -24,11 +24,13 @@ _DIRECTORIES = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE | Guarantee.
 
 
 def declaration(host: str, *, hierarchical: bool | None, problem: str | None) -> Declaration:
-    """By the endpoint's host and by whether the account has a hierarchical namespace, None if `problem` hid it.
+    """Declare by the endpoint's host and by whether the account has a hierarchical namespace.
 
-    The conditions are documented for blobs in both kinds of account ("Specifying conditional headers for
-    Blob service operations", "Multi-protocol access on Data Lake Storage"), atomic renames of directories
-    only where the namespace is hierarchical ("Azure Data Lake Storage hierarchical namespace").
+    `hierarchical` is None if `problem` kept it from being known.
+
+    The conditions are documented for blobs in both kinds of account ("Specifying conditional headers for Blob service
+    operations", "Multi-protocol access on Data Lake Storage"), atomic renames of directories only where the namespace
+    is hierarchical ("Azure Data Lake Storage hierarchical namespace").
     """
     is_vendors = any(host.endswith(suffix) for suffix in _VENDOR)
     known = _CONDITIONS | (_DIRECTORIES if hierarchical else NONE)

@@ -80,7 +80,7 @@ class Watch(Seen):
 
 @contextmanager
 def translate_errors(path: str, watch: Watch) -> Iterator[None]:
-    """Translate what the block raises about `path`.
+    """Translate the errors that the block raises about `path`.
 
     Nothing of the SDK's own texts is shown or chained: a reply may quote a header or parameter that was
     sent, and with it the signature that is a credential.
@@ -89,7 +89,7 @@ def translate_errors(path: str, watch: Watch) -> Iterator[None]:
     try:
         yield
     except ClientAuthenticationError as error:
-        if error.response is None:  # no token could be had, and what the credential's attempts said is in its text
+        if error.response is None:  # no token was obtained; the error's text says how each attempt failed
             watch.is_stale = True
             said = f"{url}: no usable credentials ({type(error).__name__})"
             raise _unless_sent(said, Refusal.CREDENTIALS, watch) from None
@@ -112,10 +112,10 @@ def translate_errors(path: str, watch: Watch) -> Iterator[None]:
         raise OSError(errno.EIO, f"{url}: no usable answer ({type(error).__name__})") from None
     except AtomicPathError:
         raise
-    except (AttributeError, LookupError, TypeError, ValueError) as error:  # the SDK over a reply that is not Azure's
+    except (AttributeError, LookupError, TypeError, ValueError) as error:  # the SDK, for a reply not of Azure
         raise OSError(errno.EIO, f"{url}: no usable answer ({type(error).__name__})") from None
     except (FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError) as error:
-        watch.is_stale = True  # it may be the credentials of this client that are not there
+        watch.is_stale = True  # the credentials of this client may be the ones that are missing
         raise of_the_client(error, url, sent=watch.sent > 0, variables=FILES) from None
 
 
@@ -155,6 +155,6 @@ def _unless_sent(said: str, why: Refusal, watch: Watch) -> Exception:
 
 
 def _code(error: HttpResponseError) -> str:
-    """Azure's name for what is wrong; the reply to a HEAD has it in a header only."""
+    """Return Azure's name for what is wrong; the reply to a HEAD has it in a header only."""
     found = getattr(error, "error_code", None) or getattr(error.response, "headers", {}).get("x-ms-error-code")
     return str(getattr(found, "value", found) or "")

@@ -21,7 +21,7 @@ __all__ = ["check_mode", "list_page", "make", "remove", "rename", "set_mode"]
 
 
 def check_mode(mode: int) -> str:
-    """A directory's mode as Azure writes it; ValidationError for what it does not have."""
+    """Return a directory's mode as Azure writes it; ValidationError for bits that Azure does not have."""
     if not 0 <= mode <= 0o1777:
         raise ValidationError(
             f"path_permission_mode {mode:#o} cannot be honoured: Azure has read, write, execute and the sticky bit"
@@ -50,7 +50,7 @@ async def rename(account: Account, source: Address, target: Address, watch: Watc
     client = account.lake().get_directory_client(source.container, quote(source.key))
     name = f"{target.container}/{target.key}"
     await client.rename_directory(name, match_condition=MatchConditions.IfMissing, mode="posix")
-    if watch.headers.get("x-ms-continuation"):  # only where the namespace is flat
+    if watch.headers.get("x-ms-continuation"):  # only a flat namespace sends this header
         raise OSError(errno.EIO, f"abfs://{source.path} was renamed in part: the account has no hierarchical namespace")
 
 
@@ -62,7 +62,7 @@ async def remove(account: Account, address: Address) -> None:
 async def list_page(
     account: Account, address: Address, *, recursive: bool, size: int, token: str | None
 ) -> tuple[list[Entry], str | None]:
-    """One page of what is below a directory, directories included, and the token of the next."""
+    """Return one page of what is below a directory, directories included, and the token of the next page."""
     client = account.lake().get_file_system_client(address.container)
     found = client.get_paths(path=address.key or None, recursive=recursive, max_results=size)
     pages: Any = found.by_page(token)

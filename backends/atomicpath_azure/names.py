@@ -31,13 +31,13 @@ class Address:
 
     @property
     def path(self) -> str:
-        """The backend's path of it: one text for all URLs that mean it."""
+        """Return the backend's path of the address: one text for all URLs that mean this address."""
         top = f"{self.container}@{self.account}.dfs.core.windows.net" if self.account else self.container
         return f"{top}/{self.key}" if self.key else top
 
 
 def split(path: str, *, longest: int = KEY_LENGTH) -> Address:
-    """The parts of a path; ValidationError says why there can be no such blob."""
+    """Return the parts of a path. ValidationError says why no blob can have this path."""
     if _SIGNATURE.search(path):
         raise ValidationError(
             "an Azure URL must not carry a shared access signature: pass sas_token= in storage_options"
@@ -60,7 +60,10 @@ def split(path: str, *, longest: int = KEY_LENGTH) -> Address:
 
 
 def _flaw(key: str) -> str | None:
-    """What Azure's own rules forbid, or advise against because its parts do not keep such names apart."""
+    """Return what Azure's rules forbid in a key or advise against, or None.
+
+    Azure advises against a name that its services do not keep apart from another.
+    """
     if "\\" in key:
         return "its key has a '\\' in it, which Azure takes for '/'"
     if any(part.endswith(".") for part in key.split("/")):

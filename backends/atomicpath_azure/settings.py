@@ -21,7 +21,7 @@ FILES = ("AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_CERTIFICATE_PATH", "REQUEST
 
 _VARIABLES = ("AZURE_", "IDENTITY_", "MSI_", "HOME", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy")
-_EXCLUDES = "exclude_"  # how many of DefaultAzureCredential's arguments begin, which adlfs passes on
+_EXCLUDES = "exclude_"  # prefix of many arguments of DefaultAzureCredential, which adlfs passes on
 _OF_CREDENTIAL = frozenset(
     {
         *("authority", "managed_identity_client_id", "workload_identity_client_id", "workload_identity_tenant_id"),
@@ -46,11 +46,14 @@ class Settings:
 
     @property
     def finds_credentials(self) -> bool:
-        """Whether credentials are looked for, and may be others when they are looked for again."""
+        """Tell whether credentials are looked for, and may be others when they are looked for again."""
         return not any(self.asked.get(name) for name in _GIVEN)
 
     def endpoint(self, account: str) -> str:
-        """The blob endpoint for an account that a URL names, or "", in adlfs's order; "" if nothing names one."""
+        """Return the blob endpoint in adlfs's order; "" if nothing names one.
+
+        `account` is the account that a URL names, or "".
+        """
         connection = str(self.options.get("connection_string") or "")
         items = (item.partition("=") for item in connection.split(";"))
         parts = {name.strip().lower(): value for name, _, value in items}
@@ -90,7 +93,7 @@ _NAMES = ("account_name", "connection_string")  # what makes an endpoint; creden
 
 
 def normal(url: str) -> str:
-    """A blob endpoint without its scheme, user, password and signature, as two are compared."""
+    """Return a blob endpoint without its scheme, user, password and signature, for comparison with another."""
     try:
         parts = urlsplit(url)
     except ValueError:  # not shown: it may have a password in it

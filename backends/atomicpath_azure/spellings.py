@@ -16,7 +16,7 @@ _URL = "the host of account_url"
 
 
 def in_adlfs_words(options: Mapping[str, object]) -> dict[str, object]:
-    """Options with the spellings of Azure's SDK, of object_store and of PyIceberg in adlfs's own."""
+    """Return options, with those of Azure's SDK, object_store and PyIceberg turned into adlfs's spellings."""
     found = translated(options, _SPELLINGS, prefixes=_PREFIXES)
     host = found.pop(_URL, None)
     if host is None:

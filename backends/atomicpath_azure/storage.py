@@ -55,7 +55,7 @@ _FOLDER = "hdi_isfolder"  # metadata of what stands for a directory, on both kin
 
 
 def open_azure(settings: Settings, environment: Environment) -> AzureStorage:
-    """Access under options that were resolved."""
+    """Return access under options that were resolved."""
     accounts = Accounts(settings)
     return AzureStorage(lambda: accounts, environment)
 
@@ -73,7 +73,7 @@ class AzureStorage(AccountStorage, DirectoryStorage, MultipartStorage, CopyingSt
         try:
             await self.is_hierarchical(address)
         except FileNotFoundError:
-            pass  # the container is missing, as whatever comes next will say
+            pass  # the container is missing, as the next request will report
         except (OSError, NotImplementedError) as error:
             problem = str(error)
         account = await self.there(self.account, address)
@@ -126,7 +126,7 @@ class AzureStorage(AccountStorage, DirectoryStorage, MultipartStorage, CopyingSt
                 if request.offset:
                     reply = await blob.download_blob(request.offset, request.length, **_condition(request.version))
                 else:
-                    reply = await blob.download_blob()  # its later windows name the first's version
+                    reply = await blob.download_blob()  # later windows of the download name the version of the first
                 found = _answer(address, "download_blob", reply.properties)
                 request.begin(
                     version=version_of(found),
@@ -169,7 +169,7 @@ class AzureStorage(AccountStorage, DirectoryStorage, MultipartStorage, CopyingSt
         except FileNotFoundError:
             return
         except StaleVersionError:
-            if await self.stat(path) is not None:  # what is not there has not that version either
+            if await self.stat(path) is not None:  # a missing blob does not have that version either
                 raise
 
     async def list(self, path: str, *, recursive: bool) -> Entries:
@@ -208,7 +208,7 @@ class AzureStorage(AccountStorage, DirectoryStorage, MultipartStorage, CopyingSt
         try:
             await self.ask(address, lambda account: hierarchy.make(account, address, mark), make)
         except FileExistsError:
-            if not await self._was_made_by(address, mark):  # by a try of the client's own whose reply was lost
+            if not await self._was_made_by(address, mark):  # made by an earlier try of this client whose reply was lost
                 raise
         if text is not None:
             change = Watch(writes=True)

@@ -56,11 +56,11 @@ class Asking(FsspecStorage[GcsFilesystem]):
         self._ready_in = os.getpid()
 
     def url(self, *parts: str, upload: bool = False) -> str:
-        """The address of a resource; only once `ready`."""
+        """Return the address of a resource; only once `ready`."""
         return url_of(self.filesystem, *parts, upload=upload)
 
     def _check_endpoint(self, path: str) -> None:
-        """ValidationError if the client asks elsewhere than the place says that this storage is of."""
+        """Raise ValidationError if the client asks another endpoint than that of this storage's place."""
         found = normal(location(self.filesystem))
         if found != self._expected and (self._expected or not found.endswith(VENDOR)):
             raise ValidationError(
@@ -69,7 +69,7 @@ class Asking(FsspecStorage[GcsFilesystem]):
 
     @property
     def endpoint(self) -> str:
-        """Scheme and host of the address; only once `ready`."""
+        """Return the scheme and host of the address; only once `ready`."""
         return location(self.filesystem)
 
     async def look(
@@ -99,7 +99,7 @@ class Asking(FsspecStorage[GcsFilesystem]):
                 with translate_errors(path, watch):
                     reply = await self.request(self._exchange, request, into)
             except AccessError as error:
-                if watch.writes and watch.sent:  # there were no credentials to send it again with
+                if watch.writes and watch.sent:  # credentials were missing when the request was sent again
                     raise OSError(errno.EIO, str(error)) from None
                 raise
             except (ConnectionError, TimeoutError) as error:

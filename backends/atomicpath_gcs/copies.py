@@ -10,10 +10,13 @@ __all__ = ["copy"]
 
 
 async def copy(storage: Asking, source: str, target: str) -> None:
-    """`objects.rewrite`: a large object, or one of another place, takes several calls, each with the last one's token.
+    """Copy by `objects.rewrite`.
 
-    The target, which must not exist, appears whole with the last ("Objects: rewrite"). One that is refused may have
-    been written by an earlier try of this very call, whose answer was lost: then it has the size and the checksum.
+    A large object, or one of another place, takes several calls; each passes on the token of the last one.
+
+    The target, which must not exist, appears whole with the last call ("Objects: rewrite"). A call that is refused may
+    have been carried out by an earlier try of itself, whose answer was lost: then the target has the size and the
+    checksum.
     """
     (from_bucket, old), (to_bucket, new) = split(source), split(target)
     await storage.ready(source)

@@ -56,7 +56,7 @@ class UnconfirmedError(OSError):
 
 @contextmanager
 def in_time(path: str) -> Iterator[None]:
-    """Translate that the block took too long."""
+    """Translate the error that says that the block took too long."""
     try:
         yield
     except TimeoutError as error:
@@ -65,7 +65,9 @@ def in_time(path: str) -> Iterator[None]:
 
 @contextmanager
 def translate_errors(path: str, watch: Watch) -> Iterator[None]:
-    """Translate what one exchange raises about `path`. No text from outside is in a message: it may hold secrets.
+    """Translate the errors that one exchange raises about `path`.
+
+    No text from outside is in a message: it may hold secrets.
 
     `watch` counts the exchanges before this one, and is told of credentials that could not be had.
     """
@@ -76,7 +78,7 @@ def translate_errors(path: str, watch: Watch) -> Iterator[None]:
         watch.is_stale = True
         # not chained: the answer of a token server is in its text
         raise Refusal.CREDENTIALS.error(f"{url}: no usable credentials ({type(error).__name__})") from None
-    except aiohttp.InvalidURL:  # as below, where it is a `ValueError` only
+    except aiohttp.InvalidURL:  # treated like the `ValueError` below
         raise ValidationError(f"{url}: endpoint_url must be a URL such as https://host:9000") from None
     except aiohttp.ServerTimeoutError as error:
         raise TimeoutError(errno.ETIMEDOUT, f"{url}: the endpoint did not answer in time") from error
@@ -90,10 +92,10 @@ def translate_errors(path: str, watch: Watch) -> Iterator[None]:
         raise TimeoutError(errno.ETIMEDOUT, f"{url}: the endpoint did not answer in time") from error
     except AtomicPathError:
         raise
-    except ValueError:  # of an endpoint that is no URL; it may have a password in it
+    except ValueError:  # the endpoint is no URL; its text may have a password in it
         raise ValidationError(f"{url}: endpoint_url must be a URL such as https://host:9000") from None
     except (FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError) as error:
-        watch.is_stale = True  # it may be the credentials of this client that are not there
+        watch.is_stale = True  # the credentials of this client may be the ones that are missing
         raise of_the_client(error, url, sent=watch.sent > 0, variables=FILES) from error
 
 
@@ -107,9 +109,9 @@ def expect_no_page(reply: Reply, request: Request, path: str) -> None:
 
 
 def refused(reply: Reply, request: Request, path: str, watch: Watch) -> Exception:
-    """The error for a reply that is none of success.
+    """Return the error for a reply that is no success.
 
-    Where a write was sent before, that first try, which had no answer, may have been carried out: only the last was
+    Where a write was sent before, that first try had no answer and may have been carried out: only the last try was
     refused.
     """
     url = f"gs://{path}"
@@ -133,7 +135,10 @@ def refused(reply: Reply, request: Request, path: str, watch: Watch) -> Exceptio
 
 
 def _missing(request: Request, path: str, reason: str, text: str, said: str) -> Exception:
-    """What a 404 means: the store says it in JSON, or of an object's bytes in one line that names it."""
+    """Return the error that a 404 means.
+
+    The store says "not found" in JSON or, of an object's bytes, in one line that names the object.
+    """
     url, (bucket, key) = f"gs://{path}", split(path)
     is_media = request.query.get("alt") == "media"
     named = is_media and text.startswith(f"No such object: {bucket}/{key}")
@@ -149,14 +154,14 @@ def _missing(request: Request, path: str, reason: str, text: str, said: str) -> 
 def _refusal(reply: Reply, reason: str, text: str) -> Refusal | None:
     if reply.status not in (400, 401, 403):
         return None
-    if reply.status == 400:  # of a bucket whose requester pays, or of a key that cannot be used
+    if reply.status == 400:  # the bucket's requester pays, or the key cannot be used
         why = refusal_of("", text, {})
         return why if why in (Refusal.PAYER, Refusal.KEY) else None
     return refusal_of(reason, text, _CODES) or Refusal.RIGHTS_OR_PAYER
 
 
 def _said(reply: Reply) -> tuple[str, str]:
-    """The error's code word, which is one of a documented list, and its text, which no message shows."""
+    """Return the error's code word, which is one of a documented list, and its text, which no message shows."""
     try:
         error = json.loads(reply.body)["error"]
         reason = str(error["errors"][0]["reason"])

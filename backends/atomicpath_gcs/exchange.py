@@ -117,12 +117,15 @@ class Request:
 
 
 def location(filesystem: GcsFilesystem) -> str:
-    """Scheme and host of the endpoint, without a trailing "/"."""
+    """Return the scheme and host of the endpoint, without a trailing "/"."""
     return filesystem.base.removesuffix("/storage/v1/").rstrip("/")
 
 
 def url_of(filesystem: GcsFilesystem, *parts: str, upload: bool = False) -> str:
-    """The address of a resource below `/b`, each part of its path encoded whole ("Cloud Storage request endpoints")."""
+    """Return the address of a resource below `/b`, with each part of its path encoded whole.
+
+    See "Cloud Storage request endpoints".
+    """
     below = "/".join(quote(part, safe="") for part in parts)
     return f"{location(filesystem)}{'/upload' if upload else ''}/storage/v1/b/{below}"
 
@@ -137,7 +140,10 @@ async def exchange(filesystem: GcsFilesystem, request: Request) -> Reply:
 
 
 async def receive_into(filesystem: GcsFilesystem, request: Request, into: RangeRequest) -> Reply:
-    """The same, with the body of a success given to a request of a download; the reply's own is left empty."""
+    """Send a download request, once, and give the body of a success to `into`.
+
+    The body of the returned reply is then empty. Runs in the file system's event loop.
+    """
     async with await _send(filesystem, request) as response:
         if response.status not in (200, 206):
             return _reply(response, await response.read())
@@ -154,13 +160,13 @@ async def receive_into(filesystem: GcsFilesystem, request: Request, into: RangeR
 
 
 def encoded(crc: int) -> str:
-    """A checksum as the JSON API writes it: CRC32C, big-endian, in base 64."""
+    """Return a checksum as the JSON API writes it: CRC32C, big-endian, in base 64."""
     return base64.b64encode(crc.to_bytes(4, "big")).decode()
 
 
 async def _send(filesystem: GcsFilesystem, request: Request) -> Any:
     session = await filesystem._set_session()  # noqa: SLF001 - has no public name
-    repeats_nothing(session)  # it is of an instance that nobody else has, see `PerProcess`
+    repeats_nothing(session)  # the session belongs to an instance that nobody else has, see `PerProcess`
     bounds_lookups(session)
     headers, query = dict(request.headers), dict(request.query)
     if request.signed:
@@ -207,7 +213,7 @@ def _announced(response: Any) -> int | None:
 
 
 def _checksum(response: Any) -> Checksum | None:
-    """The checksum of the whole object, in replies with a range of it, too."""
+    """Return the checksum of the whole object, which replies with a range of it have, too."""
     for one in ",".join(response.headers.getall("X-Goog-Hash", ())).split(","):
         name, _, value = one.strip().partition("=")
         if name == "crc32c":

@@ -19,7 +19,7 @@ from .names import split
 
 __all__ = ["Layout", "kind", "layout", "make", "remove", "rename"]
 
-_PATIENCE = 300.0  # seconds a rename may take, which is one of metadata only
+_PATIENCE = 300.0  # seconds that a rename may take; it changes metadata only
 _FIRST_LOOK, _LAST_LOOK = 0.05, 2.0  # seconds between looks at an operation
 _TRIES = 4
 _FIRST_PAUSE = 0.5  # seconds
@@ -41,7 +41,10 @@ _known: dict[tuple[str, str], Layout] = {}
 
 
 async def layout(storage: Asking, path: str) -> Layout:
-    """Whether the bucket has folders, as `buckets.getStorageLayout` says; anything but a clear answer is unknown."""
+    """Tell whether the bucket has folders, as `buckets.getStorageLayout` says.
+
+    Anything but a clear answer is unknown.
+    """
     bucket, _ = split(path)
     await storage.ready(path)
     place = storage.endpoint, bucket
@@ -55,14 +58,14 @@ async def layout(storage: Asking, path: str) -> Layout:
         )
         try:
             reply = await storage.ask(path, request)
-        except (OSError, AccessError) as error:  # not kept: it may be answered next time
+        except (OSError, AccessError) as error:  # the error is not kept: the next request may be answered
             return Layout(None, f"the bucket's storage layout is not known ({type(error).__name__})")
         _known[place] = _layout_of(reply)
     return _known[place]
 
 
 async def kind(storage: Asking, path: str) -> EntryKind | None:
-    """Whether a folder is there, empty or not."""
+    """Return EntryKind.DIRECTORY if a folder is there, empty or not; else None."""
     return EntryKind.DIRECTORY if await _is_there(storage, path) else None
 
 
@@ -157,7 +160,10 @@ async def remove(storage: Asking, path: str) -> None:
 
 
 async def _insist(storage: Asking, path: str, request: Request) -> tuple[Reply, bool]:
-    """The answer to a request that may be sent again, and whether an earlier one may have been carried out."""
+    """Send a request, again if it had no answer; it must be one that may be sent again.
+
+    Return the answer, and whether an earlier try may have been carried out.
+    """
     for again in range(_TRIES):
         try:
             return await storage.ask(path, request), bool(again)
@@ -173,7 +179,7 @@ async def _insist(storage: Asking, path: str, request: Request) -> tuple[Reply, 
 
 
 async def _ended(storage: Asking, path: str, bucket: str, operation: Answer) -> Answer:
-    """The operation once it is done; TimeoutError if that takes too long."""
+    """Wait until the operation is done, and return it; TimeoutError if that takes too long."""
     environment = storage.environment
     end, pause = environment.monotonic() + _PATIENCE, _FIRST_LOOK
     while not operation.is_set("done"):
@@ -187,7 +193,7 @@ async def _ended(storage: Asking, path: str, bucket: str, operation: Answer) -> 
 
 
 async def _refusal(storage: Asking, source: str, target: str, *, missing: bool, said: str) -> OSError:
-    """Why a rename that did not happen was refused. Codes do not tell what was in the way, so look."""
+    """Return why a rename that did not happen was refused. Codes do not tell what was in the way, so look."""
     if await _is_there(storage, target):
         return FileExistsError(errno.EEXIST, f"something is at gs://{target}")
     if missing and not await _is_there(storage, source):
@@ -205,7 +211,7 @@ async def _is_there(storage: Asking, path: str) -> bool:
 
 
 def _layout_of(reply: Reply) -> Layout:
-    """What the answer says. Flat buckets have no `hierarchicalNamespace` in theirs."""
+    """Return what the answer says. Answers for flat buckets have no `hierarchicalNamespace`."""
     if reply.status != 200:
         return Layout(None, f"the bucket's storage layout is not known (the endpoint answered {reply.status})")
     try:

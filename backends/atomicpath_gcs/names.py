@@ -18,7 +18,7 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")  # Cloud Storage, "A
 
 
 def split(path: str, *, longest: int = KEY_BYTES) -> tuple[str, str]:
-    """Bucket and key of a path, "" for a bucket itself; ValidationError says why there can be no such object."""
+    """Return bucket and key of a path, "" for a bucket itself. ValidationError says why there can be no such object."""
     bucket, _, key = path.partition("/")
     if not _BUCKET.fullmatch(bucket):
         raise unusable(f"gs://{path}", f"{bucket!r} is no bucket's name")
@@ -30,5 +30,5 @@ def split(path: str, *, longest: int = KEY_BYTES) -> tuple[str, str]:
 
 
 def join(bucket: str, key: str) -> str:
-    """The path of a bucket and key."""
+    """Return the path of a bucket and key."""
     return f"{bucket}/{key}" if key else bucket

@@ -47,7 +47,7 @@ class Settings:
 
     @property
     def place(self) -> str:
-        """What tells buckets of one name apart."""
+        """Return the text that tells buckets of one name apart."""
         return f" at {self.endpoint}" if self.endpoint else ""
 
 
@@ -89,7 +89,7 @@ def resolve(storage_options: Mapping[str, object]) -> Settings:
 
 
 def normal(endpoint: str) -> str:
-    """An endpoint without user and password, as two are compared."""
+    """Return an endpoint without user and password, for comparison with another."""
     try:
         parts = urlsplit(endpoint)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname)
@@ -102,7 +102,7 @@ def normal(endpoint: str) -> str:
 
 
 def _check_file(token: object) -> None:
-    """ValidationError if credentials are to come from a file that is not there: gcsfs would go on without any."""
+    """Raise ValidationError if credentials are to come from a file that is missing: gcsfs would go on without any."""
     named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
     if token in (None, "google_default") and named and not os.path.exists(named):
         raise ValidationError(f"GOOGLE_APPLICATION_CREDENTIALS names {named}, which does not exist: correct it")

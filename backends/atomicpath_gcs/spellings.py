@@ -13,7 +13,7 @@ _PREFIXES = ("gcs_", "google_")  # PyIceberg's, object_store's
 
 
 def in_gcsfs_words(options: Mapping[str, object]) -> dict[str, object]:
-    """Options with the spellings of Google's client, of object_store, pyarrow and PyIceberg in gcsfs's own."""
+    """Return options, with those of Google's client, object_store, pyarrow and PyIceberg turned into gcsfs's."""
     return translated(options, _SPELLINGS, prefixes=_PREFIXES)
 
 

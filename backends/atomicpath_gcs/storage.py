@@ -60,7 +60,7 @@ _CONDITIONS = (
     | Guarantee.CONDITIONAL_DELETE
 )
 _RENAMES = Guarantee.ATOMIC_RENAME | Guarantee.RENAME_NOREPLACE
-_LOOKS = 3  # at an object that comes while it is looked for
+_LOOKS = 3  # tries, because an object may appear during the look
 _GENERATION = re.compile(r"[1-9][0-9]{0,18}")
 
 
@@ -68,7 +68,7 @@ _Client = client_class(gcsfs.GCSFileSystem)
 
 
 def open_gcs(settings: Settings, environment: Environment) -> GcsStorage:
-    """Access under options that were resolved."""
+    """Return access under options that were resolved."""
     return GcsStorage(settings, environment)
 
 
@@ -195,7 +195,7 @@ class GcsStorage(Asking, DirectoryStorage, MultipartStorage, CopyingStorage):
         found: dict[str, Entry] = {}
         query = {"prefix": prefix, "fields": "items(name,size,generation),prefixes,nextPageToken"}
         if not recursive:
-            query |= {"delimiter": "/", "includeFoldersAsPrefixes": "true"}  # the empty ones, too
+            query |= {"delimiter": "/", "includeFoldersAsPrefixes": "true"}  # list the empty folders, too
         paging = Paging(f"gs://{path}")
         while True:
             page = await self.look(path, "a listing", bucket, "o", query=query)
@@ -205,7 +205,7 @@ class GcsStorage(Asking, DirectoryStorage, MultipartStorage, CopyingStorage):
             for item in page.parts("items"):
                 name, size = item.text("name")[len(prefix) :], item.number("size")
                 if (name.endswith("/") or not name) and not size:
-                    continue  # what consoles put for an empty folder
+                    continue  # an object that consoles create for an empty folder
                 found.setdefault(name, Entry(name=name, size=size, version=item.text("generation")))
             token = page.text_or_none("nextPageToken")
             if not paging.goes_on(token, len(found)):
@@ -250,7 +250,10 @@ class GcsStorage(Asking, DirectoryStorage, MultipartStorage, CopyingStorage):
             raise lacking(self, guarantee)
 
     async def _bytes(self, path: str, *, into: RangeRequest | None = None) -> Reply:
-        """The bytes of an object; where their 404 is not in the store's own words, the resource says what is there."""
+        """Return the bytes of an object.
+
+        Where a 404 is not in the store's own words, the object's resource says what is there.
+        """
         bucket, key = split(path)
         await self.ready(path)
         for again in range(_LOOKS - 1, -1, -1):
@@ -282,7 +285,10 @@ def _media(url: str, into: RangeRequest | None) -> Request:
 
 
 def _generation(path: str, version: str) -> str:
-    """A version as a condition. Generation 0 would mean that nothing may be there, and none would be no condition."""
+    """Return a version as a condition.
+
+    Generation 0 would mean that nothing may be there, and an empty one would be no condition.
+    """
     if not _GENERATION.fullmatch(version):
         raise StaleVersionError(f"gs://{path} never had the version {version!r}")
     return version
@@ -297,7 +303,7 @@ def _age(reply: Reply) -> float | None:
 
 
 def _moment(text: str | None, read: Callable[[str], datetime]) -> datetime | None:
-    """The moment that a reply tells; None if it tells none that can be read."""
+    """Return the moment that a reply tells, or None if it tells none that can be read."""
     try:
         return read(text) if text else None
     except ValueError:

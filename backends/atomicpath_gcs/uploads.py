@@ -45,10 +45,11 @@ def one_request(
     owner: str = "",
     small: bool = True,
 ) -> Request:
-    """The multipart upload that stores these bytes; its checksum is verified by the store before the object appears.
+    """Return the multipart upload that stores these bytes.
 
-    `small`: of ours, and changed in place; a cache between readers and a public bucket must not keep it
-    (Cloud Storage, "Consistency": cached objects).
+    The store verifies the checksum of the upload before the object appears. `small` objects are atomicpath's own, and
+    are changed in place: a cache between readers and a public bucket must not keep them (Cloud Storage, "Consistency":
+    cached objects).
     """
     extra: dict[str, object] = {"crc32c": encoded(google_crc32c.value(data))}
     if small:
@@ -79,7 +80,7 @@ async def upload_in_stream(storage: Asking, source: Source, path: str, *, owner:
     head, tail, boundary = _envelope(storage, path, owner, {})
     file = await storage.environment.step(source.open)
     sent: list[int] = []
-    changed: list[OSError] = []  # what the file did; the client would only say that it could not send
+    changed: list[OSError] = []  # errors of the file; the client would report only that it could not send
 
     async def body(loop: IOLoop) -> AsyncIterator[bytes | memoryview]:
         left, crc = source.size, 0
@@ -125,7 +126,7 @@ async def upload_in_parts(storage: Asking, source: Source, path: str, *, owner: 
 
     The condition is given where the session begins, and the store keeps to it when the object is made.
     """
-    with anyio.CancelScope(shield=True):  # cancelled here, the session would exist and nobody know its address
+    with anyio.CancelScope(shield=True):  # if cancelled here, a session would exist whose address nobody knows
         session = await _begin(storage, path, owner, source.size)
     try:
         return await _send(storage, source, path, session)
@@ -139,7 +140,7 @@ async def upload_in_parts(storage: Asking, source: Source, path: str, *, owner: 
 
 
 async def create_in_parts(storage: Asking, path: str, data: bytes) -> None:
-    """An object from bytes by a resumable upload; the contract is that of `MultipartStorage.create_in_parts`."""
+    """Create an object from bytes by a resumable upload. The contract is that of `MultipartStorage.create_in_parts`."""
     session = await _begin(storage, path, "", len(data))
     await _put(storage, path, session, data, 0, len(data))
 
@@ -232,7 +233,7 @@ def _alive(path: str, reply: Reply) -> Reply:
 
 
 def _persisted(reply: Reply, path: str) -> int:
-    """How many bytes a session has; without a header, none ("Performing resumable uploads")."""
+    """Return how many bytes a session has; without the header, none ("Performing resumable uploads")."""
     said = reply.headers.get("range")
     found = _PERSISTED.fullmatch(said) if said is not None else None
     if said is not None and found is None:
@@ -256,7 +257,7 @@ def _resource(key: str, owner: str, extra: Mapping[str, object]) -> bytes:
 
 
 def _envelope(storage: Asking, path: str, owner: str, extra: Mapping[str, object]) -> tuple[bytes, bytes, str]:
-    """What comes before and after the bytes in a `multipart/related` body, and the boundary between them."""
+    """Return what comes before and after the bytes in a `multipart/related` body, and the boundary between them."""
     boundary = f"atomicpath-{storage.environment.token()}"
     head = (
         f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n".encode()

@@ -31,7 +31,10 @@ class Clock:
 
 
 def changed(status: os.stat_result) -> int:
-    """When it changed in any way: copying tools set the time of the content back, never the inode's."""
+    """Return when a file changed in any way.
+
+    Copying tools set the time of the content back, but never the time of the inode.
+    """
     return max(status.st_mtime_ns, status.st_ctime_ns)
 
 
@@ -64,12 +67,15 @@ def _measure(system: System, path: str, device: int, beside: bool) -> Clock | No
     there = None if house is None else _time_there(system, house)
     if there is None:
         return None
-    now = system.environment.monotonic()  # read after the answer: an age comes out too young rather than too old
+    now = system.environment.monotonic()  # read after the answer, so that an age is too young rather than too old
     return Clock(ahead=there - int(now * 1e9), at=now)
 
 
 def _house_of(system: System, path: str, device: int) -> str | None:
-    """The nearest house-keeping directory around or beside a path or what is above it, on the same file system."""
+    """Return the nearest house-keeping directory, or None; it must be on the same file system.
+
+    The directory is around or beside the path, or around or beside what is above the path.
+    """
     above, name = os.path.split(path)
     while name:
         house = f"{above}/{HOUSEKEEPING}"
@@ -85,7 +91,7 @@ def _house_of(system: System, path: str, device: int) -> str | None:
 
 
 def _time_there(system: System, house: str) -> int | None:
-    """The time that a file gets which is made now; None where none can be made."""
+    """Return the time that a file gets which is made now, or None where none can be made."""
     path = f"{house}/{PROBE}{system.environment.token()}"
     # Not O_EXCL: for that one NFS 3 has no room but the file's times, in which it first writes a number (RFC 1813).
     try:

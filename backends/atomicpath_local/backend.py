@@ -23,9 +23,10 @@ class LocalBackend(Backend):
     protocols = ("file", "local")
 
     def parse_url(self, url: str) -> str:
-        """The absolute path of a local path or a `file:` URL (RFC 8089), "~" expanded and ".." as the kernel has it.
+        """Return the absolute path of a local path or a `file:` URL (RFC 8089).
 
-        Where a link stands before "..", the link is looked up: "link/../x" lies beside what the link points to.
+        "~" is expanded, and ".." is resolved as the kernel does it. Where a link stands before "..", the link is looked
+        up: "link/../x" lies beside what the link points to.
         """
         scheme, colon, rest = url.partition(":")
         path = _path_of(url, rest) if colon and scheme.lower() in self.protocols else url
@@ -37,7 +38,7 @@ class LocalBackend(Backend):
             raise ValidationError(
                 f"{url!r} is relative, and the current directory no longer exists: pass an absolute path"
             ) from error
-        if path.startswith("//") and os.name == "posix":  # POSIX lets "//x" be elsewhere; Linux and macOS do not
+        if path.startswith("//") and os.name == "posix":  # POSIX lets "//x" be another place; Linux, macOS do not
             path = f"/{path.lstrip('/')}"
         if os.path.dirname(path) == path:
             raise ValidationError(f"{url!r} is the root of a file system: name a directory below it")
@@ -54,7 +55,10 @@ class LocalBackend(Backend):
 
 
 def _path_of(url: str, rest: str) -> str:
-    """The path of a `file:` URL, from what follows the colon; ValidationError if it names another host or none."""
+    """Return the path of a `file:` URL, from what follows the colon.
+
+    Raise ValidationError if the URL names another host or none.
+    """
     if _ENCODED.search(rest):
         raise ValidationError(
             f"{url!r} has '%', '?' or '#' in it, which RFC 8089 decodes and fsspec does not: pass the path itself"
@@ -88,7 +92,7 @@ def _expanded(path: str) -> str:
 
 
 def _followed(path: str) -> str:
-    """The path without "..", as the kernel would walk it; what has none is returned unchanged."""
+    """Return the path without "..", as the kernel would walk it. A path that has no ".." is returned unchanged."""
     if os.name != "posix" or ".." not in path.split("/"):
         return path
     walked = "/" if path.startswith("/") else os.getcwd()

@@ -49,7 +49,7 @@ def _clone(system: System, reader: int, writer: int) -> bool:
 
 
 def _extents(system: System, reader: int, status: os.stat_result) -> Iterator[tuple[int, int]]:
-    """The parts of a file that are not holes, as the file system knows them (SEEK_DATA in lseek(2))."""
+    """Yield the parts of a file that are not holes, as the file system knows them (SEEK_DATA in lseek(2))."""
     size = status.st_size
     if sys.platform == "win32" or status.st_blocks * _BLOCK >= size:
         yield from [(0, size)] if size else []

@@ -51,7 +51,7 @@ def entry(system: System, path: str) -> Entry | None:
 
 
 def look(system: System, path: str) -> Entry | None:
-    """As `entry`, with the age and the mode."""
+    """Return what `entry` returns, with the age and the mode."""
     try:
         status = system.call(os.lstat, path)
     except (FileNotFoundError, NotADirectoryError):
@@ -61,7 +61,7 @@ def look(system: System, path: str) -> Entry | None:
 
 
 def create(system: System, path: str, data: bytes) -> None:
-    if entry(system, path) is not None:  # so that a writer that comes late leaves no trace in the other's directory
+    if entry(system, path) is not None:  # so that a late writer leaves no trace in the directory of another one
         raise FileExistsError(errno.EEXIST, "something is there already", path)
     _publish(system, path, lambda fd: system.write(fd, data), exclusive=True)
 
@@ -130,7 +130,7 @@ def _refusals_of_an_open(path: str) -> Iterator[None]:
 
 
 def _permissions(status: os.stat_result) -> int:
-    """The permission bits of a copy, less the umask, as cp(1) has them."""
+    """Return the permission bits of a copy, less the umask, as cp(1) has them."""
     return status.st_mode & 0o777
 
 
@@ -174,7 +174,7 @@ def _publish(system: System, path: str, fill: Fill, *, exclusive: bool, mode: in
 
 
 def _discard(system: System, path: str) -> None:
-    with suppress(OSError):  # an error is on its way already, and is the one to report
+    with suppress(OSError):  # another error is being raised, and is the one to report
         system.call(os.unlink, path)
 
 

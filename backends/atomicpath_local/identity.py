@@ -14,7 +14,10 @@ _SECOND = 1_000_000_000
 
 
 def identity(system: System, path: str) -> str:
-    """Numbers are given again to directories made later, so without the moment of birth nothing is told: ""."""
+    """Return a text that tells a directory from all others, or "" where the moment of birth is not known.
+
+    Inode numbers are given again to directories made later, so a number without the moment of birth tells nothing.
+    """
     if sys.platform != "linux":
         return ""
     seen = system.call(see, f"{path}/")  # a directory, or an error

@@ -9,5 +9,8 @@ __all__ = ["inherited"]
 
 
 def inherited(status: os.stat_result) -> int:
-    """The setgid bit that a new directory has from its parent (mkdir(2)): setting a mode must not lose it."""
+    """Return the setgid bit that a new directory has from its parent (mkdir(2)).
+
+    Setting a mode must not lose this bit.
+    """
     return status.st_mode & stat.S_ISGID if stat.S_ISDIR(status.st_mode) else 0

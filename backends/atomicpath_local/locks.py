@@ -66,7 +66,10 @@ class LockHold(FileLock):
             return False
 
     def forget(self) -> None:
-        """In a forked child: the lock proves its parent's life, so it neither keeps a share in it nor gives it up."""
+        """Close the descriptor in a forked child, which neither keeps a share in the lock nor gives it up.
+
+        The lock proves that the parent lives.
+        """
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
@@ -86,7 +89,7 @@ if sys.platform != "win32":
 
 def lock(system: System, fd: int, path: str) -> LockHold | None:
     """Lock an open file or directory; None, and the descriptor closed, where the file system has no locks."""
-    if sys.platform == "win32":  # it has no such locks
+    if sys.platform == "win32":  # Windows has no such locks
         system.call(os.close, fd)
         return None
     try:
@@ -105,7 +108,7 @@ def lock_file(system: System, path: str, *, existing: bool = False) -> LockHold 
 
     One that is missing is created, unless it is to be `existing`: then it is a FileNotFoundError.
     """
-    if sys.platform == "win32":  # it has no such locks
+    if sys.platform == "win32":  # Windows has no such locks
         return None
     return _locked(system, path, lambda: _open(system, path, existing=existing))
 
@@ -121,7 +124,7 @@ def _locked(system: System, path: str, open_file: Callable[[], int | None]) -> L
         with named(path):
             fd = open_file()
             if fd is None:
-                continue  # deleted between two calls
+                continue  # the file was deleted between two calls
             held = lock(system, fd, path)
             if held is None or held.keep_if_at(path):
                 return held

@@ -25,7 +25,10 @@ _PIECE = 1 << 16  # the kernel gives at most as much as a page of these files at
 
 
 def mount_of(system: System, path: str) -> Mount | None:
-    """That of `path`, or of its nearest ancestor that is a directory; None if the system does not tell."""
+    """Return the mount of `path`, or of its nearest ancestor that is a directory.
+
+    Return None if the system does not tell.
+    """
     while True:
         try:
             return _mount_of_directory(system, path)
@@ -37,9 +40,10 @@ def mount_of(system: System, path: str) -> Mount | None:
 
 
 def mounts_within(system: System, path: str) -> list[str]:
-    """The mount points at `path` and below it that this process sees, as parts of `path` itself, sorted.
+    """Return the mount points at `path` and below it that this process sees, sorted.
 
-    Empty where the system does not tell: then the device of each directory is all there is to compare.
+    They are spelled as parts of `path` itself. The list is empty where the system does not tell: then the device of
+    each directory is all there is to compare.
     """
     if sys.platform != "linux":
         return []
@@ -55,7 +59,10 @@ def mounts_within(system: System, path: str) -> list[str]:
 
 
 def mount_number(system: System, fd: int) -> int | None:
-    """The number of the mount an open directory is on: a bind mount has its origin's device, and another number."""
+    """Return the number of the mount that an open directory is on.
+
+    A bind mount has the device of its origin, but another number.
+    """
     if sys.platform != "linux":
         return None
     try:
@@ -65,7 +72,7 @@ def mount_number(system: System, fd: int) -> int | None:
 
 
 def read_proc(path: str) -> str:
-    """One of the kernel's own text files; names in it need not be UTF-8."""
+    """Return one of the kernel's own text files; names in it need not be UTF-8."""
     fd = os.open(path, os.O_RDONLY)  # not open(): that asks for the size, the position and the kind of file first
     try:
         data = os.read(fd, _PIECE)
@@ -101,7 +108,7 @@ if sys.platform == "linux":
         try:
             return system.call(os.getxattr, path, name)
         except OSError:
-            return b""  # it does not tell, and nothing is concluded from that
+            return b""  # the file system does not tell, and nothing follows from that
 
 elif sys.platform == "darwin":
 
@@ -115,7 +122,7 @@ elif sys.platform == "darwin":
         )
 
     def _mount_of_directory(system: System, path: str) -> Mount | None:
-        """By statfs(2); untested here."""
+        """Return the mount of a directory by statfs(2); untested here."""
         answer = _StatFs()
         system.call(os.stat, path)
         if system.call(ctypes.CDLL(None).statfs, os.fsencode(path), ctypes.byref(answer)):
@@ -130,7 +137,7 @@ elif sys.platform == "darwin":
 else:
 
     def _mount_of_directory(system: System, path: str) -> Mount | None:
-        """Of Windows the volume's kind is asked; untested here."""
+        """Return the mount of a directory by the kind of its volume, which Windows is asked for; untested here."""
         if not system.call(os.path.isdir, path):
             raise FileNotFoundError(path)
         drive = os.path.splitdrive(os.path.abspath(path))[0] + os.sep

@@ -49,29 +49,32 @@ class Mount:
 
     @property
     def row(self) -> FileSystem | None:
-        """What is known of its kind."""
+        """Return what is known of this kind of mount."""
         return BY_KIND.get(f"{self.kind} {self.volume}".strip())
 
 
 def parse_mountinfo(text: str) -> list[Mount]:
-    """/proc/self/mountinfo (proc_pid_mountinfo(5)); a line that is not understood is left out."""
+    """Parse /proc/self/mountinfo (proc_pid_mountinfo(5)); a line that is not understood is left out."""
     return [mount for line in text.splitlines() if (mount := _parse_line(line))]
 
 
 def mount_id(fdinfo: str) -> int | None:
-    """The number of the mount a descriptor is on, out of its /proc/self/fdinfo."""
+    """Return the number of the mount that a descriptor is on, from its /proc/self/fdinfo."""
     found = re.search(r"^mnt_id:\s*(\d+)$", fdinfo, re.MULTILINE)
     return int(found.group(1)) if found else None
 
 
 def by_number(text: str, number: int) -> Mount | None:
-    """The mount of that id, without parsing the others: on a busy host there are thousands."""
+    """Return the mount of that number without parsing the others: on a busy host there are thousands."""
     _, found, rest = f"\n{text}".partition(f"\n{number} ")
     return _parse_line(f"{number} {rest.partition(chr(10))[0]}") if found else None
 
 
 def by_prefix(mounts: Iterable[Mount], path: str) -> Mount | None:
-    """The mount a resolved path is on, by its name: the deepest, and of several at one place the last."""
+    """Return the mount that a resolved path is on, by its name.
+
+    That is the deepest mount, and of several at one place the last.
+    """
     best = None
     for mount in mounts:
         inside = path == mount.point or path.startswith(f"{mount.point.rstrip('/')}/")
@@ -81,12 +84,12 @@ def by_prefix(mounts: Iterable[Mount], path: str) -> Mount | None:
 
 
 def gluster_volume(pathinfo: bytes) -> str:
-    """Which kind of GlusterFS volume a mount is, out of the attribute in which it describes itself."""
+    """Return which kind of GlusterFS volume a mount is, from the attribute in which the volume describes itself."""
     return GLUSTER_DISTRIBUTED if not pathinfo or b"<DISTRIBUTE:" in pathinfo else ""
 
 
 def refusal_at(mount: Mount | None) -> Refusal:
-    """How a rename comes to refuse an existing target there, as far as that is declared."""
+    """Return how a rename refuses an existing target on a mount, as far as that is declared."""
     row = mount.row if mount is not None else None
     return Refusal.UNKNOWN if row is None else row.refusal
 
@@ -106,7 +109,7 @@ def may_name(mountinfo: str, name: str) -> bool:
 
 
 def points_within(mountinfo: str, path: str) -> list[str]:
-    """The mount points at a resolved path and below it, sorted; bind mounts and mounted files are among them."""
+    """Return the mount points at a resolved path and below it, sorted. Bind mounts and mounted files are among them."""
     inside = f"{path.rstrip('/')}/"
     fields = (line.split(" ", 5) for line in mountinfo.splitlines())
     points = {_unescape(field[4]) for field in fields if len(field) > 5}
@@ -115,7 +118,10 @@ def points_within(mountinfo: str, path: str) -> list[str]:
 
 @lru_cache(maxsize=64)
 def declaration_of(mount: Mount | None) -> Declaration:
-    """What the kind of a mount promises: everything for disks, nothing for what only looks like one."""
+    """Return what the kind of a mount promises.
+
+    A disk promises everything. A mount that only looks like a disk promises nothing.
+    """
     if mount is None:
         return _unknown("the mount this path is on could not be found out")
     where = f"{mount.kind} at {mount.point} (device {mount.device})"
@@ -152,7 +158,7 @@ def _parse_line(line: str) -> Mount | None:
 
 
 def _unescape(text: str) -> str:
-    """The kernel writes space, tab, newline and backslash as three octal digits."""
+    """Decode a name: the kernel writes space, tab, newline and backslash as three octal digits."""
     if "\\" not in text:
         return text
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), text)

@@ -23,7 +23,7 @@ __all__ = ["NO_SUCH_RENAME", "exchange", "exchange_directories", "no_replace", "
 NO_SUCH_RENAME = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 """What a kernel or file system without the flag answers to it."""
 
-_TAKEN = (errno.EEXIST, errno.ENOTEMPTY)  # XFS says the one where ext4 says the other
+_TAKEN = (errno.EEXIST, errno.ENOTEMPTY)  # XFS uses one where ext4 uses the other
 _UNKNOWN = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 _NOT_HERE = {
     errno.EXDEV: "the two are on different mounts, overlay layers or project quotas; nothing was renamed or copied: "
@@ -59,7 +59,10 @@ def rename_directory(system: System, source: str, target: str) -> None:
 
 
 def no_replace(source: str, target: str) -> None:
-    """One system call. macOS (`renamex_np`) and Windows (`os.rename` refuses an existing target): untested here."""
+    """Rename in one system call that refuses an existing target.
+
+    macOS (`renamex_np`) and Windows (`os.rename` refuses an existing target) are untested here.
+    """
     if sys.platform == "win32":
         os.rename(source, target)
     else:
@@ -81,7 +84,7 @@ def exchange_directories(system: System, first: str, second: str) -> None:
 
 
 def exchange(first: str, second: str) -> None:
-    """One system call, by which two names are swapped. macOS (`renamex_np`): untested here."""
+    """Swap two names in one system call. macOS (`renamex_np`) is untested here."""
     _rename(first, second, linux=_LINUX_EXCHANGE, darwin=_DARWIN_SWAP)
 
 
@@ -107,7 +110,7 @@ def _rename_that_never_replaces(system: System, source: str, target: str) -> Non
     """Rename where the server refuses every existing directory, an empty one included, and so any placeholder."""
     try:
         system.call(os.rename, source, target)
-    except FileNotFoundError as error:  # the answer to a request that is sent again, too
+    except FileNotFoundError as error:  # a request that is sent again may get this answer, too
         reason = "the server no longer finds the source: it may have been renamed"
         raise OSError(errno.EIO, reason, source, None, target) from error
     except OSError as error:
@@ -119,14 +122,14 @@ def _rename_that_never_replaces(system: System, source: str, target: str) -> Non
 
 
 def _rename_over_own_directory(system: System, source: str, target: str) -> None:
-    """The no-replace rename of a file system without the flag (docs/design/0014-cluster-file-systems.md).
+    """Rename without replacing on a file system without the flag (docs/design/0014-cluster-file-systems.md).
 
-    mkdir(2) creates a directory exclusively, and rename(2) puts another in the place of an empty one, and of no
-    other, in one step (POSIX). Which mounts keep to that is not decided here: callers rename only where
-    RENAME_NOREPLACE is declared or asserted, and probes refute the mounts that copy, merge or nest.
+    mkdir(2) creates a directory exclusively. rename(2) then puts the source in the place of that directory in one step;
+    it does so only if the directory is empty (POSIX). This function does not decide which mounts keep to that: callers
+    rename only where RENAME_NOREPLACE is declared or asserted, and probes refute the mounts that copy, merge or nest.
 
-    A server that sees a retransmitted request may deny what it has done: ENOENT after success. That the
-    directory we made is still there, and empty, shows that it was not.
+    A server that sees a retransmitted request may deny what it has done: ENOENT after success. If the directory that we
+    made is still there, and empty, nothing was renamed.
     """
     system.call(os.mkdir, target)
     try:
@@ -143,7 +146,7 @@ def _rename_over_own_directory(system: System, source: str, target: str) -> None
             if error.errno in _TAKEN:
                 raise _taken(target) from error
             raise error from second
-        if error.errno in (*_TAKEN, *NO_SUCH_RENAME):  # it was ours and empty to the last, and still in the way
+        if error.errno in (*_TAKEN, *NO_SUCH_RENAME):  # the directory was ours and still empty, and yet was in the way
             mount = mount_of(system, os.path.dirname(target))
             where = f"the {mount.kind} file system at {mount.point}" if mount else "the file system there"
             raise GuaranteeError(
@@ -155,7 +158,10 @@ def _rename_over_own_directory(system: System, source: str, target: str) -> None
 
 
 def remove_interrupted(system: System, path: str, older_than: float, dry_run: bool) -> float | None:
-    """What `_rename_over_own_directory` leaves if its process is killed in the middle."""
+    """Remove the directory that `_rename_over_own_directory` leaves if its process is killed in the middle.
+
+    Return the directory's age, 0.0 if that is not known, or None if there is no such directory.
+    """
     try:
         status = system.call(os.lstat, path)
         if not stat.S_ISDIR(status.st_mode) or system.call(os.listdir, path):
@@ -165,7 +171,7 @@ def remove_interrupted(system: System, path: str, older_than: float, dry_run: bo
             return None
         age = age_of(system, path, status, changed(status), beside=True)
         if age is None:
-            return 0.0  # all that is known; it stays
+            return 0.0  # the age is not known, so the directory stays
         if age >= older_than and not dry_run:
             system.call(os.rmdir, path)  # refuses if somebody has renamed over it meanwhile
     except FileNotFoundError:

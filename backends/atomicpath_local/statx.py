@@ -42,7 +42,7 @@ _Buffer = ctypes.c_char * _ANSWER.size
 
 
 def see(place: str | int) -> Seen:
-    """What is at a path, links followed, or open as a descriptor. An `OSError` if nothing is."""
+    """Return what is at a path, links followed, or open as a descriptor. Raise OSError if nothing is."""
     statx = _statx()
     if statx is not None:
         answer = _Buffer()
@@ -60,7 +60,7 @@ def see(place: str | int) -> Seen:
                     birth=born * _SECOND + born_ns or None if mask & _STATX_BTIME else None,
                     mount=mount if mask & _STATX_MNT_ID_UNIQUE else None,
                 )
-    status = os.stat(place)  # of a kernel without the call; and any error comes from here
+    status = os.stat(place)  # for a kernel without statx(2); it also raises the error if there is one
     return Seen(device=status.st_dev, number=status.st_ino, changed=status.st_ctime_ns, birth=None, mount=None)
 
 

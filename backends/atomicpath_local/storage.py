@@ -151,7 +151,7 @@ class LocalStorage(
     async def _looking_step(
         self, function: Callable[Concatenate[System, str, P], T], path: str, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """A step that changes nothing, made again where another host has just put something else in that place.
+        """Run a step that changes nothing; repeat it where another host has just put something else in that place.
 
         A network file system then answers ESTALE until what this host remembers of the name has run out.
         """
@@ -167,7 +167,7 @@ class LocalStorage(
     async def _making_step(
         self, function: Callable[Concatenate[System, str, P], T], path: str, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """A step that changes one name in a directory which another host may have removed at that moment.
+        """Run a step that changes one name in a directory which another host may have removed at that moment.
 
         A network file system then answers ESTALE where a disk answers ENOENT; either way nothing was done. Of a step
         that looks, ESTALE says nothing about what is there: it may be that of the whole mount.
@@ -199,7 +199,10 @@ def _with_usable_names(
 
 
 def _refusal(error: OSError, path: str) -> AtomicPathError | None:
-    """The error of ours for one that says that a name cannot be used, or not by this user; None for any other."""
+    """Return our error for one that says that a name cannot be used, or not by this user.
+
+    Return None for any other error.
+    """
     if isinstance(error, NotADirectoryError):
         return ValidationError(
             f"{_shown(path)}: part of this path is a file, not a directory: choose another one, or move the file"

@@ -92,7 +92,7 @@ class System:
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
         self.call = environment.call
-        self.clocks: dict[int, Clock] = {}  # of each device
+        self.clocks: dict[int, Clock] = {}  # by device
 
     def descriptor(self, path: str, flags: int, mode: int = 0o666, *, dir_fd: int | None = None) -> _Closing:
         """Open for a block. A failing close is an error, unless the block has failed already."""
@@ -103,7 +103,7 @@ class System:
         return _Closing(self, fd, path)
 
     def write(self, fd: int, data: bytes) -> None:
-        """All of `data`: the kernel may take less than it is given."""
+        """Write all of `data`: the kernel may take less than it is given."""
         rest = memoryview(data)
         while rest:
             taken = self.call(os.write, fd, rest)
@@ -112,16 +112,16 @@ class System:
             rest = rest[taken:]
 
     def chunks(self, fd: int) -> Iterator[bytes]:
-        """The rest of a file, in pieces of bounded size."""
+        """Yield the rest of a file, in pieces of bounded size."""
         while piece := self.read(fd):
             yield piece
 
     def read(self, fd: int, most: int = _CHUNK) -> bytes:
-        """The next piece of a file, of bounded size; empty at its end."""
+        """Return the next piece of a file, of bounded size; empty at its end."""
         return self.call(os.read, fd, min(most, _CHUNK))
 
     def sync(self, fd: int, path: str) -> None:
-        """fsync, never repeated: after a failure a second one succeeds while the disk holds old data (ext4, xfs)."""
+        """Call fsync, once: after a failure a second call succeeds while the disk holds old data (ext4, xfs)."""
         try:
             if sys.platform == "darwin":  # fsync there leaves the data in the drive's cache; untested here
                 self.call(fcntl.fcntl, fd, fcntl.F_FULLFSYNC)

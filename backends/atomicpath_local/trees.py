@@ -39,7 +39,7 @@ class _Borders:
         self._points: set[str] | None = None
 
     def kind(self, item: os.DirEntry[str], status: os.stat_result, device: int) -> EntryKind:
-        """What an entry of a directory on a device is."""
+        """Return what an entry of a directory on a device is."""
         if status.st_ino != item.inode() or status.st_dev != device:
             if self._points is None:
                 self._points = set(mounts_within(self._system, self._path))
@@ -54,7 +54,7 @@ def entries(system: System, path: str, recursive: bool) -> list[Entry]:
     waiting: list[tuple[str, str, int | None]] = [("", path, None)]
     while waiting:
         prefix, directory, device = waiting.pop()
-        with suppress(FileNotFoundError, NotADirectoryError):  # nothing there, or not any more
+        with suppress(FileNotFoundError, NotADirectoryError):  # nothing is there, or nothing any more
             for item in system.call(_scan, directory):
                 try:
                     status = system.call(_lstat, item)
@@ -77,10 +77,10 @@ def sync_tree(system: System, path: str) -> None:
     files: list[str] = []
     borders = _Borders(system, path)
     directories = [(path, system.call(os.stat, path).st_dev)]
-    for directory, device in directories:  # grows meanwhile: parents stay before their children
+    for directory, device in directories:  # the list grows during the loop: parents stay before their children
         for item in system.call(_scan, directory):
             if item.name.startswith(UNFINISHED):
-                continue  # a rival's, which may be gone before it is opened; never content
+                continue  # another process's file, which may be gone before it is opened; it is never content
             kind = None
             with suppress(FileNotFoundError):
                 status = system.call(_lstat, item)
@@ -104,10 +104,11 @@ def sync_tree(system: System, path: str) -> None:
 
 
 def remove_tree(system: System, path: str) -> None:
-    """At any depth with one or two descriptors, each opened from the last: no name can be exchanged for a link.
+    """Remove a tree of any depth with one or two descriptors, each opened from the last.
 
-    Nothing at all is deleted if something is mounted at it or below it. What is mounted while it is being deleted is
-    seen when it is opened, by its device and the number of its mount, and ends it.
+    No name can therefore be exchanged for a link. Nothing at all is deleted if something is mounted at the path or
+    below it. What is mounted during the deletion is seen when it is opened, by its device and the number of its mount,
+    and ends the deletion.
     """
     if sys.platform == "win32":  # it opens no directories; untested here
         system.call(shutil.rmtree, path)
@@ -143,10 +144,10 @@ def remove_tree(system: System, path: str) -> None:
                 break
     except OSError as error:
         if not (isinstance(error.filename, str) and os.path.isabs(error.filename)):
-            error.filename = where()  # the calls know only a name in an open directory
+            error.filename = where()  # the system calls were given only a name in an open directory
         raise
     finally:
-        with suppress(OSError):  # it was only read: nothing can be lost by a failing close
+        with suppress(OSError):  # the descriptor was only read from: a failing close loses nothing
             system.call(os.close, fd)
     system.call(os.rmdir, path)
 

@@ -43,8 +43,8 @@ _DECLARED = (
     | Guarantee.CONDITIONAL_DELETE
 )
 
-_lock = threading.RLock()  # a signal handler may run in the thread that has it
-if hasattr(os, "register_at_fork"):  # else a child forked while another thread held it would wait for ever
+_lock = threading.RLock()  # reentrant: a signal handler may run in the thread that holds the lock
+if hasattr(os, "register_at_fork"):  # else a child forked while another thread held the lock would wait for ever
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
@@ -71,7 +71,7 @@ _serials = itertools.count(1)
 
 
 def open_memory(options: Mapping[str, object]) -> _Filesystem:
-    """fsspec's own cached instance: `UPath("memory://…")` sees the same files."""
+    """Return a storage on fsspec's own cached instance: `UPath("memory://…")` sees the same files."""
     filesystem: _Filesystem = fsspec.filesystem("memory", **options)
     return filesystem
 
@@ -164,7 +164,7 @@ class MemoryStorage(MultipartStorage):
 
         return await self.environment.step(step)
 
-    # below: called with the lock held
+    # the methods below are called with the lock held
 
     def _file(self, path: str) -> _File:
         try:

@@ -13,7 +13,7 @@ _ONLY_WHOLE = ("ChecksumSHA1", "ChecksumSHA256")  # botocore checks them itself,
 
 
 def checksum_of(reply: Answer) -> Checksum | None:
-    """The checksum of a whole object that can be checked over its ranges; None if its reply has none."""
+    """Return the checksum of a whole object that can be checked over its ranges; None if its reply has none."""
     told = reply.text_or_none("ChecksumCRC32")
     return Checksum(zlib.crc32, CRC32, told) if told is not None and _is_of_all(told) else None
 

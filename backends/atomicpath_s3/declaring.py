@@ -15,11 +15,11 @@ _UNPROVEN = "no probe can show it: a large file is sent in one request"
 
 
 def declaration(endpoint: str, bucket: str, *, server: str) -> Declaration:
-    """By the endpoint, and by the `Server` header of its replies where it has answered.
+    """Declare by the endpoint, and by the `Server` header of its replies where it has answered.
 
-    What the vendor of S3 itself documents is believed. What another one documents is declared, and put to the test all
-    the same. A server that is recognised by its replies may be of any version: what its kind promises is put to the
-    test first, and only what no test can show is declared.
+    What the vendor of S3 itself documents is believed. What another vendor documents is declared, and tested all the
+    same. A server that is recognised by its replies may be of any version: what its kind promises is tested first, and
+    only what no test can show is declared.
     """
     store = known(endpoint, server)
     evidence = {Guarantee.ATOMIC_WRITE: _WHOLE, PARTS: _UNPROVEN}

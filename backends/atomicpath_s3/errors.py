@@ -84,7 +84,7 @@ class UnconfirmedError(OSError):
 
 @contextmanager
 def translate_errors(path: str, watch: Watch) -> Iterator[None]:
-    """Translate what the block raises about `path`.
+    """Translate the errors that the block raises about `path`.
 
     Messages hold the error's code but not its text, which on refusals may quote what was sent. `watch` tells what was
     sent, and is told of credentials that were refused.

@@ -70,12 +70,12 @@ _manners: dict[tuple[str, str], Manner] = {}
 
 
 def manner_of(endpoint: str, bucket: str) -> Manner:
-    """What this process knows of a bucket: it is shared by whoever asks there."""
+    """Return what this process knows of a bucket. All that ask that bucket share this knowledge."""
     return _manners.setdefault((endpoint, bucket), Manner())
 
 
 def named(endpoint: str, manner: Manner, version: object) -> object:
-    """A version as `If-Match` takes it there: as learnt, else as documented, else without quotes."""
+    """Return a version as `If-Match` takes it at this endpoint: as learnt, else as documented, else without quotes."""
     if isinstance(version, _Verbatim):
         return str(version)
     quoted = manner.quoted
@@ -110,12 +110,12 @@ async def _place(storage: Asks, path: str) -> tuple[str, bool]:
     """Write an object; its version, and whether it was given metadata."""
     try:
         return await storage.put(path, b"learn 0", mode=Put.CREATE, owner=_OWNER), True
-    except FileExistsError:  # by an earlier try, or by a later one that overwrote it
+    except FileExistsError:  # created by an earlier try, or overwritten by a later one
         return str((await storage.get(path)).version), False
     except OSError as error:
         if error.errno not in _REFUSED:
             raise
-    return await storage.put(path, b"learn 0", mode=Put.OVERWRITE), False  # conditions are not known there
+    return await storage.put(path, b"learn 0", mode=Put.OVERWRITE), False  # the store does not know conditions
 
 
 async def _listed(storage: Asks, path: str) -> str | None:
@@ -123,12 +123,15 @@ async def _listed(storage: Asks, path: str) -> str | None:
     try:
         listing = await storage.list(parent, recursive=True)
     except AccessError:
-        return None  # this writer may not list, which is another question
+        return None  # this writer may not list, which says nothing about versions
     return next((entry.version for entry in listing if entry.name == name), None)
 
 
 async def _form(storage: Asks, path: str, version: str) -> bool | None:
-    """The first form in which the present version is taken and an old one is refused; None if there is none."""
+    """Return the first form in which the store takes the present version and refuses an old one.
+
+    Return None if there is no such form.
+    """
     count = 0
     for quoted in (False, True):
         new = await _swapped(storage, path, version, quoted=quoted, data=b"learn %d" % (count + 1))
@@ -137,12 +140,12 @@ async def _form(storage: Asks, path: str, version: str) -> bool | None:
         overwritten = await _swapped(storage, path, version, quoted=quoted, data=b"learn %d" % (count + 2))
         if overwritten is None:
             return quoted
-        version, count = overwritten, count + 2  # in this form the condition is not looked at
+        version, count = overwritten, count + 2  # in this form the store ignores the condition
     return None
 
 
 async def _swapped(storage: Asks, path: str, version: str, *, quoted: bool, data: bytes) -> str | None:
-    """The new version if the write was done, whatever its reply was; None if it was refused."""
+    """Return the new version if the write was done, whatever its reply was; None if it was refused."""
     bucket, key = split(path)
     condition = _Verbatim(f'"{version}"' if quoted else version)
     try:

@@ -44,7 +44,7 @@ async def upload_parts(storage: Asks, source: Source, path: str, *, owner: str) 
     bucket, key = split(path)
     place = {"Bucket": bucket, "Key": key}
     mark = storage.environment.token()
-    with anyio.CancelScope(shield=True):  # cancelled here, the upload would exist and nobody know its id
+    with anyio.CancelScope(shield=True):  # if cancelled here, an upload would exist whose id nobody knows
         begun = await storage.ask(path, "create_multipart_upload", {**place, "Metadata": {TOKEN: owner, _UPLOAD: mark}})
     try:
         upload = {**place, "UploadId": begun.text("UploadId")}
@@ -64,7 +64,10 @@ async def upload_parts(storage: Asks, source: Source, path: str, *, owner: str) 
 
 
 async def create_in_parts(storage: Asks, path: str, data: bytes) -> None:
-    """An object from bytes by an upload of one part; the contract is that of `MultipartStorage.create_in_parts`."""
+    """Create an object from bytes by an upload of one part.
+
+    The contract is that of `MultipartStorage.create_in_parts`.
+    """
     bucket, key = split(path)
     place = {"Bucket": bucket, "Key": key}
     begun = await storage.ask(path, "create_multipart_upload", place)
@@ -89,8 +92,10 @@ async def _send(storage: Asks, source: Source, path: str, upload: Mapping[str, o
 
 
 def _part(number: int, reply: Answer) -> dict[str, object]:
-    """A part as the completion names it: where a checksum was asked for, S3 wants that of each part ("Checking object
-    integrity"), and refuses the completion without.
+    """Return a part as the completion names it.
+
+    Where a checksum was asked for, S3 wants the checksum of each part ("Checking object integrity"), and refuses the
+    completion without it.
     """
     given = {name: reply.text_or_none(name) for name in CHECKSUMS}
     return {"PartNumber": number, "ETag": reply.text("ETag"), **{name: value for name, value in given.items() if value}}
@@ -118,5 +123,5 @@ async def _complete(
 
 
 def version_of(reply: Answer) -> str:
-    """The version in a reply or listing: the ETag without its quotes, which RGW 16 does not take back."""
+    """Return the version in a reply or listing: the ETag without its quotes, which RGW 16 does not take back."""
     return reply.text("ETag").strip('"')

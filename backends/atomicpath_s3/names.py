@@ -18,7 +18,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")  # what botocore lets 
 
 
 def split(path: str, *, longest: int = KEY_BYTES) -> tuple[str, str]:
-    """Bucket and key of a path, "" for a bucket itself; ValidationError says why there can be no such object."""
+    """Return bucket and key of a path, "" for a bucket itself. ValidationError says why there can be no such object."""
     bucket, _, key = path.partition("/")
     if not _BUCKET.fullmatch(bucket):
         raise unusable(f"s3://{path}", f"{bucket!r} is no bucket's name (for an access point, use its alias)")
@@ -28,10 +28,10 @@ def split(path: str, *, longest: int = KEY_BYTES) -> tuple[str, str]:
 
 
 def join(bucket: str, key: str) -> str:
-    """The path of a bucket and key."""
+    """Return the path of a bucket and key."""
     return f"{bucket}/{key}" if key else bucket
 
 
 def is_directory_bucket(bucket: str) -> bool:
-    """Whether it is one of S3 Express One Zone's, whose names end so by rule."""
+    """Tell whether a bucket is one of S3 Express One Zone's, whose names end so by rule."""
     return bucket.endswith("--x-s3")

@@ -65,7 +65,10 @@ class Settings:
 
     @property
     def place(self) -> str:
-        """What tells buckets of one name apart: buckets of the vendor's have theirs to themselves in a partition."""
+        """Return the text that tells buckets of one name apart.
+
+        The vendor's buckets have their names to themselves within a partition.
+        """
         if self.endpoint:
             return f" at {self.endpoint}"
         return f" in {self.region}" if self.region and not _COMMERCIAL.fullmatch(self.region) else ""
@@ -131,7 +134,7 @@ def _resolved(key: _Asked, state: str) -> Settings:
         raise ValidationError(f"the AWS configuration cannot be used ({type(error).__name__})") from None
     chosen = options.get("endpoint_url") or configured_endpoint
     endpoint = _shown(chosen) if chosen else ""
-    config["ignore_configured_endpoint_urls"] = True  # whatever there is was found here
+    config["ignore_configured_endpoint_urls"] = True  # any configured endpoint was already found above
     options |= {
         "endpoint_url": chosen or None,
         "client_kwargs": client,
@@ -145,7 +148,7 @@ def _resolved(key: _Asked, state: str) -> Settings:
 
 
 def _configured(options: Options, client: Options, config: Options) -> tuple[str, str]:
-    """The endpoint that the environment or a file names, and the region; as botocore finds both."""
+    """Return the endpoint that the environment or a file names, and the region, both as botocore finds them."""
     session: Any = options.get("session")
     if session is None:
         known = {name: options[name] for name in ("profile", "session_vars") if options.get(name) is not None}
@@ -175,7 +178,7 @@ def _nested(options: Options, name: str, known: frozenset[str]) -> Options:
 
 
 def _shown(endpoint: object) -> str:
-    """The endpoint without user and password."""
+    """Return the endpoint without user and password."""
     try:
         parts = urlsplit(str(endpoint))
         usable = parts.scheme in ("http", "https") and bool(parts.hostname)

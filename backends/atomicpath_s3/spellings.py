@@ -13,7 +13,7 @@ _STYLE = "config_kwargs.s3.addressing_style"
 
 
 def in_s3fs_words(options: Mapping[str, object]) -> dict[str, object]:
-    """Options with boto3's, object_store's, pyarrow's, Hadoop's and PyIceberg's spellings in s3fs's own."""
+    """Return options, with those of boto3, object_store, pyarrow, Hadoop and PyIceberg turned into s3fs's spellings."""
     return translated(options, _SPELLINGS, prefixes=_PREFIXES)
 
 

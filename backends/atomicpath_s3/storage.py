@@ -63,7 +63,7 @@ _PATIENCE = 20.0  # seconds for a request about one small object, the client's o
 
 Reply: TypeAlias = Mapping[str, Any]
 
-_LOOKS = 3  # at an object that comes while it is looked for
+_LOOKS = 3  # tries, because an object may appear during the look
 _LARGEST_PUT = 5 * 2**30  # S3 User Guide, "Uploading objects"
 
 
@@ -86,7 +86,7 @@ _Client = client_class(s3fs.S3FileSystem)
 
 
 def open_s3(settings: Settings, environment: Environment) -> S3Storage:
-    """Access under options that were resolved."""
+    """Return access under options that were resolved."""
     return S3Storage(settings, environment)
 
 
@@ -104,7 +104,7 @@ class S3Storage(FsspecStorage[S3Filesystem], MultipartStorage, LearningStorage):
     def __init__(self, settings: Settings, environment: Environment) -> None:
         super().__init__(PerProcess(_make, settings.options, under=settings.surroundings), environment)
         self._settings = settings
-        self._manners: dict[str, Manner] = {}  # of the buckets that were asked
+        self._manners: dict[str, Manner] = {}  # by bucket
 
     def forget(self, used: object) -> None:
         super().forget(used)
@@ -174,7 +174,11 @@ class S3Storage(FsspecStorage[S3Filesystem], MultipartStorage, LearningStorage):
         )
 
     async def _head(self, path: str) -> Answer | None:
-        """The head of an object, None if it is absent: a reply with a body says whose word that is, and what is."""
+        """Return the head of an object, or None if the object is absent.
+
+        The reply to a HEAD has no body. Where it does not show whose answer it is, a request whose reply has a body
+        tells that, and what is there.
+        """
         bucket, key = split(path)
         place = {"Bucket": bucket, "Key": key}
         for again in range(_LOOKS - 1, -1, -1):
@@ -213,14 +217,14 @@ class S3Storage(FsspecStorage[S3Filesystem], MultipartStorage, LearningStorage):
             for item in reply.parts("Contents"):
                 name, size = item.text("Key")[len(prefix) :], item.number("Size")
                 if (name.endswith("/") or not name) and not size:
-                    continue  # what consoles put for an empty folder
+                    continue  # an object that consoles create for an empty folder
                 found.setdefault(name, Entry(name=name, size=size, version=version_of(item)))
             token = reply.text("NextContinuationToken") if reply.is_set("IsTruncated") else None
             if not paging.goes_on(token, len(found)):
                 entries = [found[name] for name in sorted(found)]
                 if self._manners[bucket].versions_agree:
                     return entries
-                return [replace(entry, version=None) for entry in entries]  # what a write returned is another one
+                return [replace(entry, version=None) for entry in entries]  # writes return other versions than listings
             page["ContinuationToken"] = token
 
     async def kind(self, path: str) -> EntryKind | None:
@@ -243,7 +247,7 @@ class S3Storage(FsspecStorage[S3Filesystem], MultipartStorage, LearningStorage):
         return None
 
     async def _page(self, path: str, parameters: Mapping[str, object]) -> Answer:
-        """One page of a listing, which says so even if it is empty."""
+        """Return one page of a listing; the reply must say that it is a listing, even if it is empty."""
         reply = await self.ask(path, "list_objects_v2", parameters)
         reply.expect("Name", "IsTruncated")  # "ListObjectsV2" of S3's API reference
         return reply
@@ -287,7 +291,7 @@ class S3Storage(FsspecStorage[S3Filesystem], MultipartStorage, LearningStorage):
             file.close()
         return Entry(name="", size=source.size, version=version)
 
-    # below: run in the file system's own event loop
+    # the methods below run in the file system's own event loop
 
     async def _endpoint(self, bucket: str, watch: Watch) -> str:
         watch.client = filesystem = self.filesystem
@@ -312,7 +316,7 @@ class S3Storage(FsspecStorage[S3Filesystem], MultipartStorage, LearningStorage):
         defaults = filesystem._get_s3_method_kwargs(method)  # noqa: SLF001 - has no public name
         try:
             reply: Reply = await method(**{**defaults, **parameters})
-        except (AttributeError, LookupError, TypeError, ValueError) as error:  # botocore over what is no reply of S3's
+        except (AttributeError, LookupError, TypeError, ValueError) as error:  # botocore, for a reply not of S3
             where = f"s3://{join(bucket, str(parameters.get('Key', '')))}"
             raise OSError(
                 errno.EIO, f"{where}: the reply to {operation} cannot be read ({type(error).__name__})"
@@ -337,7 +341,7 @@ class S3Storage(FsspecStorage[S3Filesystem], MultipartStorage, LearningStorage):
         # No `If-Match`: some stores take it in one form only, and the version in the reply's head tells the same.
         asked = {} if request.header is None else {"Range": request.header}
         reply, body = await self._get(path, **asked)
-        async with body:  # not what it gives, which older aiobotocores can only read whole
+        async with body:  # not `as`: older versions of aiobotocore can read that object only whole
             request.begin(
                 version=version_of(reply),
                 content_range=reply.text_or_none("ContentRange"),

@@ -54,7 +54,7 @@ class Store:
     is_vendor: bool = False
 
     def is_at(self, endpoint: str) -> bool:
-        """Whether the endpoint is one of its own."""
+        """Tell whether the endpoint is one of the store's own."""
         host = (urlsplit(endpoint).hostname or "").lower()
         return any(host == own or host.endswith(f".{own}") for own in self.hosts)
 
@@ -190,7 +190,10 @@ STORES: tuple[Store, ...] = (
 
 
 def known(endpoint: str, server: str) -> Store | None:
-    """The implementation at an endpoint whose last reply had this `Server` header; None if it is not known."""
+    """Return the implementation at an endpoint whose last reply had this `Server` header.
+
+    Return None if it is not known.
+    """
     for store in STORES:
         if store.is_at(endpoint):
             return store

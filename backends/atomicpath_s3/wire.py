@@ -39,7 +39,7 @@ def no_pages(client: Any) -> None:
 
 
 def watched(body: object, client: Any) -> object:
-    """The same body for a request of this client, which ends when nothing more of it is taken."""
+    """Return the same body for a request of this client; the request ends when nothing more of the body is taken."""
     seconds = silence_for(client.meta.config.read_timeout)
     return WatchedBytes(body, seconds) if isinstance(body, bytes) else WatchedFile(cast("BinaryIO", body), seconds)
 

@@ -27,7 +27,7 @@ class Address:
 
     @classmethod
     def of_options(cls, options: dict[str, object]) -> Self:
-        """What options say, which is taken out of them."""
+        """Take the address out of options, and return it."""
         given = {name: options.pop(name, None) for name in ("host", "username", "port")}
         return cls(**{name: str(value) for name, value in given.items() if value not in (None, "")})
 
@@ -41,11 +41,11 @@ class Address:
         return "".join([f"{self.username}@" if self.username else "", self.host, f":{self.port}" if self.port else ""])
 
     def lower(self) -> Self:
-        """The same, as names of hosts are compared."""
+        """Return the same address, as names of hosts are compared."""
         return replace(self, host=self.host.lower())
 
     def merged_with(self, other: Address, url: str) -> Address:
-        """Both together; ValidationError if they contradict one another or name no host."""
+        """Return both addresses together; ValidationError if they contradict one another or name no host."""
         chosen = {}
         for name in ("host", "username", "port"):
             mine, theirs = getattr(self, name), getattr(other, name)
@@ -59,7 +59,7 @@ class Address:
         return merged
 
     def check(self, url: str) -> None:
-        """ValidationError unless this can be part of a path."""
+        """Raise ValidationError unless the address can be part of a path."""
         if self.host and not _HOST.fullmatch(self.host):
             raise unusable(
                 url, f"{self.host!r} is no host's name; an IPv6 address can be given a name in ~/.ssh/config"
@@ -71,7 +71,7 @@ class Address:
 
 
 def of_url(url: str) -> tuple[Address, str]:
-    """Address and path on the server, "" for its root; ValidationError says why there can be no such place."""
+    """Return address and path on the server, "" for its root. ValidationError says why there can be no such place."""
     rest = url.partition("://")[2]
     text, _, path = rest.rstrip("/").partition("/")
     if "?" in rest or "#" in rest:
@@ -89,7 +89,7 @@ def of_url(url: str) -> tuple[Address, str]:
 
 
 def split(path: str) -> tuple[Address, str]:
-    """Address and path on the server of a backend's path; ValidationError for a name that cannot be there."""
+    """Return address and path on the server of a backend's path; ValidationError for a name that cannot be there."""
     text, _, remote = path.partition("/")
     address = Address.of_text(text)
     if not address.host:
@@ -99,7 +99,7 @@ def split(path: str) -> tuple[Address, str]:
 
 
 def join(address: Address, path: str) -> str:
-    """The backend's path."""
+    """Return the backend's path of an address and a path on the server."""
     return f"{address}/{path}" if path else str(address)
 
 

@@ -58,7 +58,7 @@ class _Connection:
         self._pieces = anyio.Semaphore(_PIECES)
 
     async def channel(self) -> Channel:
-        """The least busy one, or another as long as all are busy and the server lets us."""
+        """Return the least busy channel, or another one as long as all are busy and the server lets us open it."""
         found = self._free()
         if found is not None:
             return found
@@ -97,7 +97,7 @@ class Sessions:
         weakref.finalize(self, _close, os.getpid(), self.loop, self._connections)
 
     async def channel(self, address: Address) -> Channel:
-        """A channel to a server, over its connection if that lives, else over a new one."""
+        """Return a channel to a server, over its connection if that lives, else over a new one."""
         connection = self._living(address)
         with connecting(str(address)):
             if connection is None:
@@ -106,7 +106,7 @@ class Sessions:
             return await connection.channel()
 
     async def drop(self, address: Address) -> None:
-        """End a connection on which an answer is overdue: what the server has not begun it will not do."""
+        """End a connection on which an answer is overdue. The server will not do what it has not begun."""
         connection = self._connections.pop(address, None)
         if connection is not None:
             connection.link.abort()
@@ -135,6 +135,6 @@ def _server(link: SSHClientConnection, sftp: SFTPClient) -> Server:
 
 
 def _close(process: int, loop: IOLoop, connections: dict[Address, _Connection]) -> None:
-    if os.getpid() == process:  # not in a forked child: they are its parent's
+    if os.getpid() == process:  # not in a forked child: the connections are its parent's
         for connection in connections.values():
             loop.call_soon_threadsafe(connection.link.abort)

@@ -41,7 +41,7 @@ class Failure(OSError):  # noqa: N818 - SFTP's own word
 
 @contextmanager
 def translate_errors(path: str) -> Iterator[None]:
-    """Translate what the block raises about `path`."""
+    """Translate the errors that the block raises about `path`."""
     url = f"sftp://{path}"
     try:
         yield
@@ -72,7 +72,7 @@ def translate_errors(path: str) -> Iterator[None]:
 
 @contextmanager
 def connecting(server: str) -> Iterator[None]:
-    """Translate what making a connection raises: whatever it is, nothing was done on the server.
+    """Translate an error in making a connection. Whatever the error is, nothing was done on the server.
 
     Nothing of a refusal is chained: it may quote options, and those may hold credentials.
     """

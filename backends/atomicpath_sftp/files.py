@@ -30,7 +30,7 @@ def kind_of(attributes: SFTPAttrs) -> EntryKind:
 
 
 async def read(channel: Channel, remote: str) -> bytes:
-    """A small file, whole."""
+    """Return the content of a small file, whole."""
     file, size = await _open(channel, remote)
     try:
         return b"".join([await _piece(file, offset, length) for offset, length in _pieces(channel, size)])
@@ -39,7 +39,7 @@ async def read(channel: Channel, remote: str) -> bytes:
 
 
 async def fetch(channel: Channel, remote: str, target: BinaryIO, loop: IOLoop) -> int:
-    """Fill a local file; the size, which is what the server announced."""
+    """Fill a local file, and return the size that the server announced."""
     file, size = await _open(channel, remote)
     writing = anyio.Lock()  # the target has one position
 
@@ -84,7 +84,7 @@ async def send(channel: Channel, remote: str, source: Source, loop: IOLoop) -> N
 
         await _all(channel, source.size, one)
         if not source.size:
-            await loop.run_in_executor(None, source.read, 0, 0)  # that it is still empty
+            await loop.run_in_executor(None, source.read, 0, 0)  # check that the file is still empty
 
     await _fill(channel, remote, pieces)
 
@@ -102,20 +102,23 @@ async def _fill(channel: Channel, remote: str, fill: Callable[[SFTPClientFile], 
     except BaseException as error:
         if file is not None or not isinstance(
             error, SFTPError
-        ):  # cancelled, it may yet be opened: then this comes after
+        ):  # if cancelled, the file may still be opened; the removal then comes after that
             await _drop(channel, remote, file)
         raise
 
 
 async def _drop(channel: Channel, remote: str, file: SFTPClientFile | None) -> None:
-    with suppress(SFTPError, OSError), anyio.move_on_after(_CLEANING, shield=True):  # an error is on its way already
+    with suppress(SFTPError, OSError), anyio.move_on_after(_CLEANING, shield=True):  # another error is being raised
         if file is not None:
             await _end(file)
         await channel.sftp.remove(remote)
 
 
 async def _open(channel: Channel, remote: str) -> tuple[SFTPClientFile, int]:
-    """A file to read, and its size. Asked first what it is: opening a FIFO would stop the server's process."""
+    """Open a file to read, and return it with its size.
+
+    The server is asked first what the file is: opening a FIFO would stop the server's process.
+    """
     with anyio.fail_after(_STALL):
         kind = kind_of(await channel.sftp.stat(remote))
         if kind is not EntryKind.FILE:

@@ -13,18 +13,18 @@ __all__ = ["chmod", "look", "mkdir", "posix_rename", "publish", "remove", "renam
 
 
 async def look(channel: Channel, remote: str) -> SFTPAttrs:
-    """What is there itself: links are not followed."""
+    """Return what is there itself: links are not followed."""
     return await channel.sftp.lstat(remote)
 
 
 async def volume(channel: Channel, remote: str) -> tuple[Server, int | None]:
-    """Who answers, and the id of the file system that a path is on; None if the server cannot tell."""
+    """Return who answers, and the id of the file system that a path is on; None if the server cannot tell."""
     server = channel.server
     return server, (await channel.sftp.statvfs(remote)).fsid if server.statvfs else None
 
 
 async def scan(channel: Channel, remote: str) -> Sequence[SFTPName]:
-    """What is in a directory; links are not followed."""
+    """Return what is in a directory; links are not followed."""
     return await channel.sftp.readdir(remote)
 
 
@@ -39,12 +39,15 @@ async def chmod(channel: Channel, remote: str, mode: int) -> None:
 
 
 async def rename(channel: Channel, remote: str, target: str) -> None:
-    """SSH_FXP_RENAME of version 3, which fails if anything is at the target (draft-ietf-secsh-filexfer-02, 6.5)."""
+    """Rename by SSH_FXP_RENAME of version 3, which fails if anything is at the target.
+
+    See draft-ietf-secsh-filexfer-02, 6.5.
+    """
     await channel.sftp.rename(remote, target)
 
 
 async def posix_rename(channel: Channel, remote: str, target: str) -> None:
-    """The extension, which replaces a file at the target in one step. Never for directories."""
+    """Rename by the extension, which replaces a file at the target in one step. Never for directories."""
     await channel.sftp.posix_rename(remote, target)
 
 

@@ -30,7 +30,7 @@ class Server:
 
     @property
     def is_openssh(self) -> bool:
-        """Whether both the SSH and the SFTP part are OpenSSH's own, on a system with POSIX renames.
+        """Tell whether both the SSH and the SFTP part are OpenSSH's own, on a system with POSIX renames.
 
         sshd runs any program as its "sftp" subsystem; those on Go's sftp package, such as rclone, do not announce
         all of these extensions (OpenSSH's PROTOCOL, section 4). The port to Windows unlinks before it renames.
@@ -40,12 +40,14 @@ class Server:
 
 
 def declaration_of(server: Server, file_system: int | None) -> Declaration:
-    """What holds on a server, whose file system at the place has that id: zero or None if it tells none.
+    """Return what holds on a server.
 
-    OpenSSH's server refuses to rename a directory to a name that exists, then calls rename(2), which
-    refuses if a directory that is not empty has come there meanwhile (docs/design/0005-sftp.md). That
-    is as good as the file system behind it. SFTP does not name that; but Linux leaves the id of FUSE
-    and network mounts zero, and FUSE is where renames merge and copy.
+    `file_system` is the id of the file system at the place: zero or None if the server tells none.
+
+    OpenSSH's server refuses to rename a directory to a name that exists. It then calls rename(2), which refuses if a
+    directory that is not empty has come there meanwhile (docs/design/0005-sftp.md). That is as good as the file system
+    behind the server. SFTP does not name that file system; but Linux leaves the id of FUSE and network mounts zero, and
+    FUSE is where renames merge and copy.
     """
     names = f"{server.software or 'the server'}"
     if not server.is_openssh:

@@ -63,9 +63,9 @@ def resolve(storage_options: Mapping[str, object]) -> Settings:
 
 
 def server_of(address: Address, storage_options: Mapping[str, object]) -> tuple[Address, str]:
-    """The server that an address leads to, as the user's SSH configuration says, and a digest of the way there, or "".
+    """Return the server that an address leads to by the user's SSH configuration, and a digest of the way there.
 
-    A digest, since a command may have a secret in it.
+    The digest is "" if no proxy or tunnel is on the way. It is a digest because a command may have a secret in it.
 
     Raises:
         ValidationError: A configuration file cannot be read.
@@ -98,7 +98,7 @@ def _configured(address: Address, paths: tuple[str, ...], _state: str) -> Mappin
 
 
 def _paths(options: Options) -> tuple[str, ...]:
-    """The configuration files that asyncssh would read, in its order."""
+    """Return the configuration files that asyncssh would read, in its order."""
     given = options.get("config", ())
     if given == ():
         default = os.path.expanduser(_DEFAULT)
@@ -114,7 +114,9 @@ def _state(options: Options) -> str:
 
 
 def _read(paths: Iterable[str]) -> list[str]:
-    """The configuration files and those that they include, at any depth, whatever condition an `Include` stands under.
+    """Return the configuration files and those that they include, at any depth.
+
+    The condition that an `Include` stands under does not matter.
 
     A name without a directory is one of `~/.ssh`, as ssh_config(5) says.
     """

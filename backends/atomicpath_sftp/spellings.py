@@ -12,7 +12,10 @@ _PROTOCOLS = ("ssh", "sftp")
 
 
 def in_asyncssh_words(options: Mapping[str, object]) -> dict[str, object]:
-    """Options with paramiko's spellings in asyncssh's own, and beneath them those that fsspec is configured with."""
+    """Return options, with paramiko's spellings turned into asyncssh's own.
+
+    Beneath them are the options that fsspec is configured with.
+    """
     return configured(_PROTOCOLS, options, lambda some: translated(some, _SPELLINGS))
 
 

@@ -28,11 +28,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _PATIENCE = 40.0  # seconds for one small operation, the making of a connection included
-_PATIENT = (files.send, files.fetch)  # their bounds are on each piece
+_PATIENT = (files.send, files.fetch)  # these have a time limit for each piece instead
 
 
 def open_sftp(settings: Settings, environment: Environment) -> SftpStorage:
-    """Access under options that were resolved."""
+    """Return access under options that were resolved."""
     return SftpStorage(PerProcess(Sessions, settings.options, under=settings.surroundings), environment)
 
 
@@ -52,7 +52,7 @@ class SftpStorage(FsspecStorage[Sessions], DirectoryStorage):
             await self.ask(path, files.overwrite, data)
             return
         if mode is Put.CREATE and await self.kind(path) is not None:
-            raise _taken(path)  # so that a writer that comes late leaves no trace beside the other's
+            raise _taken(path)  # so that a late writer leaves no trace beside the file of another one
         hidden = self._private(path)
         async with self._removed_after_failure(hidden):
             await self.ask(hidden, files.write, data)
@@ -127,14 +127,14 @@ class SftpStorage(FsspecStorage[Sessions], DirectoryStorage):
             raise ValidationError(f"sftp://{source} and sftp://{target} are on different servers")
         try:
             await self.ask(source, requests.rename, _remote(target))
-        except (Failure, FileNotFoundError) as error:  # the latter is also the word for a link or file in the way
+        except (Failure, FileNotFoundError) as error:  # servers send the latter also for a link or file in the way
             if await self.kind(target) is not None:
                 raise _taken(target) from error
             raise
 
     async def remove_tree(self, path: str) -> None:
         directories = [""]
-        for prefix in directories:  # grows meanwhile: parents stay before their children
+        for prefix in directories:  # the list grows during the loop: parents stay before their children
             for entry in await self._scan(path, prefix):
                 if entry.kind is EntryKind.DIRECTORY:
                     directories.append(f"{entry.name}/")
@@ -164,7 +164,7 @@ class SftpStorage(FsspecStorage[Sessions], DirectoryStorage):
             raise
 
     async def _volume(self, path: str) -> tuple[Server, int | None]:
-        """Who answers, and the id of the file system that the parent is on, or will be."""
+        """Return who answers, and the id of the file system that the parent is on, or will be."""
         above = path
         while True:
             above = above.rpartition("/")[0] or above
@@ -177,7 +177,7 @@ class SftpStorage(FsspecStorage[Sessions], DirectoryStorage):
     async def _scan(self, top: str, prefix: str) -> Sequence[Entry]:
         try:
             names = await self.ask(f"{top}/{prefix}".rstrip("/"), requests.scan)
-        except FileNotFoundError:  # nothing there, not any more, or no directory
+        except FileNotFoundError:  # nothing is there, nothing any more, or no directory
             return []
         return [
             Entry(
@@ -219,7 +219,7 @@ class SftpStorage(FsspecStorage[Sessions], DirectoryStorage):
                 await self._make_directory(directory)
 
     def _private(self, path: str) -> str:
-        """A name beside `path` for a file that is not finished."""
+        """Return a name beside `path` for a file that is not finished."""
         return f"{path.rpartition('/')[0]}/{UNFINISHED}{self.environment.token()}"
 
     async def _publish(self, private: str, path: str) -> None:
@@ -238,11 +238,11 @@ class SftpStorage(FsspecStorage[Sessions], DirectoryStorage):
         try:
             yield
         except BaseException:
-            with anyio.CancelScope(shield=True), suppress(OSError, AtomicPathError):  # an error is on its way already
+            with anyio.CancelScope(shield=True), suppress(OSError, AtomicPathError):  # another error is being raised
                 await self.delete(path)
             raise
 
-    # below: runs in the file system's own event loop
+    # the methods below run in the file system's own event loop
 
     async def _call(
         self,
@@ -252,7 +252,7 @@ class SftpStorage(FsspecStorage[Sessions], DirectoryStorage):
         kwargs: Mapping[str, object],
     ) -> T:
         address, remote = split(path)
-        sessions = self.filesystem  # held on to: with it its connections end
+        sessions = self.filesystem  # a reference is kept, because the connections end with the file system
         with await sessions.channel(address) as channel:
             return await function(channel, f"/{remote}", *args, **kwargs)
 
