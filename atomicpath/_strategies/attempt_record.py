@@ -43,7 +43,7 @@ __all__ = ["AttemptRecord", "SwappedAttemptRecord", "pauses"]
 
 _LOG = logging.getLogger("atomicpath")
 _TRIES = 4
-_MARGIN = 0.5  # of a lease, which is renewed at every third: later than that something is wrong
+_MARGIN = 0.5  # of a lease; it is renewed at every third, so a later renewal means trouble
 _PAUSE = 0.2  # seconds before the second try, doubled before each further one
 
 
@@ -57,7 +57,7 @@ class AttemptRecord(abc.ABC):
         self._final = final
         self.is_conditional = conditional_delete
         """Whether a delete names a version; where it cannot, `fences` says what keeps it from hitting another's."""
-        self._unanswered: BaseException | None = None  # what became of an unconditional delete
+        self._unanswered: BaseException | None = None  # whether an unconditional delete was carried out
         self.path = final.child(RECORD_FILE).path
         self.record = replace(record, decided_by=self.decided_by)
         self.version: str | None = None
@@ -71,9 +71,9 @@ class AttemptRecord(abc.ABC):
         """When the last request began that was answered to have moved the record."""
 
     def is_well_within_lease(self) -> bool:
-        """Whether nobody can have taken the record over yet, so that a request that begins now is safe to send.
+        """Return True while nobody can have taken over the record: a request that begins now is safe to send.
 
-        A host that was suspended, or a process that was stopped, finds here that its lease may have run out.
+        A host that was suspended, or a process that was stopped, finds here that its lease may have expired.
         """
         return self._storage.environment.monotonic() - self.seen_at <= self.record.lease.patience * _MARGIN
 
@@ -162,7 +162,7 @@ class AttemptRecord(abc.ABC):
         raise CommitError(f"cannot begin to write {self._final}: {failure}; nothing was committed") from failure
 
     async def recover(self) -> None:
-        """After a claim that was cut short: hold the record if it was created all the same."""
+        """Hold the record if an interrupted claim created it all the same."""
         if self.held:
             return
         with cleaning_up(self._final):
@@ -175,7 +175,7 @@ class AttemptRecord(abc.ABC):
                 self.version = seen.version if seen else None
 
     async def look(self) -> Content | None:
-        """The record as it is now."""
+        """Return the current content of the record, or None if there is no record."""
         try:
             return await self._storage.get(self.path)
         except (FileNotFoundError, NotADirectoryError):
@@ -214,7 +214,10 @@ class AttemptRecord(abc.ABC):
 
     @abc.abstractmethod
     async def commit(self, committed: CommitRecord) -> None:
-        """The commit itself. Returns only if it happened; CommitError (settled) or OutcomeUnknownError if not."""
+        """Commit the attempt; return only if the commit happened.
+
+        Raise CommitError if it is settled that the commit did not happen, and OutcomeUnknownError if that is unknown.
+        """
 
     @abc.abstractmethod
     async def discard(self) -> None:
@@ -253,7 +256,10 @@ class AttemptRecord(abc.ABC):
         return (there.token, there.state, there.cleaner) == (mine.token, mine.state, mine.cleaner)
 
     def _is_still_ours(self, seen: Content, renewals: int, version: str | None) -> bool:  # noqa: ARG002 - only what is swapped has a history
-        """Whether the record that we knew by this version, renewed so often, is still ours as it is seen now."""
+        """Tell whether the record, as it is seen now, is still ours.
+
+        `version` and `renewals` are the version and the number of renewals under which this attempt knew the record.
+        """
         return self._is_ours(self._decoded(seen))
 
     def _decoded(self, content: Content) -> CommitRecord:
@@ -419,7 +425,10 @@ class SwappedAttemptRecord(AttemptRecord):
         raise CommitError(f"{self._final} was not committed: the store did not take the commit; it was withdrawn")
 
     async def _look_again(self, lost: AbandonedError) -> Content | None:
-        """What the record is, once it is known that it moved: it may be by the very commit that had no answer."""
+        """Return the content of the record once it is known that the record moved.
+
+        The very commit whose answer was lost may have moved it.
+        """
         failure: OSError | None = None
         for pause in pauses():
             await self._storage.environment.sleep(pause)

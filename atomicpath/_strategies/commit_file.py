@@ -226,7 +226,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         self.committed_record = committed
 
     async def retire(self) -> None:
-        await self._withdraw(free=False)  # under the record whatever comes late is found, and cleared with it
+        await self._withdraw(free=False)  # keep the record: files that arrive late are then found and deleted with it
 
     @reported("the attempt at {} could not be given up", at_final)
     async def discard(self) -> None:
@@ -324,7 +324,10 @@ class CommitFileTemporaryPath(TemporaryPath):
     # add and finalize
 
     async def _multipart(self, source: Path) -> bool:
-        """Whether a large file may be uploaded in parts; asked of the location only once such a file comes."""
+        """Tell whether a large file may be uploaded in parts.
+
+        The location is asked for this only once such a file comes.
+        """
         if not isinstance(self._storage, MultipartStorage):
             return False
         if (await self._storage.environment.step(os.stat, source)).st_size <= self._storage.largest_single:
@@ -430,7 +433,10 @@ class CommitFileTemporaryPath(TemporaryPath):
         return True
 
     async def _adopt(self, token: str | None = None) -> AttemptRecord:
-        """The register of an attempt that another object or process created, for `from_temporary`: that of `token`."""
+        """Return the register of an attempt that another object or process created, for `from_temporary`.
+
+        With `token`, raise AbandonedError if the path now belongs to an attempt with another token.
+        """
         if self._over:
             raise CommitError(f"the attempt at {self._final} is already over: begin a new one")
         self.options = await resolve_guarantees(type(self), self._final, self.options)
@@ -457,11 +463,14 @@ class CommitFileTemporaryPath(TemporaryPath):
             await clear(self._storage, self._final, register, self._ownership(register))
         except ConflictError as error:
             if not self._alone:
-                raise  # of a take-over cut short: the record stays, discarded, so that the next attempt can go on
+                raise  # an interrupted take-over: the discarded record stays, so that the next attempt can go on
             _LOG.warning("what this attempt wrote is deleted, but not all: %s", error)
 
     def _ownership(self, register: AttemptRecord) -> Ownership:
-        """What this attempt may delete: what it created, or its chain did, and what its user wrote without an owner."""
+        """Return what this attempt may delete.
+
+        It may delete what it created, what its chain of attempts created, and what its user wrote without an owner.
+        """
         by_user = self.options.direct and self._alone
         proven = Ownership.of(self._storage, self._final, register.record, unowned=by_user)
         return replace(proven, manifest={**proven.manifest, **self._added.versions()})

@@ -34,9 +34,10 @@ class SnapshotSource:
 
 
 async def origin_at(storage: Storage, source: Location, snapshot: SnapshotType | None) -> SnapshotSource:
-    """What an attempt may be begun from.
+    """Return the source from which an attempt may begin.
 
-    NotCommittedError if there is none; ValidationError if it has no record, by which alone it is known again.
+    Raise NotCommittedError if there is none. Raise ValidationError if the source has no record, because only the record
+    identifies the source later.
     """
     kind = await storage.kind(source.path)
     if kind is not EntryKind.DIRECTORY:
@@ -61,7 +62,7 @@ async def origin_at(storage: Storage, source: Location, snapshot: SnapshotType |
 
 
 def has_copies(base: SnapshotBase | None) -> bool:
-    """Whether an attempt began with the files of another directory."""
+    """Tell whether an attempt began with the files of another directory."""
     return base is not None and base.snapshot != SnapshotType.EMPTY.value
 
 
@@ -74,7 +75,7 @@ def check_snapshot(temporary: Location, base: SnapshotBase | None, snapshot: Sna
 
 
 async def pending_in(storage: Storage, final: Location) -> tuple[str, ...]:
-    """The names of what was added to a committed directory."""
+    """Return the names of the directories that were added to a committed directory."""
     return tuple(entry.name for entry in await storage.list(final.path, recursive=False) if is_pending(entry.name))
 
 

@@ -39,7 +39,7 @@ class Additions:
         self._token = self._owner = token
         self._files: dict[str, FileEntry | None] = {}
         self._joined = False  # whether the lease is another process's to renew
-        self._looking = anyio.Lock()  # one look serves all files that wait for it
+        self._looking = anyio.Lock()  # one look is enough for all files that wait for it
 
     def join(self, rank: int) -> None:
         """Tell the objects of this process from those of the others."""
@@ -55,7 +55,7 @@ class Additions:
         return {name: entry.etag for name, entry in self._files.items() if entry and (entry.etag or is_proof)}
 
     def entries(self) -> tuple[FileEntry, ...]:
-        """All that is there, by name."""
+        """Return the entries of all files that are there, sorted by name."""
         return tuple(entry for _, entry in sorted(self._files.items()) if entry is not None)
 
     def include(self, files: Sequence[FileEntry]) -> None:

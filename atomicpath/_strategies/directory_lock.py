@@ -121,7 +121,7 @@ async def _held(storage: Storage, final: Location, busy: type[ConflictError]) ->
 
 
 def changed(final: Location) -> KeptSnapshotError:
-    """The error for a final path whose directory is not the one that was to be there."""
+    """Return the error for a final path that does not hold the expected directory."""
     return KeptSnapshotError(
         f"{final} is no longer the directory that the snapshot was made of: it was replaced or removed meanwhile. What"
         f" is there was left as it is, and so is the snapshot. {_AGAIN}"

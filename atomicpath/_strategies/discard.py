@@ -65,7 +65,10 @@ class CleaningAttemptRecord(SwappedAttemptRecord):
 
     @property
     def is_discarded(self) -> bool:
-        """Whether this cleaner has moved it: then nothing below is anybody's, and it may be deleted."""
+        """True if this cleaner has moved the record to `discarded`.
+
+        Then nobody owns what is below the path, and it may be deleted.
+        """
         return self.record.cleaner == self.cleaner
 
     async def restore(self, record: CommitRecord) -> None:
@@ -114,7 +117,7 @@ async def delete_below(
     so does the record, for the caller to `withdraw`; OutcomeUnknownError as from every move. Others see, meanwhile, an
     attempt of this process under way.
     """
-    # by the cleaner's own name: another one here that comes too late must not let go of what this one does
+    # tracked by the cleaner's own token: a second cleaner here that comes too late must not untrack this one
     token = register.cleaner if isinstance(register, CleaningAttemptRecord) else register.record.token
     track_attempt(token)
     try:
@@ -141,7 +144,7 @@ async def _unmark(storage: Storage, final: Location, register: AttemptRecord, ow
     if found is None or marker is None or token_in_marker(marker) not in ownership.tokens:
         return
     await register.confirm_to_delete()  # rule *confirm*: after the look, before acting on it
-    await register.delete(path, version=found.version)  # if it was written again what clears looks at it afresh
+    await register.delete(path, version=found.version)  # if it was written again, `clear` looks at it again
 
 
 async def delete_own_tree(storage: DirectoryStorage, directory: Location) -> str:

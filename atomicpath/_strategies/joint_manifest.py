@@ -14,12 +14,15 @@ Kept = TypeVar("Kept", FileEntry, FileEntry | None)
 
 
 def owner_of(token: str, rank: int) -> str:
-    """What a process other than the primary creates its objects with, so that two of them are told apart."""
+    """Return the owner under which a process other than the primary creates its objects.
+
+    It tells the objects of two processes apart.
+    """
     return f"{token}.{rank}"
 
 
 def is_of(token: str, owner: str | None) -> bool:
-    """Whether an object was created by some process of the attempt."""
+    """Tell whether a process of the attempt created an object."""
     return owner is not None and owner.partition(".")[0] == token
 
 
