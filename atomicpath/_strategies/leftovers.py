@@ -32,7 +32,7 @@ class Leftover:
 
     @property
     def record(self) -> Location:
-        """The place of its record."""
+        """The location of the record of this leftover."""
         return self.path.at(record_of(self.path.path))
 
     def final(self, record: CommitRecord | None) -> Location:

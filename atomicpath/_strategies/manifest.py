@@ -127,7 +127,10 @@ async def manifest_of(
 
 
 def stamps_of(listing: Iterable[Entry], *, besides: str | None = None) -> Stamps:
-    """By which a file that changes after a listing is known; without our own ones and `besides`."""
+    """Return the size and modification time of each listed file, by which a later change is noticed.
+
+    Files that atomicpath itself writes, and `besides`, are left out.
+    """
     return {
         entry.name: (entry.size, entry.modified)
         for entry in listing
@@ -147,7 +150,7 @@ async def expect_settled(storage: Storage, directory: str, before: Stamps, *, be
 
 
 def still_written(name: str, where: str) -> str:
-    """What to say of a file that changes while a directory is committed."""
+    """Return the message about a file that changes while its directory is committed."""
     return (
         f"{name!r} in {where} is still being written: it changed, came or went after the block had ended. Nothing was"
         " committed: finish or close it inside the block, and wait there for threads that write"
@@ -155,7 +158,7 @@ def still_written(name: str, where: str) -> str:
 
 
 def digest(environment: Environment, path: str | os.PathLike[str]) -> str:
-    """The SHA-256 of a local file, in hexadecimal."""
+    """Compute the SHA-256 of a local file, in hexadecimal."""
     state = hashlib.sha256()
     with environment.call(open, path, "rb") as file:
         while chunk := file.read(_CHUNK):

@@ -34,7 +34,7 @@ __all__ = ["Publisher"]
 _LOG = logging.getLogger("atomicpath")
 _TRIES = 5
 _PAUSE = 0.5  # seconds
-_REFUSALS = (FileExistsError, FileNotFoundError, PermissionError)  # by which a storage says that nothing was done
+_REFUSALS = (FileExistsError, FileNotFoundError, PermissionError)  # errors that say that nothing was done
 
 
 class Publisher:
@@ -97,26 +97,28 @@ class Publisher:
         return True
 
     async def arrived(self) -> bool:
-        """Whether the final directory is this attempt's."""
+        """Tell whether the final directory belongs to this attempt."""
         return await self.is_ours(self.final)
 
     async def is_ours(self, location: Location) -> bool:
-        """Whether a directory with the record of this attempt is there."""
+        """Tell whether a directory with the record of this attempt is at `location`."""
         there = await self.storage.kind(location.path)
         record = await read_record(self.storage, location) if there == EntryKind.DIRECTORY else None
         return record is not None and record.token == self.token
 
     def unknown(self, what: str, error: Exception, second: Exception) -> OutcomeUnknownError:
-        """What to say when neither the storage's answer nor a look tells what became of the commit."""
+        """Return the error for a commit whose outcome neither the storage's answer nor a look can tell."""
         return OutcomeUnknownError(
             f"the {what} to {self.final} failed ({error}), and so did looking whether it happened ({second})."
             " Nothing was cleaned up; look again with is_committed(...)"
         )
 
     async def _settle(self, error: OSError) -> CommitError | None:
-        """What a failed rename came to; None if it happened all the same: a retransmitted one finds no source.
+        """Return the error for a failed rename; None if the rename happened all the same.
 
-        An `OSError` from here says that a rename that may yet happen could not be put out of reach.
+        A rename that was retransmitted fails because it finds no source.
+
+        Raise `OSError` if the rename may still happen and could not be prevented.
         """
         if await self.arrived():
             return None

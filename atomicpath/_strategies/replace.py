@@ -232,7 +232,10 @@ async def _expect_own(publication: Publisher, record: CommitRecord) -> None:
 
 
 async def _exchange(publication: Publisher) -> bool:
-    """Whether the two have swapped names; False, with nothing done, if the final one was not there."""
+    """Exchange the names of the temporary and the final directory, and return True.
+
+    Return False, with nothing done, if there was no final directory.
+    """
     storage, temporary, final = publication.storage, publication.temporary, publication.final
     try:
         exchanging = need(storage, ExchangingStorage, Guarantee.RENAME_EXCHANGE)

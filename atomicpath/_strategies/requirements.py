@@ -21,7 +21,9 @@ __all__ = ["expect_absolute", "expect_directory", "in_words", "refuse", "resolve
 async def resolve_guarantees(
     strategy: type[TemporaryPath], final: Location, options: AttemptOptions, *, replacing: str | None = None
 ) -> AttemptOptions:
-    """The options with the guarantees effective at `final`, looked up if `commit` has not; else GuaranteeError.
+    """Return the options with the guarantees that are effective at `final`.
+
+    The guarantees are looked up unless `commit` has done so. Raise GuaranteeError if they are not enough.
 
     `replacing` says what asks for a committed directory to be replaced, if anything does.
     """
@@ -53,7 +55,10 @@ def refuse(value: object, name: str) -> None:
 
 
 def in_words(storage: Storage, final: Location, error: OSError) -> str:
-    """An error of a storage in words; of a local one that takes no more, with what is full and what to do."""
+    """Describe an error of a storage.
+
+    If a local file system accepts no more data, the text names what is full, and says what to do.
+    """
     if not storage.is_local:
         return str(error)
     return describe(storage.environment, error, final.parent.path, "Free some, or commit to another file system")

@@ -70,7 +70,7 @@ class Snapshot:
 
     @property
     def path(self) -> UPath:
-        """Where the copy is, once it is created; stable. No I/O."""
+        """The path of the copy once it is created; it never changes. No I/O."""
         return self._attempt.get()
 
     async def create_snapshot(self) -> UPath:

@@ -70,7 +70,7 @@ class StepMetadataWriter:
             await attempt.add(METADATA_FILE, directory / METADATA_FILE)
         finally:
             with cleaning_up(directory):
-                await step(call, rmtree, directory, ignore_errors=True)  # of ours alone, and nobody reads it again
+                await step(call, rmtree, directory, ignore_errors=True)  # only ours, and nobody reads it again
 
     async def rest(self) -> None:
         """Before an attempt is discarded: a write in the background would come back to what was deleted."""
@@ -85,7 +85,10 @@ class StepMetadataWriter:
 
 @contextmanager
 def _in_our_words() -> Iterator[None]:
-    """A store may raise anything; an `OSError` of its file would be taken for one of the protocol's own."""
+    """Turn any error of the metadata store into CommitError.
+
+    A store may raise anything. An `OSError` of its file would otherwise be taken for an error of the commit protocol.
+    """
     try:
         yield
     except AtomicPathError:

@@ -50,7 +50,7 @@ async def claim(
         try:
             return (await run_both(listing, above))[0], None
         except OSError as error:
-            return [], error  # returned: raised, it would cancel the claim beside it half-way
+            return [], error  # returned, not raised: raising it would cancel the concurrent claim half-way
 
     for _ in range(_TRIES):
         with cleaning_up(final):  # cancelled on its way, the record might be made after we have looked for it
@@ -64,7 +64,7 @@ async def claim(
         if in_the_way is None:
             if failure is not None:
                 raise failure
-            # what a rival, or one that was killed, has of a record without its name yet is nobody's content
+            # an unfinished record file of a rival, or of a process that was killed, is nobody's content
             names = tuple(e.name for e in there if e.name != RECORD_FILE and not is_unfinished(e.name))
             if names and not await _cleared_of_late_marker(storage, final, register, there, names, fence):
                 raise await _withdrawn(storage, final, register, there, names)
@@ -77,9 +77,10 @@ async def claim(
 async def _cleared_of_late_marker(
     storage: Storage, final: Location, register: AttemptRecord, there: list[Entry], names: tuple[str, ...], fence: Fence
 ) -> bool:
-    """Whether all that was there was a marker of ours that came after its directory had been removed; it is deleted.
+    """Delete a late marker if nothing else is there; return True if it was deleted.
 
-    Without its record it counts for nothing, and would keep the place from everybody for ever.
+    The marker is one of ours that arrived after its directory had been removed. Without its record it counts for
+    nothing, and it would keep everybody from the path forever.
     """
     if names != (COMMIT_SUCCESS_FILE,) or not (fence.swaps or fence.conditional):
         return False
@@ -149,11 +150,13 @@ async def _take_over(
 async def _wait_until_abandoned(
     storage: Storage, final: Location, path: str, seen: Content, record: CommitRecord, *, fence: Fence, unsafe: bool
 ) -> Content | None:
-    """The content of the record to swap from, once its holder is known to be gone; None if it moved meanwhile.
+    """Return the content of the record to swap from, once its holder is known to be gone.
 
-    ConflictError if the holder lives, or if nothing here could stop it from writing on. On this host
-    the system tells at once; elsewhere the holder must renew its lease, and one lease is waited for
-    that. So it is where deletes of the holder, dead or not, may still be under way: rule *settled*.
+    Return None if the record moved meanwhile.
+
+    Raise ConflictError if the holder lives, or if nothing here could stop it from writing on. On this host the system
+    tells at once whether the holder lives. Elsewhere the holder must renew its lease, and this function waits one lease
+    for that. It waits as well where deletes of the holder, dead or not, may still be under way: rule *settled*.
     """
     alive = proof_of_life(storage.environment, record)
     if alive:
