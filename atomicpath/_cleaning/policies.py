@@ -47,7 +47,7 @@ class Candidate:
 
     @property
     def has_metric(self) -> bool:
-        """Whether it can be compared with others by the metric: NaN cannot."""
+        """True if the metric can be compared with those of other candidates: NaN cannot."""
         return self.metric is not None and not math.isnan(self.metric)
 
 
@@ -105,7 +105,7 @@ class Rules:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no rule at all."""
+        """True if there is no rule at all."""
         rules = (self.keep_last, self.keep_every_n_steps, self.keep_every, self.keep_within, self.keep_best)
         return not self.by_function and all(rule is None for rule in rules)
 

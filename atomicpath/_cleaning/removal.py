@@ -152,7 +152,10 @@ async def _expect_same_moved(
 async def _expect_own(
     storage: Storage, location: Location, record: CommitRecord, moved: Location | None = None
 ) -> None:
-    """ConflictError if anything is there that does not belong to the directory, which may have been `moved`."""
+    """Raise ConflictError if anything is there that does not belong to the directory.
+
+    The directory may have been `moved`.
+    """
     if names := await foreign_below(storage, moved or location, record):
         shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
         raise ConflictError(
@@ -164,7 +167,10 @@ async def _expect_own(
 
 
 async def _put_back(storage: DirectoryStorage, location: Location, doomed: Location, error: BaseException) -> bool:
-    """Undo the move of what is not, or cannot be seen to be, the directory to remove. Return False if that fails."""
+    """Undo the move of what is not the directory to remove, or cannot be seen to be it.
+
+    Return False if that fails.
+    """
     try:
         await storage.rename_directory(doomed.path, location.path)
     except (OSError, AtomicPathError) as failure:
@@ -211,10 +217,12 @@ async def _by_record(
 
 
 async def _expect_permission(storage: Storage, location: Location, *, version: str | None) -> None:
-    """AccessError if these credentials may not delete, which is also what a probe of conditional deletes fails with.
+    """Raise AccessError if these credentials may not delete.
 
-    Asked by the deletion of what is not there, before readers are told that the directory has gone. It names a
-    `version` where the others will: then a versioned bucket keeps no delete marker of it.
+    A probe of conditional deletes fails with that error as well.
+
+    The function deletes something that is not there, before readers are told that the directory has gone. It names a
+    `version` where the later deletes will: then a versioned bucket keeps no delete marker of it.
     """
     try:
         await storage.delete(location.child(f"{PROBE_PREFIX}{storage.environment.token()}").path, version=version)
@@ -268,7 +276,7 @@ async def _expect_unaliased(
 
 
 async def _moved_meanwhile(location: Location) -> AtomicPathError:
-    """Somebody else has moved the record since it was read."""
+    """Return the error for a record that somebody else has moved since it was read."""
     try:
         found = await load(location)
     except NotCommittedError as error:

@@ -26,9 +26,10 @@ _AT_ONCE = 8
 
 
 async def sweep(root: Location, *, older_than: timedelta, dry_run: bool) -> list[SweepResult]:
-    """What is right below a root and was left behind, in the order of its names, and what became of each.
+    """Sweep what was left behind directly below a root, and return what became of each, by name.
 
-    An error about one of them does not keep the others from being looked at: it is in the result, and in the log.
+    An error about one of them does not keep the others from being looked at. The error is in the result, and in the
+    log.
     """
     if not isinstance(older_than, timedelta) or older_than < timedelta(0):
         raise ValidationError(f"older_than must be a timedelta of zero or more, not {older_than!r}")
@@ -90,6 +91,6 @@ async def _acted(finding: Finding) -> SweepResult:
     except (OSError, AtomicPathError) as error:
         _LOG.warning("%s could not be cleaned up, and can be swept again: %s", swept.path, error)
         return replace(swept, error=error)
-    # loudly where nothing but age spoke for it: whoever wonders where an attempt went has to find this
+    # a warning if only age spoke for it: whoever wonders where an attempt went has to find this line
     _LOG.log(logging.WARNING if finding.by_age_only else logging.INFO, "swept %s: %s", swept.path, swept.reason)
     return replace(swept, done=True, reason=f"{swept.reason}; {more}" if more else swept.reason)

@@ -38,7 +38,7 @@ async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -
     found = LeftoverKind.DISCARDED if discarded else LeftoverKind.ATTEMPT
     swept = SweepResult(path=(path if left.has_directory else left.record).upath, found=found, action=Action.REMOVE)
     record = None
-    if seen is not None and seen.data and not discarded:  # of an empty one nothing was written before a kill
+    if seen is not None and seen.data and not discarded:  # empty: the process was killed before it wrote anything
         try:
             record = await _decoded(storage, left, seen)
         except IntegrityError as error:
@@ -75,10 +75,13 @@ async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -
 
 
 async def _decoded(storage: Storage, left: Leftover, seen: Content) -> CommitRecord | None:
-    """The record of an attempt. On a disk one that a power cut has torn counts as none, as an empty one does.
+    """Decode the record of an attempt.
 
-    What lies beside an attempt's directory is never synced, and never was the record of something committed: that is
-    inside, and decides if it is there. That nobody holds the lock on the torn one, and its age, are looked at as ever.
+    On a disk, a record that a power cut has torn counts as none, as an empty one does.
+
+    What lies beside an attempt's directory is never synced, and never was the record of something committed. That
+    record is inside the directory, and decides if it is there. As always, the caller checks the age of the torn record,
+    and that nobody holds its lock.
     """
     try:
         return CommitRecord.decode(seen.data, where=str(left.path))
@@ -143,7 +146,7 @@ async def _is_of_an_attempt_in_place(storage: Storage, left: Leftover) -> bool:
 
 
 def _readable(seen: Content | None, where: str) -> CommitRecord | None:
-    """The record inside of a directory, for what its manifest names; None if there is none that can be read."""
+    """Return the record inside a directory, for what its manifest names; None if no record can be read."""
     if seen is None or not seen.data:
         return None
     try:

@@ -51,7 +51,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether the directory is exactly what was committed."""
+        """True if the directory is exactly what was committed."""
         return not (self.missing or self.altered or self.extra)
 
     def __str__(self) -> str:
@@ -108,9 +108,10 @@ async def compare(
 
 
 async def is_whole(storage: Storage, location: Location, record: CommitRecord) -> str:
-    """Why a directory with a committed record is not complete; "" if it is.
+    """Return why a directory with a committed record is not complete; "" if it is complete.
 
-    The original is: its commit was one step. A copy may have been cut short, so names and sizes are compared.
+    The original directory is always complete, because its commit was one step. A copy may have been interrupted, so its
+    names and sizes are compared.
     """
     if await is_original(storage, location, record):
         return ""
@@ -124,13 +125,16 @@ async def is_whole(storage: Storage, location: Location, record: CommitRecord) -
 
 
 def damaged(record: CommitRecord, listing: Iterable[Entry]) -> list[str]:
-    """The files of a manifest that a listing does not show, or not with their size."""
+    """Return the files of a manifest that a listing does not show, or shows with another size."""
     sizes = {entry.name: entry.size for entry in listing if entry.kind is EntryKind.FILE}
     return [file.name for file in record.files if sizes.get(file.name) != file.size]
 
 
 def is_rewritten(wanted: FileEntry, found: Entry, original: bool) -> bool:
-    """Whether a file has another version than was committed; versions tell only where they were given."""
+    """Tell whether a file has another version than the committed one.
+
+    Versions tell only in the original directory, where the storage gave them.
+    """
     return original and None not in (wanted.etag, found.version) and wanted.etag != found.version
 
 
