@@ -38,8 +38,8 @@ from .staging import Progress, Staging
 __all__ = ["copy", "get"]
 
 _TRIES = 5
-_PATIENCE = 30.0  # seconds that a directory which is replaced again and again is read again
-_LOCAL_SPACE = 1 << 30  # bytes of files that are on their way from one store to another, or one larger file
+_PATIENCE = 30.0  # seconds for which a directory that is replaced again and again is read again
+_LOCAL_SPACE = 1 << 30  # bytes in transit from one store to another at once, or one larger file
 
 
 async def get(location: Location, local_dir: Path, *, verify: bool, progress: Progress | bool | None = None) -> Path:
@@ -98,7 +98,10 @@ class _Source:
         return cls(place=place, storage=place.open(), record=record, verify=verify)
 
     async def entries(self) -> Sequence[FileEntry]:
-        """The files of its manifest; of a directory of another tool what is there."""
+        """Return the files of the manifest.
+
+        For a directory that another tool committed, return the files that are there.
+        """
         if self.record is not None:
             return self.record.files
         listing = await self.storage.list(self.place.path, recursive=True)
@@ -225,7 +228,10 @@ async def _in_store(source: _Source, target: Location, entries: Sequence[FileEnt
 async def _to_store(
     source: _Source, session: CommitSession, entries: Sequence[FileEntry], done: _Progress, staging_dir: PathLike | None
 ) -> None:
-    """File by file by way of this host; files that are on it already are not copied there first."""
+    """Copy file by file through this host.
+
+    Files that are already on this host are not copied to its disk first.
+    """
     storage, original = source.storage, await source.is_original()
     environment = storage.environment
     staging, space = Staging(environment, staging_dir), _Space(_LOCAL_SPACE)
@@ -296,10 +302,13 @@ class _Space:
 
 
 def _stored(environment: Environment, location: Location, entries: Sequence[FileEntry]) -> int:
-    """What the files of a local directory take on its disk: those with holes take less than their sizes say."""
+    """Return the number of bytes that the files of a local directory take on its disk.
+
+    Files with holes take less than their sizes say.
+    """
     total = 0
     for entry in entries:
-        with suppress(OSError):  # a missing file is for the copy to report
+        with suppress(OSError):  # the copy reports a missing file
             total += stored_size(environment.call(os.lstat, f"{location.path}/{entry.name}"))
     return total
 

@@ -75,7 +75,7 @@ class CommitSession:
         self.is_committed = False  # as far as this process knows
         self.is_kept = False  # whether what was committed before is the result, and what is written now is discarded
         self.joined: Sequence[Mapping[str, JSONValue]] = ()  # what processes have added that joined by a ticket
-        self.was_kept = False  # the same, once this has ended
+        self.was_kept = False  # the files of those processes, once this session has ended
         self._record: CommitRecord | None = None
 
     def result(self) -> Commit:
@@ -92,17 +92,17 @@ class CommitSession:
 
     @property
     def is_local(self) -> bool:
-        """Whether no step of this commit waits for a network or for another process."""
+        """True if no step of this commit waits for a network or for another process."""
         return self._storage.is_local and self._team.is_alone
 
     @property
     def is_alone(self) -> bool:
-        """Whether no other process takes part."""
+        """True if no other process takes part."""
         return self._team.is_alone
 
     @property
     def is_open(self) -> bool:
-        """Whether this process has begun something that is neither committed nor given up."""
+        """True if this process has begun something that is neither committed nor given up."""
         mine = os.getpid() == self._pid
         return mine and (self._temporary is not None or self._staging is not None)
 
@@ -261,13 +261,13 @@ class CommitSession:
             raise failure from error
 
     def failed(self, error: OSError) -> CommitError:
-        """An error of a file system or store, in this library's words; what is full is named."""
+        """Turn an error of a file system or store into a CommitError that names what is full."""
         where, advice = self._written_to()
         reason = str(error) if where is None else describe(self._storage.environment, error, where, advice)
         return CommitError(f"{self.location} was not committed: {reason}; the attempt was discarded")
 
     def _written_to(self) -> tuple[str | None, str]:
-        """The local directory that the files are written to, if there is one, and what to do if it is full."""
+        """Return the local directory that the files are written to, if any, and what to do if it is full."""
         if self._staged is not None:
             advice = f"Free some, or pass staging_dir=, or set {VARIABLE} to, a directory with more room"
             return str(self._staged), advice
@@ -285,11 +285,11 @@ class CommitSession:
             error.add_note(f"atomicpath: the file system of {where} takes no more. {advice}")
 
     async def _create(self, direct: bool, views: Sequence[Document]) -> Document:
-        """In the primary: begin the attempt, and say what the others need to join it."""
+        """Begin the attempt in the primary, and return what the other processes need to join it."""
         check_agreement(views)
         strategy, profile = await self._options.strategy(self.location, is_local=self._storage.is_local)
         if strategy is not AtomicRenameTemporaryPath or not self._storage.is_local:
-            need_event_loop()  # any other may wait for what it likes
+            need_event_loop()  # any other strategy may wait for anything
         self._begun = True
         if strategy is AtomicRenameTemporaryPath:  # no need to make a path of the location, and to read that again
             own = strategy.new(self.location, file_options=self._options.file_options)
@@ -340,13 +340,13 @@ class CommitSession:
         return told | self._invitation()
 
     async def _join(self, begun: Document, direct: bool) -> None:
-        """In the others: take part in the attempt that the primary has begun."""
+        """Join the attempt that the primary has begun; processes other than the primary call this."""
         self._temporary = await join_attempt(
             self.location, begun, self._options, direct=direct, rank=self._team.rank, metadata=self._metadata
         )
 
     async def _finalize(self, offers: Sequence[Document]) -> Document:
-        """In the primary: commit what all have added."""
+        """Commit in the primary what all processes have added."""
         if self.is_kept:
             return {}
         temporary = self._own()
@@ -385,7 +385,10 @@ class CommitSession:
         return self._temporary
 
     async def _part(self, phase: str, error: BaseException) -> bool:
-        """Whether the others do nothing any more; an interrupted primary does not wait for that."""
+        """Return True once the other processes do nothing any more; False if that is not known.
+
+        An interrupted primary does not wait for that.
+        """
         if self._team.is_primary and not isinstance(error, Exception):
             return self._team.is_alone
         return await self._team.wait_for_acks(phase, stay=isinstance(error, Exception))
@@ -482,7 +485,10 @@ async def _check_source(directory: Path, target: Location, kind: type[Own], seen
 async def source_of(
     directory: Path, target: Location, seen: Sequence[LocalFile] | None = None, *, kind: type[Own] = Own
 ) -> Own:
-    """The directory to copy; ValidationError for one that cannot be."""
+    """Return the directory to copy.
+
+    Raise ValidationError if it cannot be copied.
+    """
     if not os.path.isdir(directory):
         raise ValidationError(
             f"{directory} is not a directory, or not to be seen: put() commits an existing local directory"
@@ -494,7 +500,10 @@ async def source_of(
 
 
 async def expect_room_at(target: Location, needed: int) -> None:
-    """ValidationError if a local final path's file system has not so many bytes left. Asked before anything begins."""
+    """Raise ValidationError if the file system of a local final path has less than `needed` bytes left.
+
+    Call this before anything begins.
+    """
     environment = target.open().environment
     advice = "Free some, or use another file system"
     await environment.step(expect_room, environment, Path(target.parent.path), needed, advice)

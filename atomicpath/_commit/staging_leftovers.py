@@ -41,7 +41,7 @@ class _Lock(FileLock):
 
     def release(self) -> None:
         while self._files:
-            with suppress(OSError):  # of a lock nothing can be lost by a failing close
+            with suppress(OSError):  # a failing close of a lock loses nothing
                 self._environment.call(os.close, self._files.pop())
 
 
@@ -117,10 +117,13 @@ def remove_staged(environment: Environment, parent: int, name: str, expected: tu
 
 
 def _lock_of_the_dead(environment: Environment, outer: int, name: str) -> FileLock | None:
-    """The lock of an abandoned staging directory, held; None if it is not provably abandoned."""
+    """Take the lock of an abandoned staging directory.
+
+    Return the lock, held, or None if the directory is not provably abandoned.
+    """
     call = environment.call
     if not _is_ours(call(os.stat, RECORD_FILE, dir_fd=outer, follow_symlinks=False), stat.S_IFREG):
-        return None  # nothing else is opened: a device may act on that
+        return None  # open nothing but a regular file: opening a device may have an effect
     file = call(os.open, RECORD_FILE, _EXISTING, dir_fd=outer)
     lock = _Lock(environment, file)
     try:
@@ -136,7 +139,7 @@ def _lock_of_the_dead(environment: Environment, outer: int, name: str) -> FileLo
 
 
 def _is_abandoned(environment: Environment, file: int, name: str) -> bool:
-    """Whether an open record is of the staging directory of that name, and of a process that is not seen to live."""
+    """Tell whether an open record is of the staging directory `name` and its process is not seen to live."""
     status = environment.call(os.fstat, file)
     if not _is_ours(status, stat.S_IFREG) or status.st_size > _LARGEST_RECORD:
         return False
@@ -145,7 +148,7 @@ def _is_abandoned(environment: Environment, file: int, name: str) -> bool:
         return False
     here = this_process(environment)
     if not here.boot or record.writer.boot != here.boot:
-        return False  # of another host, or of before its last start: its locks may not reach to here
+        return False  # of another host, or of an earlier boot: its locks may not be seen here
     alive = proof_of_life(environment, record)
     return alive is False or (alive is None and record.metadata.get(_LOCKED) is True)
 
