@@ -112,7 +112,7 @@ async def contest(
             except FileNotFoundError as error:
                 if not doubtful:
                     raise
-                # what it was to move has gone: an earlier try may have done it, and the look afterwards tells
+                # the source has gone: an earlier try may have moved it, and the look afterwards tells
                 raise FileExistsError(errno.EEXIST, "an earlier try may have succeeded") from error
             except OSError:
                 doubtful = True
@@ -160,7 +160,10 @@ async def only_winner(storage: Storage, path: str, ended: Race, what: str) -> by
 
 
 async def race(attempt: Callable[[bytes], Awaitable[object]], racers: int = RACERS) -> list[bytes]:
-    """Those of several concurrent attempts that succeeded; a refusal is an answer, any other error ends the race."""
+    """Run several attempts concurrently, and return the racers whose attempts succeeded.
+
+    A refusal is an answer; any other error ends the race.
+    """
 
     async def one(racer: bytes) -> bytes | None:
         try:
@@ -177,5 +180,5 @@ async def race(attempt: Callable[[bytes], Awaitable[object]], racers: int = RACE
 
 
 def names_of(racers: int) -> list[bytes]:
-    """What a race hands to its attempts, of one length."""
+    """Return the names that a race hands to its attempts, all of one length."""
     return [f"racer-{number}".encode() for number in range(racers)]

@@ -133,7 +133,10 @@ class Probe:
         self._has_decided = True
 
     def _judged(self, error: Exception) -> Exception:
-        """What an error of a trial means for its guarantee; itself if there is nothing to find out."""
+        """Return what an error of a trial means for its guarantee.
+
+        Return the error itself if there is nothing to find out.
+        """
         if isinstance(error, Refuted | NotShown):
             self._has_decided = self._has_decided or isinstance(error, Refuted)
             return error
@@ -235,7 +238,10 @@ async def _remove_empty(storage: Storage, directory: Location) -> None:
 
 
 async def _nearest_directory(storage: Storage, location: Location) -> Location:
-    """Where the probes go if directories have to exist: the target's parent, or its nearest ancestor that does."""
+    """Return where the probes go if directories have to exist.
+
+    That is the target's parent, or its nearest ancestor that exists.
+    """
     place = location.parent
     while place.path != "/" and "/" in place.path and await storage.kind(place.path) is None:
         place = place.parent

@@ -52,7 +52,10 @@ async def profile_of(
     asserted: Guarantee = NONE,
     probe: bool = True,
 ) -> Profile:
-    """The profile of a location. `wanted` limits the probes to those; with `probe` false nothing is tried."""
+    """Return the profile of a location.
+
+    `wanted` limits the probes to those guarantees. With `probe` false, nothing is tried.
+    """
     findings = _findings_of(location)
     declaration = await _declare(location, findings)
     if probe and (declaration.observable or declaration.refutable):
@@ -153,7 +156,10 @@ async def _probe(location: Location, due: Guarantee, declaration: Declaration, f
 
 
 def _told(declaration: Declaration, findings: _Findings) -> dict[Guarantee, str]:
-    """The evidence: what was found, and with what was refuted what is known of the storage, which may say why."""
+    """Return the evidence: what was found.
+
+    What is known of the storage is added to the evidence of a refuted guarantee, because it may say why.
+    """
     told = dict(declaration.evidence) | findings.evidence
     for guarantee in findings.refuted:
         if guarantee in declaration.evidence and guarantee in findings.evidence:
@@ -170,5 +176,5 @@ def _leave_open(findings: _Findings, guarantee: Guarantee, declaration: Declarat
 
 
 def _piece(text: str) -> str:
-    """A piece of evidence is one line, whatever a storage put into its error."""
+    """Return a piece of evidence as one line, whatever a storage put into its error."""
     return " ".join(text.split())

@@ -60,7 +60,10 @@ def reporting(doing: str, where: Callable[[], object]) -> Iterator[None]:
 def reported(
     doing: str, where: Callable[..., object]
 ) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, Coroutine[Any, Any, T]]]:
-    """Decorate a coroutine function with `reporting`. `where` is called with its arguments."""
+    """Decorate a coroutine function with `reporting`.
+
+    `where` is called with the arguments of that function.
+    """
 
     def decorate(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
         @functools.wraps(function)

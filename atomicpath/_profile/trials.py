@@ -25,7 +25,7 @@ __all__ = [
     "watch_rename",
 ]
 
-_LOOKS = 200  # of a reader while a directory is renamed
+_LOOKS = 200  # looks of a reader while a directory is renamed
 _ROUNDS = 4  # of multi-part completions: on a store that breaks it, half of the rounds went well
 
 
@@ -95,7 +95,10 @@ async def _conditional_delete(storage: Storage, path: str) -> None:
 
 
 async def _is_listed(storage: Storage, path: str, version: str) -> bool:
-    """Whether a cleaner, who deletes what it has listed, would name the version that a read gave."""
+    """Tell whether a listing names the version that a read gave.
+
+    A cleaner deletes the version that it has listed.
+    """
     parent, _, name = path.rpartition("/")
     try:
         listing = await asked(storage.environment, lambda: storage.list(parent, recursive=True))
@@ -165,7 +168,10 @@ async def _directories(storage: DirectoryStorage, path: str) -> None:
 
 
 async def _atomic_rename(storage: DirectoryStorage, path: str) -> None:
-    """A reader watches: on a mount or server that copies, it finds some of the files at the new name."""
+    """Rename a directory while a reader watches.
+
+    On a mount or server that copies, the reader finds some of the files at the new name.
+    """
     source, target = f"{path}/source", f"{path}/target"
     await _make(storage, path)
     await _make(storage, source)
@@ -205,7 +211,7 @@ async def watch_rename(
             if renamed:
                 return
             await look(last=False)
-            await storage.environment.sleep(0)  # the renamer's turn, where a listing gives it none
+            await storage.environment.sleep(0)  # let the renamer run, where a listing does not
 
     await run_both(rename, watch)
     await look(last=True)
