@@ -145,7 +145,7 @@ class InThread(Generic[T]):
             self._run()
 
     def wait_for(self, seconds: float) -> bool:
-        """Block until it has ended, at most for so long; return whether it has."""
+        """Block until it has ended, at most for `seconds`; return whether it has."""
         return self._ended.wait(seconds)
 
     async def wait(self, seconds: float) -> bool:

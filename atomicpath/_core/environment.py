@@ -57,18 +57,22 @@ class Environment:
     """Seconds after which a holder that is not on this host and gives no sign counts as gone."""
 
     def wall_ns(self) -> int:
-        """Nanoseconds since the epoch; written into records for people, never decided on."""
+        """Return the nanoseconds since the epoch.
+
+        They are written into records for people; nothing is decided by them.
+        """
         return time.time_ns()
 
     def monotonic(self) -> float:
-        """Seconds of boot time: a clock that only goes forward, and that goes on while the host is suspended.
+        """Return the seconds of boot time.
 
-        Every lease and deadline is measured by it, so that a host that slept past its lease sees that on waking.
+        This clock only goes forward, and it goes on while the host is suspended. Every lease and deadline is measured
+        by it, so that a host that slept past its lease sees that on waking.
         """
         return time.clock_gettime(_BOOT_TIME) if _BOOT_TIME is not None else time.monotonic()
 
     def token(self) -> str:
-        """A name no other attempt will ever have: 80 random bits in hexadecimal."""
+        """Return a name that no other attempt will ever have: 80 random bits in hexadecimal."""
         return secrets.token_hex(10)
 
     async def sleep(self, seconds: float) -> None:
@@ -124,7 +128,10 @@ _look: ContextVar[_Look | None] = ContextVar("atomicpath_look", default=None)
 
 
 def current() -> Environment:
-    """The environment in force here; a storage keeps the one it was opened with."""
+    """Return the environment in force here.
+
+    A storage keeps the environment it was opened with.
+    """
     return _current.get(_REAL)
 
 
@@ -178,7 +185,7 @@ def in_this_thread(inline: bool = True) -> Iterator[None]:
 
 
 def is_in_this_thread() -> bool:
-    """Whether steps run in the calling thread."""
+    """Tell whether steps run in the calling thread."""
     return _inline.get()
 
 
@@ -201,12 +208,15 @@ class under:  # noqa: N801 - read as a word: `with under(run)`
 
 
 def without_event_loop() -> AbstractContextManager[None]:
-    """For a block that drives a coroutine by hand: steps run in the calling thread, and nothing can be waited for."""
+    """Return a context for a block that drives a coroutine by hand.
+
+    In the block, steps run in the calling thread, and nothing can be waited for.
+    """
     return under(Run(lambda: False))
 
 
 def this_run() -> Run | None:
-    """The call of a face that the caller is a part of."""
+    """Return the call that the caller is a part of, or None."""
     return _run.get()
 
 

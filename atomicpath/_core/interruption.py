@@ -50,7 +50,10 @@ class Signals:
     """
 
     def __init__(self, noticed: Callable[[], object] | None = None) -> None:
-        """`noticed` is called when a signal was noted; it must be safe to call at any moment."""
+        """Take the callback `noticed`, which is called when a signal was noted.
+
+        It must be safe to call at any moment.
+        """
         self.error: BaseException | None = None
         self.raised = 0
         self._handlers: dict[int, object] = {}
@@ -137,16 +140,23 @@ class Run:
 
     @property
     def is_shielded(self) -> bool:
-        """Whether something is under way that has to come to its end, as a commit and its settlement."""
+        """True while something is under way that has to come to its end, such as a commit and its settlement."""
         return self._shields > 0
 
     def check(self) -> None:
-        """A safe point of a call without an event loop; Interrupted if it is to be broken off."""
+        """Raise Interrupted if the call is to be broken off.
+
+        This is a safe point of a call without an event loop.
+        """
         if self._poll is not None and not self._shields and self._poll():
             raise Interrupted
 
     async def checkpoint(self) -> None:
-        """A safe point of any call: where steps run in the thread of its event loop, it is else seen only at a wait."""
+        """Break the call off here if that was asked for.
+
+        This is a safe point of any call. Where steps run in the thread of the call's event loop, the request would
+        otherwise be seen only at a wait.
+        """
         self.check()
         if self.asked and self.break_off is not None:
             self.break_off()
@@ -192,7 +202,10 @@ class Run:
             late()
 
     def bound(self) -> None:
-        """Interrupted: from now on every clean-up under way is bounded. To be called in the event loop."""
+        """Bound every clean-up that is under way, and each later one, since the call was interrupted.
+
+        Call this in the event loop.
+        """
         self.interrupted = True
         for scope in self._clean_ups:
             self._bound(scope)
