@@ -41,9 +41,11 @@ _LOOK = 1.0  # seconds between looks at what is waited for, should something bey
 
 
 def run_alone(main: Main[T]) -> T:
-    """As `run`, but without an event loop, which would cost as much as a whole commit to a disk.
+    """Run as `run` does, but without an event loop.
 
-    Raises EventLoopNeeded, before anything was done, if one is needed, or if one runs in this thread.
+    An event loop would cost as much as a whole commit to a disk.
+
+    Raise EventLoopNeeded, before anything was done, if one is needed, or if one runs in this thread.
     """
     if _in_event_loop():
         raise EventLoopNeeded
@@ -119,7 +121,7 @@ def run(main: Main[T]) -> T:
 
 
 def _of_handler(signals: Signals, error: BaseException | None) -> BaseException | None:
-    """What a handler raised goes before what became of the call."""
+    """Return the error that a signal handler raised, which precedes the outcome of the call."""
     if isinstance(error, OutcomeUnknownError):
         _LOG.warning("interrupted while the outcome was being settled: %s", error)
     elif error is not None and not isinstance(error, Interrupted):
@@ -133,16 +135,14 @@ def _outcome(value: list[T], error: BaseException | None) -> T:
             raise error
         return value[0]
     finally:
-        del (
-            error
-        )  # its traceback has this frame: else both would wait for the garbage collector, with what they refer to
+        del error  # its traceback has this frame: both, and what they refer to, would wait for the garbage collector
 
 
 class Worker(Generic[T]):
     """One coroutine in a thread and an event loop of its own. `interrupt` is the only way into it."""
 
     def __init__(self, main: Main[T], *, backend: str, inline: bool, ended: Callable[[], object]) -> None:
-        """`ended` is called in the thread, once `ended` is true."""
+        """Take the callback `ended`, which is called in the thread once the attribute `ended` is true."""
         self.run = Run()
         self.value: list[T] = []
         self.error: BaseException | None = None
@@ -237,7 +237,7 @@ def _make_ready(backend: str) -> None:
 
 
 async def _nothing() -> None:
-    """For an event loop that only has to have run."""
+    """Do nothing, for an event loop that only has to have run."""
 
 
 async def run_protected(main: Main[T]) -> T:
@@ -291,7 +291,7 @@ def run_detached(main: Main[object]) -> None:
 
 
 def protected(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """The same coroutine function, run by `run_protected`."""
+    """Return the same coroutine function, run by `run_protected`."""
 
     @functools.wraps(function)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -25,7 +25,7 @@ def open_directory(environment: Environment, name: str, *, parent: int | None = 
 
 @contextmanager
 def opened(environment: Environment, name: str, *, parent: int | None = None) -> Iterator[int]:
-    """The same for the block."""
+    """Open a directory as `open_directory` does, for the block, and close it afterwards."""
     fd = open_directory(environment, name, parent=parent)
     try:
         yield fd
@@ -34,7 +34,7 @@ def opened(environment: Environment, name: str, *, parent: int | None = None) ->
 
 
 def identity(status: os.stat_result) -> tuple[int, int]:
-    """By which two looks at one file or directory are known to be at the same."""
+    """Return what tells whether two looks were at the same file or directory."""
     return status.st_dev, status.st_ino
 
 
@@ -115,7 +115,10 @@ def _moved(environment: Environment, fd: int, name: str) -> int:
 
 
 def _mount(environment: Environment, fd: int) -> str:
-    """Which mount an open directory is on: two of one file system differ too, unlike their device numbers."""
+    """Return which mount an open directory is on.
+
+    Two mounts of one file system differ too, unlike their device numbers.
+    """
     try:
         told = environment.call(_read, f"/proc/self/fdinfo/{fd}")
     except OSError:

@@ -38,11 +38,14 @@ class CompletionSignal:
         run(functools.partial(self.wait_async, timeout))
 
     async def wait_async(self, timeout: float | None = None) -> None:
-        """`wait`, as a coroutine."""
+        """Wait as `wait` does, as a coroutine."""
         await self._announcement.wait(timeout)
 
     async def send(self, error: BaseException | None = None) -> None:
-        """In the primary, once: that it is there, or why it will not come. `create_all_async` does it."""
+        """Send the signal, once and in the primary: what it stands for is there, or will not come because of `error`.
+
+        `create_all_async` does this.
+        """
         if not self._group.is_primary:
             raise ValidationError(
                 f"{self!r} is sent by rank {self._group.primary_rank}, the primary, and this is another"
