@@ -78,7 +78,7 @@ async def aliases_of(storage: Storage, root: Location) -> dict[str, str]:
 
 
 async def expect_no_alias_to(storage: Storage, location: Location) -> None:
-    """ConflictError, naming it, if an alias leads to a directory that is to be removed."""
+    """Raise ConflictError, which names the alias, if one leads to a directory that is to be removed."""
     aliases = await aliases_of(storage, location.parent)
     names = sorted(name for name, target in aliases.items() if target == location.name)
     if names:

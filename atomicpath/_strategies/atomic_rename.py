@@ -87,7 +87,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         snapshot_type: SnapshotType | None = None,
         source: Location | None = None,
     ) -> None:
-        """`source`: the committed directory to begin from, where it is not the final one."""
+        """Take in `source` the committed directory to begin from, where it is not the final one."""
         self._final = final
         self._snapshot = snapshot_type
         self._source = final if snapshot_type else source
@@ -358,7 +358,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._files = AttemptFiles(self._storage, temporary, self.token)
 
     async def _check_way(self, kind: EntryKind) -> None:
-        """Something is at the final path: the error that says so, unless it is what this attempt may replace."""
+        """Raise the error for what is at the final path, unless this attempt may replace it."""
         standing = await standing_at(self._storage, self._final)
         gone = standing.kind is None
         if not (self.options.replace and (standing.committed or gone) and kind is EntryKind.DIRECTORY):

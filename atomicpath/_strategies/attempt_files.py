@@ -92,9 +92,9 @@ class AttemptFiles:
     async def seal(self, record: CommitRecord, known: Guarantee) -> None:
         """Fence off a sweep, where only a conditional write can do that.
 
-        A store makes the directories that a write needs, so a writer whose directory was swept would make it again
-        with what it writes last. A sweep swaps the record before it moves the directory: of the two one loses here.
-        On a file system the rename itself tells, since no write makes a directory there.
+        A store makes the directories that a write needs. So a writer whose directory was swept would make the directory
+        again with its last write. A sweep swaps the record before it moves the directory, so either the writer or the
+        sweep loses here. On a file system the rename itself tells, since no write makes a directory there.
         """
         if self._version is None or Guarantee.COMPARE_AND_SWAP not in known:
             return

@@ -119,11 +119,11 @@ class AttemptRecord(abc.ABC):
         return True
 
     async def confirm_to_delete(self) -> None:
-        """Rule *confirm*, before a delete; AbandonedError if the register is not ours any more.
+        """Confirm before a delete that the register is still ours; AbandonedError if not (rule *confirm*).
 
-        Rule *timed*: where deletes are not conditional a look is not enough. Who watches the record for a lease has
-        counted since it last moved, so the time for deletes begins with a move that was answered, and not with a look
-        that shows it to be there still (READ_ANCHOR in docs/model).
+        Rule *timed*: a look is not enough where deletes are not conditional. A process that watches the record for a
+        lease counts from the last move of the record. So the time for deletes begins with a move that was answered, and
+        not with a look that shows that the record is still there (READ_ANCHOR in docs/model).
         """
         if self.is_conditional or self.time_to_delete() > 0:
             await self.confirm()
@@ -131,7 +131,7 @@ class AttemptRecord(abc.ABC):
             await self.renew()
 
     def time_to_delete(self) -> float:
-        """Seconds that are left of the part of the lease in which deletes are sent and answered."""
+        """Return the seconds left of the part of the lease in which deletes are sent and answered."""
         begins = self.seen_at if self.is_conditional else self.moved_at
         return begins + self.record.lease.patience * DELETING - self._storage.environment.monotonic()
 
@@ -182,7 +182,10 @@ class AttemptRecord(abc.ABC):
             return None
 
     async def confirm(self) -> Content:
-        """Rule *confirm*: the register is still ours, as it was seen; AbandonedError if not."""
+        """Look at the record and return it if it is still ours, as it was seen (rule *confirm*).
+
+        Raise AbandonedError if it is not.
+        """
         began = self._storage.environment.monotonic()
         renewals, version = self.record.lease.renewals, self.version  # in this order: a renewing thread sets them last
         seen = await self.look()
@@ -409,7 +412,10 @@ class SwappedAttemptRecord(AttemptRecord):
         raise self._unknown(target.state, failure) from failure
 
     async def _withdraw(self, committed: CommitRecord) -> None:
-        """Settle a commit without an answer: once the record is swapped to discarded, it can never happen."""
+        """Settle a commit that had no answer.
+
+        Once the record is swapped to discarded, the commit can never happen.
+        """
         try:
             await self._move(self._discarded())
         except AbandonedError as lost:
@@ -452,5 +458,5 @@ class SwappedAttemptRecord(AttemptRecord):
 
 
 def pauses() -> list[float]:
-    """Seconds before each try of a request that is to be settled."""
+    """Return the seconds to wait before each try of a request that is to be settled."""
     return [0.0] + [_PAUSE * 2**again for again in range(_TRIES - 1)]

@@ -182,7 +182,7 @@ def unsettled(location: Location, record: CommitRecord, seconds: float) -> Confl
 
 
 def foreign(location: Location, kind: EntryKind | None, names: tuple[str, ...] = ()) -> ConflictError:
-    """Something that no attempt of ours put there holds the path."""
+    """Return the error for a path that is held by something that no attempt of ours put there."""
     shown = f": {', '.join(names[:3])}{' …' if len(names) > 3 else ''}" if names else ""
     return ConflictError(
         f"{location} exists and was not written by atomicpath ({_described(kind)}{shown}). It was left as it is: move"
@@ -191,7 +191,7 @@ def foreign(location: Location, kind: EntryKind | None, names: tuple[str, ...] =
 
 
 def not_its_own(location: Location, names: tuple[str, ...]) -> ConflictError:
-    """Files are at the path that neither the manifest nor an owner of the take-over chain names."""
+    """Return the error for files that neither the manifest nor an owner of the take-over chain names."""
     shown = f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
     return ConflictError(
         f"{location} has files in it that are not the attempt's own: {shown}. They were left as they are: somebody else"

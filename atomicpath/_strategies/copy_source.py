@@ -67,7 +67,7 @@ def has_copies(base: SnapshotBase | None) -> bool:
 
 
 def check_snapshot(temporary: Location, base: SnapshotBase | None, snapshot: SnapshotType | None) -> None:
-    """ValidationError unless an attempt that another object created is of this type."""
+    """Raise ValidationError unless an attempt that another object created is of this type."""
     made = None if base is None or base.snapshot == COPY else base.snapshot
     if made != (snapshot.value if snapshot else None):
         what = f"snapshot_type={SnapshotType(made)}" if made else "no snapshot_type"

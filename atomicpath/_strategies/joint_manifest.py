@@ -35,7 +35,7 @@ def include(added: MutableMapping[str, Kept], files: Sequence[FileEntry]) -> Non
 
 
 def duplicate_file_error(name: str) -> ValidationError:
-    """Two processes wrote one file."""
+    """Return the error for a file that two processes wrote."""
     return ValidationError(
         f"{name!r} was written by more than one rank of the job: give each rank's files names of their own"
     )

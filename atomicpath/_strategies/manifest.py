@@ -51,7 +51,10 @@ _WRITERS = (
 
 
 def expect_finished(name: str, where: str) -> None:
-    """ValidationError for the name of a file that another tool has yet to finish, by the names that those tools use."""
+    """Raise ValidationError if another tool has yet to finish the file `name`.
+
+    The names that those tools use for unfinished files tell that.
+    """
     for part in name.split("/"):
         for pattern, writer in _WRITERS:
             if pattern.search(part):
@@ -62,7 +65,7 @@ def expect_finished(name: str, where: str) -> None:
 
 
 def expect_content(files: Iterable[FileEntry], where: str, *, allow_empty: bool) -> None:
-    """ValidationError for a directory without any file, unless that is meant."""
+    """Raise ValidationError for a directory without any file, unless `allow_empty`."""
     if not (allow_empty or any(True for _ in files)):
         raise ValidationError(
             f"nothing was written to {where}, and an empty directory was not committed: write inside the block, below"
@@ -139,9 +142,9 @@ def stamps_of(listing: Iterable[Entry], *, besides: str | None = None) -> Stamps
 
 
 async def expect_settled(storage: Storage, directory: str, before: Stamps, *, besides: str | None = None) -> None:
-    """ValidationError if the files of a local directory are not those of the manifest any more: somebody still writes.
+    """Raise ValidationError if the files of a local directory are no longer those of the manifest.
 
-    Called last before the commit.
+    Then somebody is still writing. Call this last before the commit.
     """
     after = stamps_of(await storage.list(directory, recursive=True), besides=besides)
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))

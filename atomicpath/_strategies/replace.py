@@ -163,10 +163,12 @@ async def add(publication: Publisher, outer: Location, only: SnapshotBase) -> No
 
 
 async def replace(publication: Publisher, *, only: SnapshotBase | None = None) -> ReplacedDirectory | None:
-    """Returns once our directory is the final one; what it replaced, if anything, is to be removed and released.
+    """Make the directory of the attempt the final one; return what it replaced, if anything.
 
-    `only`: the one directory that may be replaced; without it whatever is committed there. After
-    any error but OutcomeUnknownError the attempt is discarded and what was at the final path is as it was.
+    The caller removes and releases what was replaced.
+
+    `only` is the one directory that may be replaced. Without it, whatever is committed there may be replaced. After any
+    error but OutcomeUnknownError the attempt is discarded, and what was at the final path is as it was.
     """
     try:
         for _ in range(_TRIES):
