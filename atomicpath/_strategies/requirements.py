@@ -43,13 +43,16 @@ async def resolve_guarantees(
 
 
 def expect_absolute(path: PathLike, snapshot_type: SnapshotType | None) -> None:
-    """ValidationError for a relative path, where it is to name a directory that exists: which, depends on a moment."""
+    """Raise ValidationError if a snapshot is asked for with a relative path.
+
+    The path must name an existing directory, and which directory a relative path names may change.
+    """
     if snapshot_type is not None and (place := read(path)).is_relative:
         raise ValidationError(f"a snapshot needs absolute paths, and {place.text!r} is relative: pass {locate(path)}")
 
 
 def refuse(value: object, name: str) -> None:
-    """ValidationError for an argument of the interface that this version does not serve yet."""
+    """Raise ValidationError for an argument of the interface that this version does not serve yet."""
     if value is not None:
         raise ValidationError(f"{name} is not supported by this version of atomicpath: leave it out")
 
@@ -65,7 +68,7 @@ def in_words(storage: Storage, final: Location, error: OSError) -> str:
 
 
 async def expect_directory(location: Location) -> None:
-    """ValidationError unless a directory, not a link to one, is there."""
+    """Raise ValidationError unless a directory, not a link to one, is there."""
     kind = await location.open().kind(location.path)
     if kind is not EntryKind.DIRECTORY:
         raise ValidationError(f"{location} is {kind or 'missing'}: expected an existing directory")

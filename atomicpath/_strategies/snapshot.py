@@ -54,7 +54,10 @@ class Snapshot:
         storage_options: Mapping[str, object] | None = None,
         durable: bool = True,
     ) -> None:
-        """No I/O. ValidationError for a relative path, or a destination on another storage."""
+        """Do no I/O.
+
+        Raise ValidationError for a relative path, or for a destination on another storage.
+        """
         for path in (source, destination or source):
             expect_absolute(path, SnapshotType.IN_PLACE)
         self._source = locate(source, storage_options)

@@ -32,10 +32,10 @@ _LOOKS_PER_LEASE = 12
 async def claim(
     storage: Storage, final: Location, register: AttemptRecord, *, guarantees: Guarantee, unsafe: bool
 ) -> None:
-    """Returns once the register is held and nothing but the record is at the final path.
+    """Claim the final path; return once the register is held and only the record is there.
 
-    AlreadyCommittedError or ConflictError if it is another's, or if foreign files are there: these are
-    not touched, and the register is not held. `register.held` tells for any other error.
+    Raise AlreadyCommittedError or ConflictError if the path is another's, or if foreign files are there. These are not
+    touched, and the register is not held. For any other error, `register.held` tells whether it is held.
     """
 
     fence = Fence.of(guarantees)
@@ -96,7 +96,7 @@ async def _cleared_of_late_marker(
 async def _withdrawn(
     storage: Storage, final: Location, register: AttemptRecord, listing: list[Entry], names: tuple[str, ...]
 ) -> AlreadyCommittedError | ConflictError:
-    """Something foreign is there: take our record away again, nothing else, and say what was found."""
+    """Take only our record away again after something foreign was found; return the error for it."""
     with cleaning_up(final):
         await register.withdraw()
     marker = await read_marker(storage, final) if COMMIT_SUCCESS_FILE in names else None
@@ -180,8 +180,8 @@ async def _wait_a_lease(
 ) -> Content | None:
     """Watch the record for one whole lease on our own clock.
 
-    Its age does not shorten that: it is the difference of two times that a store, or whatever answers in its
-    place, states, and one of them may be wrong by more than a lease.
+    The age of the record does not shorten that wait. The age is the difference of two times that a store, or whatever
+    answers in its place, states, and one of them may be wrong by more than a lease.
     """
     environment = storage.environment
     lease = record.lease.patience
