@@ -67,7 +67,10 @@ async def compare(
     checksums: bool,
     progress: Callable[[int, int], object] | None = None,
 ) -> Verification:
-    """List the directory and compare; with `checksums` read every file, too, and tell `progress` after each."""
+    """List the directory and compare it with its record.
+
+    With `checksums`, read every file too, and call `progress` after each.
+    """
     if record is None:
         raise IntegrityError(
             f"{location} was committed by another tool, without a manifest: there is nothing to compare"

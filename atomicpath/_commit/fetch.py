@@ -53,7 +53,7 @@ async def get(location: Location, local_dir: Path, *, verify: bool, progress: Pr
 async def copy(location: Location, url: PathLike, options: CommitOptions, *, verify: bool = True) -> CommitSession:
     """Commit a copy of the committed directory at `location`, and return the session that did it.
 
-    If the directory is replaced meanwhile, that copy is thrown away and a new one begun. An alias is followed.
+    If the directory is replaced meanwhile, that copy is thrown away and a new one is begun. An alias is followed.
     """
     environment = location.open().environment
     ends = environment.monotonic() + _PATIENCE
@@ -113,7 +113,7 @@ class _Source:
         return self.record is not None and await is_original(self.storage, self.place, self.record)
 
     async def download(self, entry: FileEntry, copy: Path, *, original: bool) -> None:
-        """Download one file; IntegrityError if it is not what was committed."""
+        """Download one file; raise IntegrityError if it is not what was committed."""
         try:
             found = await self.storage.download(self.place.child(entry.name).path, copy)
         except StaleVersionError as error:
@@ -176,9 +176,9 @@ async def _copy(source: _Source, url: PathLike, options: CommitOptions) -> Commi
 async def _copies_by_itself(
     source: _Source, target: Location, entries: Sequence[FileEntry], options: CommitOptions
 ) -> bool:
-    """Tell whether both are in one store that copies files by itself, into a directory that it renames afterwards.
+    """Tell whether one store has both directories and copies files itself, into a directory to rename.
 
-    By the commit-file strategy files are created under an attempt's own name, which such a copy cannot do. Checksums
+    By the commit-file strategy, files are created under an attempt's own name, which such a copy cannot do. Checksums
     are verified by reading.
     """
     one = source.place

@@ -86,7 +86,10 @@ async def _is_taken(target: Location) -> bool:
 
 
 async def _locked(target: Location) -> DirectoryLock:
-    """Lock a name against the other processes of this host, for as long as it takes them: a dead one lets go of it."""
+    """Lock a name against the other processes of this host; wait for as long as one of them holds it.
+
+    The lock of a dead process is released by itself.
+    """
     storage = target.open()
     environment = storage.environment
     began, pause, is_said = environment.monotonic(), _FIRST, False

@@ -110,7 +110,10 @@ async def find(location: Location, *, whole: bool = True) -> tuple[Location, Com
 
 
 async def follow(location: Location, *, whole: bool = True) -> tuple[list[Location], Commit | IntegrityError | str]:
-    """Follow aliases from a location on: the places on the way, and what is at the last one, as of `_examine`."""
+    """Follow aliases from a location on.
+
+    Return the places on the way, and what is at the last one, as `_examine` returns it.
+    """
     storage, places = location.open(), [location]
     while isinstance(found := await _examine(storage, places[-1], whole=whole), _Alias):
         place = location.parent.child(found.target)
@@ -279,7 +282,8 @@ async def verify(
 ) -> Verification:
     """Compare what is stored with the manifest: names, sizes, versions where they were given, checksums on request.
 
-    A directory that was replaced meanwhile is compared afresh: its files are not those of the record that was read.
+    A directory that was replaced meanwhile is compared afresh, because its files are not those of the record that was
+    read.
     """
     location, commit = await find(location, whole=False)
     record = commit.record
@@ -420,7 +424,8 @@ class _Neighbours:
     async def expect_answers(self) -> None:
         """Raise the first failure if there were only failures, and the storage does not answer elsewhere either.
 
-        On a disk one directory may be damaged. From a store the same failure of all of them is no answer to any.
+        On a disk, one directory may be damaged. On a store, the same failure for all of them means that the store does
+        not answer.
         """
         if self._answered or not self._failed:
             return

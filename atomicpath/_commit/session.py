@@ -79,7 +79,10 @@ class CommitSession:
         self._record: CommitRecord | None = None
 
     def result(self) -> Commit:
-        """Return what was committed, as this process knows it; CommitError if nothing was, or not yet."""
+        """Return what was committed, as this process knows it.
+
+        Raise CommitError if nothing was committed, or not yet.
+        """
         if not self.is_committed:
             raise CommitError(f"{self.location} has no result: its block has not ended, or nothing was committed")
         name, record = self.location.name, self._record
@@ -109,7 +112,10 @@ class CommitSession:
     @reported("cannot begin to write {}", _place)
     @telemetry.observed(telemetry.opening)
     async def begin(self, *, source: bool = False) -> Path | UPath:
-        """Create or join the attempt; where to write. `source`: the files are already somewhere on this host."""
+        """Create or join the attempt; return where to write.
+
+        With `source`, the files are already somewhere on this host.
+        """
         self.expect_new()
         direct = self._storage.is_local or (self._options.direct and not source)
         try:
@@ -276,7 +282,10 @@ class CommitSession:
         return None, ""
 
     async def _note_if_full(self, error: BaseException) -> None:
-        """Add to an error of the block, which may not say it, that the file system it wrote to takes no more."""
+        """Add to an error of the block that the file system it wrote to is full, if that is so.
+
+        The error itself may not say it.
+        """
         where, advice = self._written_to()
         if where is None or not isinstance(error, Exception) or isinstance(error, AtomicPathError):
             return
@@ -320,7 +329,10 @@ class CommitSession:
         }
 
     def invitation(self) -> Document:
-        """Say the same to processes that are no part of the job. ValidationError if nobody else can take part."""
+        """Return what processes that are no part of the job need to take part in the attempt.
+
+        Raise ValidationError if nobody else can take part.
+        """
         if not self._team.is_alone:
             raise ValidationError(
                 f"every rank of this job takes part in the commit of {self.location} by its coordinator: call begin()"
@@ -364,7 +376,7 @@ class CommitSession:
         return {}
 
     async def _keep(self, error: AlreadyCommittedError) -> None:
-        """Take what is committed already for the result, if that is asked for and it is whole; else raise `error`."""
+        """Accept what is committed already as the result, if that is asked for and it is whole; else raise `error`."""
         if not self._options.keeps:
             raise error
         try:
@@ -394,7 +406,10 @@ class CommitSession:
         return await self._team.wait_for_acks(phase, stay=isinstance(error, Exception))
 
     async def _discard(self, cause: BaseException, *, alone: bool) -> None:
-        """Give up what is this process's own; never raises, so that `cause`, which led here, is what is seen."""
+        """Give up what is this process's own.
+
+        This never raises, so that `cause`, which led here, is what the caller sees.
+        """
         with cleaning_up(self.location, cause):
             temporary, self._temporary = self._temporary, None
             self.is_kept = False
@@ -422,7 +437,7 @@ async def join_attempt(
     rank: int,
     metadata: Mapping[str, JSONValue] | None = None,
 ) -> TemporaryPath:
-    """Take part, as a process with that number, in an attempt that another process has begun."""
+    """Take part, as the process with the number `rank`, in an attempt that another process has begun."""
     named = (strategy for strategy in STRATEGIES if strategy.__name__ == begun["strategy"])
     strategy = options.temporary_path_class or next(named)
     guarantees = reduce(or_, (Guarantee[str(name)] for name in cast("list[str]", begun["guarantees"])), NONE)
@@ -474,7 +489,7 @@ async def copy_and_commit(
 
 
 async def _check_source(directory: Path, target: Location, kind: type[Own], seen: Sequence[LocalFile] | None) -> Own:
-    """Refuse before anything is begun."""
+    """Check the source before anything is begun, and return it."""
     source = await source_of(directory, target, seen, kind=kind)
     files = await source.files()
     if target.open().is_local and not isinstance(source, Consumed):

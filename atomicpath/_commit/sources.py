@@ -136,7 +136,10 @@ class Consumed(Own):
         return await self._environment.step(_link_all, self._environment, list(self._found.values()), target)
 
     async def delete(self) -> None:
-        """Delete the files that were committed, and the directories that are empty then. It never raises."""
+        """Delete the files that were committed, and the directories that are empty then.
+
+        This never raises.
+        """
         left = await self._environment.step(_delete_all, self._environment, self.directory, self._found)
         if left is not None:
             _LOG.warning("%s was committed, and something of it is left: %s", self.directory, left)
@@ -152,7 +155,7 @@ async def copy_directories(storage: Storage, source: Path, target: Path, *, top:
 
 
 def say_what_is_dropped(files: list[LocalFile], directory: Path, target: str) -> None:
-    """Log once for a commit to a store that what stores do not have is not kept."""
+    """Log, once for a commit to a store, what stores do not keep."""
     executable = sum(file.mode & 0o111 != 0 for file in files)
     with_files = {parent for file in files for parent in file.path.parents}
     empty = sum(
@@ -193,7 +196,10 @@ def _link_all(environment: Environment, files: list[LocalFile], target: Path) ->
 
 
 def _delete_all(environment: Environment, top: Path, files: Mapping[str, LocalFile]) -> str | None:
-    """Delete files that are as they were seen, then what directories are empty; the first thing that stays, and why."""
+    """Delete files that are as they were seen, then the directories that are empty.
+
+    Return the first thing that stays, and why.
+    """
     left: str | None = None
     for name, seen in files.items():
         try:

@@ -66,7 +66,10 @@ class Staging:
         self._identity: tuple[int, int] | None = None
 
     async def create(self) -> Path:
-        """Make the directory to write in, and return it. ValidationError if there is no place for it."""
+        """Make the directory to write in, and return it.
+
+        Raise ValidationError if there is no place for it.
+        """
         try:
             return await self._environment.step(self._create)
         except OSError as error:

@@ -72,10 +72,12 @@ def lock_new(environment: Environment, outer: int, token: str) -> FileLock:
 
 
 def remove_abandoned(environment: Environment, parent: int, place: Path) -> None:
-    """Delete the staging directories in an open directory whose processes are provably dead. Raises for none of them.
+    """Delete the staging directories in an open directory whose processes are provably dead.
 
-    Each must be a real directory of this user with a record of ours. Its process ran on this boot of this host and
-    is not seen to live, and its lock could be taken; where its record names no lock, it is provably gone.
+    An error about one of them is not raised.
+
+    Each must be a real directory of this user with a record of ours. Its process ran on this boot of this host and is
+    not seen to live, and its lock could be taken. If its record names no lock, its process is provably gone.
     """
     for name in environment.call(os.listdir, parent):
         if not name.startswith(PREFIX):
@@ -99,7 +101,10 @@ def remove_abandoned(environment: Environment, parent: int, place: Path) -> None
 
 
 def remove_staged(environment: Environment, parent: int, name: str, expected: tuple[int, int] | None) -> None:
-    """Delete a staging directory in an open one; the record goes last, so that a removal cut short can be ended."""
+    """Delete a staging directory in an open one.
+
+    The record goes last, so that an interrupted removal can be ended.
+    """
     call = environment.call
     with opened(environment, name, parent=parent) as outer:
         if expected not in (None, identity(call(os.fstat, outer))):
@@ -158,7 +163,10 @@ def _is_ours(status: os.stat_result, kind: int = stat.S_IFDIR) -> bool:
 
 
 def _locked(environment: Environment, file: int) -> bool:
-    """Take the lock of an open file, which is released when the last descriptor of it is closed; False if it cannot."""
+    """Take the lock of an open file; return False if it cannot be taken.
+
+    The lock is released when the last descriptor of the file is closed.
+    """
     if sys.platform == "win32":  # it has no such locks; untested here
         return False
     try:
