@@ -119,7 +119,9 @@ class AttemptRecord(abc.ABC):
         return True
 
     async def confirm_to_delete(self) -> None:
-        """Confirm before a delete that the register is still ours; AbandonedError if not (rule *confirm*).
+        """Confirm before a delete that the register is still ours (rule *confirm*).
+
+        Raise AbandonedError if it is not.
 
         Rule *timed*: a look is not enough where deletes are not conditional. A process that watches the record for a
         lease counts from the last move of the record. So the time for deletes begins with a move that was answered, and
@@ -136,7 +138,7 @@ class AttemptRecord(abc.ABC):
         return begins + self.record.lease.patience * DELETING - self._storage.environment.monotonic()
 
     async def acquire(self) -> Content | None:
-        """Create the record. None: it is ours; else what is in the way."""
+        """Create the record. Return None if it is ours; else return what is in the way."""
         failure: OSError | None = None
         for pause in pauses():
             await self._storage.environment.sleep(pause)
@@ -195,10 +197,10 @@ class AttemptRecord(abc.ABC):
         return seen
 
     async def take_over(self, seen: Content, there: CommitRecord) -> bool:
-        """Take the place of the record `there`, as it was `seen`; False if it has moved meanwhile.
+        """Replace the record `there`, as it was `seen`, by ours; return False if it has moved meanwhile.
 
-        Ours then names the whole chain of attempts whose place this one took, whose objects are ours to delete, and,
-        until `forget_manifest`, the files that a commit or an earlier take-over had named.
+        Our record then names the whole chain of attempts that were taken over; we may delete their objects. Until
+        `forget_manifest` it also names the files that a commit or an earlier take-over had named.
         """
         fresh = self.record
         self.record = replace(fresh, took_over=(*there.took_over, there.token), files=there.files)
@@ -208,12 +210,12 @@ class AttemptRecord(abc.ABC):
         return False
 
     def forget_manifest(self) -> None:
-        """Name no files of the attempt taken over any more, from the next move on: they are deleted."""
+        """Name the files of the attempt taken over no longer, from the next move on: they are deleted."""
         self.record = replace(self.record, files=())
 
     @abc.abstractmethod
     async def _take(self, seen: Content) -> bool:
-        """Put our record in the place of the one `seen`; False if that has moved meanwhile."""
+        """Replace the record `seen` by ours; return False if it has moved meanwhile."""
 
     @abc.abstractmethod
     async def commit(self, committed: CommitRecord) -> None:
@@ -224,7 +226,7 @@ class AttemptRecord(abc.ABC):
 
     @abc.abstractmethod
     async def discard(self) -> None:
-        """Give the register up before anything is deleted; AbandonedError if it is not ours any more."""
+        """Give the register up before anything is deleted; raise AbandonedError if it is not ours any more."""
 
     @abc.abstractmethod
     async def withdraw(self) -> None:
@@ -250,7 +252,7 @@ class AttemptRecord(abc.ABC):
         """Stop renewing; afterwards nothing but the caller moves the register."""
 
     async def renew(self) -> None:
-        """Renew now, if this register has leases; AbandonedError if it is not ours any more."""
+        """Renew now, if this register has leases; raise AbandonedError if it is not ours any more."""
         await self.confirm()
 
     def _is_ours(self, there: CommitRecord) -> bool:
@@ -382,8 +384,8 @@ class SwappedAttemptRecord(AttemptRecord):
     async def _move(self, target: CommitRecord) -> None:
         """Swap the record from the version we know to `target`, and settle every reply that is not a plain yes.
 
-        AbandonedError or AlreadyCommittedError: the register is provably not ours. CommitError: the store
-        refused. OutcomeUnknownError: it answered nothing that settles it; the move may yet happen.
+        Raise AbandonedError or AlreadyCommittedError if the register is provably not ours, and CommitError if the store
+        refused. Raise OutcomeUnknownError if no answer settles the outcome; the move may then still happen.
         """
         failure: Exception | None = None
         for pause in pauses():

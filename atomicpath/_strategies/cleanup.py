@@ -81,7 +81,10 @@ async def _judged(storage: Storage, register: AttemptRecord, listing: list[Entry
 
 
 async def _delete(final: Location, register: AttemptRecord, entries: list[Entry]) -> OSError | None:
-    """Delete what was listed; what cannot be told to have gone is left to the next pass. A failure of one, if any."""
+    """Delete what was listed; return the failure of one delete, if any.
+
+    What cannot be told to have gone is left to the next pass.
+    """
     await register.renew()  # rule *confirm*: after the listing, before acting on it
     failures: list[OSError] = []
 

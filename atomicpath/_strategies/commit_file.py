@@ -282,7 +282,10 @@ class CommitFileTemporaryPath(TemporaryPath):
             await self._parent.open()
 
     async def _lock(self) -> None:
-        """Lock a file in the house-keeping directory: the proof of life that reaches other hosts of a file system."""
+        """Lock a file in the house-keeping directory.
+
+        On other hosts of a file system, the lock proves that this process lives.
+        """
         if self._storage.is_local:
             lock = self._final.at(record_of(self._attempt.path))
             self._hold, _ = await in_housekeeping(self._storage, lock, lambda: lock_file(self._storage, lock.path))
@@ -404,7 +407,7 @@ class CommitFileTemporaryPath(TemporaryPath):
                 await self._mark(register, committed.marker)
 
     async def _mark(self, register: AttemptRecord, name: str) -> None:
-        """Write the marker, which follows the commit; without it the directory is committed all the same."""
+        """Write the marker after the commit; without the marker the directory is committed all the same."""
         committed = register.record
         path, marker = self._final.child(name).path, marker_of(committed.token)
         try:
@@ -419,7 +422,10 @@ class CommitFileTemporaryPath(TemporaryPath):
             _LOG.warning("%s is committed, but its marker could not be written: %s", self._final, error)
 
     async def _make_room(self, path: str, register: AttemptRecord) -> bool:
-        """Delete the marker of an attempt whose place this one took; False if ours is there, or somebody else's."""
+        """Delete the marker of an attempt that was taken over.
+
+        Return False if our own marker is there, or somebody else's.
+        """
         found, there = await self._storage.stat(path), await read_marker(self._storage, self._final)
         if found is None or there is None:
             return True

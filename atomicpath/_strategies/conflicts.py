@@ -98,8 +98,9 @@ class Standing:
 async def standing_at(storage: Storage, location: Location) -> Standing:
     """Tell what is at a path: by its record, and by the marker where that decides.
 
-    The two are two reads, between which the directory may be replaced. So an answer that a replacement could explain is
-    believed only after further looks: a path that always holds a committed directory is never said to be without one.
+    Record and marker are two reads, between which the directory may be replaced. So an answer that a replacement could
+    explain is believed only after further looks. A path that always holds a committed directory is never said to be
+    without one.
     """
     before: Standing | None = None
     for _ in range(_LOOKS):

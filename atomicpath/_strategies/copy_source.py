@@ -28,7 +28,10 @@ class SnapshotSource:
     mode: int | None
 
     async def copy(self, storage: Storage, target: Location) -> None:
-        """Put what an attempt begins with into its directory: nothing, if it is to be added."""
+        """Copy the content of the source into the directory of an attempt.
+
+        If the attempt is to be added, nothing is copied.
+        """
         if has_copies(self.base):
             await _copy_committed(storage, self.source, self.record, target)
 
@@ -82,8 +85,8 @@ async def pending_in(storage: Storage, final: Location) -> tuple[str, ...]:
 async def _copy_committed(storage: Storage, source: Location, record: CommitRecord, target: Location) -> None:
     """Copy the files of a committed directory, and what was added to it, into one that exists.
 
-    Its record and its marker are left out, which are of that commit. IntegrityError if its files are not those of
-    the manifest; ConflictError if it was replaced or removed meanwhile.
+    Its record and marker are left out, because they are of that commit. Raise IntegrityError if its files are not those
+    of the manifest, and ConflictError if it was replaced or removed meanwhile.
     """
     try:
         listing = await storage.list(source.path, recursive=True)
