@@ -27,7 +27,10 @@ def is_of(token: str, owner: str | None) -> bool:
 
 
 def include(added: MutableMapping[str, Kept], files: Sequence[FileEntry]) -> None:
-    """Put what other processes have added to what this one has; ValidationError if a name is there twice."""
+    """Add to the entries of this process those of the others.
+
+    Raise ValidationError if a name is there twice.
+    """
     for file in files:
         if file.name in added:
             raise duplicate_file_error(file.name)

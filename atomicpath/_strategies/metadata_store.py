@@ -94,7 +94,10 @@ class JsonMetadataStore:
         return type(self), (), {"_background": self._background}
 
     def write(self, file_path: UPath, metadata: Mapping[str, JSONValue]) -> None:
-        """Write a file whose directory exists, over what is there. ValidationError for what JSON cannot hold."""
+        """Write a file whose directory exists, over what is there.
+
+        Raise ValidationError for what JSON cannot hold.
+        """
         path, fields = upath_of(file_path), check_metadata(metadata)
 
         def work(environment: Environment) -> None:
@@ -127,7 +130,7 @@ class JsonMetadataStore:
         self._do(path, work)
 
     def wait_until_finished(self) -> None:
-        """Return once everything asked for before is in place; raises the first error since the last call."""
+        """Wait until all earlier requests are done; raise the first error since the last call."""
         self._rest()
         with self._changed:
             failures = self._failures[:1]

@@ -49,10 +49,11 @@ class Publisher:
         self.parent = FinalParent(storage, final)
 
     async def rename(self, *, give_way: bool = False) -> bool:
-        """True once our directory is the final one. An error of the rename is believed only after a look.
+        """Rename our directory to the final path; return True once it is the final one.
 
-        False, with nothing done, if something was there: only with `give_way`. Else the attempt is discarded, and
-        AlreadyCommittedError, ConflictError, AbandonedError or CommitError says why; or OutcomeUnknownError.
+        An error of the rename is believed only after a look. With `give_way`, return False, with nothing done, if
+        something was there. After any other failure the attempt is discarded, and AlreadyCommittedError, ConflictError,
+        AbandonedError or CommitError says why. OutcomeUnknownError is raised if the outcome is not known.
         """
         try:
             await self.storage.rename_directory(self.temporary.path, self.final.path)
@@ -71,7 +72,10 @@ class Publisher:
         return True
 
     async def sync(self) -> None:
-        """Make the final name durable; OutcomeUnknownError if that fails, for it is visible already."""
+        """Make the final name durable.
+
+        Raise OutcomeUnknownError if that fails, because the name is visible already.
+        """
         try:
             await self.parent.sync()
         except (OSError, AtomicPathError) as error:
@@ -136,7 +140,10 @@ class Publisher:
         return CommitError(f"{self.final} was not committed: {error}; the attempt was discarded")
 
     async def _withdraw(self) -> bool:
-        """Move the source of a rename that may be under way out of its reach; False if it had gone elsewhere."""
+        """Move the source of a rename that may be under way out of its reach.
+
+        Return False if the source had gone elsewhere.
+        """
         failure: OSError | None = None
         for again in range(_TRIES):
             await self.storage.environment.sleep(_PAUSE * 2 ** (again - 1) if again else 0.0)

@@ -54,7 +54,10 @@ class ReplacedDirectory:
     hold: DirectoryLock
 
     async def remove(self, *, is_durable: bool) -> None:
-        """Delete it, once the exchange `is_durable`. The commit is done: an error is logged, and left for `sweep`."""
+        """Delete the replaced directory, once the exchange `is_durable`.
+
+        The commit is done, so an error is logged, and the directory is left for `sweep`.
+        """
         storage, place = self.publication.storage, self.publication.temporary
         try:
             found = await standing_at(storage, place)
@@ -92,7 +95,7 @@ class ReplacedDirectory:
             )
 
     async def release(self) -> None:
-        """Let go of it, deleted or not."""
+        """Release the replaced directory, deleted or not."""
         await self.hold.release()
 
 
@@ -110,7 +113,7 @@ class PublishPlan:
 
 
 async def publish(publication: Publisher, way: PublishPlan) -> None:
-    """Commit. Once this has changed what readers see, only success or OutcomeUnknownError comes out.
+    """Commit. Once this has changed what readers see, raise nothing but OutcomeUnknownError.
 
     After a KeptSnapshotError the attempt is not over: its directory is as it was.
     """
@@ -135,9 +138,10 @@ async def publish(publication: Publisher, way: PublishPlan) -> None:
 
 
 async def add(publication: Publisher, outer: Location, only: SnapshotBase) -> None:
-    """Put our directory into a committed one, which is held meanwhile and has to be the one it was begun for.
+    """Put our directory into a committed one, which is locked meanwhile.
 
-    Where directories cannot be held, `outer` is looked at again afterwards: OutcomeUnknownError if it has gone.
+    It has to be the directory for which the attempt was begun. Where directories cannot be locked, `outer` is looked at
+    again afterwards: raise OutcomeUnknownError if it has gone.
     """
     try:
         try:
@@ -190,7 +194,7 @@ async def replace(publication: Publisher, *, only: SnapshotBase | None = None) -
 
 
 async def _discard(publication: Publisher) -> None:
-    """Delete our own directory if it still has its temporary name, and nothing else that has got it."""
+    """Delete our own directory if it still has its temporary name, and no other directory that has got that name."""
     try:
         if await publication.is_ours(publication.temporary):
             await publication.discard()
@@ -199,7 +203,7 @@ async def _discard(publication: Publisher) -> None:
 
 
 async def _displace(publication: Publisher, only: SnapshotBase | None) -> ReplacedDirectory | None:
-    """Exchange the two; None, with nothing done, if the final directory has vanished."""
+    """Exchange the two directories; return None, with nothing done, if the final one has vanished."""
     try:
         hold, standing = await hold_committed(publication.storage, publication.final, only)
     except FileNotFoundError:
