@@ -116,7 +116,10 @@ async def _take_over(
     fence: Fence,
     unsafe: bool,
 ) -> bool:
-    """Swap the record `seen` for our own and clear what its attempt left; False if it has moved meanwhile."""
+    """Swap the record `seen` for our own and clear what its attempt left.
+
+    Return False if the record has moved meanwhile.
+    """
     there = CommitRecord.decode(seen.data, where=str(final))
     if await is_committed(storage, final, there):
         raise already_committed(final, there)
