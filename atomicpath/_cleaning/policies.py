@@ -113,6 +113,9 @@ class Rules:
 def decide(candidates: Sequence[Candidate], rules: Rules) -> list[Decision]:
     """Decide about each commit of one series, in the order given: oldest first.
 
+    Whatever the rules say, these stay: the newest, the newest that is not temporary, what was committed last, what is
+    protected, and what an alias leads to. A temporary commit is kept for these reasons alone.
+
     Whatever the rules say these stay: the newest, the newest that is not temporary, what was committed last, what is
     protected, and what an alias leads to. A temporary commit is kept by these alone.
 

@@ -267,7 +267,7 @@ async def _end(storage: Storage, location: Location, register: CleaningAttemptRe
 async def _expect_unaliased(
     storage: Storage, location: Location, register: CleaningAttemptRecord, record: CommitRecord
 ) -> None:
-    """Take the removal back if an alias was made since, when its target was still there."""
+    """Take the removal back if an alias was made since, while its target was still there."""
     try:
         await expect_no_alias_to(storage, location)
     except ConflictError:

@@ -163,8 +163,8 @@ async def retain(
 
     Where names tell a step, they are the series: a `best` beside them is neither counted nor removed. The rules hold
     for each of several series by itself: their steps say nothing about one another, and what is kept too long can still
-    be removed. Each directory goes only while a newer one of its series is seen to be complete, so that the newest
-    never goes, whoever else is at it. Nothing goes where the order itself is in doubt.
+    be removed. Each directory is removed only while a newer one of its series is seen to be complete, so the newest is
+    never removed, whatever other processes do. Nothing is removed where the order itself is in doubt.
     """
     if isinstance(protect, str | bytes | os.PathLike | UPath):
         raise ValidationError(f"protect is a list of names or URLs, not one: pass protect=[{str(protect)!r}]")
@@ -296,7 +296,7 @@ def _decided(
 def _expect_one_order(
     root: Location, series: Sequence[Commit], n: int, going: AbstractSet[str], times: Mapping[str, Moment]
 ) -> None:
-    """Refuse where a directory that would go may have been committed after one of the newest `n`, which would stay."""
+    """Raise an error if a directory to remove may be newer than one of the newest `n`, which would stay."""
     kept = [commit for commit in series[-n:] if commit.record is not None]
     if not kept:
         return
@@ -327,7 +327,10 @@ class _Cleaner:
         self.failures: list[Exception] = []
 
     async def clean(self, series: Sequence[Commit], decided: dict[str, Retained]) -> None:
-        """Remove what is not kept; what stays all the same gets its reason in `decided`."""
+        """Remove what is not kept.
+
+        What stays all the same gets its reason in `decided`.
+        """
         for index, commit in enumerate(series):
             if decided[commit.name].kept:
                 continue
@@ -352,7 +355,7 @@ class _Cleaner:
         return None
 
     async def _remove(self, commit: Commit) -> str | None:
-        """Remove one; why it is not removed, if it is not."""
+        """Remove one commit; return why it is not removed, if it is not."""
         path = self._root.child(commit.name)
         removed: list[Commit] = []
         try:

@@ -59,7 +59,10 @@ async def sweep(root: Location, *, older_than: timedelta, dry_run: bool) -> list
 
 
 async def _found(storage: Storage, root: Location) -> list[tuple[Location, Entry | Leftover]]:
-    """List what is right below a root and in its house-keeping directory: each attempt once, the rest as it is."""
+    """List what is directly below a root and in its house-keeping directory.
+
+    Each attempt is listed once, and the rest as it is.
+    """
     listing = await children(storage, root)
     kept = await housekeeping_entries(storage, root, listing)
     found: list[tuple[Location, Entry | Leftover]] = []

@@ -31,7 +31,8 @@ _SHOWN = 3
 async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -> Finding | None:
     """Judge an attempt of the rename strategy, or a lock that has no attempt any more.
 
-    None for the lock of an attempt in place that has not committed: it is judged, and deleted, with that.
+    Return None for the lock of an attempt in place that has not committed: the lock is judged, and deleted, with that
+    attempt.
     """
     path, discarded = left.path, is_discarded(left.path.name)
     seen = await seen_in(storage, left)
@@ -93,7 +94,10 @@ async def _decoded(storage: Storage, left: Leftover, seen: Content) -> CommitRec
 
 
 async def _delete(storage: Storage, left: Leftover, seen: Content | None, record: CommitRecord | None) -> None:
-    """Move the directory away, then delete it and the record; `KeepError` if it is not as it was judged."""
+    """Move the directory away, then delete it and the record.
+
+    Raise `KeepError` if it is not as it was judged.
+    """
     now = await seen_in(storage, left)
     if (now and now.data) != (seen and seen.data):
         raise KeepError("it has changed meanwhile")
@@ -124,9 +128,10 @@ async def _delete(storage: Storage, left: Leftover, seen: Content | None, record
 
 
 async def _is_of_an_attempt_in_place(storage: Storage, left: Leftover) -> bool:
-    """Tell whether a lock is of an attempt that stands at its final path and has not committed, or that may be there.
+    """Tell whether a lock is, or may be, of an attempt that stands at its final path and has not committed.
 
-    The lock is named after both, its final name being shortened if it is long: then every name beside it is compared.
+    The name of the lock has the final name and the token. If the final name is long, it is shortened in it: then every
+    name beside it is compared.
     """
     token, root = token_of(left.path.name), left.final(None).parent
     for entry in await storage.list(root.path, recursive=False):
@@ -165,7 +170,10 @@ def _not_its_own(names: Iterable[str]) -> str:
 
 
 async def _fence(storage: Storage, left: Leftover, seen: Content, record: CommitRecord) -> None:
-    """Swap the record, where it has versions, before anything is moved: its writer then cannot publish any more."""
+    """Swap the record, where it has versions, before anything is moved.
+
+    The writer of the record then cannot publish any more.
+    """
     try:
         await storage.put(left.record.path, record.moved_to(State.DISCARDED).encode(), mode=Update(seen.version or ""))
     except (StaleVersionError, FileNotFoundError):
@@ -190,7 +198,10 @@ async def _judged(
 
 
 async def examine_lock(storage: Storage, path: Location, older_than: float) -> Finding:
-    """Judge the file that is locked while a directory is replaced or removed: nobody needs it once it is not locked."""
+    """Judge the file that is locked while a directory is replaced or removed.
+
+    Nobody needs the file once it is not locked.
+    """
     found = await storage.stat(path.path)
     swept = SweepResult(
         path=path.upath, found=LeftoverKind.LOCK, action=Action.REMOVE, age=found.age if found else None
@@ -211,7 +222,10 @@ async def examine_lock(storage: Storage, path: Location, older_than: float) -> F
 
 
 async def examine_probe(storage: Storage, path: Location, entry: Entry, older_than: float) -> Finding:
-    """Judge what a probe that was killed has left: it is nobody's, unless one is at work."""
+    """Judge what a probe that was killed has left.
+
+    It is nobody's, unless a probe is at work.
+    """
     age = await youngest(storage, path)
     swept = SweepResult(path=path.upath, found=LeftoverKind.PROBE, action=Action.REMOVE, age=age)
     verdict = judge(alive=None, age=age, older_than=older_than, lease=storage.environment.lease)

@@ -93,10 +93,10 @@ class Environment:
         return await function(*args, **kwargs)
 
     async def step(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run one protocol step of system calls: in a worker thread, or right here under `in_this_thread`.
+        """Run one protocol step of system calls: in a worker thread, or in this one under `in_this_thread`.
 
-        A step that has begun is not abandoned when the caller is cancelled: its outcome would be unknown. Its begin is
-        the safe point at which an interruption is seen.
+        A step that has begun is not abandoned when the caller is cancelled, because its outcome would be unknown. The
+        begin of a step is the safe point at which an interruption is seen.
         """
         run = _run.get()
         if run is not None and not run.has_event_loop:
@@ -150,7 +150,7 @@ def looking_ahead(ahead: Callable[[], Awaitable[None]]) -> Iterator[None]:
     """Have each request of the block wait for a look, whose error ends the block.
 
     A block may be many requests, such as the parts of an upload, and the host may be suspended between any two. What is
-    sent after the error, to clean up, goes without a look, as does what the look itself sends.
+    sent after the error, to clean up, is sent without a look, and so is what the look itself sends.
     """
     token = _look.set(_Look(ahead))
     try:
@@ -160,7 +160,10 @@ def looking_ahead(ahead: Callable[[], Awaitable[None]]) -> Iterator[None]:
 
 
 async def look_ahead() -> None:
-    """Look, if the request that comes next is to wait for that: for storages, before each one."""
+    """Look, if the next request has to wait for a look.
+
+    Storages call this before each request.
+    """
     look = _look.get()
     if look is None or look.ahead is None:
         return
@@ -176,7 +179,10 @@ async def look_ahead() -> None:
 
 @contextmanager
 def in_this_thread(inline: bool = True) -> Iterator[None]:
-    """Run steps in the calling thread for the block: the blocking face has nothing else to do meanwhile."""
+    """Run steps in the calling thread for the block.
+
+    The blocking interface has nothing else to do meanwhile.
+    """
     token = _inline.set(inline)
     try:
         yield
@@ -221,7 +227,10 @@ def this_run() -> Run | None:
 
 
 async def safe_point() -> None:
-    """Break the call off here if it was interrupted. It would otherwise be seen only at the next step or wait."""
+    """Break the call off here if it was interrupted.
+
+    The interruption would otherwise be seen only at the next step or wait.
+    """
     run = _run.get()
     if run is not None:
         await run.checkpoint()
@@ -235,16 +244,16 @@ def need_event_loop() -> None:
 
 
 def shielded() -> AbstractContextManager[None]:
-    """Let the block come to its end, whoever interrupts: for a commit and what settles its outcome."""
+    """Let the block end in spite of any interruption: for a commit and what settles its outcome."""
     return (_run.get() or Run()).shielded()
 
 
 @contextmanager
 def cleaning_up(what: object, error: BaseException | None = None) -> Iterator[None]:
-    """Let the block give up `what` after `error`, whoever interrupts; but after an interruption only for a while.
+    """Let the block give up `what` after `error`, in spite of any interruption.
 
-    A store that does not answer would else hold up an interrupted process for minutes. What is left then is an
-    attempt that nobody holds, as after a kill.
+    After an interruption the block has only a limited time. A store that does not answer would otherwise hold up an
+    interrupted process for minutes. What is left then is an attempt that nobody holds, as after a kill.
     """
 
     def late() -> None:

@@ -84,7 +84,7 @@ class Signals:
         self.deliver()
 
     def deliver(self) -> bool:
-        """Run the handlers of what was noted; whether any has raised by now."""
+        """Run the handlers of the signals that were noted; return whether any has raised by now."""
         while self._noted:
             try:
                 self._delivering = True
@@ -97,7 +97,7 @@ class Signals:
         return self.error is not None
 
     def keep(self, error: BaseException) -> None:
-        """Add what was raised in this thread by other means."""
+        """Add an error that was raised in this thread by other means."""
         self.raised += 1
         self.error = self.error or error
 
@@ -110,7 +110,7 @@ class Signals:
             self._noticed()
 
     def _restore(self) -> None:
-        """Put every handler back, but where the user has set another one meanwhile."""
+        """Put every handler back, except where the user has set another one meanwhile."""
         for number, handler in self._handlers.items():
             while True:
                 try:
@@ -164,7 +164,7 @@ class Run:
 
     @contextmanager
     def shielded(self) -> Iterator[None]:
-        """Let the block come to its end, in a clean-up too: for what is local, or is bounded by itself."""
+        """Let the block end, in a clean-up too: for what is local, or is bounded by itself."""
         self._shields += 1
         try:
             if self._poll is not None:
@@ -177,9 +177,10 @@ class Run:
 
     @contextmanager
     def cleaning_up(self, late: Callable[[], object], *, bounded: bool) -> Iterator[None]:
-        """Let the block come to its end, but at most GIVING_UP seconds after an interruption; `late` if it did not.
+        """Let the block end, but at most GIVING_UP seconds after an interruption.
 
-        `bounded`: the interruption is what is cleaned up after.
+        Call `late` if it did not end in time. `bounded` says that the interruption itself is the reason for the
+        clean-up.
         """
         if self._poll is not None:
             with self.shielded():

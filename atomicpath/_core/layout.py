@@ -164,13 +164,16 @@ def is_attempt_at(temporary: str, final_name: str) -> bool:
 
 
 def token_of(temporary: str) -> str:
-    """Return the token in the name of an attempt's directory or record; a discarded one's need not be the record's."""
+    """Return the token in the name of an attempt's directory or record.
+
+    The token of a discarded directory need not be that of its record.
+    """
     tail = temporary.rpartition("/")[2].removesuffix(RECORD_SUFFIX)
     return tail.partition(TMP_DIR_SUFFIX)[2].removesuffix(DISCARDED_SUFFIX)
 
 
 def is_discarded(name: str) -> bool:
-    """Tell whether a temporary name says that what is below it is nobody's any more."""
+    """Tell whether a temporary name says that what is below it belongs to nobody any more."""
     return TMP_DIR_SUFFIX in name and name.endswith(DISCARDED_SUFFIX)
 
 
@@ -181,7 +184,10 @@ def _kept(final: str, suffix: str, hidden: bool) -> str:
 
 
 def _shortened(name: str) -> str:
-    """Return a name that leaves room for a suffix: a long one is cut, and ends in a hash of the whole."""
+    """Return a name that leaves room for a suffix.
+
+    A long name is cut, and ends in a hash of the whole name.
+    """
     data = name.encode("utf-8", "surrogateescape")
     if len(data) <= _NAME_BYTES:
         return name
@@ -195,7 +201,10 @@ def _is_shortened(name: str) -> bool:
 
 
 def _taken_apart(temporary: str) -> tuple[str, str]:
-    """Return the parent and the name of a temporary path's final one; the name is empty if it is no temporary path."""
+    """Return the parent and the name of a temporary path's final one.
+
+    The name is empty if the path is no temporary one.
+    """
     head, tail = temporary.rpartition("/")[::2]
     name, suffix, _ = tail.partition(TMP_DIR_SUFFIX)
     if not suffix:
