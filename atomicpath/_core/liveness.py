@@ -93,10 +93,10 @@ def proof_of_life(environment: Environment, record: CommitRecord) -> bool | None
 
 
 def lives(environment: Environment, writer: Writer) -> bool | None:
-    """True: the process runs on this host. False: it is provably gone. None: no way to tell from here.
+    """Return True if the process runs on this host, False if it is provably gone, None if neither is known.
 
-    The same boot and the same namespaces make pids and start times comparable; the start time tells a reused pid.
-    A process that was killed and not yet reaped is gone: it will never run again. One whose main thread has ended
+    Pids and start times are comparable within one boot and the same namespaces; the start time tells a reused pid. A
+    process that was killed and not yet reaped is gone: it will never run again. A process whose main thread has ended
     lives as long as any other of its threads. Numbers that no process can have prove nothing. Clones of a virtual
     machine may share a boot id, so death is believed only of a process of the same host name.
     """
@@ -133,7 +133,7 @@ def track_attempt(token: str, let_go: Callable[[], None] | None = None, *, owner
 
 
 def untrack_attempt(token: str) -> None:
-    """Note that it is over."""
+    """Note that the attempt is over in this process."""
     for let_go in _held.pop(token, []):
         let_go()
 

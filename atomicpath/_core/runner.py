@@ -86,7 +86,7 @@ def _drive(main: Main[T], run: Run) -> tuple[list[T], BaseException | None]:
 def run(main: Main[T]) -> T:
     """Run a coroutine function to its end from blocking code, in any thread.
 
-    What a signal handler raises meanwhile comes out unchanged, once all is given up or done.
+    What a signal handler raises meanwhile is raised unchanged, once everything is given up or done.
     """
     events: queue.SimpleQueue[None] = queue.SimpleQueue()  # the one that a signal handler may put into
 
@@ -159,7 +159,10 @@ class Worker(Generic[T]):
         self._environment, self._trace = current(), telemetry.current_trace()
 
     def start(self) -> None:
-        """Begin. Where no thread can be started any more it is run at once, in the calling one."""
+        """Begin.
+
+        Where no thread can be started any more, the function is run at once, in the calling thread.
+        """
         if self._started:
             return
         self._started = True
@@ -167,13 +170,16 @@ class Worker(Generic[T]):
             self._work()
 
     def run_here(self) -> None:
-        """Run it in the calling thread to its end, which `value` and `error` then tell."""
+        """Run the function in the calling thread to its end; `value` and `error` then tell the outcome."""
         self._started = True
         self._work()
         self.run.break_off = None  # which refers to this, and so to all that the coroutine function does
 
     def interrupt(self) -> None:
-        """Have it break off at the next point where it may be; from any thread, and at once."""
+        """Have the function break off at the next point where it may.
+
+        Call this from any thread; it returns at once.
+        """
         self.run.asked = True
         token = self._token
         if token is not None:
@@ -216,7 +222,10 @@ class Worker(Generic[T]):
 
 
 def _no_event_loop(error: OSError) -> StorageError:
-    """Return the error for a call that has not even begun: nothing of the caller's was asked for anything."""
+    """Return the error for a call that could not even begin.
+
+    Nothing of the caller's was called.
+    """
     told = StorageError(
         f"no event loop can be started for this call: {error}. Nothing was done: close some files, or raise the limit"
         " (ulimit -n), then call again"
@@ -241,11 +250,12 @@ async def _nothing() -> None:
 
 
 async def run_protected(main: Main[T]) -> T:
-    """Run a coroutine function to its end from any event loop, whoever cancels the calling task, and how.
+    """Run a coroutine function to its end from any event loop, in spite of any cancellation.
 
-    It runs in an event loop of its own, of the same kind as the caller's. A cancellation breaks it off at the next
-    point where it may be, and is raised once what was begun is given up. One that comes too late for that changes
-    nothing about the call, which returns or raises what it would have; it is delivered where the task waits next.
+    It runs in an event loop of its own, of the same kind as the caller's. A cancellation of the calling task breaks the
+    function off at the next point where it may be, and is raised once what was begun is given up. A cancellation that
+    comes too late for that changes nothing about the call, which returns or raises what it would have. That
+    cancellation is delivered where the task waits next.
     """
     token = anyio.lowlevel.current_token()
     outer = this_run()
@@ -286,7 +296,10 @@ async def run_protected(main: Main[T]) -> T:
 
 
 def run_detached(main: Main[object]) -> None:
-    """Run a coroutine function in a thread that nobody waits for: for a caller that may not wait any more."""
+    """Run a coroutine function in a thread that nobody waits for.
+
+    It is for a caller that may not wait any more.
+    """
     Worker(main, backend="asyncio", inline=True, ended=lambda: None).start()
 
 

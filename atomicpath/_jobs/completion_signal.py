@@ -31,9 +31,10 @@ class CompletionSignal:
         return f"{type(self).__name__}({self.name!r})"
 
     def wait(self, timeout: float | None = None) -> None:
-        """Return once what it stands for is there; RankFailedError if that has failed.
+        """Wait until what the signal stands for is there.
 
-        CoordinationTimeoutError after `timeout` seconds, by default those of the options.
+        Raise RankFailedError if that has failed. Raise CoordinationTimeoutError after `timeout` seconds, by default
+        those of the options.
         """
         run(functools.partial(self.wait_async, timeout))
 

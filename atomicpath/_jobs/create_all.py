@@ -49,7 +49,10 @@ class Signal(Protocol):
 async def create_all(
     paths: Iterable[TemporaryPath], *, multiprocessing_options: MultiprocessingOptions | None = None
 ) -> None:
-    """Create all paths, many at once, in the primary of a job; call in all active processes, which then may write.
+    """Create all paths, many at once, in the primary of a job; call this in all active processes.
+
+    The processes may write once the call returns. Every call returns only once all processes have called and everything
+    was created. After an error, what the calling process had created is discarded.
 
     Every process returns only once all have come and everything was created. After an error what this one had created
     is discarded.
@@ -98,13 +101,14 @@ def create_all_async(
     multiprocessing_options: MultiprocessingOptions | None = None,
     subdirectories: Sequence[str] | None = None,
 ) -> Future[None]:
-    """Call in all active processes: returns at once, while the primary creates in a background thread.
+    """Return at once, while the primary creates in a background thread; call this in all active processes.
 
-    It creates all paths, makes the same `subdirectories` under each, and then sends every signal; other
-    processes, or other threads, wait for a signal before they write. The future ends when that is done, in
-    the other processes when it is known; nobody waits for a process that has not called. If it fails, what was created
-    is discarded, the signals carry the failure, and it comes out of the future: the error itself in the
-    primary, RankFailedError elsewhere. It is logged too, since a future may never be asked.
+    The primary creates all paths, makes the same `subdirectories` under each, and then sends every signal. Other
+    processes, or other threads, wait for a signal before they write. In the primary the future ends when that is done,
+    and in the other processes when it is known. Nobody waits for a process that has not called.
+
+    If it fails, what was created is discarded, the signals carry the failure, and the future raises it: the error
+    itself in the primary, RankFailedError elsewhere. The failure is logged too, since a future may never be asked.
     """
     attempts, signals, group = _attempts(paths), list(completion_signals), ProcessGroup(multiprocessing_options)
     if len({id(signal) for signal in signals}) != len(signals):

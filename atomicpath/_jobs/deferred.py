@@ -35,11 +35,17 @@ class DeferredPath:
         return f"<{type(self).__name__}, {'told' if self._latch.is_set else 'not told yet'}>"
 
     def set_path(self, path: PathLike) -> None:
-        """Tell it, which wakes all that wait. ValidationError if it was told before, or if this is a child."""
+        """Set the path, which wakes all that wait for it.
+
+        Raise ValidationError if it was set before, or if this is a child.
+        """
         self._tell("set_path", upath_of(path))
 
     def set_error(self, error: Exception) -> None:
-        """Tell instead that there will be none: `error` is raised wherever the path is asked for, now and later."""
+        """Set the error because of which there will be no path.
+
+        `error` is raised wherever the path is asked for, now and later.
+        """
         self._tell("set_error", error)
 
     @property

@@ -57,12 +57,15 @@ class Race:
 
 
 def is_lasting(error: OSError) -> bool:
-    """Tell whether no connection can be made at all, so that nothing was sent and no repetition mends it."""
+    """Tell whether no connection can be made at all.
+
+    Then nothing was sent, and a repetition does not help.
+    """
     return isinstance(error, ConnectionError) and error.errno in _OF_NO_USE
 
 
 def is_unsupported(error: OSError) -> bool:
-    """Tell whether the storage says that it does not know what was asked for."""
+    """Tell whether the storage says that it does not implement what was asked for."""
     return error.errno in _UNSUPPORTED
 
 
@@ -73,7 +76,9 @@ def _is_passing(error: Exception) -> bool:
 
 
 async def asked(environment: Environment, attempt: Callable[[], Awaitable[T]]) -> T:
-    """Make one request of a probe, and again where the reply is no answer.
+    """Make one request of a probe, and make it again where the reply is no answer.
+
+    A write that is repeated may meet what an earlier try has written: its caller reads back.
 
     A write that is repeated may meet what an earlier try has written: its caller reads back.
 
@@ -95,7 +100,7 @@ async def asked(environment: Environment, attempt: Callable[[], Awaitable[T]]) -
 async def contest(
     environment: Environment, attempt: Callable[[bytes], Awaitable[object]], racers: int = RACERS
 ) -> Race:
-    """Let several attempts at one thing run at once, each of which is made again where its reply is no answer.
+    """Run several attempts at one thing at once; make each again where its reply is no answer.
 
     Raises:
         OSError: An attempt was answered neither with success nor with the refusal that the loser of a race hears.
@@ -134,7 +139,9 @@ async def contest(
 
 
 async def only_winner(storage: Storage, path: str, ended: Race, what: str) -> bytes | None:
-    """Return the bytes of the one racer that won, by what is at `path` now; None if there is nothing of a racer.
+    """Return the bytes of the one racer that won, by what `path` holds now.
+
+    Return None if nothing of a racer is there.
 
     Args:
         storage: Where the race was.

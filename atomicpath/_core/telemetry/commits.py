@@ -31,7 +31,7 @@ class CommitSpan:
         self._busy = False
 
     def name_strategy(self, strategy: str) -> None:
-        """Add what is known only once the location was looked at."""
+        """Add the name of the strategy, which is known only once the location was looked at."""
         self._attributes["atomicpath.strategy"] = strategy
 
     @contextmanager

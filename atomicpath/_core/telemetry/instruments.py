@@ -75,7 +75,7 @@ def current_trace() -> Context | None:
 
 @contextmanager
 def within(where: Context | None) -> Generator[None]:
-    """Go on, in this thread or task, in the trace that `here` told."""
+    """Run the block, in this thread or task, in the trace `where` of another one."""
     if where is None:
         yield
         return
@@ -89,7 +89,7 @@ def within(where: Context | None) -> Generator[None]:
 
 
 def close(span: Span, attributes: Attributes, error: BaseException | None) -> None:
-    """End a span; with an error as a failed one."""
+    """End a span; with an error, end it as a failed one."""
     from opentelemetry.trace import StatusCode
 
     span.set_attributes(attributes)
