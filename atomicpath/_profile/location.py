@@ -80,7 +80,10 @@ _ready: set[type[Backend]] = set()
 
 
 def _ask(backend: Backend, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a method. At the first use of a backend no fork breaks in: it may import what it needs only now."""
+    """Call a method of a backend.
+
+    At the first use of the backend no fork of another thread breaks in, because the backend may import modules then.
+    """
     if type(backend) in _ready:
         return method(*args, **kwargs)
     with unforked:

@@ -48,7 +48,7 @@ class _Left:
         self.reason = self.reason or str(reason)
 
     def tell(self) -> None:
-        """Log one line, if there is anything."""
+        """Log one line, if there is anything to say."""
         tops = [url for url in self.urls if not any(url.startswith(f"{other}/") for other in self.urls)]
         if tops:
             _LOG.warning(
@@ -78,7 +78,7 @@ class Probe:
         self._unlearnt: str | None = None
 
     async def learn(self, due: Guarantee) -> None:
-        """Let the storage find out in which form it is to be asked for what is due.
+        """Let the storage find out in which form it has to be asked for what is due.
 
         Raises:
             ConnectionError: There was no answer, and so the trials would have none.
@@ -157,7 +157,10 @@ class Probe:
         return isinstance(error, ConnectionError) and is_lasting(error)
 
     async def clean(self, place: Location, *below: Location) -> None:
-        """Remove what is at `place`, and `below` it where it cannot be listed; note what could not be removed."""
+        """Remove what is at `place`, and `below` it where it cannot be listed.
+
+        What could not be removed is noted.
+        """
         with cleaning_up(place), self._environment.limit():
             try:
                 if self._directories and await self._directories.kind(place.path) is EntryKind.DIRECTORY:

@@ -82,7 +82,12 @@ async def profile_of(
 
 
 async def attempts_beside(location: Location) -> bool:
-    """Tell whether attempts at `location` must be hidden siblings of it, and not lie in the house-keeping directory.
+    """Tell whether attempts at `location` must be hidden siblings of it.
+
+    Otherwise they lie in the house-keeping directory.
+
+    Distributed metadata may refuse to rename from one directory into another. Where the declaration does not exclude
+    that, a rename out of the house-keeping directory is tried, once per place and process.
 
     Distributed metadata may refuse to rename from one directory into another. Where the declaration does not exclude
     that, a rename out of the house-keeping directory is tried, once per place and process.
@@ -108,7 +113,7 @@ async def attempts_beside(location: Location) -> bool:
 
 
 def are_beside(location: Location) -> bool:
-    """Tell the same as far as `attempts_beside` has found it out in this process. No I/O."""
+    """Tell what `attempts_beside` has found out in this process. No I/O."""
     return bool(_findings_of(location).beside)
 
 
@@ -168,7 +173,10 @@ def _told(declaration: Declaration, findings: _Findings) -> dict[Guarantee, str]
 
 
 def _leave_open(findings: _Findings, guarantee: Guarantee, declaration: Declaration, reason: Exception) -> None:
-    """Note why a guarantee was neither shown nor refuted; what is declared stands meanwhile."""
+    """Note why a guarantee was neither shown nor refuted.
+
+    What is declared stands meanwhile.
+    """
     _LOG.debug("the probe of %s could not be carried out: %s", guarantee, reason)
     known = declaration.evidence.get(guarantee) if guarantee & declaration.declared else None
     said = _piece(f"the probe could not be carried out: {reason}")

@@ -27,7 +27,7 @@ _serving: dict[str, Backend] = {}  # by protocol, each only once it is there as 
 
 @contextmanager
 def serving(backend: Backend) -> Iterator[None]:
-    """Have a backend serve its protocols in this process for the block, before any that is installed: for tests."""
+    """Let a backend serve its protocols in this process for the block, before any installed one: for tests."""
     _before.append(backend)
     try:
         yield

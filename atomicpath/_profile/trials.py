@@ -128,9 +128,9 @@ async def _exclusive_multipart(storage: Storage, path: str) -> None:
 
 
 async def _place(storage: Storage, path: str, data: bytes) -> str | None:
-    """Write what no other trial writes, at a path of its own; its version, as the reply told.
+    """Write what no other trial writes, at a path of its own; return its version, as the reply told.
 
-    It is created where that can be done: a bucket's policy may refuse writes without a condition.
+    It is created where that can be done, because a bucket's policy may refuse writes without a condition.
     """
     try:
         return await asked(storage.environment, lambda: storage.put(path, data, mode=Put.CREATE))
@@ -148,7 +148,10 @@ async def _place(storage: Storage, path: str, data: bytes) -> str | None:
 
 @asynccontextmanager
 async def _permitted(storage: Storage, path: str, what: str) -> AsyncIterator[None]:
-    """Turn into a finding that the block may not do `what`, if the same credentials still read what is at `path`."""
+    """Turn an AccessError of the block into the finding that `what` is refused.
+
+    This is done only if the same credentials still read what is at `path`.
+    """
     try:
         yield
     except AccessError as error:
@@ -220,7 +223,10 @@ async def watch_rename(
 
 
 async def leaves_its_directory(storage: DirectoryStorage, source: str, target: str) -> bool:
-    """Tell whether a directory made at `source` can be renamed to `target`, in another directory; False for EXDEV."""
+    """Tell whether a directory made at `source` can be renamed to `target`, in another directory.
+
+    Return False for EXDEV.
+    """
     await _make(storage, source)
     try:
         await storage.rename_directory(source, target)
