@@ -126,7 +126,7 @@ class _Ending:
         """Swap to discarded, list, confirm, delete the versions listed, delete the record."""
         register = self._register()
         record = self._record
-        # what the user of a direct attempt wrote has no owner, and nothing but age says that nobody needs it
+        # files that the user of a direct attempt wrote have no owner: only their age says that nobody needs them
         by_user = record.committed is None and record.direct and bool(record.state is State.WRITING or record.cleaner)
         ownership = Ownership.of(self._storage, self._path, record, unowned=by_user)
         try:

@@ -100,11 +100,11 @@ async def _by_rename(
             await _expect_own(storage, location, record)
             with shielded():
                 doomed = await _moved(storage, location)
-                try:  # the look that decides: it has no name any more by which anybody could still put something there
-                    if not hold.excludes_others:  # nothing kept others from exchanging what is there since the look
+                try:  # this look decides: nobody can reach the directory by its name any more
+                    if not hold.excludes_others:  # others could exchange what is there since the look
                         await _expect_same_moved(storage, location, doomed, record)
                     await _expect_own(storage, location, record, doomed)
-                    await expect_no_alias_to(storage, location)  # made since, when its target was still there
+                    await expect_no_alias_to(storage, location)  # made since the look, while its target was still there
                 except BaseException as error:
                     if not await _put_back(storage, location, doomed, error):
                         on_removed()

@@ -189,7 +189,7 @@ async def _judged(
         if verdict.clean:
             verdict = replace(verdict, reason="it was given up, as its name says")
     else:
-        # the writer of what was replaced is not who holds it: only a lock tells that somebody is at work there
+        # the writer of a replaced directory does not hold it: only a lock tells that somebody is at work
         alive = proof_of_life(storage.environment, record) if record and swept.found is LeftoverKind.ATTEMPT else None
         verdict = judge(alive=alive, age=swept.age, older_than=older_than, lease=lease)
     if verdict.clean and await is_held(storage, left.record):

@@ -19,7 +19,7 @@ __all__ = ["fetch_latest"]
 _LOG = logging.getLogger("atomicpath")
 _TRIES = 10  # each lost to the removal of what was the newest, or to another process that made the same copy
 _FIRST, _LONGEST = 0.05, 1.0  # seconds between looks at a lock that another process holds
-_PATIENCE = 30.0  # seconds after which it is said who is waited for
+_PATIENCE = 30.0  # seconds after which the log says what this process waits for
 _TOLD = 8  # characters of a token in a name
 
 

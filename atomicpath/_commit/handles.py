@@ -66,7 +66,7 @@ class BegunCommit:
         dropped = False
         try:
             yield
-        except GeneratorExit:  # of a coroutine that is dropped: a thread that nobody waits for ends the session
+        except GeneratorExit:  # the coroutine is dropped: a thread that nobody waits for ends the session
             dropped = True
             raise
         finally:

@@ -200,7 +200,7 @@ async def _newest(neighbours: _Neighbours, names: list[str], order: Order) -> Co
         members.sort(key=lambda name: order.named_step(name) or 0, reverse=True)
         for step, same in groupby(members, key=order.named_step):
             complete = await neighbours.complete(same, order)
-            if any(commit.step != step for commit in complete):  # the records are the ones to go by
+            if any(commit.step != step for commit in complete):  # the records decide
                 return _last(await neighbours.complete(names, order), order)
             if complete:
                 found += complete
@@ -501,7 +501,7 @@ async def _is_left_behind(storage: Storage, attempt: Leftover) -> bool:
 async def _leftovers(storage: Storage, root: Location, listing: list[Entry]) -> list[Leftover]:
     try:
         kept = await housekeeping_entries(storage, root, listing)
-    except (OSError, AtomicPathError) as error:  # the committed ones are there all the same
+    except (OSError, AtomicPathError) as error:  # the committed directories are there all the same
         _LOG.warning("%s/%s cannot be looked at: %s", root, HOUSEKEEPING, error)
         kept = []
     return attempts_in(root, listing) + attempts_in(root.child(HOUSEKEEPING), kept)

@@ -53,7 +53,7 @@ class CommitSession:
     """
 
     def __init__(self, url: PathLike, options: CommitOptions) -> None:
-        # first of all: one rank that is refused here is still as far in the job's rounds as the others
+        # before all else: a rank that is refused here is still in the same round of the job as the others
         self._team = CollectiveCall(
             ProcessGroup(MultiprocessingOptions(coordinator=options.coordinator)),
             current(),
@@ -207,7 +207,7 @@ class CommitSession:
             alone = False
             try:
                 alone = await self._part("finish", error)
-            finally:  # whoever is cancelled while it waits for the others still gives up what it has
+            finally:  # a process that is cancelled while it waits for the others still gives up what it has
                 await self._discard(error, alone=alone)
             raise
         finally:
@@ -252,7 +252,7 @@ class CommitSession:
         if os.getpid() != self._pid:
             return  # a forked child leaves the block: the attempt is its parent's
         await self._note_if_full(error)
-        # one that leaves while the others begin is missed by them at the end
+        # the others notice only at the end that a process left while they began
         begins = not (self._entered or (self._team.has_said("begin") and not isinstance(error, Exception)))
         phase = "begin" if begins else "finish"
         failure: AtomicPathError | None = None
@@ -442,7 +442,7 @@ async def join_attempt(
     strategy = options.temporary_path_class or next(named)
     guarantees = reduce(or_, (Guarantee[str(name)] for name in cast("list[str]", begun["guarantees"])), NONE)
     path = location.at(str(begun["path"]))
-    if issubclass(strategy, AtomicRenameTemporaryPath):  # the name of its directory need not tell the final one
+    if issubclass(strategy, AtomicRenameTemporaryPath):  # the name of its directory may not tell the final name
         temporary: TemporaryPath = strategy.resume(location, path, file_options=options.file_options)
     else:
         temporary = strategy.from_temporary(path.upath, file_options=options.file_options)

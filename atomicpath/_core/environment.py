@@ -76,7 +76,7 @@ class Environment:
         return secrets.token_hex(10)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, cancellably."""
+        """Wait for `seconds`; the wait can be cancelled."""
         run = _run.get()
         if run is not None and not run.has_event_loop:
             run.check()

@@ -43,7 +43,7 @@ def is_used_up(environment: Environment, directory: str | os.PathLike[str]) -> b
 
 
 def describe(environment: Environment, error: OSError, directory: str | os.PathLike[str], advice: str) -> str:
-    """Describe an error.
+    """Describe an error in words.
 
     If `directory` accepts no more data, the text has its name, how much is free there, and the advice.
     """
