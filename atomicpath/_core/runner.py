@@ -159,7 +159,7 @@ class Worker(Generic[T]):
         self._environment, self._trace = current(), telemetry.current_trace()
 
     def start(self) -> None:
-        """Begin.
+        """Start the thread.
 
         Where no thread can be started any more, the function is run at once, in the calling thread.
         """
@@ -260,7 +260,7 @@ async def run_protected(main: Main[T]) -> T:
     token = anyio.lowlevel.current_token()
     outer = this_run()
     if outer is not None and (not outer.has_event_loop or outer.loop is token.native_token):
-        return await main()  # part of a call that is protected
+        return await main()  # the outer call is protected already
     over, task = anyio.Event(), _Task()
     backend = token.backend_class.__module__.rpartition("._")[2]
     worker = Worker(main, backend=backend, inline=is_in_this_thread(), ended=lambda: wake(token, over.set))

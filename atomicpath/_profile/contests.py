@@ -92,7 +92,7 @@ async def asked(environment: Environment, attempt: Callable[[], Awaitable[T]]) -
             if not _is_passing(error) or (isinstance(error, OSError) and is_lasting(error)):
                 raise
             if isinstance(error, TimeoutError) and pause != _PAUSES[0]:
-                raise  # each of them has taken its time
+                raise  # each try took its full time
         await environment.sleep(pause)
     return await attempt()
 

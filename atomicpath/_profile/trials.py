@@ -44,7 +44,7 @@ async def _exclusive_create(storage: Storage, path: str) -> None:
 
 async def _compare_and_swap(storage: Storage, path: str) -> None:
     environment = storage.environment
-    told = await _place(storage, path, b"racer-?")  # as long as what is swapped for it: a version is more than a length
+    told = await _place(storage, path, b"racer-?")  # as long as what is swapped for it: length alone tells nothing
     version = (await asked(environment, lambda: storage.get(path))).version
     if version is None:
         raise Refuted("the store gives no version")
@@ -245,9 +245,7 @@ async def _rename_noreplace(storage: DirectoryStorage, path: str) -> None:
         await _make(storage, f"{path}/{racer.decode()}")
         await storage.put(f"{path}/{racer.decode()}/file-{racer.decode()}", racer, mode=Put.PRIVATE)
 
-    await map_concurrently(
-        names_of(RACERS), prepare, at_once=RACERS
-    )  # before the race, so that it is one of renames only
+    await map_concurrently(names_of(RACERS), prepare, at_once=RACERS)  # done before the race, so that only renames race
     ended = await contest(
         storage.environment, lambda racer: storage.rename_directory(f"{path}/{racer.decode()}", target)
     )

@@ -347,7 +347,7 @@ class SwappedAttemptRecord(AttemptRecord):
 
     def _end_renewing(self) -> None:
         self._stop.put(None)
-        if (renewal := self._renewal) is not None:  # nobody waits for a store that does not answer
+        if (renewal := self._renewal) is not None:  # do not wait for a store that does not answer
             token, scope = renewal
             wake(token, scope.cancel)
 
@@ -370,7 +370,7 @@ class SwappedAttemptRecord(AttemptRecord):
             try:
                 anyio.run(self._renew_until_the_end)
             except AbandonedError as error:
-                _LOG.error("%s", error)  # the writer itself learns it from its own next move
+                _LOG.error("%s", error)  # the writer sees it at its own next move
                 return
             except (OSError, AtomicPathError) as error:
                 _LOG.warning("cannot renew the lease on %s, will try again: %s", self._final, error)
@@ -428,7 +428,7 @@ class SwappedAttemptRecord(AttemptRecord):
             raise
         except OutcomeUnknownError:
             raise
-        except CommitError as refused:  # the withdrawal was, which says nothing of the commit
+        except CommitError as refused:  # the withdrawal was refused, which says nothing of the commit
             raise self._unknown(committed.state, refused) from refused
         raise CommitError(f"{self._final} was not committed: the store did not take the commit; it was withdrawn")
 

@@ -94,7 +94,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         self._added = Additions(self._storage, final, self.token)
         self._hold: FileLock | None = None
         self._parent = FinalParent(self._storage, final)
-        self._alone = False  # whether all that was at the final path is gone, and what is there now is of this attempt
+        self._alone = False  # whether only files of this attempt are at the final path
         self._over = False
         self._stamps: Stamps | None = None
         self._step_metadata = StepMetadataWriter(None, self._storage.environment)
@@ -244,7 +244,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             if self._alone and self._storage.is_local:
                 await self._delete_tree()
             else:
-                if self._alone or register.inherits:  # else nothing but the record can be ours
+                if self._alone or register.inherits:  # otherwise only the record can be ours
                     await self._clear_own(register)
                 if free:
                     await register.withdraw()
@@ -396,7 +396,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         try:
             await register.commit(committed)
         except (AbandonedError, AlreadyCommittedError, OutcomeUnknownError):
-            await self._end()  # not ours any more, or nobody knows: nothing may be cleaned up
+            await self._end()  # it is not ours any more, or nobody knows: nothing may be cleaned up
             raise
         except (CommitError, OSError) as error:
             await self._give_up(error, f"{self._final} was not committed")

@@ -260,7 +260,7 @@ async def move_away(storage: DirectoryStorage, directory: Location, final: Locat
             failure = error  # somebody removed the house-keeping directory, which was empty
             continue
         except OSError:
-            # nobody else has this name: that something is there is the answer
+            # nobody else uses this name, so something that is there is this directory
             if await storage.kind(doomed.path) is None:
                 raise
         return doomed

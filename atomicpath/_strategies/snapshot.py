@@ -54,7 +54,7 @@ class Snapshot:
         storage_options: Mapping[str, object] | None = None,
         durable: bool = True,
     ) -> None:
-        """Do no I/O.
+        """Take the two paths, without I/O.
 
         Raise ValidationError for a relative path, or for a destination on another storage.
         """
@@ -87,7 +87,7 @@ class Snapshot:
         self._expect(_Phase.NEW)
         try:
             return await run_protected(self._create)
-        except GeneratorExit:  # of a coroutine that is dropped, which may not wait
+        except GeneratorExit:  # the coroutine is dropped, and may not wait
             run_detached(self._forget)
             raise
         except BaseException:
