@@ -15,9 +15,12 @@ _GRANULARITY = 2.0  # seconds: stores round both of the times that an age is the
 
 
 async def youngest(storage: Storage, path: Location) -> float | None:
-    """Seconds since anything at or below a path changed; None if that is not told of all of it."""
+    """Return the seconds since anything at or below a path changed.
+
+    Return None if the storage does not tell the age of all of it.
+    """
     looks = await _looks(storage, path, await storage.list(path.path, recursive=True))
-    ages = [look.age if look else 0.0 for look in looks]  # gone meanwhile: somebody is at work
+    ages = [look.age if look else 0.0 for look in looks]  # the file has gone meanwhile: somebody is at work
     itself = await storage.stat(path.path)
     if itself is not None and (itself.kind is not EntryKind.DIRECTORY or itself.age is not None):
         ages.append(itself.age)
@@ -26,9 +29,13 @@ async def youngest(storage: Storage, path: Location) -> float | None:
 
 
 async def age_of_attempt(storage: Storage, path: Location, seen: Content | None, *, discarded: bool) -> float | None:
-    """By the record or, where those have a clock, the directory, whichever changed last; without a record by all of it.
+    """Return the age of an attempt.
 
-    Of a `discarded` directory by the record alone: those who delete it, again and again, change the directory.
+    It is the age of the record or of the directory, where directories have a clock, whichever changed last. Without a
+    record it is the age of what changed last at or below the path.
+
+    For a `discarded` directory it is the age of the record alone: cleaners delete the directory again and again, and so
+    change it.
     """
     if seen is None or not seen.data:
         return await youngest(storage, path)
@@ -38,9 +45,9 @@ async def age_of_attempt(storage: Storage, path: Location, seen: Content | None,
 
 
 async def older(storage: Storage, path: Location, listing: Sequence[Entry], than: float | None) -> list[str] | None:
-    """Which of the files below a path are no attempt's and changed before something did, `than` seconds ago.
+    """Return the files below a path that belong to no attempt and changed before something else did.
 
-    None if that cannot be told.
+    The other change was `than` seconds ago. Return None if the order cannot be told.
     """
     began = storage.environment.monotonic()
     looks = await _looks(storage, path, listing)

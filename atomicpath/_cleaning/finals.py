@@ -32,7 +32,10 @@ __all__ = ["examine_final"]
 
 
 async def examine_final(storage: Storage, path: Location, older_than: float, *, probe: bool) -> Finding | None:
-    """A directory whose name is a final one; None if nothing is to be said. `probe`: what holds here may be tried."""
+    """Examine a directory that has a final name; return None if there is nothing to report.
+
+    With `probe`, what holds here may be found out by a trial.
+    """
     seen = await seen_record(storage, path)
     if seen is None:
         return await _interrupted(storage, path, older_than)
@@ -63,7 +66,7 @@ async def examine_final(storage: Storage, path: Location, older_than: float, *, 
             f"files may have been there before the attempt ({which}): remove them by hand"
         )
     fence = Fence.of(NONE if storage.is_local else (await profile_of(path, wanted=WANTED, probe=probe)).effective)
-    # rule *settled*: also of what is provably dead a delete may still be under way
+    # rule *settled*: a delete of an attempt may still be under way even if the attempt is provably dead
     settles = 0.0 if storage.is_local else fence.settles_after(record)
     verdict = judge(alive=alive, age=age, older_than=max(older_than, settles), lease=record.lease.seconds)
     if not verdict.clean:
@@ -78,10 +81,10 @@ async def examine_final(storage: Storage, path: Location, older_than: float, *, 
 
 
 async def _older_files(storage: Storage, path: Location, seen: Content, record: CommitRecord) -> list[str] | None:
-    """Files that were there before an attempt claimed the place; None if it cannot be told.
+    """Return the files that were there before an attempt claimed the place; None if that cannot be told.
 
-    Needed where no file says whose it is, and only of an attempt that may have been cut short before it looked at
-    what was there: once it has renewed its lease, or come to its end, it had seen that there was nothing.
+    This is needed where no file says whose it is, and only for an attempt that may have been interrupted before it
+    looked at what was there. Once it has renewed its lease, or has ended, it had seen that there was nothing.
     """
     if record.committed is not None or record.cleaner:
         return []
@@ -105,7 +108,10 @@ class _Ending:
         self._fence = fence
 
     async def move_away(self) -> str:
-        """Where files have no versions the directory is moved, under its lock, before anything is deleted."""
+        """Move the directory away, under its lock, before anything is deleted.
+
+        This is done where files have no versions.
+        """
         storage, path = self._storage, self._path
         async with final_held(storage, path), lock_to_delete(storage, writers_lock(path, self._record.token)):
             await expect_unchanged(storage, path, self._seen)
@@ -120,7 +126,7 @@ class _Ending:
         """Swap to discarded, list, confirm, delete the versions listed, delete the record."""
         register = self._register()
         record = self._record
-        # what the user of a direct attempt wrote has no owner, and nothing but age says that nobody needs it
+        # files that the user of a direct attempt wrote have no owner: only their age says that nobody needs them
         by_user = record.committed is None and record.direct and bool(record.state is State.WRITING or record.cleaner)
         ownership = Ownership.of(self._storage, self._path, record, unowned=by_user)
         try:
@@ -149,13 +155,16 @@ class _Ending:
             )
         lease = Lease(
             seconds=self._storage.environment.lease
-        )  # that deletes keep well inside of: ours, not the attempt's
+        )  # deletes end well within it: it is this sweep's own, not the attempt's
         record = replace(self._record, lease=lease)
         return MarkedAttemptRecord(self._storage, self._path, record, conditional_delete=conditional)
 
 
 async def _unmarked(storage: Storage, path: Location, seen: Content, record: CommitRecord) -> Finding | None:
-    """The marker follows the commit, and is added if a crash came between the two."""
+    """Return a finding for a committed directory that lacks its marker.
+
+    The marker is written after the commit. If a crash came between the two, the marker is added.
+    """
     if record.decided_by is not DecidedBy.RECORD or record.marker is None:
         return None
     marker = record.marker

@@ -66,7 +66,10 @@ async def lock_to_delete(storage: Storage, lock: Location) -> AsyncIterator[None
 
 
 async def is_held(storage: Storage, lock: Location) -> bool:
-    """Tell whether another process has locked a file. One that is missing is locked by nobody."""
+    """Tell whether another process has locked a file.
+
+    A file that is missing is locked by nobody.
+    """
     try:
         async with lock_to_delete(storage, lock):
             return False

@@ -47,7 +47,7 @@ class Candidate:
 
     @property
     def has_metric(self) -> bool:
-        """Whether it can be compared with others by the metric: NaN cannot."""
+        """True if the metric can be compared with those of other candidates: NaN cannot."""
         return self.metric is not None and not math.isnan(self.metric)
 
 
@@ -105,13 +105,16 @@ class Rules:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no rule at all."""
+        """True if there is no rule at all."""
         rules = (self.keep_last, self.keep_every_n_steps, self.keep_every, self.keep_within, self.keep_best)
         return not self.by_function and all(rule is None for rule in rules)
 
 
 def decide(candidates: Sequence[Candidate], rules: Rules) -> list[Decision]:
     """Decide about each commit of one series, in the order given: oldest first.
+
+    Whatever the rules say, these stay: the newest, the newest that is not temporary, what was committed last, what is
+    protected, and what an alias leads to. A temporary commit is kept for these reasons alone.
 
     Whatever the rules say these stay: the newest, the newest that is not temporary, what was committed last, what is
     protected, and what an alias leads to. A temporary commit is kept by these alone.

@@ -100,11 +100,11 @@ async def _by_rename(
             await _expect_own(storage, location, record)
             with shielded():
                 doomed = await _moved(storage, location)
-                try:  # the look that decides: it has no name any more by which anybody could still put something there
-                    if not hold.excludes_others:  # nothing kept others from exchanging what is there since the look
+                try:  # this look decides: nobody can reach the directory by its name any more
+                    if not hold.excludes_others:  # others could exchange what is there since the look
                         await _expect_same_moved(storage, location, doomed, record)
                     await _expect_own(storage, location, record, doomed)
-                    await expect_no_alias_to(storage, location)  # made since, when its target was still there
+                    await expect_no_alias_to(storage, location)  # made since the look, while its target was still there
                 except BaseException as error:
                     if not await _put_back(storage, location, doomed, error):
                         on_removed()
@@ -152,7 +152,10 @@ async def _expect_same_moved(
 async def _expect_own(
     storage: Storage, location: Location, record: CommitRecord, moved: Location | None = None
 ) -> None:
-    """ConflictError if anything is there that does not belong to the directory, which may have been `moved`."""
+    """Raise ConflictError if anything is there that does not belong to the directory.
+
+    The directory may have been `moved`.
+    """
     if names := await foreign_below(storage, moved or location, record):
         shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
         raise ConflictError(
@@ -164,7 +167,10 @@ async def _expect_own(
 
 
 async def _put_back(storage: DirectoryStorage, location: Location, doomed: Location, error: BaseException) -> bool:
-    """Undo the move of what is not, or cannot be seen to be, the directory to remove. Return False if that fails."""
+    """Undo the move of what is not the directory to remove, or cannot be seen to be it.
+
+    Return False if that fails.
+    """
     try:
         await storage.rename_directory(doomed.path, location.path)
     except (OSError, AtomicPathError) as failure:
@@ -211,10 +217,12 @@ async def _by_record(
 
 
 async def _expect_permission(storage: Storage, location: Location, *, version: str | None) -> None:
-    """AccessError if these credentials may not delete, which is also what a probe of conditional deletes fails with.
+    """Raise AccessError if these credentials may not delete.
 
-    Asked by the deletion of what is not there, before readers are told that the directory has gone. It names a
-    `version` where the others will: then a versioned bucket keeps no delete marker of it.
+    A probe of conditional deletes fails with that error as well.
+
+    The function deletes something that is not there, before readers are told that the directory has gone. It names a
+    `version` where the later deletes will: then a versioned bucket keeps no delete marker of it.
     """
     try:
         await storage.delete(location.child(f"{PROBE_PREFIX}{storage.environment.token()}").path, version=version)
@@ -259,7 +267,11 @@ async def _end(storage: Storage, location: Location, register: CleaningAttemptRe
 async def _expect_unaliased(
     storage: Storage, location: Location, register: CleaningAttemptRecord, record: CommitRecord
 ) -> None:
+<<<<<<< HEAD
     """Take the removal back if an alias was made since, when its target was still there, or if that cannot be seen."""
+=======
+    """Take the removal back if an alias was made since, while its target was still there."""
+>>>>>>> words1
     try:
         await expect_no_alias_to(storage, location)
     except BaseException as error:
@@ -269,7 +281,7 @@ async def _expect_unaliased(
 
 
 async def _moved_meanwhile(location: Location) -> AtomicPathError:
-    """Somebody else has moved the record since it was read."""
+    """Return the error for a record that somebody else has moved since it was read."""
     try:
         found = await load(location)
     except NotCommittedError as error:

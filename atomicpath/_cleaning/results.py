@@ -84,7 +84,7 @@ class Finding:
     by_age_only: bool = False
 
     def keeping(self, reason: str) -> Finding:
-        """The same, which stays for that reason."""
+        """Return the same finding, with the verdict that it stays for `reason`."""
         return Finding(swept=replace(self.swept, action=Action.KEEP, reason=reason))
 
 
@@ -97,9 +97,9 @@ class Verdict:
 
 
 def judge(*, alive: bool | None, age: float | None, older_than: float, lease: float) -> Verdict:
-    """Life before age, and where life cannot be told from here no age below the lease. Pure; times in seconds.
+    """Judge by life before age; where life cannot be told from here, no age below the lease is enough.
 
-    A lease that states more than LONGEST_LEASE counts as that.
+    This function is pure; times are in seconds. A lease that states more than LONGEST_LEASE counts as that.
 
     `older_than` holds for the provably dead too: what a job left behind is evidence, and a user may want to look.
     """

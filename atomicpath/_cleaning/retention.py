@@ -86,7 +86,10 @@ class Selection:
         mode: Mode,
         keep: Wanted | None,
     ) -> Selection:
-        """From what a caller passes; ValidationError if it cannot be used."""
+        """Make a selection from the caller's arguments.
+
+        Raise ValidationError if they cannot be used.
+        """
         if not (metric is None or isinstance(metric, str) or callable(metric)):
             raise ValidationError(f"metric= is a name in the metadata, or a function of the commit, not {metric!r}")
         if not (keep is None or callable(keep)):
@@ -104,7 +107,7 @@ class Selection:
         return cls(rules=rules, metric=metric, wanted=keep)
 
     def value(self, commit: Commit) -> float | None:
-        """The metric of a commit; None without one."""
+        """Return the metric of a commit; None if it has none."""
         if self.metric is None:
             return None
         if isinstance(self.metric, str):
@@ -115,7 +118,7 @@ class Selection:
         raise ValidationError(f"metric= returned {found!r} for {commit.name}: return a float, or None without one")
 
     def wants(self, commit: Commit) -> bool:
-        """Whether the caller's own function keeps a commit."""
+        """Tell whether the caller's own function keeps a commit."""
         if self.wanted is None:
             return False
         found = _asked(self.wanted, commit, "keep=")
@@ -140,7 +143,7 @@ async def keep_last(
     order: Order = DEFAULT,
     guarantees: Guarantee = NONE,
 ) -> list[Commit]:
-    """Retention with the one rule that the newest `n` stay; return what this very call removed."""
+    """Keep the newest `n` by the one rule of that name; return what this very call removed."""
     if n is None:
         raise ValidationError("keep_last keeps at least one: n must be an integer of 1 or more, not None")
     selection = Selection(rules=Rules(keep_last=n))
@@ -160,8 +163,8 @@ async def retain(
 
     Where names tell a step, they are the series: a `best` beside them is neither counted nor removed. The rules hold
     for each of several series by itself: their steps say nothing about one another, and what is kept too long can still
-    be removed. Each directory goes only while a newer one of its series is seen to be complete, so that the newest
-    never goes, whoever else is at it. Nothing goes where the order itself is in doubt.
+    be removed. Each directory is removed only while a newer one of its series is seen to be complete, so the newest is
+    never removed, whatever other processes do. Nothing is removed where the order itself is in doubt.
     """
     if isinstance(protect, str | bytes | os.PathLike | UPath):
         raise ValidationError(f"protect is a list of names or URLs, not one: pass protect=[{str(protect)!r}]")
@@ -188,7 +191,10 @@ async def retain(
 
 
 def _noted(metadata: Mapping[str, JSONValue], name: str) -> float | None:
-    """A number in the metadata of a commit. JSON has none for NaN and infinity, whose names in a text count."""
+    """Return a number in the metadata of a commit, or None.
+
+    JSON has no numbers for NaN and infinity, so their names in a text count as numbers.
+    """
     metrics = metadata.get(METRICS)
     value = metrics[name] if isinstance(metrics, dict) and name in metrics else metadata.get(name)
     if isinstance(value, str) and value in ("NaN", "Infinity", "-Infinity"):
@@ -221,7 +227,10 @@ class _Series:
 
 
 def _series(found: Survey, root: Location) -> _Series:
-    """The series to count. A link to another directory of the root is a second name for it: it counts for nothing."""
+    """Return the series to count.
+
+    A link to another directory of the root is a second name for that directory, so it counts for nothing.
+    """
     tokens = {
         commit.record.token: commit.name for commit in found.commits if commit.record and commit.name not in found.links
     }
@@ -255,7 +264,7 @@ def _decided(
     pointed_at: AbstractSet[str],
     order: Order,
 ) -> list[Retained]:
-    """What the rules say of one series, and what cannot be removed by whatever rule."""
+    """Decide what the rules say of one series, and what no rule may remove."""
     records = {commit.name: commit.record for commit in series}
     times = [moments(records), moments(records, trust_later=True)]
     candidates = [
@@ -287,7 +296,7 @@ def _decided(
 def _expect_one_order(
     root: Location, series: Sequence[Commit], n: int, going: AbstractSet[str], times: Mapping[str, Moment]
 ) -> None:
-    """Refuse where a directory that would go may have been committed after one of the newest `n`, which would stay."""
+    """Raise an error if a directory to remove may be newer than one of the newest `n`, which would stay."""
     kept = [commit for commit in series[-n:] if commit.record is not None]
     if not kept:
         return
@@ -318,7 +327,10 @@ class _Cleaner:
         self.failures: list[Exception] = []
 
     async def clean(self, series: Sequence[Commit], decided: dict[str, Retained]) -> None:
-        """Remove what is not kept; what stays all the same gets its reason in `decided`."""
+        """Remove what is not kept.
+
+        What stays all the same gets its reason in `decided`.
+        """
         for index, commit in enumerate(series):
             if decided[commit.name].kept:
                 continue
@@ -329,7 +341,7 @@ class _Cleaner:
                 decided[commit.name] = Retained(commit=commit, kept=True, reason=stays)
 
     async def _why_it_stays(self, commit: Commit, newer: Sequence[Commit]) -> str | None:
-        """What no rule can change; None if it may go."""
+        """Return why a commit stays whatever the rules say; None if it may go."""
         path = self._root.child(commit.name)
         if commit.name in self._links:
             _LOG.warning("%s is a link, and is not removed: remove the link, and its target, yourself", path)
@@ -343,7 +355,7 @@ class _Cleaner:
         return None
 
     async def _remove(self, commit: Commit) -> str | None:
-        """Remove one; why it is not removed, if it is not."""
+        """Remove one commit; return why it is not removed, if it is not."""
         path = self._root.child(commit.name)
         removed: list[Commit] = []
         try:

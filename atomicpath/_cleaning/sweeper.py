@@ -26,9 +26,10 @@ _AT_ONCE = 8
 
 
 async def sweep(root: Location, *, older_than: timedelta, dry_run: bool) -> list[SweepResult]:
-    """What is right below a root and was left behind, in the order of its names, and what became of each.
+    """Sweep what was left behind directly below a root, and return what became of each, by name.
 
-    An error about one of them does not keep the others from being looked at: it is in the result, and in the log.
+    An error about one of them does not keep the others from being looked at. The error is in the result, and in the
+    log.
     """
     if not isinstance(older_than, timedelta) or older_than < timedelta(0):
         raise ValidationError(f"older_than must be a timedelta of zero or more, not {older_than!r}")
@@ -58,7 +59,10 @@ async def sweep(root: Location, *, older_than: timedelta, dry_run: bool) -> list
 
 
 async def _found(storage: Storage, root: Location) -> list[tuple[Location, Entry | Leftover]]:
-    """List what is right below a root and in its house-keeping directory: each attempt once, the rest as it is."""
+    """List what is directly below a root and in its house-keeping directory.
+
+    Each attempt is listed once, and the rest as it is.
+    """
     listing = await children(storage, root)
     kept = await housekeeping_entries(storage, root, listing)
     found: list[tuple[Location, Entry | Leftover]] = []
@@ -90,6 +94,6 @@ async def _acted(finding: Finding) -> SweepResult:
     except (OSError, AtomicPathError) as error:
         _LOG.warning("%s could not be cleaned up, and can be swept again: %s", swept.path, error)
         return replace(swept, error=error)
-    # loudly where nothing but age spoke for it: whoever wonders where an attempt went has to find this
+    # a warning if only age spoke for it: whoever wonders where an attempt went has to find this line
     _LOG.log(logging.WARNING if finding.by_age_only else logging.INFO, "swept %s: %s", swept.path, swept.reason)
     return replace(swept, done=True, reason=f"{swept.reason}; {more}" if more else swept.reason)

@@ -31,14 +31,15 @@ _SHOWN = 3
 async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -> Finding | None:
     """Judge an attempt of the rename strategy, or a lock that has no attempt any more.
 
-    None for the lock of an attempt in place that has not committed: it is judged, and deleted, with that.
+    Return None for the lock of an attempt in place that has not committed: the lock is judged, and deleted, with that
+    attempt.
     """
     path, discarded = left.path, is_discarded(left.path.name)
     seen = await seen_in(storage, left)
     found = LeftoverKind.DISCARDED if discarded else LeftoverKind.ATTEMPT
     swept = SweepResult(path=(path if left.has_directory else left.record).upath, found=found, action=Action.REMOVE)
     record = None
-    if seen is not None and seen.data and not discarded:  # of an empty one nothing was written before a kill
+    if seen is not None and seen.data and not discarded:  # empty: the process was killed before it wrote anything
         try:
             record = await _decoded(storage, left, seen)
         except IntegrityError as error:
@@ -75,10 +76,13 @@ async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -
 
 
 async def _decoded(storage: Storage, left: Leftover, seen: Content) -> CommitRecord | None:
-    """The record of an attempt. On a disk one that a power cut has torn counts as none, as an empty one does.
+    """Decode the record of an attempt.
 
-    What lies beside an attempt's directory is never synced, and never was the record of something committed: that is
-    inside, and decides if it is there. That nobody holds the lock on the torn one, and its age, are looked at as ever.
+    On a disk, a record that a power cut has torn counts as none, as an empty one does.
+
+    What lies beside an attempt's directory is never synced, and never was the record of something committed. That
+    record is inside the directory, and decides if it is there. As always, the caller checks the age of the torn record,
+    and that nobody holds its lock.
     """
     try:
         return CommitRecord.decode(seen.data, where=str(left.path))
@@ -90,7 +94,10 @@ async def _decoded(storage: Storage, left: Leftover, seen: Content) -> CommitRec
 
 
 async def _delete(storage: Storage, left: Leftover, seen: Content | None, record: CommitRecord | None) -> None:
-    """Move the directory away, then delete it and the record; `KeepError` if it is not as it was judged."""
+    """Move the directory away, then delete it and the record.
+
+    Raise `KeepError` if it is not as it was judged.
+    """
     now = await seen_in(storage, left)
     if (now and now.data) != (seen and seen.data):
         raise KeepError("it has changed meanwhile")
@@ -121,9 +128,10 @@ async def _delete(storage: Storage, left: Leftover, seen: Content | None, record
 
 
 async def _is_of_an_attempt_in_place(storage: Storage, left: Leftover) -> bool:
-    """Tell whether a lock is of an attempt that stands at its final path and has not committed, or that may be there.
+    """Tell whether a lock is, or may be, of an attempt that stands at its final path and has not committed.
 
-    The lock is named after both, its final name being shortened if it is long: then every name beside it is compared.
+    The name of the lock has the final name and the token. If the final name is long, it is shortened in it: then every
+    name beside it is compared.
     """
     token, root = token_of(left.path.name), left.final(None).parent
     for entry in await storage.list(root.path, recursive=False):
@@ -143,7 +151,7 @@ async def _is_of_an_attempt_in_place(storage: Storage, left: Leftover) -> bool:
 
 
 def _readable(seen: Content | None, where: str) -> CommitRecord | None:
-    """The record inside of a directory, for what its manifest names; None if there is none that can be read."""
+    """Return the record inside a directory, for what its manifest names; None if no record can be read."""
     if seen is None or not seen.data:
         return None
     try:
@@ -162,7 +170,10 @@ def _not_its_own(names: Iterable[str]) -> str:
 
 
 async def _fence(storage: Storage, left: Leftover, seen: Content, record: CommitRecord) -> None:
-    """Swap the record, where it has versions, before anything is moved: its writer then cannot publish any more."""
+    """Swap the record, where it has versions, before anything is moved.
+
+    The writer of the record then cannot publish any more.
+    """
     try:
         await storage.put(left.record.path, record.moved_to(State.DISCARDED).encode(), mode=Update(seen.version or ""))
     except (StaleVersionError, FileNotFoundError):
@@ -178,7 +189,7 @@ async def _judged(
         if verdict.clean:
             verdict = replace(verdict, reason="it was given up, as its name says")
     else:
-        # the writer of what was replaced is not who holds it: only a lock tells that somebody is at work there
+        # the writer of a replaced directory does not hold it: only a lock tells that somebody is at work
         alive = proof_of_life(storage.environment, record) if record and swept.found is LeftoverKind.ATTEMPT else None
         verdict = judge(alive=alive, age=swept.age, older_than=older_than, lease=lease)
     if verdict.clean and await is_held(storage, left.record):
@@ -187,7 +198,10 @@ async def _judged(
 
 
 async def examine_lock(storage: Storage, path: Location, older_than: float) -> Finding:
-    """Judge the file that is locked while a directory is replaced or removed: nobody needs it once it is not locked."""
+    """Judge the file that is locked while a directory is replaced or removed.
+
+    Nobody needs the file once it is not locked.
+    """
     found = await storage.stat(path.path)
     swept = SweepResult(
         path=path.upath, found=LeftoverKind.LOCK, action=Action.REMOVE, age=found.age if found else None
@@ -208,7 +222,10 @@ async def examine_lock(storage: Storage, path: Location, older_than: float) -> F
 
 
 async def examine_probe(storage: Storage, path: Location, entry: Entry, older_than: float) -> Finding:
-    """Judge what a probe that was killed has left: it is nobody's, unless one is at work."""
+    """Judge what a probe that was killed has left.
+
+    It is nobody's, unless a probe is at work.
+    """
     age = await youngest(storage, path)
     swept = SweepResult(path=path.upath, found=LeftoverKind.PROBE, action=Action.REMOVE, age=age)
     verdict = judge(alive=None, age=age, older_than=older_than, lease=storage.environment.lease)

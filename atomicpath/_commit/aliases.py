@@ -23,7 +23,7 @@ _NEEDED = NEEDED | Guarantee.EXCLUSIVE_CREATE | Guarantee.LIST_AFTER_WRITE
 
 
 async def set_alias_at(location: Location, target: PathLike, *, guarantees: Guarantee = NONE) -> None:
-    """Have `location` lead to the committed directory `target` from now on, in one step."""
+    """Make `location` lead to the committed directory `target` from now on, in one step."""
     name = name_in(location.parent, target, "target")
     await _expect_target(location, location.parent.child(name))
     storage = location.open()
@@ -43,7 +43,10 @@ async def set_alias_at(location: Location, target: PathLike, *, guarantees: Guar
 
 
 async def remove_alias(location: Location, *, guarantees: Guarantee = NONE) -> bool:
-    """Remove the alias at a location, and leave its target alone; False, with nothing done, if there is none."""
+    """Remove the alias at a location, and leave its target alone.
+
+    Return False, with nothing done, if there is no alias.
+    """
     storage = location.open()
     if storage.is_local:
         if await linked_name(storage, location) is None:

@@ -51,7 +51,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether the directory is exactly what was committed."""
+        """True if the directory is exactly what was committed."""
         return not (self.missing or self.altered or self.extra)
 
     def __str__(self) -> str:
@@ -67,7 +67,10 @@ async def compare(
     checksums: bool,
     progress: Callable[[int, int], object] | None = None,
 ) -> Verification:
-    """List the directory and compare; with `checksums` read every file, too, and tell `progress` after each."""
+    """List the directory and compare it with its record.
+
+    With `checksums`, read every file too, and call `progress` after each.
+    """
     if record is None:
         raise IntegrityError(
             f"{location} was committed by another tool, without a manifest: there is nothing to compare"
@@ -108,9 +111,10 @@ async def compare(
 
 
 async def is_whole(storage: Storage, location: Location, record: CommitRecord) -> str:
-    """Why a directory with a committed record is not complete; "" if it is.
+    """Return why a directory with a committed record is not complete; "" if it is complete.
 
-    The original is: its commit was one step. A copy may have been cut short, so names and sizes are compared.
+    The original directory is always complete, because its commit was one step. A copy may have been interrupted, so its
+    names and sizes are compared.
     """
     if await is_original(storage, location, record):
         return ""
@@ -124,13 +128,16 @@ async def is_whole(storage: Storage, location: Location, record: CommitRecord) -
 
 
 def damaged(record: CommitRecord, listing: Iterable[Entry]) -> list[str]:
-    """The files of a manifest that a listing does not show, or not with their size."""
+    """Return the files of a manifest that a listing does not show, or shows with another size."""
     sizes = {entry.name: entry.size for entry in listing if entry.kind is EntryKind.FILE}
     return [file.name for file in record.files if sizes.get(file.name) != file.size]
 
 
 def is_rewritten(wanted: FileEntry, found: Entry, original: bool) -> bool:
-    """Whether a file has another version than was committed; versions tell only where they were given."""
+    """Tell whether a file has another version than the committed one.
+
+    Versions tell only in the original directory, where the storage gave them.
+    """
     return original and None not in (wanted.etag, found.version) and wanted.etag != found.version
 
 

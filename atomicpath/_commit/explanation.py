@@ -46,7 +46,7 @@ class Explanation:
         return "\n".join([*lines, *notes.lines(), self.reason])
 
     def _matters(self, member: Guarantee) -> bool:
-        """Something is known of it, or a commit needs it."""
+        """Tell whether something is known of the guarantee, or a commit needs it."""
         needing = [self.strategy] if self.strategy else STRATEGIES
         known = self.profile.effective | self.profile.refuted
         return member in known or member in self.profile.evidence or any(member in one.requires for one in needing)

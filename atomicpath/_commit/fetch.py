@@ -38,8 +38,8 @@ from .staging import Progress, Staging
 __all__ = ["copy", "get"]
 
 _TRIES = 5
-_PATIENCE = 30.0  # seconds that a directory which is replaced again and again is read again
-_LOCAL_SPACE = 1 << 30  # bytes of files that are on their way from one store to another, or one larger file
+_PATIENCE = 30.0  # seconds for which a directory that is replaced again and again is read again
+_LOCAL_SPACE = 1 << 30  # bytes in transit from one store to another at once, or one larger file
 
 
 async def get(location: Location, local_dir: Path, *, verify: bool, progress: Progress | bool | None = None) -> Path:
@@ -53,7 +53,7 @@ async def get(location: Location, local_dir: Path, *, verify: bool, progress: Pr
 async def copy(location: Location, url: PathLike, options: CommitOptions, *, verify: bool = True) -> CommitSession:
     """Commit a copy of the committed directory at `location`, and return the session that did it.
 
-    If the directory is replaced meanwhile, that copy is thrown away and a new one begun. An alias is followed.
+    If the directory is replaced meanwhile, that copy is thrown away and a new one is begun. An alias is followed.
     """
     environment = location.open().environment
     ends = environment.monotonic() + _PATIENCE
@@ -98,7 +98,10 @@ class _Source:
         return cls(place=place, storage=place.open(), record=record, verify=verify)
 
     async def entries(self) -> Sequence[FileEntry]:
-        """The files of its manifest; of a directory of another tool what is there."""
+        """Return the files of the manifest.
+
+        For a directory that another tool committed, return the files that are there.
+        """
         if self.record is not None:
             return self.record.files
         listing = await self.storage.list(self.place.path, recursive=True)
@@ -110,7 +113,7 @@ class _Source:
         return self.record is not None and await is_original(self.storage, self.place, self.record)
 
     async def download(self, entry: FileEntry, copy: Path, *, original: bool) -> None:
-        """Download one file; IntegrityError if it is not what was committed."""
+        """Download one file; raise IntegrityError if it is not what was committed."""
         try:
             found = await self.storage.download(self.place.child(entry.name).path, copy)
         except StaleVersionError as error:
@@ -173,9 +176,9 @@ async def _copy(source: _Source, url: PathLike, options: CommitOptions) -> Commi
 async def _copies_by_itself(
     source: _Source, target: Location, entries: Sequence[FileEntry], options: CommitOptions
 ) -> bool:
-    """Tell whether both are in one store that copies files by itself, into a directory that it renames afterwards.
+    """Tell whether one store has both directories and copies files itself, into a directory to rename.
 
-    By the commit-file strategy files are created under an attempt's own name, which such a copy cannot do. Checksums
+    By the commit-file strategy, files are created under an attempt's own name, which such a copy cannot do. Checksums
     are verified by reading.
     """
     one = source.place
@@ -225,7 +228,10 @@ async def _in_store(source: _Source, target: Location, entries: Sequence[FileEnt
 async def _to_store(
     source: _Source, session: CommitSession, entries: Sequence[FileEntry], done: _Progress, staging_dir: PathLike | None
 ) -> None:
-    """File by file by way of this host; files that are on it already are not copied there first."""
+    """Copy file by file through this host.
+
+    Files that are already on this host are not copied to its disk first.
+    """
     storage, original = source.storage, await source.is_original()
     environment = storage.environment
     staging, space = Staging(environment, staging_dir), _Space(_LOCAL_SPACE)
@@ -296,10 +302,13 @@ class _Space:
 
 
 def _stored(environment: Environment, location: Location, entries: Sequence[FileEntry]) -> int:
-    """What the files of a local directory take on its disk: those with holes take less than their sizes say."""
+    """Return the number of bytes that the files of a local directory take on its disk.
+
+    Files with holes take less than their sizes say.
+    """
     total = 0
     for entry in entries:
-        with suppress(OSError):  # a missing file is for the copy to report
+        with suppress(OSError):  # the copy reports a missing file
             total += stored_size(environment.call(os.lstat, f"{location.path}/{entry.name}"))
     return total
 

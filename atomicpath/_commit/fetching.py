@@ -19,7 +19,7 @@ __all__ = ["fetch_latest"]
 _LOG = logging.getLogger("atomicpath")
 _TRIES = 10  # each lost to the removal of what was the newest, or to another process that made the same copy
 _FIRST, _LONGEST = 0.05, 1.0  # seconds between looks at a lock that another process holds
-_PATIENCE = 30.0  # seconds after which it is said who is waited for
+_PATIENCE = 30.0  # seconds after which the log says what this process waits for
 _TOLD = 8  # characters of a token in a name
 
 
@@ -86,7 +86,10 @@ async def _is_taken(target: Location) -> bool:
 
 
 async def _locked(target: Location) -> DirectoryLock:
-    """Lock a name against the other processes of this host, for as long as it takes them: a dead one lets go of it."""
+    """Lock a name against the other processes of this host; wait for as long as one of them holds it.
+
+    The lock of a dead process is released by itself.
+    """
     storage = target.open()
     environment = storage.environment
     began, pause, is_said = environment.monotonic(), _FIRST, False

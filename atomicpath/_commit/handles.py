@@ -38,7 +38,7 @@ class BegunCommit:
     def finishing(self, entries: Sequence[Mapping[str, JSONValue]]) -> Iterator[None]:
         """Have the block finish the session, with the entries of those that joined.
 
-        CommitError if it has ended, or is being ended elsewhere.
+        Raise CommitError if the session has ended, or is being ended elsewhere.
         """
         with self._ending("finish()"):
             self.session.joined = entries
@@ -46,7 +46,10 @@ class BegunCommit:
 
     @contextmanager
     def abandoning(self) -> Iterator[bool]:
-        """Have the block give the session up, if it gets True; False: it was given up, or has failed, before."""
+        """Yield True if the block has to give the session up.
+
+        Yield False if the session was given up, or has failed, before.
+        """
         if self.is_over and not self.session.is_committed:
             yield False
             return
@@ -63,7 +66,7 @@ class BegunCommit:
         dropped = False
         try:
             yield
-        except GeneratorExit:  # of a coroutine that is dropped: a thread that nobody waits for ends the session
+        except GeneratorExit:  # the coroutine is dropped: a thread that nobody waits for ends the session
             dropped = True
             raise
         finally:

@@ -54,7 +54,7 @@ class CommitOptions:
     unsafe_takeover: bool = False
     allow_empty: bool = False
     marker: str | EllipsisType | None = ...
-    allow_unfinished: bool = False  # this and the next are no arguments of commit: for copies of what is committed
+    allow_unfinished: bool = False  # this and the next are for copies of committed directories, not for commit
     copied_from: str = ""
 
     def __post_init__(self) -> None:
@@ -81,7 +81,10 @@ class CommitOptions:
         return self.exists == "keep"
 
     def final(self, url: PathLike) -> Location:
-        """The place that is meant, if something can be committed there; no I/O."""
+        """Return the location that `url` means, if a commit is possible there. No I/O.
+
+        Raise ValidationError if it is below a temporary path, or a whole bucket.
+        """
         location = locate(url, self.storage_options)
         if is_temporary(location.path):
             raise ValidationError(
@@ -94,13 +97,16 @@ class CommitOptions:
         return location
 
     def callback(self) -> Progress | None:
-        """Whom to tell of progress."""
+        """Return the callback to report progress to, or None."""
         if callable(self.progress):
             return self.progress
         return progress_bar() if self.progress else None
 
     async def strategy(self, location: Location, *, is_local: bool) -> tuple[type[TemporaryPath], Profile]:
-        """The strategy for a place, and what holds there; GuaranteeError if there is none that is safe."""
+        """Choose the strategy for a location; return it with what holds there.
+
+        Raise GuaranteeError if no strategy is safe there.
+        """
         chosen = self.temporary_path_class
         wanted = _WANTED | chosen.requires if chosen else _WANTED_BY_ANY
         asserted = self.guarantees or NONE
@@ -118,7 +124,7 @@ class CommitOptions:
         return chosen, profile
 
     def attempt(self, guarantees: Guarantee, *, direct: bool, metadata: Mapping[str, JSONValue]) -> AttemptOptions:
-        """What a strategy is told of them."""
+        """Return the options to pass to a strategy."""
         return AttemptOptions(
             guarantees=guarantees,
             durable=self.durable,
@@ -134,7 +140,7 @@ class CommitOptions:
         )
 
     def view(self, location: Location, *, direct: bool) -> Document:
-        """What every process of a job must see alike."""
+        """Return the options that must be the same in every process of a job."""
         return {
             "place": location.identity,
             "url": str(location),
@@ -146,7 +152,7 @@ class CommitOptions:
 
 
 def check_agreement(views: Sequence[Document]) -> None:
-    """ValidationError unless the processes of the job mean the same commit."""
+    """Raise ValidationError unless the processes of the job mean the same commit."""
     for name in views[0]:
         said = {str(view.get(name)) for view in views}
         if len(said) > 1:

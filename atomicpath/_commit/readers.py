@@ -47,7 +47,7 @@ R = TypeVar("R")
 
 _LOG = logging.getLogger("atomicpath")
 _READS_AT_ONCE = 16
-_LOOKS = 10  # at a directory that is replaced while it is looked at
+_LOOKS = 10  # looks at a directory that is replaced during a look
 _reported: set[str] = set()  # roots of which this process has said that attempts were left there
 _UNMARKED = "it has neither a commit record nor a marker"
 
@@ -86,15 +86,19 @@ class _Alias:
 
 
 async def load(location: Location, *, whole: bool = True) -> Commit:
-    """The complete directory at a location; NotCommittedError, saying what is there instead, if there is none.
+    """Return the complete directory at a location.
 
-    Aliases are followed. `whole`: a copy of one counts only if nothing of it is missing.
+    Raise NotCommittedError, which says what is there instead, if there is none. Aliases are followed. With `whole`, a
+    copy of a committed directory counts only if nothing of it is missing.
     """
     return (await find(location, whole=whole))[1]
 
 
 async def find(location: Location, *, whole: bool = True) -> tuple[Location, Commit]:
-    """The complete directory that a location, or the alias there, stands for, and where it is; errors as of `load`."""
+    """Return the complete directory that a location, or the alias there, stands for, and its own location.
+
+    Raise the same errors as `load`.
+    """
     places, found = await follow(location, whole=whole)
     place = places[-1]
     if isinstance(found, Commit):
@@ -106,7 +110,10 @@ async def find(location: Location, *, whole: bool = True) -> tuple[Location, Com
 
 
 async def follow(location: Location, *, whole: bool = True) -> tuple[list[Location], Commit | IntegrityError | str]:
-    """Follow aliases from a location on: the places on the way, and what is at the last one, as of `_examine`."""
+    """Follow aliases from a location on.
+
+    Return the places on the way, and what is at the last one, as `_examine` returns it.
+    """
     storage, places = location.open(), [location]
     while isinstance(found := await _examine(storage, places[-1], whole=whole), _Alias):
         place = location.parent.child(found.target)
@@ -121,7 +128,10 @@ async def follow(location: Location, *, whole: bool = True) -> tuple[list[Locati
 
 
 async def is_complete(location: Location) -> bool:
-    """Whether a complete directory is there. Raises if the storage, or this version, cannot say."""
+    """Tell whether a complete directory is at a location.
+
+    Raise an error if the storage, or this version of atomicpath, cannot tell.
+    """
     _, found = await follow(location)
     if isinstance(found, NewerFormatError):
         raise found
@@ -129,12 +139,15 @@ async def is_complete(location: Location) -> bool:
 
 
 async def committed(root: Location, order: Order = DEFAULT) -> list[Commit]:
-    """The complete directories right below a root, oldest first; what is incomplete is named in the log."""
+    """Return the complete directories directly below a root, oldest first.
+
+    The log names what is incomplete.
+    """
     return list((await survey(root, order)).commits)
 
 
 async def survey(root: Location, order: Order = DEFAULT) -> Survey:
-    """All complete directories right below a root, in order, and what is known of their names."""
+    """Return all complete directories directly below a root, in order, and what is known of their names."""
     storage = root.open()
     listing = await children(storage, root)
     entries = _directories(listing)
@@ -148,9 +161,9 @@ async def survey(root: Location, order: Order = DEFAULT) -> Survey:
 async def survey_new(
     root: Location, order: Order, known: AbstractSet[str], *, level: int
 ) -> tuple[tuple[Commit, ...], frozenset[str]]:
-    """The complete directories right below a root whose names are not known, oldest first; and all the names there.
+    """Return the complete directories directly below a root whose names are not in `known`, oldest first.
 
-    `level`: how loudly the log says what is incomplete.
+    Return all the names there as well. `level` is the level at which the log names what is incomplete.
     """
     storage = root.open()
     names = frozenset(entry.name for entry in _directories(await children(storage, root)))
@@ -161,9 +174,10 @@ async def survey_new(
 
 
 async def latest(root: Location, order: Order = DEFAULT) -> Commit | None:
-    """The last of `committed`, by as few reads as possible. What is incomplete among the newest is named in the log.
+    """Return the last directory of `committed`, with as few reads as possible.
 
-    Names that tell a step are believed, newest first, unless the record of the newest says otherwise.
+    The log names what is incomplete among the newest. Names that tell a step are believed, newest first, unless the
+    record of the newest says otherwise.
     """
     storage = root.open()
     listing = await children(storage, root)
@@ -186,7 +200,7 @@ async def _newest(neighbours: _Neighbours, names: list[str], order: Order) -> Co
         members.sort(key=lambda name: order.named_step(name) or 0, reverse=True)
         for step, same in groupby(members, key=order.named_step):
             complete = await neighbours.complete(same, order)
-            if any(commit.step != step for commit in complete):  # the records are the ones to go by
+            if any(commit.step != step for commit in complete):  # the records decide
                 return _last(await neighbours.complete(names, order), order)
             if complete:
                 found += complete
@@ -202,7 +216,10 @@ def _last(commits: list[Commit], order: Order) -> Commit | None:
 
 
 def _arranged(commits: Iterable[Commit], order: Order, links: frozenset[str]) -> Survey:
-    """Those without a step in their names first, then series by series: last the one that was last committed to."""
+    """Order commits: those without a step in their names first, then series by series.
+
+    The series that was last committed to comes last.
+    """
     by_name = {commit.name: commit for commit in commits}
     steps = {name: commit.step for name, commit in by_name.items()}
     times = moments({name: commit.record for name, commit in by_name.items()})
@@ -223,7 +240,7 @@ def _arranged(commits: Iterable[Commit], order: Order, links: frozenset[str]) ->
 
 
 async def attempts(root: Location) -> list[UnfinishedCommit]:
-    """Everything below a root that has begun and not been committed: temporary paths and unfinished finals."""
+    """Return everything below a root that was begun and not committed: temporary paths and unfinished finals."""
     storage = root.open()
     listing = await children(storage, root)
     neighbours = _Neighbours(storage, root)
@@ -265,7 +282,8 @@ async def verify(
 ) -> Verification:
     """Compare what is stored with the manifest: names, sizes, versions where they were given, checksums on request.
 
-    A directory that was replaced meanwhile is compared afresh: its files are not those of the record that was read.
+    A directory that was replaced meanwhile is compared afresh, because its files are not those of the record that was
+    read.
     """
     location, commit = await find(location, whole=False)
     record = commit.record
@@ -288,12 +306,14 @@ async def verify(
 async def _examine(
     storage: Storage, location: Location, order: Order = DEFAULT, *, whole: bool = True
 ) -> Commit | IntegrityError | _Alias | str:
-    """The complete directory, or why it does not count as one; "" if nothing there claims to be one.
+    """Return the complete directory, or the reason why the directory does not count as complete.
 
-    An alias is not followed: whoever lists a root finds its target by itself.
+    The reason is "" if nothing there claims to be a committed directory.
 
-    NotCommittedError if nothing can be there, not even for a while: a bucket that is missing may be a name misspelt.
-    A link to a directory is followed. One that is replaced while it is looked at is looked at again.
+    An alias is not followed: whoever lists a root finds the target of the alias anyway.
+
+    Raise NotCommittedError if nothing can be there, not even for a while: the name of a missing bucket may be misspelt.
+    A link to a directory is followed. A directory that is replaced during the look is looked at again.
     """
     if is_temporary(location.path):
         return "it is below a temporary path, where nothing counts"
@@ -345,7 +365,7 @@ class _Neighbours:
     """
 
     def __init__(self, storage: Storage, root: Location, *, level: int = logging.WARNING) -> None:
-        """`level`: how loudly the log says what is left out."""
+        """Use `level` as the level at which the log says what is left out."""
         self.storage = storage
         self.root = root
         self._level = level
@@ -353,7 +373,7 @@ class _Neighbours:
         self._failed: dict[str, Exception] = {}
 
     async def each(self, names: Iterable[str], look: Callable[[str], Awaitable[R]]) -> list[R]:
-        """`look` at each name; what it found out, without those that it failed for."""
+        """Call `look` with each name; return the results, without those of the names for which it failed."""
         failed: dict[str, Exception] = {}
 
         async def one(name: str) -> list[R]:
@@ -368,7 +388,7 @@ class _Neighbours:
         asked = list(names)
         found = [result for results in await map_concurrently(asked, one, at_once=_READS_AT_ONCE) for result in results]
         again = [name for name in asked if name in failed and not isinstance(failed[name], AtomicPathError)]
-        for name in again:  # the storage did not say: once more, when the others have been asked
+        for name in again:  # no answer: ask once more after the others
             del failed[name]
             found += await one(name)
         for name, error in failed.items():
@@ -378,7 +398,10 @@ class _Neighbours:
         return found
 
     async def complete(self, names: Iterable[str], order: Order) -> list[Commit]:
-        """Those that are complete; the log says why others are not that might be taken for it."""
+        """Return the complete directories among `names`.
+
+        The log says why others are not complete that might be taken for complete ones.
+        """
 
         async def one(name: str) -> Commit | None:
             found = await _examine(self.storage, self.root.child(name), order)
@@ -387,7 +410,7 @@ class _Neighbours:
             if isinstance(found, _Alias):
                 if order.named_step(name) is None:
                     return None
-                found = (await follow(self.root.child(name)))[1]  # who gave it a step's name wants to know
+                found = (await follow(self.root.child(name)))[1]  # report it: it has a step's name
                 if isinstance(found, Commit):
                     return None
             if found or order.named_step(name) is not None:
@@ -401,7 +424,8 @@ class _Neighbours:
     async def expect_answers(self) -> None:
         """Raise the first failure if there were only failures, and the storage does not answer elsewhere either.
 
-        On a disk one directory may be damaged. From a store the same failure of all of them is no answer to any.
+        On a disk, one directory may be damaged. On a store, the same failure for all of them means that the store does
+        not answer.
         """
         if self._answered or not self._failed:
             return
@@ -417,7 +441,10 @@ class _Neighbours:
 
 
 async def children(storage: Storage, root: Location) -> list[Entry]:
-    """What is right below a root; NotCommittedError if nothing can be there, ValidationError if it is a file."""
+    """List what is directly below a root.
+
+    Raise NotCommittedError if nothing can be there, and ValidationError if the root is a file.
+    """
     try:
         listing = await storage.list(root.path, recursive=False)
     except FileNotFoundError as error:
@@ -428,7 +455,10 @@ async def children(storage: Storage, root: Location) -> list[Entry]:
 
 
 def _directories(listing: Iterable[Entry]) -> list[Entry]:
-    """Directories, and links, which may lead to one; without the names of a store that no path can have."""
+    """Return the directories, and the links, which may lead to a directory.
+
+    Names of a store that no path can have are left out.
+    """
     return [entry for entry in listing if entry.name and entry.kind in (EntryKind.DIRECTORY, EntryKind.LINK)]
 
 
@@ -471,7 +501,7 @@ async def _is_left_behind(storage: Storage, attempt: Leftover) -> bool:
 async def _leftovers(storage: Storage, root: Location, listing: list[Entry]) -> list[Leftover]:
     try:
         kept = await housekeeping_entries(storage, root, listing)
-    except (OSError, AtomicPathError) as error:  # the committed ones are there all the same
+    except (OSError, AtomicPathError) as error:  # the committed directories are there all the same
         _LOG.warning("%s/%s cannot be looked at: %s", root, HOUSEKEEPING, error)
         kept = []
     return attempts_in(root, listing) + attempts_in(root.child(HOUSEKEEPING), kept)

@@ -46,6 +46,10 @@ def refusal(profile: Profile, notes: Notes | None = None) -> tuple[list[str], li
 
 
 def _distance(missing: Guarantee, profile: Profile) -> tuple[bool, bool, int]:
-    """How far a strategy is from being safe: in need of directories where none are known, refuted, or unknown."""
+    """Return a sort key that says how far a strategy is from being safe.
+
+    The key compares in this order: whether the strategy renames directories where no directories are known, whether a
+    guarantee that it lacks is refuted, and how many it lacks.
+    """
     renames = bool(missing & Guarantee.ATOMIC_RENAME) and Guarantee.DIRECTORIES not in profile.effective
     return renames, bool(missing & profile.refuted), len(missing)

@@ -53,7 +53,7 @@ class CommitSession:
     """
 
     def __init__(self, url: PathLike, options: CommitOptions) -> None:
-        # first of all: one rank that is refused here is still as far in the job's rounds as the others
+        # before all else: a rank that is refused here is still in the same round of the job as the others
         self._team = CollectiveCall(
             ProcessGroup(MultiprocessingOptions(coordinator=options.coordinator)),
             current(),
@@ -75,11 +75,14 @@ class CommitSession:
         self.is_committed = False  # as far as this process knows
         self.is_kept = False  # whether what was committed before is the result, and what is written now is discarded
         self.joined: Sequence[Mapping[str, JSONValue]] = ()  # what processes have added that joined by a ticket
-        self.was_kept = False  # the same, once this has ended
+        self.was_kept = False  # the files of those processes, once this session has ended
         self._record: CommitRecord | None = None
 
     def result(self) -> Commit:
-        """Return what was committed, as this process knows it; CommitError if nothing was, or not yet."""
+        """Return what was committed, as this process knows it.
+
+        Raise CommitError if nothing was committed, or not yet.
+        """
         if not self.is_committed:
             raise CommitError(f"{self.location} has no result: its block has not ended, or nothing was committed")
         name, record = self.location.name, self._record
@@ -92,24 +95,27 @@ class CommitSession:
 
     @property
     def is_local(self) -> bool:
-        """Whether no step of this commit waits for a network or for another process."""
+        """True if no step of this commit waits for a network or for another process."""
         return self._storage.is_local and self._team.is_alone
 
     @property
     def is_alone(self) -> bool:
-        """Whether no other process takes part."""
+        """True if no other process takes part."""
         return self._team.is_alone
 
     @property
     def is_open(self) -> bool:
-        """Whether this process has begun something that is neither committed nor given up."""
+        """True if this process has begun something that is neither committed nor given up."""
         mine = os.getpid() == self._pid
         return mine and (self._temporary is not None or self._staging is not None)
 
     @reported("cannot begin to write {}", _place)
     @telemetry.observed(telemetry.opening)
     async def begin(self, *, source: bool = False) -> Path | UPath:
-        """Create or join the attempt; where to write. `source`: the files are already somewhere on this host."""
+        """Create or join the attempt; return where to write.
+
+        With `source`, the files are already somewhere on this host.
+        """
         self.expect_new()
         direct = self._storage.is_local or (self._options.direct and not source)
         try:
@@ -201,7 +207,7 @@ class CommitSession:
             alone = False
             try:
                 alone = await self._part("finish", error)
-            finally:  # whoever is cancelled while it waits for the others still gives up what it has
+            finally:  # a process that is cancelled while it waits for the others still gives up what it has
                 await self._discard(error, alone=alone)
             raise
         finally:
@@ -246,7 +252,7 @@ class CommitSession:
         if os.getpid() != self._pid:
             return  # a forked child leaves the block: the attempt is its parent's
         await self._note_if_full(error)
-        # one that leaves while the others begin is missed by them at the end
+        # the others notice only at the end that a process left while they began
         begins = not (self._entered or (self._team.has_said("begin") and not isinstance(error, Exception)))
         phase = "begin" if begins else "finish"
         failure: AtomicPathError | None = None
@@ -261,13 +267,13 @@ class CommitSession:
             raise failure from error
 
     def failed(self, error: OSError) -> CommitError:
-        """An error of a file system or store, in this library's words; what is full is named."""
+        """Turn an error of a file system or store into a CommitError that names what is full."""
         where, advice = self._written_to()
         reason = str(error) if where is None else describe(self._storage.environment, error, where, advice)
         return CommitError(f"{self.location} was not committed: {reason}; the attempt was discarded")
 
     def _written_to(self) -> tuple[str | None, str]:
-        """The local directory that the files are written to, if there is one, and what to do if it is full."""
+        """Return the local directory that the files are written to, if any, and what to do if it is full."""
         if self._staged is not None:
             advice = f"Free some, or pass staging_dir=, or set {VARIABLE} to, a directory with more room"
             return str(self._staged), advice
@@ -276,7 +282,10 @@ class CommitSession:
         return None, ""
 
     async def _note_if_full(self, error: BaseException) -> None:
-        """Add to an error of the block, which may not say it, that the file system it wrote to takes no more."""
+        """Add to an error of the block that the file system it wrote to is full, if that is so.
+
+        The error itself may not say it.
+        """
         where, advice = self._written_to()
         if where is None or not isinstance(error, Exception) or isinstance(error, AtomicPathError):
             return
@@ -285,11 +294,11 @@ class CommitSession:
             error.add_note(f"atomicpath: the file system of {where} takes no more. {advice}")
 
     async def _create(self, direct: bool, views: Sequence[Document]) -> Document:
-        """In the primary: begin the attempt, and say what the others need to join it."""
+        """Begin the attempt in the primary, and return what the other processes need to join it."""
         check_agreement(views)
         strategy, profile = await self._options.strategy(self.location, is_local=self._storage.is_local)
         if strategy is not AtomicRenameTemporaryPath or not self._storage.is_local:
-            need_event_loop()  # any other may wait for what it likes
+            need_event_loop()  # any other strategy may wait for anything
         self._begun = True
         if strategy is AtomicRenameTemporaryPath:  # no need to make a path of the location, and to read that again
             own = strategy.new(self.location, file_options=self._options.file_options)
@@ -320,7 +329,10 @@ class CommitSession:
         }
 
     def invitation(self) -> Document:
-        """Say the same to processes that are no part of the job. ValidationError if nobody else can take part."""
+        """Return what processes that are no part of the job need to take part in the attempt.
+
+        Raise ValidationError if nobody else can take part.
+        """
         if not self._team.is_alone:
             raise ValidationError(
                 f"every rank of this job takes part in the commit of {self.location} by its coordinator: call begin()"
@@ -340,13 +352,13 @@ class CommitSession:
         return told | self._invitation()
 
     async def _join(self, begun: Document, direct: bool) -> None:
-        """In the others: take part in the attempt that the primary has begun."""
+        """Join the attempt that the primary has begun; processes other than the primary call this."""
         self._temporary = await join_attempt(
             self.location, begun, self._options, direct=direct, rank=self._team.rank, metadata=self._metadata
         )
 
     async def _finalize(self, offers: Sequence[Document]) -> Document:
-        """In the primary: commit what all have added."""
+        """Commit in the primary what all processes have added."""
         if self.is_kept:
             return {}
         temporary = self._own()
@@ -364,7 +376,7 @@ class CommitSession:
         return {}
 
     async def _keep(self, error: AlreadyCommittedError) -> None:
-        """Take what is committed already for the result, if that is asked for and it is whole; else raise `error`."""
+        """Accept what is committed already as the result, if that is asked for and it is whole; else raise `error`."""
         if not self._options.keeps:
             raise error
         try:
@@ -385,13 +397,19 @@ class CommitSession:
         return self._temporary
 
     async def _part(self, phase: str, error: BaseException) -> bool:
-        """Whether the others do nothing any more; an interrupted primary does not wait for that."""
+        """Return True once the other processes do nothing any more; False if that is not known.
+
+        An interrupted primary does not wait for that.
+        """
         if self._team.is_primary and not isinstance(error, Exception):
             return self._team.is_alone
         return await self._team.wait_for_acks(phase, stay=isinstance(error, Exception))
 
     async def _discard(self, cause: BaseException, *, alone: bool) -> None:
-        """Give up what is this process's own; never raises, so that `cause`, which led here, is what is seen."""
+        """Give up what is this process's own.
+
+        This never raises, so that `cause`, which led here, is what the caller sees.
+        """
         with cleaning_up(self.location, cause):
             temporary, self._temporary = self._temporary, None
             self.is_kept = False
@@ -419,12 +437,12 @@ async def join_attempt(
     rank: int,
     metadata: Mapping[str, JSONValue] | None = None,
 ) -> TemporaryPath:
-    """Take part, as a process with that number, in an attempt that another process has begun."""
+    """Take part, as the process with the number `rank`, in an attempt that another process has begun."""
     named = (strategy for strategy in STRATEGIES if strategy.__name__ == begun["strategy"])
     strategy = options.temporary_path_class or next(named)
     guarantees = reduce(or_, (Guarantee[str(name)] for name in cast("list[str]", begun["guarantees"])), NONE)
     path = location.at(str(begun["path"]))
-    if issubclass(strategy, AtomicRenameTemporaryPath):  # the name of its directory need not tell the final one
+    if issubclass(strategy, AtomicRenameTemporaryPath):  # the name of its directory may not tell the final name
         temporary: TemporaryPath = strategy.resume(location, path, file_options=options.file_options)
     else:
         temporary = strategy.from_temporary(path.upath, file_options=options.file_options)
@@ -471,7 +489,7 @@ async def copy_and_commit(
 
 
 async def _check_source(directory: Path, target: Location, kind: type[Own], seen: Sequence[LocalFile] | None) -> Own:
-    """Refuse before anything is begun."""
+    """Check the source before anything is begun, and return it."""
     source = await source_of(directory, target, seen, kind=kind)
     files = await source.files()
     if target.open().is_local and not isinstance(source, Consumed):
@@ -482,7 +500,10 @@ async def _check_source(directory: Path, target: Location, kind: type[Own], seen
 async def source_of(
     directory: Path, target: Location, seen: Sequence[LocalFile] | None = None, *, kind: type[Own] = Own
 ) -> Own:
-    """The directory to copy; ValidationError for one that cannot be."""
+    """Return the directory to copy.
+
+    Raise ValidationError if it cannot be copied.
+    """
     if not os.path.isdir(directory):
         raise ValidationError(
             f"{directory} is not a directory, or not to be seen: put() commits an existing local directory"
@@ -494,7 +515,10 @@ async def source_of(
 
 
 async def expect_room_at(target: Location, needed: int) -> None:
-    """ValidationError if a local final path's file system has not so many bytes left. Asked before anything begins."""
+    """Raise ValidationError if the file system of a local final path has less than `needed` bytes left.
+
+    Call this before anything begins.
+    """
     environment = target.open().environment
     advice = "Free some, or use another file system"
     await environment.step(expect_room, environment, Path(target.parent.path), needed, advice)

@@ -25,7 +25,10 @@ _PAUSE, _LONGEST = 0.1, 2.0  # seconds between looks
 
 
 async def seen_by_this_rank(storage: Storage, directory: Location) -> Document:
-    """The names and sizes that this rank sees, once all ranks have ended their blocks, for the primary to compare."""
+    """Return the names and sizes that this rank sees, for the primary to compare.
+
+    Call this once all ranks have ended their blocks.
+    """
     sizes = {name: size for name, (size, _) in stamps_of(await storage.list(directory.path, recursive=True)).items()}
     packed = zlib.compress(json.dumps(sizes).encode("ascii"))
     return {"seen": base64.b64encode(packed).decode("ascii")}
@@ -41,7 +44,10 @@ async def expect_all(storage: Storage, directory: Location, offers: Sequence[Doc
 
 
 async def expect_visible(storage: Storage, directory: Location, wanted: Sequence[dict[str, int]]) -> None:
-    """The same for names with their sizes, by rank."""
+    """Wait until this rank sees every file in `wanted`, with its size.
+
+    `wanted` has one mapping from name to size for each rank. The errors are those of `expect_all`.
+    """
     environment = storage.environment
     ends, pause = environment.monotonic() + _PATIENCE, _PAUSE
     while True:

@@ -35,11 +35,14 @@ class Staged:
         self.directory = directory
 
     async def files(self) -> list[LocalFile]:
-        """Every file in it, by name; ValidationError for what cannot be committed."""
+        """Return every file in the directory, by name.
+
+        Raise ValidationError for what cannot be committed.
+        """
         return await files_of(self._environment, self.directory)
 
     async def expect_unchanged(self, files: list[LocalFile]) -> None:
-        """ValidationError if they are not those that were there before they were copied."""
+        """Raise ValidationError if the files are not those that were there before they were copied."""
         changed = _changed(files, await self.files())
         if changed:
             raise ValidationError(still_written(changed, str(self.directory)))
@@ -49,7 +52,7 @@ class Own:
     """The directory that a user passes to `put`. If it is itself a committed one, it has to be whole."""
 
     def __init__(self, environment: Environment, directory: Path, seen: Sequence[LocalFile] | None = None) -> None:
-        """`seen` are its files as its user saw them, who may not have changed them since."""
+        """Take `seen`, the files as their user saw them; the user may not have changed them since."""
         self._environment = environment
         self.directory = directory
         self._expected = seen
@@ -57,9 +60,11 @@ class Own:
         self._token: str | None = None
 
     async def files(self) -> list[LocalFile]:
-        """Every file in it, by name. Links to files are followed; what describes an earlier commit is left out.
+        """Return every file in the directory, by name.
 
-        IntegrityError for an attempt that was never committed, and for a committed directory that lacks files.
+        Links to files are followed. What describes an earlier commit is left out.
+
+        Raise IntegrityError for an attempt that was never committed, and for a committed directory that lacks files.
         """
         files = await self._files()
         if self._expected is not None and (changed := _changed(self._expected, files)):
@@ -87,7 +92,7 @@ class Own:
         return files
 
     async def expect_unchanged(self, files: list[LocalFile]) -> None:
-        """ValidationError if they are not those that were there before they were copied, or of another commit."""
+        """Raise ValidationError if the files are not those from before the copy, or are of another commit."""
         before = self._token
         now = await self._token_now()
         changed = _changed(files, await self.files() if now == before else [])
@@ -131,7 +136,10 @@ class Consumed(Own):
         return await self._environment.step(_link_all, self._environment, list(self._found.values()), target)
 
     async def delete(self) -> None:
-        """Delete the files that were committed, and the directories that are empty then. It never raises."""
+        """Delete the files that were committed, and the directories that are empty then.
+
+        This never raises.
+        """
         left = await self._environment.step(_delete_all, self._environment, self.directory, self._found)
         if left is not None:
             _LOG.warning("%s was committed, and something of it is left: %s", self.directory, left)
@@ -147,7 +155,7 @@ async def copy_directories(storage: Storage, source: Path, target: Path, *, top:
 
 
 def say_what_is_dropped(files: list[LocalFile], directory: Path, target: str) -> None:
-    """Log once for a commit to a store that what stores do not have is not kept."""
+    """Log, once for a commit to a store, what stores do not keep."""
     executable = sum(file.mode & 0o111 != 0 for file in files)
     with_files = {parent for file in files for parent in file.path.parents}
     empty = sum(
@@ -164,7 +172,7 @@ def say_what_is_dropped(files: list[LocalFile], directory: Path, target: str) ->
 
 
 def _changed(before: Sequence[LocalFile], after: Sequence[LocalFile]) -> str | None:
-    """The first name that is not the same in both; None if all are."""
+    """Return the first name that is not the same in both lists; None if all are the same."""
     one, other = ({file.name: file for file in files} for files in (before, after))
     return min((name for name in one.keys() | other.keys() if one.get(name) != other.get(name)), default=None)
 
@@ -188,7 +196,10 @@ def _link_all(environment: Environment, files: list[LocalFile], target: Path) ->
 
 
 def _delete_all(environment: Environment, top: Path, files: Mapping[str, LocalFile]) -> str | None:
-    """Delete files that are as they were seen, then what directories are empty; the first thing that stays, and why."""
+    """Delete files that are as they were seen, then the directories that are empty.
+
+    Return the first thing that stays, and why.
+    """
     left: str | None = None
     for name, seen in files.items():
         try:

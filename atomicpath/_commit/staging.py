@@ -66,7 +66,10 @@ class Staging:
         self._identity: tuple[int, int] | None = None
 
     async def create(self) -> Path:
-        """Make the directory to write in, and return it. ValidationError if there is no place for it."""
+        """Make the directory to write in, and return it.
+
+        Raise ValidationError if there is no place for it.
+        """
         try:
             return await self._environment.step(self._create)
         except OSError as error:
@@ -99,7 +102,7 @@ class Staging:
                 error,
             )
         finally:
-            untrack_attempt(self._token)  # with its lock
+            untrack_attempt(self._token)  # releases its lock, too
 
     def _create(self) -> Path:
         call = self._environment.call
@@ -121,10 +124,12 @@ class Staging:
 
 
 async def files_of(environment: Environment, directory: Path, *, source: bool = False) -> list[LocalFile]:
-    """Every file below a local directory, by name; ValidationError for what cannot be committed.
+    """Return every file below a local directory, by name.
 
-    `source`: the directory is the user's own. Then its files may be links to files, and if it is itself
-    a committed directory its record and marker, which describe that commit and not this, are left out.
+    Raise ValidationError for what cannot be committed.
+
+    With `source`, the directory is the user's own. Then its files may be links to files. If it is itself a committed
+    directory, its record and marker are left out, because they describe that commit and not this one.
     """
     return await environment.step(_files_of, environment, directory, source)
 
@@ -137,7 +142,7 @@ async def upload(
     at_once: int,
     done: Collection[str] = (),
 ) -> None:
-    """Publish local files as those of an attempt, `at_once` of them at a time; not those that are `done`."""
+    """Publish local files as those of an attempt, `at_once` of them at a time, except those in `done`."""
     total, copied = sum(file.size for file in files), sum(file.size for file in files if file.name in done)
 
     async def one(file: LocalFile) -> None:

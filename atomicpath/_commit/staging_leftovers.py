@@ -41,7 +41,7 @@ class _Lock(FileLock):
 
     def release(self) -> None:
         while self._files:
-            with suppress(OSError):  # of a lock nothing can be lost by a failing close
+            with suppress(OSError):  # a failing close of a lock loses nothing
                 self._environment.call(os.close, self._files.pop())
 
 
@@ -72,10 +72,12 @@ def lock_new(environment: Environment, outer: int, token: str) -> FileLock:
 
 
 def remove_abandoned(environment: Environment, parent: int, place: Path) -> None:
-    """Delete the staging directories in an open directory whose processes are provably dead. Raises for none of them.
+    """Delete the staging directories in an open directory whose processes are provably dead.
 
-    Each must be a real directory of this user with a record of ours. Its process ran on this boot of this host and
-    is not seen to live, and its lock could be taken; where its record names no lock, it is provably gone.
+    An error about one of them is not raised.
+
+    Each must be a real directory of this user with a record of ours. Its process ran on this boot of this host and is
+    not seen to live, and its lock could be taken. If its record names no lock, its process is provably gone.
     """
     for name in environment.call(os.listdir, parent):
         if not name.startswith(PREFIX):
@@ -99,7 +101,10 @@ def remove_abandoned(environment: Environment, parent: int, place: Path) -> None
 
 
 def remove_staged(environment: Environment, parent: int, name: str, expected: tuple[int, int] | None) -> None:
-    """Delete a staging directory in an open one; the record goes last, so that a removal cut short can be ended."""
+    """Delete a staging directory in an open one.
+
+    The record goes last, so that an interrupted removal can be ended.
+    """
     call = environment.call
     with opened(environment, name, parent=parent) as outer:
         if expected not in (None, identity(call(os.fstat, outer))):
@@ -117,10 +122,13 @@ def remove_staged(environment: Environment, parent: int, name: str, expected: tu
 
 
 def _lock_of_the_dead(environment: Environment, outer: int, name: str) -> FileLock | None:
-    """The lock of an abandoned staging directory, held; None if it is not provably abandoned."""
+    """Take the lock of an abandoned staging directory.
+
+    Return the lock, held, or None if the directory is not provably abandoned.
+    """
     call = environment.call
     if not _is_ours(call(os.stat, RECORD_FILE, dir_fd=outer, follow_symlinks=False), stat.S_IFREG):
-        return None  # nothing else is opened: a device may act on that
+        return None  # open nothing but a regular file: opening a device may have an effect
     file = call(os.open, RECORD_FILE, _EXISTING, dir_fd=outer)
     lock = _Lock(environment, file)
     try:
@@ -136,7 +144,7 @@ def _lock_of_the_dead(environment: Environment, outer: int, name: str) -> FileLo
 
 
 def _is_abandoned(environment: Environment, file: int, name: str) -> bool:
-    """Whether an open record is of the staging directory of that name, and of a process that is not seen to live."""
+    """Tell whether an open record is of the staging directory `name` and its process is not seen to live."""
     status = environment.call(os.fstat, file)
     if not _is_ours(status, stat.S_IFREG) or status.st_size > _LARGEST_RECORD:
         return False
@@ -145,7 +153,7 @@ def _is_abandoned(environment: Environment, file: int, name: str) -> bool:
         return False
     here = this_process(environment)
     if not here.boot or record.writer.boot != here.boot:
-        return False  # of another host, or of before its last start: its locks may not reach to here
+        return False  # of another host, or of an earlier boot: its locks may not be seen here
     alive = proof_of_life(environment, record)
     return alive is False or (alive is None and record.metadata.get(_LOCKED) is True)
 
@@ -155,7 +163,10 @@ def _is_ours(status: os.stat_result, kind: int = stat.S_IFDIR) -> bool:
 
 
 def _locked(environment: Environment, file: int) -> bool:
-    """Take the lock of an open file, which is released when the last descriptor of it is closed; False if it cannot."""
+    """Take the lock of an open file; return False if it cannot be taken.
+
+    The lock is released when the last descriptor of the file is closed.
+    """
     if sys.platform == "win32":  # it has no such locks; untested here
         return False
     try:

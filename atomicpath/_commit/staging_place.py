@@ -27,7 +27,7 @@ _HAS_OWNERS = hasattr(os, "geteuid")  # Windows has none, and a temporary direct
 
 
 def named_place(staging_dir: PathLike | None) -> Path | None:
-    """The absolute path that the caller or the environment variable names; None if neither does."""
+    """Return the absolute path that the caller or the environment variable names; None if neither does."""
     if staging_dir is not None:
         return local_directory(staging_dir, "staging_dir")
     named = os.environ.get(VARIABLE)
@@ -35,11 +35,11 @@ def named_place(staging_dir: PathLike | None) -> Path | None:
 
 
 def private_place(environment: Environment, named: Path | None) -> Path:
-    """The directory to make staging directories in, made if need be.
+    """Return the directory to make staging directories in; make it if need be.
 
-    One that was named and that nobody else may write to is that itself. In any other, and in the system's
-    temporary directory, it is `atomicpath-<uid>`, with mode 0700. Whatever else has that name, another user's
-    directory or a link, is left as it is, and one with a random name is made: nobody can keep this user from staging.
+    A named directory that nobody else may write to is used itself. In any other, and in the system's temporary
+    directory, it is `atomicpath-<uid>`, with mode 0700. Whatever else has that name, such as another user's directory
+    or a link, is left as it is, and a directory with a random name is made. So nobody can keep this user from staging.
     """
     within = Path(os.path.realpath(named or tempfile.gettempdir()))
     if not _HAS_OWNERS or (named is not None and _is_ours(environment, within, _OTHERS_WRITE)):
@@ -61,12 +61,12 @@ def private_place(environment: Environment, named: Path | None) -> Path:
 
 
 def _is_ours(environment: Environment, path: Path, denied: int) -> bool:
-    """Whether it is a directory, not a link to one, of this user, with none of the denied permissions."""
+    """Tell whether `path` is a directory of this user, not a link, with none of the denied permissions."""
     try:
         with opened(environment, str(path)) as fd:
             status = environment.call(os.fstat, fd)
     except OSError as error:
         if error.errno not in _NOT_OURS:
-            raise  # an error of the disk says nothing of whose it is
+            raise  # an error of the disk says nothing about the owner
         return False
     return status.st_uid == os.geteuid() and not status.st_mode & denied

@@ -48,7 +48,7 @@ class JoinedCommit:
 
     @classmethod
     async def join(cls, ticket: bytes, rank: int, storage_options: Mapping[str, object] | None) -> Self:
-        """Take part under that number, which no other process that joins has."""
+        """Take part under the number `rank`, which no other process that joins has."""
         begun = _read(ticket)
         if isinstance(rank, bool) or not isinstance(rank, int) or rank < 0:
             raise ValidationError(f"rank= is a number of zero or more that no other process has, not {rank!r}")
@@ -67,7 +67,10 @@ class JoinedCommit:
             return cls(location, temporary, staging, await staging.create())
 
     async def upload(self) -> list[Document]:
-        """Add what was written; return what the process that finishes needs of it. Once only."""
+        """Add what was written; return what the process that finishes needs of it.
+
+        Call this only once.
+        """
         if self._is_over:
             raise CommitError(f"what this process adds to {self.location} was uploaded, or given up, before")
         self._is_over = True
@@ -90,7 +93,10 @@ class JoinedCommit:
             await self._unstage()
 
     async def abandon(self) -> None:
-        """Add nothing. What was added already belongs to the attempt, and goes with it if that is given up."""
+        """End without adding anything more.
+
+        What was added already belongs to the attempt, and is discarded if the attempt is given up.
+        """
         self._is_over = True
         await self._unstage()
 

@@ -41,7 +41,7 @@ class Watcher:
         self._level = logging.WARNING
 
     async def next(self) -> Commit | None:
-        """Return the next one, once it is there; None if nothing new came in time."""
+        """Return the next commit, once it is there; None if nothing new came in time."""
         environment = self._environment
         ends = None if self._timeout is None else environment.monotonic() + self._timeout
         longest = _LONGEST_ON_A_DISK if self._root.open().is_local else _LONGEST_ON_A_STORE
@@ -75,7 +75,7 @@ class Watcher:
         return self._after is None or (commit.step is not None and commit.step > self._after)
 
     def _bear(self, error: OSError) -> None:
-        """Look again after an error that may pass; raise one that lasts."""
+        """Return if the error may pass, so that the caller looks again; raise an error that lasts."""
         now = self._environment.monotonic()
         self._level = logging.DEBUG
         if self._failing_since is None:

@@ -36,7 +36,7 @@ class BoundedEnvironment(Environment):
     """
 
     def __init__(self, outer: Environment, *, seconds: float) -> None:
-        """`seconds` is the time for everything that is done in one `limit`."""
+        """Take in `seconds` the time for everything that is done in one `limit`."""
         self.lease = outer.lease
         self._outer = outer
         self._seconds = seconds

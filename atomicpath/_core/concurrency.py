@@ -94,7 +94,7 @@ class Turn:
         self._free: dict[int, list[None]] = {}  # by process; taking an element out of a list is indivisible
 
     def take(self) -> bool:
-        """Take it if it is free; whether it was."""
+        """Take it if it is free; return whether it was."""
         try:
             self._free.setdefault(os.getpid(), [None]).pop()
         except IndexError:
@@ -102,14 +102,14 @@ class Turn:
         return True
 
     def give_back(self) -> None:
-        """Let the next one have it."""
+        """Give it to the next one that waits."""
         self._free[os.getpid()].append(None)
 
 
 def wake(token: EventLoopToken, function: Callable[[], object]) -> None:
-    """Have an event loop call a function soon, from any thread and any signal handler; nothing if that loop has ended.
+    """Have an event loop call a function soon, from any thread and any signal handler.
 
-    Unlike `anyio.from_thread` it waits for nothing.
+    Do nothing if that loop has ended. Unlike `anyio.from_thread`, this waits for nothing.
     """
     native: Any = token.native_token
     call = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon  # of asyncio, of trio
@@ -121,7 +121,7 @@ def wake(token: EventLoopToken, function: Callable[[], object]) -> None:
 
 
 def start_thread(function: Callable[[], object], name: str) -> bool:
-    """Start a thread; False if none can be started, as at the end of the interpreter."""
+    """Start a thread; return False if none can be started, as at the end of the interpreter."""
     thread = threading.Thread(target=function, name=name, daemon=True)
     try:
         thread.start()
@@ -145,11 +145,14 @@ class InThread(Generic[T]):
             self._run()
 
     def wait_for(self, seconds: float) -> bool:
-        """Block until it has ended, at most for so long; return whether it has."""
+        """Block until it has ended, at most for `seconds`; return whether it has."""
         return self._ended.wait(seconds)
 
     async def wait(self, seconds: float) -> bool:
-        """Wait the same way in an event loop, from one task at a time. A cancelled caller waits a little longer."""
+        """Wait as `wait_for` does in an event loop, from one task at a time.
+
+        A cancelled caller waits a little longer.
+        """
         over = anyio.Event()
         with self._lock:
             has_ended = self._ended.is_set()
@@ -167,7 +170,7 @@ class InThread(Generic[T]):
         return self._ended.is_set()
 
     def result(self) -> T:
-        """Return, or raise, what the function did once it has ended."""
+        """Return what the function returned once it has ended, or raise what it raised."""
         if self._error is not None:
             raise self._error
         return self._value[0]
@@ -185,10 +188,12 @@ class InThread(Generic[T]):
 
 
 def in_threads(function: Callable[[T], object], items: Iterable[T], *, threads: int) -> None:
-    """Call `function` for every item, at most `threads` at once; the first failure is raised once all have ended.
+    """Call `function` for every item, at most `threads` at once.
 
-    The calling thread works along, so that all is done where no thread can be started. Pools of `concurrent.futures`
-    refuse to work in `atexit`, and in a thread that outlives the main one.
+    The first failure is raised once all have ended.
+
+    The calling thread works too, so that everything is done where no thread can be started. Pools of
+    `concurrent.futures` refuse to work in `atexit`, and in a thread that outlives the main one.
     """
     left = iter(list(items))
     failures: list[BaseException] = []

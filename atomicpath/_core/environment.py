@@ -57,22 +57,26 @@ class Environment:
     """Seconds after which a holder that is not on this host and gives no sign counts as gone."""
 
     def wall_ns(self) -> int:
-        """Nanoseconds since the epoch; written into records for people, never decided on."""
+        """Return the nanoseconds since the epoch.
+
+        They are written into records for people; nothing is decided by them.
+        """
         return time.time_ns()
 
     def monotonic(self) -> float:
-        """Seconds of boot time: a clock that only goes forward, and that goes on while the host is suspended.
+        """Return the seconds of boot time.
 
-        Every lease and deadline is measured by it, so that a host that slept past its lease sees that on waking.
+        This clock only goes forward, and it goes on while the host is suspended. Every lease and deadline is measured
+        by it, so that a host that slept past its lease sees that on waking.
         """
         return time.clock_gettime(_BOOT_TIME) if _BOOT_TIME is not None else time.monotonic()
 
     def token(self) -> str:
-        """A name no other attempt will ever have: 80 random bits in hexadecimal."""
+        """Return a name that no other attempt will ever have: 80 random bits in hexadecimal."""
         return secrets.token_hex(10)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, cancellably."""
+        """Wait for `seconds`; the wait can be cancelled."""
         run = _run.get()
         if run is not None and not run.has_event_loop:
             run.check()
@@ -89,10 +93,10 @@ class Environment:
         return await function(*args, **kwargs)
 
     async def step(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run one protocol step of system calls: in a worker thread, or right here under `in_this_thread`.
+        """Run one protocol step of system calls: in a worker thread, or in this one under `in_this_thread`.
 
-        A step that has begun is not abandoned when the caller is cancelled: its outcome would be unknown. Its begin is
-        the safe point at which an interruption is seen.
+        A step that has begun is not abandoned when the caller is cancelled, because its outcome would be unknown. The
+        begin of a step is the safe point at which an interruption is seen.
         """
         run = _run.get()
         if run is not None and not run.has_event_loop:
@@ -124,7 +128,10 @@ _look: ContextVar[_Look | None] = ContextVar("atomicpath_look", default=None)
 
 
 def current() -> Environment:
-    """The environment in force here; a storage keeps the one it was opened with."""
+    """Return the environment in force here.
+
+    A storage keeps the environment it was opened with.
+    """
     return _current.get(_REAL)
 
 
@@ -143,7 +150,7 @@ def looking_ahead(ahead: Callable[[], Awaitable[None]]) -> Iterator[None]:
     """Have each request of the block wait for a look, whose error ends the block.
 
     A block may be many requests, such as the parts of an upload, and the host may be suspended between any two. What is
-    sent after the error, to clean up, goes without a look, as does what the look itself sends.
+    sent after the error, to clean up, is sent without a look, and so is what the look itself sends.
     """
     token = _look.set(_Look(ahead))
     try:
@@ -153,7 +160,10 @@ def looking_ahead(ahead: Callable[[], Awaitable[None]]) -> Iterator[None]:
 
 
 async def look_ahead() -> None:
-    """Look, if the request that comes next is to wait for that: for storages, before each one."""
+    """Look, if the next request has to wait for a look.
+
+    Storages call this before each request.
+    """
     look = _look.get()
     if look is None or look.ahead is None:
         return
@@ -169,7 +179,10 @@ async def look_ahead() -> None:
 
 @contextmanager
 def in_this_thread(inline: bool = True) -> Iterator[None]:
-    """Run steps in the calling thread for the block: the blocking face has nothing else to do meanwhile."""
+    """Run steps in the calling thread for the block.
+
+    The blocking interface has nothing else to do meanwhile.
+    """
     token = _inline.set(inline)
     try:
         yield
@@ -178,7 +191,7 @@ def in_this_thread(inline: bool = True) -> Iterator[None]:
 
 
 def is_in_this_thread() -> bool:
-    """Whether steps run in the calling thread."""
+    """Tell whether steps run in the calling thread."""
     return _inline.get()
 
 
@@ -201,17 +214,23 @@ class under:  # noqa: N801 - read as a word: `with under(run)`
 
 
 def without_event_loop() -> AbstractContextManager[None]:
-    """For a block that drives a coroutine by hand: steps run in the calling thread, and nothing can be waited for."""
+    """Return a context for a block that drives a coroutine by hand.
+
+    In the block, steps run in the calling thread, and nothing can be waited for.
+    """
     return under(Run(lambda: False))
 
 
 def this_run() -> Run | None:
-    """The call of a face that the caller is a part of."""
+    """Return the call that the caller is a part of, or None."""
     return _run.get()
 
 
 async def safe_point() -> None:
-    """Break the call off here if it was interrupted. It would otherwise be seen only at the next step or wait."""
+    """Break the call off here if it was interrupted.
+
+    The interruption would otherwise be seen only at the next step or wait.
+    """
     run = _run.get()
     if run is not None:
         await run.checkpoint()
@@ -225,16 +244,16 @@ def need_event_loop() -> None:
 
 
 def shielded() -> AbstractContextManager[None]:
-    """Let the block come to its end, whoever interrupts: for a commit and what settles its outcome."""
+    """Let the block end in spite of any interruption: for a commit and what settles its outcome."""
     return (_run.get() or Run()).shielded()
 
 
 @contextmanager
 def cleaning_up(what: object, error: BaseException | None = None) -> Iterator[None]:
-    """Let the block give up `what` after `error`, whoever interrupts; but after an interruption only for a while.
+    """Let the block give up `what` after `error`, in spite of any interruption.
 
-    A store that does not answer would else hold up an interrupted process for minutes. What is left then is an
-    attempt that nobody holds, as after a kill.
+    After an interruption the block has only a limited time. A store that does not answer would otherwise hold up an
+    interrupted process for minutes. What is left then is an attempt that nobody holds, as after a kill.
     """
 
     def late() -> None:

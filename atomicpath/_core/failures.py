@@ -23,13 +23,16 @@ Document: TypeAlias = "dict[str, JSONValue]"
 
 
 def failure_of(failures: Mapping[int, str], undone: str) -> RankFailedError:
-    """What every rank is told if some have failed; `undone` says what did not happen."""
+    """Return the error that every rank raises if some ranks have failed.
+
+    `undone` says what did not happen.
+    """
     told = "; ".join(f"rank {rank}: {message}" for rank, message in sorted(failures.items()))
     return RankFailedError(f"{undone}, because not every rank of the job succeeded: {told}", failures)
 
 
 def described(error: BaseException) -> str:
-    """An error in words, for another process, whatever the error of a user's own does when it is asked for them."""
+    """Describe an error for another process, even if a user's error fails when its text is asked for."""
     try:
         text = str(error)
     except Exception as second:  # noqa: BLE001 - what failed is told all the same
@@ -38,7 +41,11 @@ def described(error: BaseException) -> str:
 
 
 def encoded(error: BaseException, rank: int, undone: str) -> Document:
-    """An error of ours as it is; any other, and that of a storage which failed `rank`, as the failure of `rank`."""
+    """Encode an error for other ranks.
+
+    An error of ours stays as it is. Any other error, and an error of a storage that rank `rank` met, becomes the
+    failure of `rank`.
+    """
     ours = isinstance(error, AtomicPathError) and type(error).__name__ in errors.__all__
     if not ours or isinstance(error, StorageError):
         error = failure_of({rank: described(error)}, undone)
@@ -53,7 +60,7 @@ def encoded(error: BaseException, rank: int, undone: str) -> Document:
 
 
 def decoded(document: Document) -> AtomicPathError:
-    """The error that `encoded` was given, to be raised here."""
+    """Return the error that was passed to `encoded`, to be raised here."""
     kind: type[AtomicPathError] = getattr(errors, str(document["kind"]))
     message = str(document["message"])
     if issubclass(kind, RankFailedError):

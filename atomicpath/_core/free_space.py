@@ -22,7 +22,7 @@ _REASONS = {
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error, or one that it came from, says that a file system takes no more."""
+    """Tell whether an error, or one that it came from, says that a file system accepts no more data."""
     seen: list[BaseException] = []
     pending: BaseException | None = error
     while pending is not None and pending not in seen:
@@ -34,13 +34,19 @@ def is_full(error: BaseException) -> bool:
 
 
 def is_used_up(environment: Environment, directory: str | os.PathLike[str]) -> bool:
-    """Whether next to nothing is free where `directory` is: libraries often raise an error of their own for that."""
+    """Tell whether almost nothing is free where `directory` is.
+
+    Libraries often raise an error of their own for that.
+    """
     free = _free(environment, Path(directory))
     return free is not None and free < _NEXT_TO_NOTHING
 
 
 def describe(environment: Environment, error: OSError, directory: str | os.PathLike[str], advice: str) -> str:
-    """An error in words; if `directory` takes no more, then with its name, how much is free there, and the advice."""
+    """Describe an error in words.
+
+    If `directory` accepts no more data, the text has its name, how much is free there, and the advice.
+    """
     reason = _REASONS.get(error.errno or 0)
     if reason is None:
         return str(error)
@@ -51,9 +57,10 @@ def describe(environment: Environment, error: OSError, directory: str | os.PathL
 
 
 def expect_room(environment: Environment, directory: Path, needed: int, advice: str) -> None:
-    """ValidationError if `needed` bytes are more than are free where `directory` is, or is to be made.
+    """Raise ValidationError if more than the free bytes are needed where `directory` is or will be.
 
-    A file system that does not tell is not asked twice; what others write meanwhile, and quotas, show only later.
+    A file system that does not tell how much is free is not asked twice. What others write meanwhile, and quotas, show
+    only later.
     """
     free = _free(environment, directory)
     if free is not None and needed > free:
@@ -64,15 +71,15 @@ def expect_room(environment: Environment, directory: Path, needed: int, advice: 
 
 
 def stored_size(status: os.stat_result) -> int:
-    """Bytes that a file takes on its disk, at most its size.
+    """Return the bytes that a file takes on its disk, at most its size.
 
-    One with holes, or on a file system that compresses, takes less. A file system that does not tell says 0.
+    A file with holes, or on a file system that compresses, takes less. A file system that does not tell says 0.
     """
     return min(status.st_size, getattr(status, "st_blocks", 0) * _BLOCK)
 
 
 def _free(environment: Environment, directory: Path) -> int | None:
-    """Bytes that this user may still write; None if the file system does not tell."""
+    """Return the bytes that this user may still write; None if the file system does not tell."""
     if not hasattr(os, "statvfs"):
         return None  # Windows; untested here
     for place in (directory, *directory.parents):

@@ -50,7 +50,10 @@ class Signals:
     """
 
     def __init__(self, noticed: Callable[[], object] | None = None) -> None:
-        """`noticed` is called when a signal was noted; it must be safe to call at any moment."""
+        """Take the callback `noticed`, which is called when a signal was noted.
+
+        It must be safe to call at any moment.
+        """
         self.error: BaseException | None = None
         self.raised = 0
         self._handlers: dict[int, object] = {}
@@ -81,7 +84,7 @@ class Signals:
         self.deliver()
 
     def deliver(self) -> bool:
-        """Run the handlers of what was noted; whether any has raised by now."""
+        """Run the handlers of the signals that were noted; return whether any has raised by now."""
         while self._noted:
             try:
                 self._delivering = True
@@ -94,7 +97,7 @@ class Signals:
         return self.error is not None
 
     def keep(self, error: BaseException) -> None:
-        """Add what was raised in this thread by other means."""
+        """Add an error that was raised in this thread by other means."""
         self.raised += 1
         self.error = self.error or error
 
@@ -107,7 +110,7 @@ class Signals:
             self._noticed()
 
     def _restore(self) -> None:
-        """Put every handler back, but where the user has set another one meanwhile."""
+        """Put every handler back, except where the user has set another one meanwhile."""
         for number, handler in self._handlers.items():
             while True:
                 try:
@@ -137,16 +140,23 @@ class Run:
 
     @property
     def is_shielded(self) -> bool:
-        """Whether something is under way that has to come to its end, as a commit and its settlement."""
+        """True while something is under way that has to come to its end, such as a commit and its settlement."""
         return self._shields > 0
 
     def check(self) -> None:
-        """A safe point of a call without an event loop; Interrupted if it is to be broken off."""
+        """Raise Interrupted if the call is to be broken off.
+
+        This is a safe point of a call without an event loop.
+        """
         if self._poll is not None and not self._shields and self._poll():
             raise Interrupted
 
     async def checkpoint(self) -> None:
-        """A safe point of any call: where steps run in the thread of its event loop, it is else seen only at a wait."""
+        """Break the call off here if that was asked for.
+
+        This is a safe point of any call. Where steps run in the thread of the call's event loop, the request would
+        otherwise be seen only at a wait.
+        """
         self.check()
         if self.asked and self.break_off is not None:
             self.break_off()
@@ -154,7 +164,7 @@ class Run:
 
     @contextmanager
     def shielded(self) -> Iterator[None]:
-        """Let the block come to its end, in a clean-up too: for what is local, or is bounded by itself."""
+        """Let the block end, in a clean-up too: for what is local, or is bounded by itself."""
         self._shields += 1
         try:
             if self._poll is not None:
@@ -167,9 +177,10 @@ class Run:
 
     @contextmanager
     def cleaning_up(self, late: Callable[[], object], *, bounded: bool) -> Iterator[None]:
-        """Let the block come to its end, but at most GIVING_UP seconds after an interruption; `late` if it did not.
+        """Let the block end, but at most GIVING_UP seconds after an interruption.
 
-        `bounded`: the interruption is what is cleaned up after.
+        Call `late` if it did not end in time. `bounded` says that the interruption itself is the reason for the
+        clean-up.
         """
         if self._poll is not None:
             with self.shielded():
@@ -192,7 +203,10 @@ class Run:
             late()
 
     def bound(self) -> None:
-        """Interrupted: from now on every clean-up under way is bounded. To be called in the event loop."""
+        """Bound every clean-up that is under way, and each later one, since the call was interrupted.
+
+        Call this in the event loop.
+        """
         self.interrupted = True
         for scope in self._clean_ups:
             self._bound(scope)

@@ -86,7 +86,7 @@ PENDING_PREFIX = ".atomicpath-pending-"
 """Start of the name, in a committed directory, of one that was added to it: committed itself, and no part of it."""
 
 _OBJECT_KEY_BYTES = 1024  # the longest key of S3, GCS and Azure
-_NAME_BYTES = 208  # of a final name in an attempt's: with dot, suffix, token and ".discarded" no more than 255
+_NAME_BYTES = 208  # of a final name in an attempt's: at most 255 with dot, suffix, token and ".discarded"
 _HASH = 16  # hexadecimal digits
 _SHORTENED = re.compile(rf"~[0-9a-f]{{{_HASH}}}\Z")
 
@@ -164,13 +164,16 @@ def is_attempt_at(temporary: str, final_name: str) -> bool:
 
 
 def token_of(temporary: str) -> str:
-    """Return the token in the name of an attempt's directory or record; a discarded one's need not be the record's."""
+    """Return the token in the name of an attempt's directory or record.
+
+    The token of a discarded directory need not be that of its record.
+    """
     tail = temporary.rpartition("/")[2].removesuffix(RECORD_SUFFIX)
     return tail.partition(TMP_DIR_SUFFIX)[2].removesuffix(DISCARDED_SUFFIX)
 
 
 def is_discarded(name: str) -> bool:
-    """Tell whether a temporary name says that what is below it is nobody's any more."""
+    """Tell whether a temporary name says that what is below it belongs to nobody any more."""
     return TMP_DIR_SUFFIX in name and name.endswith(DISCARDED_SUFFIX)
 
 
@@ -181,7 +184,10 @@ def _kept(final: str, suffix: str, hidden: bool) -> str:
 
 
 def _shortened(name: str) -> str:
-    """Return a name that leaves room for a suffix: a long one is cut, and ends in a hash of the whole."""
+    """Return a name that leaves room for a suffix.
+
+    A long name is cut, and ends in a hash of the whole name.
+    """
     data = name.encode("utf-8", "surrogateescape")
     if len(data) <= _NAME_BYTES:
         return name
@@ -195,7 +201,10 @@ def _is_shortened(name: str) -> bool:
 
 
 def _taken_apart(temporary: str) -> tuple[str, str]:
-    """Return the parent and the name of a temporary path's final one; the name is empty if it is no temporary path."""
+    """Return the parent and the name of a temporary path's final one.
+
+    The name is empty if the path is no temporary one.
+    """
     head, tail = temporary.rpartition("/")[::2]
     name, suffix, _ = tail.partition(TMP_DIR_SUFFIX)
     if not suffix:
@@ -205,36 +214,43 @@ def _taken_apart(temporary: str) -> tuple[str, str]:
 
 
 def is_probe(name: str) -> bool:
-    """Whether `name` is of what a probe made, or of a file that a local write, such as a probe's, has not finished."""
+    """Tell whether `name` was made by a probe, or is an unfinished file of a local write, such as a probe's."""
     return name.startswith((PROBE_PREFIX, TMP_DIR_SUFFIX))
 
 
 def pending_of(final: str, token: str) -> str:
-    """Where the attempt `token` adds its directory to the committed one at `final`."""
+    """Return the path at which the attempt `token` adds its directory to the committed one at `final`."""
     return f"{final}/{PENDING_PREFIX}{token}"
 
 
 def is_pending(name: str) -> bool:
-    """Whether `name`, relative to a committed directory, is of one that was added to it, or of a file of that."""
+    """Tell whether `name` is a directory that was added to a committed one, or a file of it.
+
+    `name` is relative to the committed directory.
+    """
     return name.startswith(PENDING_PREFIX)
 
 
 def is_temporary(path: str) -> bool:
-    """Whether any component of `path` is an attempt's or a probe's: nothing below one is ever committed."""
-    return HOUSEKEEPING in path and any(  # which all of them begin with
+    """Tell whether any component of `path` is an attempt's or a probe's.
+
+    Nothing below such a component is ever committed.
+    """
+    return HOUSEKEEPING in path and any(  # all of them begin with it
         part == HOUSEKEEPING or TMP_DIR_SUFFIX in part or part.startswith(PROBE_PREFIX) for part in path.split("/")
     )
 
 
 def is_reserved(name: str) -> bool:
-    """Whether `name`, relative to a committed directory, is one that atomicpath itself writes there."""
+    """Tell whether `name`, relative to a committed directory, is one that atomicpath itself writes there."""
     return name in (RECORD_FILE, COMMIT_SUCCESS_FILE)
 
 
 def is_unfinished(name: str) -> bool:
-    """Whether `name`, relative to a committed directory, is of a file that a local write has yet to give its name.
+    """Tell whether `name`, relative to a committed directory, is an unfinished file of a local write.
 
-    A process killed in between leaves it behind, and one that is at work may have one there: never content.
+    Such a file does not have its own name yet. A process that was killed leaves it behind, and a process that is at
+    work may have one there. It is never content.
     """
     return name.rpartition("/")[2].startswith(TMP_DIR_SUFFIX)
 
@@ -253,10 +269,10 @@ def check_marker(name: str) -> str:
 
 
 def check_file_name(name: str) -> str:
-    """`name`, if it may be that of a file in a committed directory; else ValidationError.
+    """Return `name` if a file in a committed directory may have it; else raise ValidationError.
 
-    It is relative, has "/" between its parts, stays inside the directory, is no longer than an object
-    store's key, and is not one of our own.
+    The name is relative, has "/" between its parts, stays inside the directory, is no longer than an object store's
+    key, and is not one of our own.
     """
     reason = None
     if not name:

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 # The attempts that this very process has under way: a record of ours that is not among them was left behind.
-# With what each of them has besides, to be let go of by whichever object of this process ends it.
+# The functions of each release what it holds; whichever object of this process ends the attempt calls them.
 _held: dict[str, list[Callable[[], None]]] = {}
 _identities: dict[int, Writer] = {}
 _ENDED_STATES = ("Z", "X", "x")
@@ -34,7 +34,10 @@ _HOST_CLOCK = "time:[4026531834]"  # PROC_TIME_INIT_INO in the kernel's include/
 
 
 def this_process(environment: Environment) -> Writer:
-    """This process, as far as the system tells; none of it changes while it runs, but in a forked child."""
+    """Describe this process, as far as the system tells.
+
+    The description never changes while the process runs, except in a forked child.
+    """
     pid = os.getpid()
     if pid not in _identities:
         _identities.clear()
@@ -43,9 +46,10 @@ def this_process(environment: Environment) -> Writer:
 
 
 def boot_clock(environment: Environment) -> int | None:
-    """Nanoseconds of boot time, to be compared with those of other processes of the same boot.
+    """Return the nanoseconds of boot time, to compare with those of other processes of the same boot.
 
-    None where they could not be: without a boot id, or in a time namespace of its own, whose boot time is shifted.
+    Return None where they cannot be compared: without a boot id, or in a time namespace of its own, whose boot time is
+    shifted.
     """
     here = this_process(environment)
     if not here.boot or not here.namespace or _OTHER_CLOCK in here.namespace:
@@ -69,13 +73,19 @@ def _look_at_ourselves(environment: Environment, pid: int) -> Writer:
 
 
 def _namespace(environment: Environment) -> str:
-    """The pid namespace, and the time namespace unless it is the host's own: in another, start times are shifted."""
+    """Return the pid namespace, and the time namespace unless it is the host's own.
+
+    In another time namespace, start times are shifted.
+    """
     pids, clock = (_link(environment, f"/proc/self/ns/{kind}") for kind in ("pid", "time"))
     return f"{pids} {clock}" if pids and clock not in ("", _HOST_CLOCK) else pids
 
 
 def proof_of_life(environment: Environment, record: CommitRecord) -> bool | None:
-    """Whether the holder of an attempt is at work on it: as `lives` of its process, and this one knows its own."""
+    """Tell whether the holder of an attempt is at work on it; None if that cannot be seen.
+
+    The answer is that of `lives` for the process of the holder. For its own attempts, this process knows the answer.
+    """
     writer, here = record.writer, this_process(environment)
     if writer.boot and writer.start is not None and _same_process(writer, here):
         return is_tracked_here(record.cleaner or record.token)
@@ -83,10 +93,10 @@ def proof_of_life(environment: Environment, record: CommitRecord) -> bool | None
 
 
 def lives(environment: Environment, writer: Writer) -> bool | None:
-    """True: the process runs on this host. False: it is provably gone. None: no way to tell from here.
+    """Return True if the process runs on this host, False if it is provably gone, None if neither is known.
 
-    The same boot and the same namespaces make pids and start times comparable; the start time tells a reused pid.
-    A process that was killed and not yet reaped is gone: it will never run again. One whose main thread has ended
+    Pids and start times are comparable within one boot and the same namespaces; the start time tells a reused pid. A
+    process that was killed and not yet reaped is gone: it will never run again. A process whose main thread has ended
     lives as long as any other of its threads. Numbers that no process can have prove nothing. Clones of a virtual
     machine may share a boot id, so death is believed only of a process of the same host name.
     """
@@ -123,13 +133,13 @@ def track_attempt(token: str, let_go: Callable[[], None] | None = None, *, owner
 
 
 def untrack_attempt(token: str) -> None:
-    """Note that it is over."""
+    """Note that the attempt is over in this process."""
     for let_go in _held.pop(token, []):
         let_go()
 
 
 def is_tracked_here(token: str) -> bool:
-    """Whether this process has the attempt under way."""
+    """Tell whether this process has the attempt under way."""
     return token in _held
 
 
@@ -152,7 +162,7 @@ _ENDED, _UNSEEN = _Absence.ENDED, _Absence.UNSEEN
 
 
 def _started(environment: Environment, pid: int) -> int | _Absence:
-    """When the process of a pid started, in clock ticks since boot, if any thread of it runs.
+    """Return when the process `pid` started, in clock ticks since boot, if any thread of it runs.
 
     By proc(5): field 3 of stat is the state, field 22 the start.
     """
@@ -161,14 +171,17 @@ def _started(environment: Environment, pid: int) -> int | _Absence:
         if fields[0] not in _ENDED_STATES or _has_threads(environment, pid):
             return int(fields[19])
     except (FileNotFoundError, ProcessLookupError):
-        return _signalled(environment, pid)  # it may only be hidden from us (hidepid)
+        return _signalled(environment, pid)  # the process may only be hidden from us (hidepid)
     except (OSError, IndexError, ValueError):
         return _UNSEEN
     return _ENDED
 
 
 def _has_threads(environment: Environment, pid: int) -> bool:
-    """Whether any thread of a process runs whose main thread, which is what stat shows, has ended."""
+    """Tell whether any thread of a process runs whose main thread has ended.
+
+    The main thread is what `stat` shows.
+    """
     for thread in environment.call(os.listdir, f"/proc/{pid}/task"):
         try:
             if _stat(environment, f"/proc/{pid}/task/{thread}/stat")[0] not in _ENDED_STATES:
@@ -179,7 +192,7 @@ def _has_threads(environment: Environment, pid: int) -> bool:
 
 
 def _signalled(environment: Environment, pid: int) -> _Absence:
-    """Whether there is a process of this number at all, asked of the kernel by a signal that does nothing."""
+    """Ask the kernel, by a signal that does nothing, whether there is a process of this number at all."""
     try:
         environment.call(os.kill, pid, 0)
     except ProcessLookupError:
@@ -190,13 +203,13 @@ def _signalled(environment: Environment, pid: int) -> _Absence:
 
 
 def _ticks_since_boot() -> int:
-    """The latest start that a process can have."""
+    """Return the latest start that a process can have."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return sys.maxsize if clock is None else round(time.clock_gettime(clock) * os.sysconf("SC_CLK_TCK")) + 1
 
 
 def _stat(environment: Environment, path: str) -> list[str]:
-    """The fields of a stat file after the name, which may itself contain spaces and parentheses."""
+    """Return the fields of a stat file after the name, which may itself contain spaces and parentheses."""
     return environment.call(_read, path).rpartition(")")[2].split()
 
 

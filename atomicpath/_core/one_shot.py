@@ -34,11 +34,14 @@ class OneShot(Generic[T]):
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """The number of waits that are under way."""
         return len(self._waiting)
 
     def set(self, outcome: T | Exception) -> bool:
-        """Tell a value, or an error that is raised wherever the value is asked for; False if it was told before."""
+        """Set a value, or an error that `result` raises.
+
+        Return False if another outcome was set before, which then stays.
+        """
         mine = (outcome,)
         self._told.append(mine)
         for wake_up in list(self._waiting.values()):
@@ -46,7 +49,10 @@ class OneShot(Generic[T]):
         return self._told[0] is mine
 
     def result(self, otherwise: Callable[[], Exception]) -> T:
-        """What was told; raises what `otherwise` makes if nothing was yet."""
+        """Return the value that was set, or raise the error that was set.
+
+        Raise what `otherwise` makes if nothing was set yet.
+        """
         if not self._told:
             raise otherwise()
         (outcome,) = self._told[0]
@@ -55,7 +61,10 @@ class OneShot(Generic[T]):
         return outcome
 
     async def wait(self, timeout: float) -> bool:
-        """Wait at most so many seconds, in any event loop; whether it is told. Cancelling disturbs no other."""
+        """Wait at most `timeout` seconds, in any event loop; return whether the outcome is set.
+
+        Cancelling one wait disturbs no other.
+        """
         token, event = anyio.lowlevel.current_token(), anyio.Event()
         with anyio.move_on_after(bounded(timeout)), self._woken(lambda: wake(token, event.set)):
             if not self.is_set:
@@ -63,8 +72,8 @@ class OneShot(Generic[T]):
         return self.is_set
 
     def wait_blocking(self, timeout: float) -> bool:
-        """The same for a thread without an event loop; it holds up the one it is called in."""
-        events: SimpleQueue[None] = SimpleQueue()  # the one that a signal handler may put into
+        """Wait as `wait` does, in a thread without an event loop, and block that thread."""
+        events: SimpleQueue[None] = SimpleQueue()  # the one kind of queue that a signal handler may put into
         with self._woken(lambda: events.put(None)), suppress(Empty):
             if not self.is_set:
                 events.get(timeout=bounded(timeout))
@@ -81,7 +90,7 @@ class OneShot(Generic[T]):
 
 
 def bounded(timeout: float) -> float:
-    """`timeout`, if it may be waited for; else ValidationError."""
+    """Return `timeout` if it is a time that can be waited for; else raise ValidationError."""
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= threading.TIMEOUT_MAX:
         raise ValidationError(f"timeout cannot be {timeout!r}: give the seconds to wait at most, more than 0")
     return float(timeout)

@@ -11,7 +11,10 @@ __all__ = ["progress_bar"]
 
 
 def progress_bar() -> Callable[[int, int], object]:
-    """A callback that draws; ValidationError if there is nothing to draw with."""
+    """Return a callback that draws a progress bar.
+
+    Raise ValidationError if there is nothing to draw with.
+    """
     for make in (_rich, _tqdm):
         try:
             return make()

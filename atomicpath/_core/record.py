@@ -295,7 +295,7 @@ class CommitRecord:
             final=_text(fields.get("final", ""), "final"),
             boot_clock=_optional(_integer, fields.get("boot_clock"), "boot_clock"),
             decided_by=DecidedBy(_text(fields.get("decided_by", "record"), "decided_by")),
-            marker=_optional(_text, fields.get("marker", COMMIT_SUCCESS_FILE), "marker"),  # once it was always there
+            marker=_optional(_text, fields.get("marker", COMMIT_SUCCESS_FILE), "marker"),  # earlier always written
             direct=fields.get("direct") is True,
             lease=Lease(
                 seconds=_seconds(lease.get("seconds", 60.0), "lease.seconds"),
@@ -428,7 +428,7 @@ def _integer(value: object, what: str) -> int:
 
 def _seconds(value: object, what: str) -> float:
     seconds = float(_number(value, what))
-    if not 0 <= seconds < math.inf:  # one that never ends would be waited for, and NaN ends at once
+    if not 0 <= seconds < math.inf:  # a lease of infinity would be waited for, and one of NaN ends at once
         raise ValueError(f"{what!r} cannot be {seconds}")
     return seconds
 

@@ -41,9 +41,11 @@ _LOOK = 1.0  # seconds between looks at what is waited for, should something bey
 
 
 def run_alone(main: Main[T]) -> T:
-    """As `run`, but without an event loop, which would cost as much as a whole commit to a disk.
+    """Run as `run` does, but without an event loop.
 
-    Raises EventLoopNeeded, before anything was done, if one is needed, or if one runs in this thread.
+    An event loop would cost as much as a whole commit to a disk.
+
+    Raise EventLoopNeeded, before anything was done, if one is needed, or if one runs in this thread.
     """
     if _in_event_loop():
         raise EventLoopNeeded
@@ -84,7 +86,7 @@ def _drive(main: Main[T], run: Run) -> tuple[list[T], BaseException | None]:
 def run(main: Main[T]) -> T:
     """Run a coroutine function to its end from blocking code, in any thread.
 
-    What a signal handler raises meanwhile comes out unchanged, once all is given up or done.
+    What a signal handler raises meanwhile is raised unchanged, once everything is given up or done.
     """
     events: queue.SimpleQueue[None] = queue.SimpleQueue()  # the one that a signal handler may put into
 
@@ -119,7 +121,7 @@ def run(main: Main[T]) -> T:
 
 
 def _of_handler(signals: Signals, error: BaseException | None) -> BaseException | None:
-    """What a handler raised goes before what became of the call."""
+    """Return the error that a signal handler raised, which precedes the outcome of the call."""
     if isinstance(error, OutcomeUnknownError):
         _LOG.warning("interrupted while the outcome was being settled: %s", error)
     elif error is not None and not isinstance(error, Interrupted):
@@ -133,16 +135,14 @@ def _outcome(value: list[T], error: BaseException | None) -> T:
             raise error
         return value[0]
     finally:
-        del (
-            error
-        )  # its traceback has this frame: else both would wait for the garbage collector, with what they refer to
+        del error  # its traceback has this frame: both, and what they refer to, would wait for the garbage collector
 
 
 class Worker(Generic[T]):
     """One coroutine in a thread and an event loop of its own. `interrupt` is the only way into it."""
 
     def __init__(self, main: Main[T], *, backend: str, inline: bool, ended: Callable[[], object]) -> None:
-        """`ended` is called in the thread, once `ended` is true."""
+        """Take the callback `ended`, which is called in the thread once the attribute `ended` is true."""
         self.run = Run()
         self.value: list[T] = []
         self.error: BaseException | None = None
@@ -159,7 +159,10 @@ class Worker(Generic[T]):
         self._environment, self._trace = current(), telemetry.current_trace()
 
     def start(self) -> None:
-        """Begin. Where no thread can be started any more it is run at once, in the calling one."""
+        """Start the thread.
+
+        Where no thread can be started any more, the function is run at once, in the calling thread.
+        """
         if self._started:
             return
         self._started = True
@@ -167,13 +170,16 @@ class Worker(Generic[T]):
             self._work()
 
     def run_here(self) -> None:
-        """Run it in the calling thread to its end, which `value` and `error` then tell."""
+        """Run the function in the calling thread to its end; `value` and `error` then tell the outcome."""
         self._started = True
         self._work()
         self.run.break_off = None  # which refers to this, and so to all that the coroutine function does
 
     def interrupt(self) -> None:
-        """Have it break off at the next point where it may be; from any thread, and at once."""
+        """Have the function break off at the next point where it may.
+
+        Call this from any thread; it returns at once.
+        """
         self.run.asked = True
         token = self._token
         if token is not None:
@@ -216,7 +222,10 @@ class Worker(Generic[T]):
 
 
 def _no_event_loop(error: OSError) -> StorageError:
-    """Return the error for a call that has not even begun: nothing of the caller's was asked for anything."""
+    """Return the error for a call that could not even begin.
+
+    Nothing of the caller's was called.
+    """
     told = StorageError(
         f"no event loop can be started for this call: {error}. Nothing was done: close some files, or raise the limit"
         " (ulimit -n), then call again"
@@ -237,20 +246,21 @@ def _make_ready(backend: str) -> None:
 
 
 async def _nothing() -> None:
-    """For an event loop that only has to have run."""
+    """Do nothing, for an event loop that only has to have run."""
 
 
 async def run_protected(main: Main[T]) -> T:
-    """Run a coroutine function to its end from any event loop, whoever cancels the calling task, and how.
+    """Run a coroutine function to its end from any event loop, in spite of any cancellation.
 
-    It runs in an event loop of its own, of the same kind as the caller's. A cancellation breaks it off at the next
-    point where it may be, and is raised once what was begun is given up. One that comes too late for that changes
-    nothing about the call, which returns or raises what it would have; it is delivered where the task waits next.
+    It runs in an event loop of its own, of the same kind as the caller's. A cancellation of the calling task breaks the
+    function off at the next point where it may be, and is raised once what was begun is given up. A cancellation that
+    comes too late for that changes nothing about the call, which returns or raises what it would have. That
+    cancellation is delivered where the task waits next.
     """
     token = anyio.lowlevel.current_token()
     outer = this_run()
     if outer is not None and (not outer.has_event_loop or outer.loop is token.native_token):
-        return await main()  # part of a call that is protected
+        return await main()  # the outer call is protected already
     over, task = anyio.Event(), _Task()
     backend = token.backend_class.__module__.rpartition("._")[2]
     worker = Worker(main, backend=backend, inline=is_in_this_thread(), ended=lambda: wake(token, over.set))
@@ -286,12 +296,15 @@ async def run_protected(main: Main[T]) -> T:
 
 
 def run_detached(main: Main[object]) -> None:
-    """Run a coroutine function in a thread that nobody waits for: for a caller that may not wait any more."""
+    """Run a coroutine function in a thread that nobody waits for.
+
+    It is for a caller that may not wait any more.
+    """
     Worker(main, backend="asyncio", inline=True, ended=lambda: None).start()
 
 
 def protected(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """The same coroutine function, run by `run_protected`."""
+    """Return the same coroutine function, run by `run_protected`."""
 
     @functools.wraps(function)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -27,16 +27,20 @@ _INTEGER = re.compile(r"-?[0-9]+")
 
 
 def step_of(name: str) -> int | None:
-    """The step that a name tells by itself, or None: `N`, `word_N`, `word-N` and `global_stepN` have one.
+    """Return the step that a name tells by itself, or None.
 
-    A date, a hash, or a name with several numbers has none: which of them is the step would be a guess.
+    `N`, `word_N`, `word-N` and `global_stepN` have a step. A date, a hash, or a name with several numbers has none:
+    which of the numbers is the step would be a guess.
     """
-    found = None if is_pending(name) else _STEP.fullmatch(name)  # whose end is of a random token
+    found = None if is_pending(name) else _STEP.fullmatch(name)  # its end is part of a random token
     return int(found.group(2)) if found else None
 
 
 def _series_of(name: str) -> str | None:
-    """What stands before the step in a name that tells one, which is the same in all of a series; else None."""
+    """Return what stands before the step in a name, the same in all names of a series.
+
+    Return None if the name tells no step.
+    """
     found = None if is_pending(name) else _STEP.fullmatch(name)
     return found.group(1) if found else None
 
@@ -55,7 +59,10 @@ class Order:
 
     @classmethod
     def of(cls, step: StepRule | None, prefix: str | None) -> Order:
-        """From what a caller passes; ValidationError if it cannot be used."""
+        """Make an order from the caller's arguments.
+
+        Raise ValidationError if they cannot be used.
+        """
         if prefix is not None and (not isinstance(prefix, str) or "/" in prefix):
             raise ValidationError(
                 f"prefix= is what names begin with, a str without '/', not {prefix!r}: pass the directory they are in"
@@ -64,18 +71,18 @@ class Order:
         return cls(rule=None if step is None else _rule(step), prefix=prefix or "")
 
     def takes(self, name: str) -> bool:
-        """Whether a name may belong to the answer."""
+        """Tell whether a name may belong to the answer."""
         return name.startswith(self.prefix) and (self.rule is None or self.named_step(name) is not None)
 
     def named_step(self, name: str) -> int | None:
-        """The step that the name tells, by the caller's rule or by ours."""
+        """Return the step that the name tells, by the caller's rule or by ours."""
         if self.rule is not None:
             return self.rule(name)
         found = step_of(name)
         return step_of(name[len(self.prefix) :]) if found is None and self.prefix else found
 
     def step(self, name: str, record: CommitRecord | None) -> int | None:
-        """The step of a committed directory."""
+        """Return the step of a committed directory."""
         if self.rule is None and record is not None:
             noted = record.metadata.get("step")
             if isinstance(noted, int) and not isinstance(noted, bool):
@@ -83,7 +90,7 @@ class Order:
         return self.named_step(name)
 
     def series(self, name: str) -> str | None:
-        """What names of the same series share; None for a name without a step."""
+        """Return what names of the same series share; None for a name without a step."""
         if self.named_step(name) is None:
             return None
         return "" if self.rule is not None or self.prefix else _series_of(name)
@@ -94,12 +101,14 @@ DEFAULT = Order()
 
 
 def moments(records: Mapping[str, CommitRecord | None], *, trust_later: bool = False) -> dict[str, Moment]:
-    """For each of some names its place in the order of commits, by the records; of another tool's, the first.
+    """Return for each name its place in the order of commits, by the records.
 
-    The wall clocks of the writers order them. For two commits of one boot of one host the clock that counts since the
-    boot decides, which nobody can set. Where the two contradict each other somebody set the wall clock in between:
-    then the time of the earlier commit is believed, and with `trust_later` that of the later one. Where the two answers
-    differ, the order is not known.
+    A directory that another tool committed comes first.
+
+    The wall clocks of the writers order the commits. For two commits of one boot of one host, the clock that counts
+    since the boot decides, because nobody can set it. If the two clocks contradict each other, somebody set the wall
+    clock in between. Then the time of the earlier commit is believed, and with `trust_later` that of the later one.
+    Where the two answers differ, the order is not known.
     """
     boots: dict[str, list[tuple[int, str]]] = {}
     found: dict[str, Moment] = {}
@@ -171,7 +180,10 @@ def _function_rule(function: Callable[[str], object]) -> Callable[[str], int | N
 
 
 def in_order(names: Sequence[str], steps: Mapping[str, int | None], when: Mapping[str, Moment]) -> list[str]:
-    """Names of one series, oldest first: without a step, then by step; equal ones in the order of their commits."""
+    """Return the names of one series, oldest first.
+
+    Names without a step come first, then the others by step. Equal ones are in the order of their commits.
+    """
     return sorted(names, key=lambda name: (_rank(steps[name]), when[name], name))
 
 

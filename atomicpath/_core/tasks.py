@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 async def map_concurrently(items: Iterable[T], function: Callable[[T], Awaitable[R]], *, at_once: int) -> list[R]:
-    """`function` of each item, at most `at_once` under way; the results in order.
+    """Return `function` of each item, in order, with at most `at_once` calls under way.
 
     The first failure cancels the others and is raised itself, once they have ended.
     """
@@ -44,7 +44,7 @@ async def map_concurrently(items: Iterable[T], function: Callable[[T], Awaitable
 
 
 async def run_both(first: Callable[[], Awaitable[T]], second: Callable[[], Awaitable[R]]) -> tuple[T, R]:
-    """Two coroutines at once; fails as `map_concurrently` does."""
+    """Run two coroutines at once; fail as `map_concurrently` does."""
     left: list[T] = []
     right: list[R] = []
 
@@ -59,7 +59,10 @@ async def run_both(first: Callable[[], Awaitable[T]], second: Callable[[], Await
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first failure that is not merely the cancellation it caused; one not meant to be caught goes before."""
+    """Return the first failure that is not merely the cancellation it caused.
+
+    A failure that is not meant to be caught goes before the others.
+    """
     flat: list[BaseException] = []
     pending: list[BaseException] = [failures]
     while pending:

@@ -19,13 +19,16 @@ _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLL
 
 
 def open_directory(environment: Environment, name: str, *, parent: int | None = None) -> int:
-    """Open a directory itself, relative to an open one if there is one: `OSError` for a link or anything else."""
+    """Open a directory itself, relative to the open directory `parent` if there is one.
+
+    Raise `OSError` for a link or anything else.
+    """
     return environment.call(os.open, name, _DIRECTORY, dir_fd=parent)
 
 
 @contextmanager
 def opened(environment: Environment, name: str, *, parent: int | None = None) -> Iterator[int]:
-    """The same for the block."""
+    """Open a directory as `open_directory` does, for the block, and close it afterwards."""
     fd = open_directory(environment, name, parent=parent)
     try:
         yield fd
@@ -34,7 +37,7 @@ def opened(environment: Environment, name: str, *, parent: int | None = None) ->
 
 
 def identity(status: os.stat_result) -> tuple[int, int]:
-    """By which two looks at one file or directory are known to be at the same."""
+    """Return what tells whether two looks were at the same file or directory."""
     return status.st_dev, status.st_ino
 
 
@@ -50,9 +53,9 @@ class _Level:
 def remove_tree(environment: Environment, parent: int, name: str) -> None:
     """Delete the directory `name` in the open directory `parent`, with all that is below it, at any depth.
 
-    `FileNotFoundError` if nothing is there. An `OSError` that names what stopped it, from `name` on, leaves the rest:
-    EXDEV where something is mounted below, ESTALE where a directory was moved meanwhile. A directory of this user's
-    that does not let its owner write is made writable. One or two descriptors are open at a time.
+    Raise `FileNotFoundError` if nothing is there. An `OSError` that names what stopped it, from `name` on, leaves the
+    rest: EXDEV where something is mounted below, ESTALE where a directory was moved meanwhile. A directory of this
+    user's that does not let its owner write is made writable. One or two descriptors are open at a time.
     """
     if sys.platform == "win32":  # it opens no directories; untested here
         environment.call(shutil.rmtree, name, dir_fd=parent)
@@ -88,7 +91,7 @@ def remove_tree(environment: Environment, parent: int, name: str) -> None:
 
 
 def _enter(environment: Environment, fd: int, name: str, trail: list[_Level]) -> None:
-    """Add an open directory to the trail, and delete from it what is no directory."""
+    """Add an open directory to the trail, and delete from it everything that is no directory."""
     status = environment.call(os.fstat, fd)
     level = _Level(name, identity(status), [])
     trail.append(level)
@@ -108,14 +111,17 @@ def _scan(fd: int) -> list[os.DirEntry[str]]:
 
 
 def _moved(environment: Environment, fd: int, name: str) -> int:
-    """Open a directory from an open one, which is closed."""
+    """Open a directory from an open one, and close the latter."""
     moved = open_directory(environment, name, parent=fd)
     _close(environment, fd)
     return moved
 
 
 def _mount(environment: Environment, fd: int) -> str:
-    """Which mount an open directory is on: two of one file system differ too, unlike their device numbers."""
+    """Return which mount an open directory is on.
+
+    Two mounts of one file system differ too, unlike their device numbers.
+    """
     try:
         told = environment.call(_read, f"/proc/self/fdinfo/{fd}")
     except OSError:

@@ -31,18 +31,22 @@ class CompletionSignal:
         return f"{type(self).__name__}({self.name!r})"
 
     def wait(self, timeout: float | None = None) -> None:
-        """Return once what it stands for is there; RankFailedError if that has failed.
+        """Wait until what the signal stands for is there.
 
-        CoordinationTimeoutError after `timeout` seconds, by default those of the options.
+        Raise RankFailedError if that has failed. Raise CoordinationTimeoutError after `timeout` seconds, by default
+        those of the options.
         """
         run(functools.partial(self.wait_async, timeout))
 
     async def wait_async(self, timeout: float | None = None) -> None:
-        """`wait`, as a coroutine."""
+        """Wait as `wait` does, as a coroutine."""
         await self._announcement.wait(timeout)
 
     async def send(self, error: BaseException | None = None) -> None:
-        """In the primary, once: that it is there, or why it will not come. `create_all_async` does it."""
+        """Send the signal, once and in the primary: what it stands for is there, or will not come because of `error`.
+
+        `create_all_async` does this.
+        """
         if not self._group.is_primary:
             raise ValidationError(
                 f"{self!r} is sent by rank {self._group.primary_rank}, the primary, and this is another"

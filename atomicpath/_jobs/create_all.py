@@ -41,7 +41,7 @@ class Signal(Protocol):
     """What `create_all_async` tells when it is done: a `CompletionSignal`, or anything of this shape."""
 
     async def send(self, error: BaseException | None = None) -> None:
-        """In the primary, once: that all is there, or why it will not come."""
+        """Tell, once and in the primary, that everything is there, or that it will not come because of `error`."""
 
 
 @protected
@@ -49,7 +49,10 @@ class Signal(Protocol):
 async def create_all(
     paths: Iterable[TemporaryPath], *, multiprocessing_options: MultiprocessingOptions | None = None
 ) -> None:
-    """Create all paths, many at once, in the primary of a job; call in all active processes, which then may write.
+    """Create all paths, many at once, in the primary of a job; call this in all active processes.
+
+    The processes may write once the call returns. Every call returns only once all processes have called and everything
+    was created. After an error, what the calling process had created is discarded.
 
     Every process returns only once all have come and everything was created. After an error what this one had created
     is discarded.
@@ -98,13 +101,14 @@ def create_all_async(
     multiprocessing_options: MultiprocessingOptions | None = None,
     subdirectories: Sequence[str] | None = None,
 ) -> Future[None]:
-    """Call in all active processes: returns at once, while the primary creates in a background thread.
+    """Return at once, while the primary creates in a background thread; call this in all active processes.
 
-    It creates all paths, makes the same `subdirectories` under each, and then sends every signal; other
-    processes, or other threads, wait for a signal before they write. The future ends when that is done, in
-    the other processes when it is known; nobody waits for a process that has not called. If it fails, what was created
-    is discarded, the signals carry the failure, and it comes out of the future: the error itself in the
-    primary, RankFailedError elsewhere. It is logged too, since a future may never be asked.
+    The primary creates all paths, makes the same `subdirectories` under each, and then sends every signal. Other
+    processes, or other threads, wait for a signal before they write. In the primary the future ends when that is done,
+    and in the other processes when it is known. Nobody waits for a process that has not called.
+
+    If it fails, what was created is discarded, the signals carry the failure, and the future raises it: the error
+    itself in the primary, RankFailedError elsewhere. The failure is logged too, since a future may never be asked.
     """
     attempts, signals, group = _attempts(paths), list(completion_signals), ProcessGroup(multiprocessing_options)
     if len({id(signal) for signal in signals}) != len(signals):
@@ -115,7 +119,7 @@ def create_all_async(
     done = SharedOutcome(group, group.key("create_all_async"), "the creation of the directories")
     work = functools.partial(_create_and_tell, attempts, names, [done.set, *(signal.send for signal in signals)])
     future: Future[None] = Future()
-    future.set_running_or_notify_cancel()  # what a process has begun, others rely on
+    future.set_running_or_notify_cancel()  # others rely on what a process has begun
     main = work if group.is_primary else done.wait
     environment, trace = current(), telemetry.current_trace()
 
@@ -162,7 +166,10 @@ async def on_commit_callback(temporary_path: TemporaryPath, *, checkpoint_start_
 
 
 def _attempts(paths: Iterable[TemporaryPath]) -> list[TemporaryPath]:
-    """ValidationError, in this process alone and before anything is said, for what is no attempt."""
+    """Raise ValidationError for what is no attempt; return the attempts as a list.
+
+    The error is raised in this process alone, and before anything is said to the others.
+    """
     if isinstance(paths, str | bytes | os.PathLike | UPath | TemporaryPath):
         raise ValidationError(f"paths is a list of attempts, not one {type(paths).__name__}: pass [attempt]")
     attempts = list(paths)
@@ -197,7 +204,7 @@ async def _create_and_tell(
             except Exception as error:  # noqa: BLE001 - as above; the others are told all the same
                 failure = failure or error
         if failure is not None:
-            await _discard(created)  # again does nothing
+            await _discard(created)  # to call it again does nothing
             raise failure
 
 
@@ -215,7 +222,10 @@ async def _create(
 
 
 def _has_directories(attempt: TemporaryPath) -> bool:
-    """False only where it is known: an object store has none to make, and a client might make a bucket instead."""
+    """Return False only where the place is known to have no directories.
+
+    An object store has none to make, and a client might make a bucket instead.
+    """
     guarantees = attempt.options.guarantees
     return guarantees is None or Guarantee.DIRECTORIES in guarantees
 

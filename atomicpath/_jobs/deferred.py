@@ -35,32 +35,40 @@ class DeferredPath:
         return f"<{type(self).__name__}, {'told' if self._latch.is_set else 'not told yet'}>"
 
     def set_path(self, path: PathLike) -> None:
-        """Tell it, which wakes all that wait. ValidationError if it was told before, or if this is a child."""
+        """Set the path, which wakes all that wait for it.
+
+        Raise ValidationError if it was set before, or if this is a child.
+        """
         self._tell("set_path", upath_of(path))
 
     def set_error(self, error: Exception) -> None:
-        """Tell instead that there will be none: `error` is raised wherever the path is asked for, now and later."""
+        """Set the error because of which there will be no path.
+
+        `error` is raised wherever the path is asked for, now and later.
+        """
         self._tell("set_error", error)
 
     @property
     def path(self) -> UPath:
-        """The path; ValidationError as long as it is not told."""
+        """The path; ValidationError until it is known."""
         return self._look(
             ValidationError("the deferred path is not told yet: await await_creation(), or call wait(), first")
         )
 
     async def await_creation(self, *, timeout: float = _LONGEST) -> UPath:
-        """The path, once it is told. Works in any event loop; cancelling one that waits disturbs no other.
+        """Return the path once it is known.
 
-        CoordinationTimeoutError after `timeout` seconds.
+        Call this in any event loop. Cancelling one wait disturbs no other.
+
+        Raise CoordinationTimeoutError after `timeout` seconds.
         """
         await self._latch.wait(timeout)
         return self._look(_too_late(timeout))
 
     def wait(self, timeout: float = _LONGEST) -> UPath:
-        """The path, once it is told, for a thread without an event loop; it holds up the one it is called in.
+        """Return the path once it is known; block a thread that has no event loop until then.
 
-        CoordinationTimeoutError after `timeout` seconds.
+        Raise CoordinationTimeoutError after `timeout` seconds.
         """
         self._latch.wait_blocking(timeout)
         return self._look(_too_late(timeout))
@@ -83,7 +91,10 @@ class DeferredWritableTemporaryPath(TemporaryPath):
 
     @abc.abstractmethod
     def get_awaitable_path(self) -> DeferredPath:
-        """Where to write, for those who can wait for it: the same object at every call, before `create` too. No I/O."""
+        """Return the path to write to, as an object that can be waited for. No I/O.
+
+        Every call returns the same object, before `create` too.
+        """
 
     def get(self) -> UPath:
         return self.get_awaitable_path().path

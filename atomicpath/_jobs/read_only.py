@@ -28,14 +28,16 @@ class ReadOnlyTemporaryPath(TemporaryPath):
 
     @classmethod
     def from_paths(cls, *, temporary_path: PathLike, final_path: PathLike) -> Self:
-        """Of the two locations. No I/O."""
+        """Make the object of the two locations. No I/O."""
         return cls(locate(temporary_path), locate(final_path))
 
     @classmethod
     def from_bytes(cls, data: bytes, *, storage_options: Mapping[str, object] | None = None) -> Self:
-        """What `to_bytes` made, here or elsewhere; the storage options, which never travel, are given again.
+        """Make the object from the bytes of `to_bytes`, made here or elsewhere.
 
-        ValidationError for anything else, or for what a newer version made.
+        The storage options never travel, so they are given again.
+
+        Raise ValidationError for any other bytes, and for those that a newer version made.
         """
         fields = _fields(data)
         version = fields.get("format")
@@ -54,7 +56,9 @@ class ReadOnlyTemporaryPath(TemporaryPath):
         return cls(*(locate(place, storage_options) for place in places))
 
     def to_bytes(self) -> bytes:
-        """Both locations as JSON in ASCII, for `from_bytes`; without storage options, which may hold credentials.
+        """Return both locations as JSON in ASCII, for `from_bytes`.
+
+        The storage options are left out, because they may hold credentials.
 
         `{"kind": "atomicpath.ReadOnlyTemporaryPath", "format": 1, "temporary_path": URL, "final_path": URL}`
         """

@@ -61,19 +61,19 @@ def has_directories(storage: Storage, declaration: Declaration) -> bool:
 
 
 async def directories_at(storage: Storage, path: str) -> DirectoryStorage | None:
-    """Return a storage as one with directories, if it has them at `path`, by its own declaration; else None."""
+    """Return a storage as one with directories, if its own declaration says so for `path`; else None."""
     if isinstance(storage, DirectoryStorage) and has_directories(storage, await storage.declare(path)):
         return storage
     return None
 
 
 async def lock_file(storage: Storage, path: str, *, existing: bool = False) -> FileLock | None:
-    """Lock a file as `LockingStorage.lock_file` does; None where a storage, or a file system, has no locks."""
+    """Lock a file as `LockingStorage.lock_file` does; return None if the storage or file system has no locks."""
     return await storage.lock_file(path, existing=existing) if isinstance(storage, LockingStorage) else None
 
 
 async def lock_new_file(storage: Storage, path: str, data: bytes) -> FileLock | None:
-    """Create a small file that must not exist, and lock it if that can be done; None where it cannot."""
+    """Create a small file that must not exist, and lock it; return None where files cannot be locked."""
     if isinstance(storage, LockingStorage):
         return await storage.lock_new_file(path, data)
     await storage.put(path, data, mode=Put.CREATE)
@@ -81,13 +81,13 @@ async def lock_new_file(storage: Storage, path: str, data: bytes) -> FileLock | 
 
 
 async def make_parents(storage: Storage, path: str, *, durable: bool) -> None:
-    """Make the directories above `path` that are missing, where they do not come into being by themselves."""
+    """Make the missing directories above `path`, where a storage does not make them by itself."""
     if isinstance(storage, SharedDirectoryStorage):
         await storage.make_parents(path, durable=durable)
 
 
 async def make_shared_directory(storage: DirectoryStorage, path: str) -> bool:
-    """Make a directory, unless it exists, in which everybody may write who may write in its parent.
+    """Make a directory, unless it exists, in which all may write who may write in its parent.
 
     Returns:
         True if this call made it.
@@ -107,6 +107,9 @@ async def make_shared_directory(storage: DirectoryStorage, path: str) -> bool:
 
 
 async def remove_empty(storage: Storage, path: str) -> None:
-    """Remove a directory if it is empty and if that costs nothing; elsewhere it stays, as one that is in use does."""
+    """Remove a directory if it is empty and if that costs nothing.
+
+    Elsewhere the directory stays, as one that is in use does.
+    """
     if isinstance(storage, SharedDirectoryStorage):
         await storage.remove_empty(path)

@@ -57,12 +57,15 @@ class Race:
 
 
 def is_lasting(error: OSError) -> bool:
-    """Tell whether no connection can be made at all, so that nothing was sent and no repetition mends it."""
+    """Tell whether no connection can be made at all.
+
+    Then nothing was sent, and a repetition does not help.
+    """
     return isinstance(error, ConnectionError) and error.errno in _OF_NO_USE
 
 
 def is_unsupported(error: OSError) -> bool:
-    """Tell whether the storage says that it does not know what was asked for."""
+    """Tell whether the storage says that it does not implement what was asked for."""
     return error.errno in _UNSUPPORTED
 
 
@@ -73,7 +76,9 @@ def _is_passing(error: Exception) -> bool:
 
 
 async def asked(environment: Environment, attempt: Callable[[], Awaitable[T]]) -> T:
-    """Make one request of a probe, and again where the reply is no answer.
+    """Make one request of a probe, and make it again where the reply is no answer.
+
+    A write that is repeated may meet what an earlier try has written: its caller reads back.
 
     A write that is repeated may meet what an earlier try has written: its caller reads back.
 
@@ -87,7 +92,7 @@ async def asked(environment: Environment, attempt: Callable[[], Awaitable[T]]) -
             if not _is_passing(error) or (isinstance(error, OSError) and is_lasting(error)):
                 raise
             if isinstance(error, TimeoutError) and pause != _PAUSES[0]:
-                raise  # each of them has taken its time
+                raise  # each try took its full time
         await environment.sleep(pause)
     return await attempt()
 
@@ -95,7 +100,7 @@ async def asked(environment: Environment, attempt: Callable[[], Awaitable[T]]) -
 async def contest(
     environment: Environment, attempt: Callable[[bytes], Awaitable[object]], racers: int = RACERS
 ) -> Race:
-    """Let several attempts at one thing run at once, each of which is made again where its reply is no answer.
+    """Run several attempts at one thing at once; make each again where its reply is no answer.
 
     Raises:
         OSError: An attempt was answered neither with success nor with the refusal that the loser of a race hears.
@@ -112,7 +117,7 @@ async def contest(
             except FileNotFoundError as error:
                 if not doubtful:
                     raise
-                # what it was to move has gone: an earlier try may have done it, and the look afterwards tells
+                # the source has gone: an earlier try may have moved it, and the look afterwards tells
                 raise FileExistsError(errno.EEXIST, "an earlier try may have succeeded") from error
             except OSError:
                 doubtful = True
@@ -134,7 +139,9 @@ async def contest(
 
 
 async def only_winner(storage: Storage, path: str, ended: Race, what: str) -> bytes | None:
-    """Return the bytes of the one racer that won, by what is at `path` now; None if there is nothing of a racer.
+    """Return the bytes of the one racer that won, by what `path` holds now.
+
+    Return None if nothing of a racer is there.
 
     Args:
         storage: Where the race was.
@@ -160,7 +167,10 @@ async def only_winner(storage: Storage, path: str, ended: Race, what: str) -> by
 
 
 async def race(attempt: Callable[[bytes], Awaitable[object]], racers: int = RACERS) -> list[bytes]:
-    """Those of several concurrent attempts that succeeded; a refusal is an answer, any other error ends the race."""
+    """Run several attempts concurrently, and return the racers whose attempts succeeded.
+
+    A refusal is an answer; any other error ends the race.
+    """
 
     async def one(racer: bytes) -> bytes | None:
         try:
@@ -177,5 +187,5 @@ async def race(attempt: Callable[[bytes], Awaitable[object]], racers: int = RACE
 
 
 def names_of(racers: int) -> list[bytes]:
-    """What a race hands to its attempts, of one length."""
+    """Return the names that a race hands to its attempts, all of one length."""
     return [f"racer-{number}".encode() for number in range(racers)]

@@ -11,18 +11,20 @@ __all__ = ["is_original", "place_of"]
 
 
 async def place_of(storage: Storage, directory: Location, final: Location, token: str) -> str:
-    """The fingerprint to record for a directory that is to be committed at `final`.
+    """Return the fingerprint to record for a directory that is to be committed at `final`.
 
-    Where the storage can tell a directory from every copy of it, that identity, which a rename keeps; where it cannot,
-    nothing, so that every reader compares names and sizes. On a store the place is the final path there.
+    If the storage can tell a directory from every copy of it, the fingerprint is made of that identity, which a rename
+    keeps. If it cannot, the fingerprint is empty, so that every reader compares names and sizes. On a store the
+    identity is the final path there.
     """
     return _fingerprint(token, await _identity(storage, directory, final))
 
 
 async def is_original(storage: Storage, location: Location, record: CommitRecord) -> bool:
-    """Whether a directory is the very one that was committed: then nothing can be missing but what was deleted since.
+    """Tell whether a directory is the very one that was committed.
 
-    Only there do the recorded versions of files mean anything.
+    Then nothing can be missing but what was deleted since, and only then do the recorded versions of files mean
+    anything.
     """
     if not record.place:
         return False

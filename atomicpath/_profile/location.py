@@ -38,41 +38,41 @@ class Location:
 
     @property
     def name(self) -> str:
-        """The last component."""
+        """The last component of the path."""
         return self.path.rpartition("/")[2]
 
     @property
     def parent(self) -> Location:
-        """The directory or prefix this is in."""
+        """The directory or prefix that this location is in."""
         if self._parent is None:  # kept: a commit asks eight times, and four times for its identity
             object.__setattr__(self, "_parent", self.at(self.path.rpartition("/")[0] or "/"))
         return cast("Location", self._parent)
 
     def child(self, name: str) -> Location:
-        """A name below this one."""
+        """Return the location of `name` below this one."""
         return self.at(f"{self.path.rstrip('/')}/{name}")
 
     def at(self, path: str) -> Location:
-        """Another path with the same backend and options."""
+        """Return another path with the same backend and options."""
         return Location(backend=self.backend, path=path, storage_options=self.storage_options)
 
     @property
     def upath(self) -> UPath:
-        """The same place for users, with the storage options in it."""
+        """The same place as a UPath for users, with the storage options in it."""
         options: dict[str, Any] = dict(self.storage_options)
         path: UPath = UPath(str(self), **options)
         return path
 
     @property
     def identity(self) -> str:
-        """A text equal for equal places only; without credentials."""
+        """A text that is equal only for equal places, without credentials."""
         if self._identity is None:
             identity = _ask(self.backend, self.backend.identity, self.path, self.storage_options)
             object.__setattr__(self, "_identity", identity)
         return cast("str", self._identity)
 
     def open(self) -> Storage:
-        """Access to it, in the environment now in force. No I/O."""
+        """Open the storage of this location, in the environment now in force. No I/O."""
         return _ask(self.backend, self.backend.open, self.storage_options, current())
 
 
@@ -80,7 +80,10 @@ _ready: set[type[Backend]] = set()
 
 
 def _ask(backend: Backend, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a method. At the first use of a backend no fork breaks in: it may import what it needs only now."""
+    """Call a method of a backend.
+
+    At the first use of the backend no fork of another thread breaks in, because the backend may import modules then.
+    """
     if type(backend) in _ready:
         return method(*args, **kwargs)
     with unforked:
@@ -90,16 +93,21 @@ def _ask(backend: Backend, method: Callable[P, T], *args: P.args, **kwargs: P.kw
 
 
 def locate(url: PathLike, storage_options: Mapping[str, object] | None = None) -> Location:
-    """The location a user means. No I/O, but a relative local path is made absolute at once.
+    """Return the location that a user means. No I/O.
 
-    ValidationError for an empty or impossible one, BackendError if nobody serves it.
+    A relative local path is made absolute at once.
+
+    Raise ValidationError for an empty or impossible path, and BackendError if no backend serves it.
     """
     place = read(url)
     return _located(place, {**place.storage_options, **(storage_options or {})})
 
 
 def local_directory(path: PathLike, argument: str) -> Path:
-    """The absolute path of an argument that must be a directory on this host; ValidationError for any other place."""
+    """Return the absolute path of an argument that must be a directory on this host.
+
+    Raise ValidationError for any other place.
+    """
     place = read(path)
     if not place.is_local:
         raise ValidationError(
@@ -115,7 +123,10 @@ def located_like(
     source_options: Mapping[str, object] | None,
     storage_options: Mapping[str, object] | None,
 ) -> Location:
-    """The location of the source of a copy: without options of its own it has those of the target, on one protocol."""
+    """Return the location of the source of a copy.
+
+    A source without options of its own has those of the target, if both are on one protocol.
+    """
     place = read(source)
     if source_options is None and not place.storage_options and place.protocol == read(url).protocol:
         return locate(source, locate(url, storage_options).storage_options)
@@ -123,7 +134,10 @@ def located_like(
 
 
 def name_in(root: Location, one: PathLike, argument: str) -> str:
-    """The name right below a root that an argument means, by itself or as a URL; ValidationError for another place."""
+    """Return the name directly below a root that an argument means, by itself or as a URL.
+
+    Raise ValidationError for another place.
+    """
     if isinstance(one, str) and "/" not in one and one.strip():
         return one
     place = locate(one, root.storage_options)
@@ -133,7 +147,10 @@ def name_in(root: Location, one: PathLike, argument: str) -> str:
 
 
 def upath_of(path: PathLike) -> UPath:
-    """A UPath of any place that fsspec can reach, served by a backend or not; a local one is made absolute at once."""
+    """Return a UPath of any place that fsspec can reach, served by a backend or not.
+
+    A local path is made absolute at once.
+    """
     place = read(path)
     if place.is_local:
         return _located(place, {}).upath

@@ -26,9 +26,7 @@ __all__ = ["PathLike", "Place", "read"]
 
 PathLike: TypeAlias = str | os.PathLike[str] | UPath
 
-_SCHEME = re.compile(
-    r"[A-Za-z][A-Za-z0-9+.-]+"
-)  # of two letters at least: one letter and a colon is a drive of Windows
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+")  # at least two letters: one letter and a colon is a drive of Windows
 _HOST = re.compile(r"(file|local)://[^/~]", re.IGNORECASE)
 _IPV6 = re.compile(r"\[[0-9A-Fa-f:.%]*\]")
 _UNREAD = re.compile(r"[?#]")
@@ -47,16 +45,19 @@ class Place:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is on a file system that this host has mounted."""
+        """True if the place is on a file system that this host has mounted."""
         return is_local(self.protocol)
 
     @property
     def is_relative(self) -> bool:
-        """Whether the current directory decides which place it is."""
+        """True if the current directory decides which place it is."""
         return self.is_local and not self.text.startswith(("/", "~")) and not os.path.isabs(self.text.partition(":")[2])
 
     def check_read(self) -> None:
-        """ValidationError for a query or a fragment, which no store's URL has here: as a name it is a mistake."""
+        """Raise ValidationError for a query or a fragment.
+
+        No store's URL has one here; as part of a name it is a mistake.
+        """
         head, separator, _ = self.text.partition("://")
         if separator and _UNREAD.search(self.text):
             raise ValidationError(
@@ -66,7 +67,9 @@ class Place:
 
 
 def read(place: PathLike) -> Place:
-    """What the caller means. No I/O. ValidationError for what names no place, or may name two.
+    """Read what place the caller means. No I/O.
+
+    Raise ValidationError for what names no place, or may name two.
 
     A UPath is believed as it is. Any other path object is a local path, unless it says that it is a URL.
     """
@@ -99,7 +102,10 @@ def read(place: PathLike) -> Place:
 
 
 def _local_protocol(text: str) -> str:
-    """The protocol of a text that is no URL; ValidationError if it was one before."""
+    """Return the protocol of a text that is no URL.
+
+    Raise ValidationError if the text was a URL before a path object changed it.
+    """
     first, *others = text.split("/")
     name, colon, _ = first.partition(":")
     _refuse_chain(text)
@@ -118,7 +124,10 @@ def _local_protocol(text: str) -> str:
 
 
 def _refuse_eaten(text: str, parts: list[str]) -> None:
-    """ValidationError if a URL, or "~", stands in the middle of a local path: `Path("s3://b/x").absolute()`."""
+    """Raise ValidationError if a URL, or "~", stands in the middle of a local path.
+
+    For example, `Path("s3://b/x").absolute()` is such a path.
+    """
     for number, part in enumerate(parts):
         name = part[:-1].rpartition("::")[2]
         if part.endswith(":") and _is_protocol(name):
@@ -158,7 +167,10 @@ def _refuse_password(protocol: str, rest: str) -> None:
 
 
 def _refuse_host(place: object) -> None:
-    """UPath takes the host in "file://host/x" for the first directory of a relative path."""
+    """Raise ValidationError for a UPath of a URL with a host.
+
+    UPath takes the host in "file://host/x" for the first directory of a relative path.
+    """
     made_of = [*getattr(place, "_raw_urlpaths", ()), str(place)]
     with suppress(FileNotFoundError):  # the current directory is gone, and UPath could not have used it either
         made_of[-1] = made_of[-1].replace(f"{os.path.abspath('localhost')}/", "localhost/", 1)
@@ -196,7 +208,7 @@ def _text_of(place: object) -> str:
 
 
 def _said_elsewhere(place: object) -> Iterator[str]:
-    """Protocols of other file systems that a path object, which is no UPath, says that it is on."""
+    """Yield the protocols of other file systems on which a path object, which is no UPath, says that it is."""
     for name in ("protocol", "scheme", "cloud_prefix"):
         said = getattr(place, name, None)
         protocol = said.partition("://")[0].lower() if isinstance(said, str) else ""
@@ -212,7 +224,7 @@ def _said_elsewhere(place: object) -> Iterator[str]:
 
 
 def _is_universal(place: object) -> bool:
-    """Whether it is a UPath, or has the three things that make one and no `os.fspath` of its own."""
+    """Tell whether `place` is a UPath, or has the three parts of one and no `os.fspath` of its own."""
     if isinstance(place, UPath):
         return True
     parts = (getattr(place, name, None) for name in ("protocol", "path", "storage_options"))
@@ -227,14 +239,17 @@ def _is_protocol(name: str) -> bool:
 
 
 def _has_password(rest: str) -> bool:
-    """Whether what follows "://" begins like `user:password@`; secret keys often have a "/" in them."""
+    """Tell whether what follows "://" begins like `user:password@`.
+
+    Secret keys often have a "/" in them.
+    """
     user, colon, tail = rest.partition("@")[0].partition(":")
     port, _, _ = tail.partition("/")
     return "@" in rest and bool(colon) and "/" not in user and not port.isdigit()
 
 
 def _shown(text: str) -> str:
-    """For messages: without what may be a password or a signature."""
+    """Return a text for messages, without what may be a password or a signature."""
     scheme, separator, rest = text.partition("://")
     if not separator:
         return text

@@ -48,7 +48,7 @@ class _Left:
         self.reason = self.reason or str(reason)
 
     def tell(self) -> None:
-        """Log one line, if there is anything."""
+        """Log one line, if there is anything to say."""
         tops = [url for url in self.urls if not any(url.startswith(f"{other}/") for other in self.urls)]
         if tops:
             _LOG.warning(
@@ -78,7 +78,7 @@ class Probe:
         self._unlearnt: str | None = None
 
     async def learn(self, due: Guarantee) -> None:
-        """Let the storage find out in which form it is to be asked for what is due.
+        """Let the storage find out in which form it has to be asked for what is due.
 
         Raises:
             ConnectionError: There was no answer, and so the trials would have none.
@@ -133,7 +133,10 @@ class Probe:
         self._has_decided = True
 
     def _judged(self, error: Exception) -> Exception:
-        """What an error of a trial means for its guarantee; itself if there is nothing to find out."""
+        """Return what an error of a trial means for its guarantee.
+
+        Return the error itself if there is nothing to find out.
+        """
         if isinstance(error, Refuted | NotShown):
             self._has_decided = self._has_decided or isinstance(error, Refuted)
             return error
@@ -154,7 +157,10 @@ class Probe:
         return isinstance(error, ConnectionError) and is_lasting(error)
 
     async def clean(self, place: Location, *below: Location) -> None:
-        """Remove what is at `place`, and `below` it where it cannot be listed; note what could not be removed."""
+        """Remove what is at `place`, and `below` it where it cannot be listed.
+
+        What could not be removed is noted.
+        """
         with cleaning_up(place), self._environment.limit():
             try:
                 if self._directories and await self._directories.kind(place.path) is EntryKind.DIRECTORY:
@@ -235,7 +241,10 @@ async def _remove_empty(storage: Storage, directory: Location) -> None:
 
 
 async def _nearest_directory(storage: Storage, location: Location) -> Location:
-    """Where the probes go if directories have to exist: the target's parent, or its nearest ancestor that does."""
+    """Return where the probes go if directories have to exist.
+
+    That is the target's parent, or its nearest ancestor that exists.
+    """
     place = location.parent
     while place.path != "/" and "/" in place.path and await storage.kind(place.path) is None:
         place = place.parent

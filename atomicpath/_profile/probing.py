@@ -52,7 +52,10 @@ async def profile_of(
     asserted: Guarantee = NONE,
     probe: bool = True,
 ) -> Profile:
-    """The profile of a location. `wanted` limits the probes to those; with `probe` false nothing is tried."""
+    """Return the profile of a location.
+
+    `wanted` limits the probes to those guarantees. With `probe` false, nothing is tried.
+    """
     findings = _findings_of(location)
     declaration = await _declare(location, findings)
     if probe and (declaration.observable or declaration.refutable):
@@ -83,7 +86,12 @@ async def profile_of(
 
 
 async def attempts_beside(location: Location) -> bool:
-    """Tell whether attempts at `location` must be hidden siblings of it, and not lie in the house-keeping directory.
+    """Tell whether attempts at `location` must be hidden siblings of it.
+
+    Otherwise they lie in the house-keeping directory.
+
+    Distributed metadata may refuse to rename from one directory into another. Where the declaration does not exclude
+    that, a rename out of the house-keeping directory is tried, once per place and process.
 
     Distributed metadata may refuse to rename from one directory into another. Where the declaration does not exclude
     that, a rename out of the house-keeping directory is tried, once per place and process.
@@ -109,7 +117,7 @@ async def attempts_beside(location: Location) -> bool:
 
 
 def are_beside(location: Location) -> bool:
-    """Tell the same as far as `attempts_beside` has found it out in this process. No I/O."""
+    """Tell what `attempts_beside` has found out in this process. No I/O."""
     return bool(_findings_of(location).beside)
 
 
@@ -157,7 +165,10 @@ async def _probe(location: Location, due: Guarantee, declaration: Declaration, f
 
 
 def _told(declaration: Declaration, findings: _Findings) -> dict[Guarantee, str]:
-    """The evidence: what was found, and with what was refuted what is known of the storage, which may say why."""
+    """Return the evidence: what was found.
+
+    What is known of the storage is added to the evidence of a refuted guarantee, because it may say why.
+    """
     told = dict(declaration.evidence) | findings.evidence
     for guarantee in findings.refuted:
         if guarantee in declaration.evidence and guarantee in findings.evidence:
@@ -166,7 +177,10 @@ def _told(declaration: Declaration, findings: _Findings) -> dict[Guarantee, str]
 
 
 def _leave_open(findings: _Findings, guarantee: Guarantee, declaration: Declaration, reason: Exception) -> None:
-    """Note why a guarantee was neither shown nor refuted; what is declared stands meanwhile."""
+    """Note why a guarantee was neither shown nor refuted.
+
+    What is declared stands meanwhile.
+    """
     _LOG.debug("the probe of %s could not be carried out: %s", guarantee, reason)
     known = declaration.evidence.get(guarantee) if guarantee & declaration.declared else None
     said = _piece(f"the probe could not be carried out: {reason}")
@@ -174,5 +188,5 @@ def _leave_open(findings: _Findings, guarantee: Guarantee, declaration: Declarat
 
 
 def _piece(text: str) -> str:
-    """A piece of evidence is one line, whatever a storage put into its error."""
+    """Return a piece of evidence as one line, whatever a storage put into its error."""
     return " ".join(text.split())

@@ -27,7 +27,7 @@ _serving: dict[str, Backend] = {}  # by protocol, each only once it is there as 
 
 @contextmanager
 def serving(backend: Backend) -> Iterator[None]:
-    """Have a backend serve its protocols in this process for the block, before any that is installed: for tests."""
+    """Let a backend serve its protocols in this process for the block, before any installed one: for tests."""
     _before.append(backend)
     try:
         yield
@@ -36,12 +36,14 @@ def serving(backend: Backend) -> Iterator[None]:
 
 
 def backend_for(protocol: str) -> Backend:
-    """The backend that serves a protocol; BackendError if there is none or it does not load.
+    """Return the backend that serves a protocol.
 
-    One of fsspec's that no plug-in serves is served all the same, where the caller asserts what holds there.
+    Raise BackendError if there is none or it does not load.
 
-    The entry point named like the protocol is tried first, then the others in alphabetical order, so
-    that a plug-in that does not load costs nobody but its own users.
+    A protocol of fsspec that no plug-in serves is served all the same, where the caller asserts what holds there.
+
+    The entry point named like the protocol is tried first, then the others in alphabetical order. So a plug-in that
+    does not load costs nobody but its own users.
     """
     for backend in reversed(_before):
         if protocol in backend.protocols:
@@ -82,12 +84,12 @@ def _found(protocol: str) -> Backend:
 
 
 def is_local(protocol: str) -> bool:
-    """Whether the backend of local paths serves a protocol."""
+    """Tell whether the backend of local paths serves a protocol."""
     return protocol == LOCAL or protocol in backend_for(LOCAL).protocols
 
 
 def is_served(protocol: str) -> bool:
-    """Whether a backend that loads serves a protocol."""
+    """Tell whether a backend that loads serves a protocol."""
     try:
         backend_for(protocol)
     except BackendError:

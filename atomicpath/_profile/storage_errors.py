@@ -60,7 +60,10 @@ def reporting(doing: str, where: Callable[[], object]) -> Iterator[None]:
 def reported(
     doing: str, where: Callable[..., object]
 ) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, Coroutine[Any, Any, T]]]:
-    """Decorate a coroutine function with `reporting`. `where` is called with its arguments."""
+    """Decorate a coroutine function with `reporting`.
+
+    `where` is called with the arguments of that function.
+    """
 
     def decorate(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
         @functools.wraps(function)
@@ -83,12 +86,12 @@ def at_url(url: PathLike, *_: object, **options: Any) -> object:
 
 
 def at_root(root: PathLike, *_: object, **options: Any) -> object:
-    """Return the same of one that calls it a root."""
+    """Return the place of a function whose first argument is a URL that it calls a root."""
     return at_url(root, **options)
 
 
 def at_final(temporary_path: TemporaryPath, *_: object, **__: object) -> object:
-    """Return the final path of an attempt, for its own methods and for functions that take one."""
+    """Return the final path of an attempt, for its own methods and for functions that take an attempt."""
     return locate(temporary_path.get_final())
 
 
@@ -149,7 +152,7 @@ _made: dict[type[OSError], type[OSError]] = {}
 
 
 def _both(builtin: type[OSError]) -> type[OSError]:
-    """Return the class for what a storage raised as a builtin one, always the same."""
+    """Return the class for what a storage raised as a builtin error, always the same class."""
     ours: type[OSError] = AccessError if issubclass(builtin, PermissionError) else StorageError
     bases = (ours,) if issubclass(ours, builtin) else (ours, builtin)
     methods = {"__str__": StorageError.__str__, "__reduce__": _reduced, "__module__": ours.__module__}

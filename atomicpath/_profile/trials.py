@@ -25,7 +25,7 @@ __all__ = [
     "watch_rename",
 ]
 
-_LOOKS = 200  # of a reader while a directory is renamed
+_LOOKS = 200  # looks of a reader while a directory is renamed
 _ROUNDS = 4  # of multi-part completions: on a store that breaks it, half of the rounds went well
 
 
@@ -44,7 +44,7 @@ async def _exclusive_create(storage: Storage, path: str) -> None:
 
 async def _compare_and_swap(storage: Storage, path: str) -> None:
     environment = storage.environment
-    told = await _place(storage, path, b"racer-?")  # as long as what is swapped for it: a version is more than a length
+    told = await _place(storage, path, b"racer-?")  # as long as what is swapped for it: length alone tells nothing
     version = (await asked(environment, lambda: storage.get(path))).version
     if version is None:
         raise Refuted("the store gives no version")
@@ -95,7 +95,10 @@ async def _conditional_delete(storage: Storage, path: str) -> None:
 
 
 async def _is_listed(storage: Storage, path: str, version: str) -> bool:
-    """Whether a cleaner, who deletes what it has listed, would name the version that a read gave."""
+    """Tell whether a listing names the version that a read gave.
+
+    A cleaner deletes the version that it has listed.
+    """
     parent, _, name = path.rpartition("/")
     try:
         listing = await asked(storage.environment, lambda: storage.list(parent, recursive=True))
@@ -125,9 +128,9 @@ async def _exclusive_multipart(storage: Storage, path: str) -> None:
 
 
 async def _place(storage: Storage, path: str, data: bytes) -> str | None:
-    """Write what no other trial writes, at a path of its own; its version, as the reply told.
+    """Write what no other trial writes, at a path of its own; return its version, as the reply told.
 
-    It is created where that can be done: a bucket's policy may refuse writes without a condition.
+    It is created where that can be done, because a bucket's policy may refuse writes without a condition.
     """
     try:
         return await asked(storage.environment, lambda: storage.put(path, data, mode=Put.CREATE))
@@ -145,7 +148,10 @@ async def _place(storage: Storage, path: str, data: bytes) -> str | None:
 
 @asynccontextmanager
 async def _permitted(storage: Storage, path: str, what: str) -> AsyncIterator[None]:
-    """Turn into a finding that the block may not do `what`, if the same credentials still read what is at `path`."""
+    """Turn an AccessError of the block into the finding that `what` is refused.
+
+    This is done only if the same credentials still read what is at `path`.
+    """
     try:
         yield
     except AccessError as error:
@@ -165,7 +171,10 @@ async def _directories(storage: DirectoryStorage, path: str) -> None:
 
 
 async def _atomic_rename(storage: DirectoryStorage, path: str) -> None:
-    """A reader watches: on a mount or server that copies, it finds some of the files at the new name."""
+    """Rename a directory while a reader watches.
+
+    On a mount or server that copies, the reader finds some of the files at the new name.
+    """
     source, target = f"{path}/source", f"{path}/target"
     await _make(storage, path)
     await _make(storage, source)
@@ -205,7 +214,7 @@ async def watch_rename(
             if renamed:
                 return
             await look(last=False)
-            await storage.environment.sleep(0)  # the renamer's turn, where a listing gives it none
+            await storage.environment.sleep(0)  # let the renamer run, where a listing does not
 
     await run_both(rename, watch)
     await look(last=True)
@@ -214,7 +223,10 @@ async def watch_rename(
 
 
 async def leaves_its_directory(storage: DirectoryStorage, source: str, target: str) -> bool:
-    """Tell whether a directory made at `source` can be renamed to `target`, in another directory; False for EXDEV."""
+    """Tell whether a directory made at `source` can be renamed to `target`, in another directory.
+
+    Return False for EXDEV.
+    """
     await _make(storage, source)
     try:
         await storage.rename_directory(source, target)
@@ -233,9 +245,7 @@ async def _rename_noreplace(storage: DirectoryStorage, path: str) -> None:
         await _make(storage, f"{path}/{racer.decode()}")
         await storage.put(f"{path}/{racer.decode()}/file-{racer.decode()}", racer, mode=Put.PRIVATE)
 
-    await map_concurrently(
-        names_of(RACERS), prepare, at_once=RACERS
-    )  # before the race, so that it is one of renames only
+    await map_concurrently(names_of(RACERS), prepare, at_once=RACERS)  # done before the race, so that only renames race
     ended = await contest(
         storage.environment, lambda racer: storage.rename_directory(f"{path}/{racer.decode()}", target)
     )

@@ -44,7 +44,10 @@ _PAUSE, _LONGEST = 0.01, 0.2  # seconds between tries
 
 
 async def linked_name(storage: Storage, location: Location) -> str | None:
-    """Return the name that a link at a location leads to, if that is right beside it; else None. Never followed."""
+    """Return the name that a link at a location leads to, if that is right beside the link; else None.
+
+    The link is never followed.
+    """
     target = await storage.link_target(location.path) if isinstance(storage, LinkingStorage) else None
     return target if target and "/" not in target and target not in (".", "..") else None
 
@@ -78,7 +81,7 @@ async def aliases_of(storage: Storage, root: Location) -> dict[str, str]:
 
 
 async def expect_no_alias_to(storage: Storage, location: Location) -> None:
-    """ConflictError, naming it, if an alias leads to a directory that is to be removed."""
+    """Raise ConflictError, which names the alias, if one leads to a directory that is to be removed."""
     aliases = await aliases_of(storage, location.parent)
     names = sorted(name for name, target in aliases.items() if target == location.name)
     if names:
@@ -89,9 +92,11 @@ async def expect_no_alias_to(storage: Storage, location: Location) -> None:
 
 
 async def set_alias(storage: Storage, location: Location, target: str, *, fence: Fence) -> Undo:
-    """Have a location be an alias for the directory `target` beside it. Return what undoes it, if nobody has moved it.
+    """Make a location an alias for the directory `target` beside it.
 
-    Concurrent callers move it one after the other; readers see one of their targets at every moment.
+    Return what undoes it, if nobody has moved the alias since.
+
+    Concurrent callers move the alias one after the other; readers see one of their targets at every moment.
     """
     if storage.is_local:
         return await _set_link(storage, location, target)
@@ -147,7 +152,10 @@ async def _set_link(storage: Storage, location: Location, target: str) -> Undo:
 
 
 async def _created(storage: Storage, location: Location, register: AliasRegister) -> bool:
-    """Make the note, then the record; False if somebody else made one. ConflictError if foreign files are there."""
+    """Create the note, then the record; return False if somebody else made a record.
+
+    Raise ConflictError if foreign files are there.
+    """
     note = location.at(alias_of(location.path))
     name = location.name.encode("utf-8", "surrogateescape")
     with suppress(FileExistsError):  # of an alias that is, or was, there
@@ -166,11 +174,11 @@ class AliasRegister(SwappedAttemptRecord):
     """The record of an alias, which takes the place of whatever alias was seen there."""
 
     async def moved_from(self, seen: Content) -> bool:
-        """Put this record in the place of the one `seen`; False if that has moved meanwhile."""
+        """Replace the record `seen` by this one; return False if that record has moved meanwhile."""
         return await self._take(seen)
 
     async def move_back(self, before: CommitRecord) -> None:
-        """Put the record of before in the place of this one, unless somebody has moved it meanwhile."""
+        """Replace this record by the one from before, unless somebody has moved it meanwhile."""
         with suppress(AbandonedError):
             await self._move(before)
 

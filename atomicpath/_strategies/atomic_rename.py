@@ -87,7 +87,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         snapshot_type: SnapshotType | None = None,
         source: Location | None = None,
     ) -> None:
-        """`source`: the committed directory to begin from, where it is not the final one."""
+        """Take in `source` the committed directory to begin from, where it is not the final one."""
         self._final = final
         self._snapshot = snapshot_type
         self._source = final if snapshot_type else source
@@ -101,7 +101,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._step_metadata = StepMetadataWriter(None, self._storage.environment)
         self._kept = False
         self._stamps: Stamps = {}
-        self._path: UPath | None = None  # made once: that takes longer than a system call
+        self._path: UPath | None = None  # made once, because making it takes longer than a system call
         self._lie_at(temporary)
 
     @classmethod
@@ -180,7 +180,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
 
     @property
     def directory(self) -> Location:
-        """The place that `get` returns the path of."""
+        """The location whose path `get` returns."""
         return self._temporary
 
     @reported("cannot begin to write {}", at_final)
@@ -210,7 +210,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
                 await clear_dead(self._storage, self._final, self._temporary)
             if origin is not None:
                 await origin.copy(self._storage, self._temporary)
-            await self._step_metadata.begin(self, staged=self._staged)  # over what was copied
+            await self._step_metadata.begin(self, staged=self._staged)  # overwrites what was copied
         except BaseException as error:
             await self._give_up(error, f"cannot copy {self._source}" if origin else f"cannot begin {self._final}")
             raise
@@ -253,7 +253,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
                 raise
             if there.owner != self._owner:
                 raise duplicate_file_error(name) from None
-            entry = there  # the answer to our own retry
+            entry = there  # it answers our own retry
         environment = self._storage.environment
         sha256 = await environment.step(digest, environment, source) if self.options.checksums else None
         self._added[name] = FileEntry(name=name, size=entry.size, sha256=sha256)  # a rename may change the version
@@ -360,7 +360,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._files = AttemptFiles(self._storage, temporary, self.token)
 
     async def _check_way(self, kind: EntryKind) -> None:
-        """Something is at the final path: the error that says so, unless it is what this attempt may replace."""
+        """Raise the error for what is at the final path, unless this attempt may replace it."""
         standing = await standing_at(self._storage, self._final)
         gone = standing.kind is None
         if not (self.options.replace and (standing.committed or gone) and kind is EntryKind.DIRECTORY):
@@ -379,12 +379,12 @@ class AtomicRenameTemporaryPath(TemporaryPath):
 
     @property
     def _staged(self) -> bool:
-        """Whether every file comes by `add`."""
+        """True if every file is added with `add`."""
         return not (self.options.direct or self._storage.is_local)
 
     @property
     def _marker(self) -> str | None:
-        """The marker file that the caller asked for; this strategy writes none by itself."""
+        """The marker file that the caller asked for, or None: this strategy writes no marker by itself."""
         return None if self.options.marker is ... else self.options.marker
 
     async def _manifest(self, record: CommitRecord) -> tuple[FileEntry, ...]:

@@ -48,7 +48,10 @@ class AttemptFiles:
         """Whether no house-keeping directory was there, and so nothing that earlier attempts had left in it."""
 
     async def begin(self, record: CommitRecord, *, mode: int | None, known: Guarantee) -> None:
-        """Make the two. `FileExistsError` if another attempt has their names; anything else leaves nothing to keep."""
+        """Create the record and the directory.
+
+        Raise `FileExistsError` if another attempt has their names. Any other error leaves nothing to keep.
+        """
         track_attempt(self._token, owner=self)
         if self._storage.is_local:
             await self._begin_locked(record, mode)
@@ -92,9 +95,9 @@ class AttemptFiles:
     async def seal(self, record: CommitRecord, known: Guarantee) -> None:
         """Fence off a sweep, where only a conditional write can do that.
 
-        A store makes the directories that a write needs, so a writer whose directory was swept would make it again
-        with what it writes last. A sweep swaps the record before it moves the directory: of the two one loses here.
-        On a file system the rename itself tells, since no write makes a directory there.
+        A store makes the directories that a write needs. So a writer whose directory was swept would make the directory
+        again with its last write. A sweep swaps the record before it moves the directory, so either the writer or the
+        sweep loses here. On a file system the rename itself tells, since no write makes a directory there.
         """
         if self._version is None or Guarantee.COMPARE_AND_SWAP not in known:
             return
@@ -104,14 +107,20 @@ class AttemptFiles:
             await self._expect_own_retry(record, error)
 
     async def _expect_own_retry(self, record: CommitRecord, error: OSError) -> None:
-        """Raise the error of a write of `record`, unless that is there: then it was the answer to our own retry."""
+        """Raise the error of a write of `record` unless the record is there.
+
+        If it is there, the error was the answer to our own retry.
+        """
         seen = await self._storage.get(self._record.path)
         if seen.data != record.encode():
             raise error
         self._version = seen.version
 
     async def end(self, *, keep_record: bool = False) -> None:
-        """Delete the record and let go of it. What cannot be done is logged: it changes nothing of the outcome."""
+        """Delete the record and release it.
+
+        What cannot be done is logged: it changes nothing of the outcome.
+        """
         held, self._hold = self._hold, None
         await end_lock(self._storage, self._directory, held, keep_record=keep_record)
         untrack_attempt(self._token)
@@ -141,7 +150,7 @@ async def in_housekeeping(storage: Storage, path: Location, step: Callable[[], A
 
 
 async def end_lock(storage: Storage, directory: Location, held: FileLock | None, *, keep_record: bool = False) -> None:
-    """Delete the record beside an attempt's directory, then let go of the lock on it; failures are logged."""
+    """Delete the record beside an attempt's directory, then release the lock on it; failures are logged."""
     try:
         if not keep_record:
             await delete_record(storage, directory)

@@ -43,7 +43,7 @@ __all__ = ["AttemptRecord", "SwappedAttemptRecord", "pauses"]
 
 _LOG = logging.getLogger("atomicpath")
 _TRIES = 4
-_MARGIN = 0.5  # of a lease, which is renewed at every third: later than that something is wrong
+_MARGIN = 0.5  # of a lease; it is renewed at every third, so a later renewal means trouble
 _PAUSE = 0.2  # seconds before the second try, doubled before each further one
 
 
@@ -57,7 +57,7 @@ class AttemptRecord(abc.ABC):
         self._final = final
         self.is_conditional = conditional_delete
         """Whether a delete names a version; where it cannot, `fences` says what keeps it from hitting another's."""
-        self._unanswered: BaseException | None = None  # what became of an unconditional delete
+        self._unanswered: BaseException | None = None  # whether an unconditional delete was carried out
         self.path = final.child(RECORD_FILE).path
         self.record = replace(record, decided_by=self.decided_by)
         self.version: str | None = None
@@ -71,9 +71,9 @@ class AttemptRecord(abc.ABC):
         """When the last request began that was answered to have moved the record."""
 
     def is_well_within_lease(self) -> bool:
-        """Whether nobody can have taken the record over yet, so that a request that begins now is safe to send.
+        """Return True while nobody can have taken over the record: a request that begins now is safe to send.
 
-        A host that was suspended, or a process that was stopped, finds here that its lease may have run out.
+        A host that was suspended, or a process that was stopped, finds here that its lease may have expired.
         """
         return self._storage.environment.monotonic() - self.seen_at <= self.record.lease.patience * _MARGIN
 
@@ -119,11 +119,13 @@ class AttemptRecord(abc.ABC):
         return True
 
     async def confirm_to_delete(self) -> None:
-        """Rule *confirm*, before a delete; AbandonedError if the register is not ours any more.
+        """Confirm before a delete that the register is still ours (rule *confirm*).
 
-        Rule *timed*: where deletes are not conditional a look is not enough. Who watches the record for a lease has
-        counted since it last moved, so the time for deletes begins with a move that was answered, and not with a look
-        that shows it to be there still (READ_ANCHOR in docs/model).
+        Raise AbandonedError if it is not.
+
+        Rule *timed*: a look is not enough where deletes are not conditional. A process that watches the record for a
+        lease counts from the last move of the record. So the time for deletes begins with a move that was answered, and
+        not with a look that shows that the record is still there (READ_ANCHOR in docs/model).
         """
         if self.is_conditional or self.time_to_delete() > 0:
             await self.confirm()
@@ -131,12 +133,12 @@ class AttemptRecord(abc.ABC):
             await self.renew()
 
     def time_to_delete(self) -> float:
-        """Seconds that are left of the part of the lease in which deletes are sent and answered."""
+        """Return the seconds left of the part of the lease in which deletes are sent and answered."""
         begins = self.seen_at if self.is_conditional else self.moved_at
         return begins + self.record.lease.patience * DELETING - self._storage.environment.monotonic()
 
     async def acquire(self) -> Content | None:
-        """Create the record. None: it is ours; else what is in the way."""
+        """Create the record. Return None if it is ours; else return what is in the way."""
         failure: OSError | None = None
         for pause in pauses():
             await self._storage.environment.sleep(pause)
@@ -162,7 +164,7 @@ class AttemptRecord(abc.ABC):
         raise CommitError(f"cannot begin to write {self._final}: {failure}; nothing was committed") from failure
 
     async def recover(self) -> None:
-        """After a claim that was cut short: hold the record if it was created all the same."""
+        """Hold the record if an interrupted claim created it all the same."""
         if self.held:
             return
         with cleaning_up(self._final):
@@ -175,14 +177,17 @@ class AttemptRecord(abc.ABC):
                 self.version = seen.version if seen else None
 
     async def look(self) -> Content | None:
-        """The record as it is now."""
+        """Return the current content of the record, or None if there is no record."""
         try:
             return await self._storage.get(self.path)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     async def confirm(self) -> Content:
-        """Rule *confirm*: the register is still ours, as it was seen; AbandonedError if not."""
+        """Look at the record and return it if it is still ours, as it was seen (rule *confirm*).
+
+        Raise AbandonedError if it is not.
+        """
         began = self._storage.environment.monotonic()
         renewals, version = self.record.lease.renewals, self.version  # in this order: a renewing thread sets them last
         seen = await self.look()
@@ -192,10 +197,10 @@ class AttemptRecord(abc.ABC):
         return seen
 
     async def take_over(self, seen: Content, there: CommitRecord) -> bool:
-        """Take the place of the record `there`, as it was `seen`; False if it has moved meanwhile.
+        """Replace the record `there`, as it was `seen`, by ours; return False if it has moved meanwhile.
 
-        Ours then names the whole chain of attempts whose place this one took, whose objects are ours to delete, and,
-        until `forget_manifest`, the files that a commit or an earlier take-over had named.
+        Our record then names the whole chain of attempts that were taken over; we may delete their objects. Until
+        `forget_manifest` it also names the files that a commit or an earlier take-over had named.
         """
         fresh = self.record
         self.record = replace(fresh, took_over=(*there.took_over, there.token), files=there.files)
@@ -205,20 +210,23 @@ class AttemptRecord(abc.ABC):
         return False
 
     def forget_manifest(self) -> None:
-        """Name no files of the attempt taken over any more, from the next move on: they are deleted."""
+        """Name the files of the attempt taken over no longer, from the next move on: they are deleted."""
         self.record = replace(self.record, files=())
 
     @abc.abstractmethod
     async def _take(self, seen: Content) -> bool:
-        """Put our record in the place of the one `seen`; False if that has moved meanwhile."""
+        """Replace the record `seen` by ours; return False if it has moved meanwhile."""
 
     @abc.abstractmethod
     async def commit(self, committed: CommitRecord) -> None:
-        """The commit itself. Returns only if it happened; CommitError (settled) or OutcomeUnknownError if not."""
+        """Commit the attempt; return only if the commit happened.
+
+        Raise CommitError if it is settled that the commit did not happen, and OutcomeUnknownError if that is unknown.
+        """
 
     @abc.abstractmethod
     async def discard(self) -> None:
-        """Give the register up before anything is deleted; AbandonedError if it is not ours any more."""
+        """Give the register up before anything is deleted; raise AbandonedError if it is not ours any more."""
 
     @abc.abstractmethod
     async def withdraw(self) -> None:
@@ -244,7 +252,7 @@ class AttemptRecord(abc.ABC):
         """Stop renewing; afterwards nothing but the caller moves the register."""
 
     async def renew(self) -> None:
-        """Renew now, if this register has leases; AbandonedError if it is not ours any more."""
+        """Renew now, if this register has leases; raise AbandonedError if it is not ours any more."""
         await self.confirm()
 
     def _is_ours(self, there: CommitRecord) -> bool:
@@ -253,7 +261,10 @@ class AttemptRecord(abc.ABC):
         return (there.token, there.state, there.cleaner) == (mine.token, mine.state, mine.cleaner)
 
     def _is_still_ours(self, seen: Content, renewals: int, version: str | None) -> bool:  # noqa: ARG002 - only what is swapped has a history
-        """Whether the record that we knew by this version, renewed so often, is still ours as it is seen now."""
+        """Tell whether the record, as it is seen now, is still ours.
+
+        `version` and `renewals` are the version and the number of renewals under which this attempt knew the record.
+        """
         return self._is_ours(self._decoded(seen))
 
     def _decoded(self, content: Content) -> CommitRecord:
@@ -336,7 +347,7 @@ class SwappedAttemptRecord(AttemptRecord):
 
     def _end_renewing(self) -> None:
         self._stop.put(None)
-        if (renewal := self._renewal) is not None:  # nobody waits for a store that does not answer
+        if (renewal := self._renewal) is not None:  # do not wait for a store that does not answer
             token, scope = renewal
             wake(token, scope.cancel)
 
@@ -359,7 +370,7 @@ class SwappedAttemptRecord(AttemptRecord):
             try:
                 anyio.run(self._renew_until_the_end)
             except AbandonedError as error:
-                _LOG.error("%s", error)  # the writer itself learns it from its own next move
+                _LOG.error("%s", error)  # the writer sees it at its own next move
                 return
             except (OSError, AtomicPathError) as error:
                 _LOG.warning("cannot renew the lease on %s, will try again: %s", self._final, error)
@@ -373,8 +384,8 @@ class SwappedAttemptRecord(AttemptRecord):
     async def _move(self, target: CommitRecord) -> None:
         """Swap the record from the version we know to `target`, and settle every reply that is not a plain yes.
 
-        AbandonedError or AlreadyCommittedError: the register is provably not ours. CommitError: the store
-        refused. OutcomeUnknownError: it answered nothing that settles it; the move may yet happen.
+        Raise AbandonedError or AlreadyCommittedError if the register is provably not ours, and CommitError if the store
+        refused. Raise OutcomeUnknownError if no answer settles the outcome; the move may then still happen.
         """
         failure: Exception | None = None
         for pause in pauses():
@@ -403,7 +414,10 @@ class SwappedAttemptRecord(AttemptRecord):
         raise self._unknown(target.state, failure) from failure
 
     async def _withdraw(self, committed: CommitRecord) -> None:
-        """Settle a commit without an answer: once the record is swapped to discarded, it can never happen."""
+        """Settle a commit that had no answer.
+
+        Once the record is swapped to discarded, the commit can never happen.
+        """
         try:
             await self._move(self._discarded())
         except AbandonedError as lost:
@@ -414,12 +428,15 @@ class SwappedAttemptRecord(AttemptRecord):
             raise
         except OutcomeUnknownError:
             raise
-        except CommitError as refused:  # the withdrawal was, which says nothing of the commit
+        except CommitError as refused:  # the withdrawal was refused, which says nothing of the commit
             raise self._unknown(committed.state, refused) from refused
         raise CommitError(f"{self._final} was not committed: the store did not take the commit; it was withdrawn")
 
     async def _look_again(self, lost: AbandonedError) -> Content | None:
-        """What the record is, once it is known that it moved: it may be by the very commit that had no answer."""
+        """Return the content of the record once it is known that the record moved.
+
+        The very commit whose answer was lost may have moved it.
+        """
         failure: OSError | None = None
         for pause in pauses():
             await self._storage.environment.sleep(pause)
@@ -443,5 +460,5 @@ class SwappedAttemptRecord(AttemptRecord):
 
 
 def pauses() -> list[float]:
-    """Seconds before each try of a request that is to be settled."""
+    """Return the seconds to wait before each try of a request that is to be settled."""
     return [0.0] + [_PAUSE * 2**again for again in range(_TRIES - 1)]

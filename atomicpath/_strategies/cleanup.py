@@ -43,7 +43,7 @@ async def clear(storage: Storage, final: Location, register: AttemptRecord, owne
             await storage.environment.sleep(_PAUSE * 2 ** (again - 1))
         everything = await storage.list(final.path, recursive=True)
         places = await ownership.places(everything)
-        # a file that a local write has yet to give its name is nobody's content, as when the place is claimed
+        # an unfinished file of a local write is nobody's content, here as when the place is claimed
         listing = [entry for entry in outside(everything, places) if not is_unfinished(entry.name)]
         verdicts = await _judged(storage, register, listing, ownership)
         judged = list(zip(listing, verdicts, strict=True))
@@ -55,7 +55,7 @@ async def clear(storage: Storage, final: Location, register: AttemptRecord, owne
                 raise not_its_own(final, others)
             if not judged:
                 return
-            continue  # all of it has gone since it was listed
+            continue  # all entries have gone since they were listed
         failure = await _delete(final, register, ours)
     if failure is not None:
         raise failure
@@ -65,7 +65,10 @@ async def clear(storage: Storage, final: Location, register: AttemptRecord, owne
 
 
 async def _judged(storage: Storage, register: AttemptRecord, listing: list[Entry], ownership: Ownership) -> list[Whose]:
-    """The verdict on each entry. However many there are, the lease is renewed meanwhile, so that nobody takes over."""
+    """Judge each entry of the listing.
+
+    The lease is renewed meanwhile, however many entries there are, so that nobody takes over.
+    """
     environment = storage.environment
     verdicts: list[Whose] = []
     renewed = environment.monotonic()
@@ -78,7 +81,10 @@ async def _judged(storage: Storage, register: AttemptRecord, listing: list[Entry
 
 
 async def _delete(final: Location, register: AttemptRecord, entries: list[Entry]) -> OSError | None:
-    """Delete what was listed; what cannot be told to have gone is left to the next pass. A failure of one, if any."""
+    """Delete what was listed; return the failure of one delete, if any.
+
+    What cannot be told to have gone is left to the next pass.
+    """
     await register.renew()  # rule *confirm*: after the listing, before acting on it
     failures: list[OSError] = []
 

@@ -94,7 +94,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         self._added = Additions(self._storage, final, self.token)
         self._hold: FileLock | None = None
         self._parent = FinalParent(self._storage, final)
-        self._alone = False  # whether all that was at the final path is gone, and what is there now is of this attempt
+        self._alone = False  # whether only files of this attempt are at the final path
         self._over = False
         self._stamps: Stamps | None = None
         self._step_metadata = StepMetadataWriter(None, self._storage.environment)
@@ -226,7 +226,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         self.committed_record = committed
 
     async def retire(self) -> None:
-        await self._withdraw(free=False)  # under the record whatever comes late is found, and cleared with it
+        await self._withdraw(free=False)  # keep the record: files that arrive late are then found and deleted with it
 
     @reported("the attempt at {} could not be given up", at_final)
     async def discard(self) -> None:
@@ -244,7 +244,7 @@ class CommitFileTemporaryPath(TemporaryPath):
             if self._alone and self._storage.is_local:
                 await self._delete_tree()
             else:
-                if self._alone or register.inherits:  # else nothing but the record can be ours
+                if self._alone or register.inherits:  # otherwise only the record can be ours
                     await self._clear_own(register)
                 if free:
                     await register.withdraw()
@@ -282,7 +282,10 @@ class CommitFileTemporaryPath(TemporaryPath):
             await self._parent.open()
 
     async def _lock(self) -> None:
-        """Lock a file in the house-keeping directory: the proof of life that reaches other hosts of a file system."""
+        """Lock a file in the house-keeping directory.
+
+        On other hosts of a file system, the lock proves that this process lives.
+        """
         if self._storage.is_local:
             lock = self._final.at(record_of(self._attempt.path))
             self._hold, _ = await in_housekeeping(self._storage, lock, lambda: lock_file(self._storage, lock.path))
@@ -324,7 +327,10 @@ class CommitFileTemporaryPath(TemporaryPath):
     # add and finalize
 
     async def _multipart(self, source: Path) -> bool:
-        """Whether a large file may be uploaded in parts; asked of the location only once such a file comes."""
+        """Tell whether a large file may be uploaded in parts.
+
+        The location is asked for this only once such a file comes.
+        """
         if not isinstance(self._storage, MultipartStorage):
             return False
         if (await self._storage.environment.step(os.stat, source)).st_size <= self._storage.largest_single:
@@ -390,7 +396,7 @@ class CommitFileTemporaryPath(TemporaryPath):
         try:
             await register.commit(committed)
         except (AbandonedError, AlreadyCommittedError, OutcomeUnknownError):
-            await self._end()  # not ours any more, or nobody knows: nothing may be cleaned up
+            await self._end()  # it is not ours any more, or nobody knows: nothing may be cleaned up
             raise
         except (CommitError, OSError) as error:
             await self._give_up(error, f"{self._final} was not committed")
@@ -401,7 +407,7 @@ class CommitFileTemporaryPath(TemporaryPath):
                 await self._mark(register, committed.marker)
 
     async def _mark(self, register: AttemptRecord, name: str) -> None:
-        """Write the marker, which follows the commit; without it the directory is committed all the same."""
+        """Write the marker after the commit; without the marker the directory is committed all the same."""
         committed = register.record
         path, marker = self._final.child(name).path, marker_of(committed.token)
         try:
@@ -416,7 +422,10 @@ class CommitFileTemporaryPath(TemporaryPath):
             _LOG.warning("%s is committed, but its marker could not be written: %s", self._final, error)
 
     async def _make_room(self, path: str, register: AttemptRecord) -> bool:
-        """Delete the marker of an attempt whose place this one took; False if ours is there, or somebody else's."""
+        """Delete the marker of an attempt that was taken over.
+
+        Return False if our own marker is there, or somebody else's.
+        """
         found, there = await self._storage.stat(path), await read_marker(self._storage, self._final)
         if found is None or there is None:
             return True
@@ -430,7 +439,10 @@ class CommitFileTemporaryPath(TemporaryPath):
         return True
 
     async def _adopt(self, token: str | None = None) -> AttemptRecord:
-        """The register of an attempt that another object or process created, for `from_temporary`: that of `token`."""
+        """Return the register of an attempt that another object or process created, for `from_temporary`.
+
+        With `token`, raise AbandonedError if the path now belongs to an attempt with another token.
+        """
         if self._over:
             raise CommitError(f"the attempt at {self._final} is already over: begin a new one")
         self.options = await resolve_guarantees(type(self), self._final, self.options)
@@ -457,11 +469,14 @@ class CommitFileTemporaryPath(TemporaryPath):
             await clear(self._storage, self._final, register, self._ownership(register))
         except ConflictError as error:
             if not self._alone:
-                raise  # of a take-over cut short: the record stays, discarded, so that the next attempt can go on
+                raise  # an interrupted take-over: the discarded record stays, so that the next attempt can go on
             _LOG.warning("what this attempt wrote is deleted, but not all: %s", error)
 
     def _ownership(self, register: AttemptRecord) -> Ownership:
-        """What this attempt may delete: what it created, or its chain did, and what its user wrote without an owner."""
+        """Return what this attempt may delete.
+
+        It may delete what it created, what its chain of attempts created, and what its user wrote without an owner.
+        """
         by_user = self.options.direct and self._alone
         proven = Ownership.of(self._storage, self._final, register.record, unowned=by_user)
         return replace(proven, manifest={**proven.manifest, **self._added.versions()})

@@ -27,11 +27,14 @@ __all__ = [
     "when",
 ]
 
-_LOOKS = 5  # at what a replacement at this very moment could explain
+_LOOKS = 5  # looks, while a replacement at this very moment could explain what is seen
 
 
 async def read_record(storage: Storage, location: Location, name: str = RECORD_FILE) -> CommitRecord | None:
-    """The record at a final path, or None; IntegrityError if it is damaged."""
+    """Read the record at a final path; return None if there is no record.
+
+    Raise IntegrityError if the record is damaged.
+    """
     try:
         content = await storage.get(location.child(name).path)
     except (FileNotFoundError, NotADirectoryError):
@@ -50,7 +53,10 @@ async def read_marker(storage: Storage, location: Location, name: str | None = C
 
 
 async def is_committed(storage: Storage, location: Location, record: CommitRecord) -> bool:
-    """Whether the record stands for a committed directory; where the marker decided, it must name this record."""
+    """Tell whether the record stands for a committed directory.
+
+    If the marker decides the commit, the marker must name this record.
+    """
     if record.state is not State.COMMITTED:
         return False
     if record.decided_by is DecidedBy.RECORD:
@@ -75,11 +81,11 @@ class Standing:
 
     @property
     def token(self) -> str | None:
-        """The token of the record, if there is one."""
+        """The token of the record, or None if there is no record."""
         return self.record.token if self.record else None
 
     def conflict(self, location: Location) -> CommitError:
-        """The error for a path that was to be free."""
+        """Return the error for a path that should have been free."""
         if self.committed:
             return already_committed(location, self.record)
         if self.record is not None and self.record.state is State.ALIAS:
@@ -92,8 +98,9 @@ class Standing:
 async def standing_at(storage: Storage, location: Location) -> Standing:
     """Tell what is at a path: by its record, and by the marker where that decides.
 
-    The two are two reads, between which the directory may be replaced. So an answer that a replacement could explain is
-    believed only after further looks: a path that always holds a committed directory is never said to be without one.
+    Record and marker are two reads, between which the directory may be replaced. So an answer that a replacement could
+    explain is believed only after further looks. A path that always holds a committed directory is never said to be
+    without one.
     """
     before: Standing | None = None
     for _ in range(_LOOKS):
@@ -106,7 +113,10 @@ async def standing_at(storage: Storage, location: Location) -> Standing:
 
 
 async def _look(storage: Storage, location: Location) -> tuple[Standing, bool]:
-    """What is at a path by one look, and whether that is sure: that no replacement can have caused it."""
+    """Look once at a path; return what is there, and whether that is certain.
+
+    It is certain if no replacement of the directory during the look can have caused it.
+    """
     record = await read_record(storage, location)
     if record is not None and (record.state is not State.COMMITTED or record.decided_by is DecidedBy.RECORD):
         return Standing(committed=record.state is State.COMMITTED, record=record), True
@@ -114,7 +124,7 @@ async def _look(storage: Storage, location: Location) -> tuple[Standing, bool]:
     if marker is None and record is None:
         kind = await storage.kind(location.path)
         if kind is EntryKind.DIRECTORY and not storage.is_local:
-            # there nothing is replaced, but it may have come between the two reads
+            # nothing is replaced there, but the record may have been created between the two reads
             return Standing(committed=False), await read_record(storage, location) is None
         return Standing(committed=False, kind=kind), kind is not EntryKind.DIRECTORY
     file, named = (record_in_marker(marker) if marker is not None else None) or (None, None)
@@ -129,12 +139,12 @@ async def _look(storage: Storage, location: Location) -> tuple[Standing, bool]:
 
 
 async def taken(storage: Storage, location: Location) -> CommitError:
-    """The error for a final path at which something is: read what it is, and say it."""
+    """Read what is at a final path, and return the error that says it."""
     return (await standing_at(storage, location)).conflict(location)
 
 
 def already_committed(location: Location, record: CommitRecord | None) -> AlreadyCommittedError:
-    """A complete directory is there."""
+    """Return the error for a final path at which there is a complete directory."""
     by = f"by {record.writer} at {when(record.committed)}" if record else "by another tool, which left no record"
     return AlreadyCommittedError(
         f"{location} was already committed {by}; nothing of it was changed. Read it, or commit under another name",
@@ -143,7 +153,7 @@ def already_committed(location: Location, record: CommitRecord | None) -> Alread
 
 
 def aliased(location: Location, target: str) -> ConflictError:
-    """An alias has the name."""
+    """Return the error for a final path that is the name of an alias."""
     return ConflictError(
         f"{location} is an alias for {target!r}, and nothing is written through it. Commit under another name, then"
         f" move it with alias(...); or remove({location.name!r}) first, which leaves its target alone"
@@ -151,7 +161,7 @@ def aliased(location: Location, target: str) -> ConflictError:
 
 
 def conflict_error(location: Location, record: CommitRecord, what: str) -> ConflictError:
-    """An attempt of ours that may not be taken over holds the path."""
+    """Return the error for a path that is held by an attempt of atomicpath that may not be taken over."""
     return ConflictError(
         f"{location} is held by {what} ({record.writer}, since {when(record.started)}). Wait for it, stop it, or"
         " commit under another name; if you know that nobody writes there any more, pass unsafe_takeover=True",
@@ -160,7 +170,10 @@ def conflict_error(location: Location, record: CommitRecord, what: str) -> Confl
 
 
 def unsettled(location: Location, record: CommitRecord, seconds: float) -> ConflictError:
-    """A tombstone holds the path: a delete that its cleaner has sent may yet be carried out."""
+    """Return the error for a path that is held by a tombstone.
+
+    A delete that the cleaner of the tombstone has sent may still be carried out.
+    """
     return ConflictError(
         f"{location} was given up or removed a moment ago ({record.writer}), and this store cannot tell what is deleted"
         f" there late from what comes next. The name can be used again in {seconds:.0f} s; sweep(...) frees it then as"
@@ -170,7 +183,7 @@ def unsettled(location: Location, record: CommitRecord, seconds: float) -> Confl
 
 
 def foreign(location: Location, kind: EntryKind | None, names: tuple[str, ...] = ()) -> ConflictError:
-    """Something that no attempt of ours put there holds the path."""
+    """Return the error for a path that is held by something that no attempt of ours put there."""
     shown = f": {', '.join(names[:3])}{' …' if len(names) > 3 else ''}" if names else ""
     return ConflictError(
         f"{location} exists and was not written by atomicpath ({_described(kind)}{shown}). It was left as it is: move"
@@ -179,7 +192,7 @@ def foreign(location: Location, kind: EntryKind | None, names: tuple[str, ...] =
 
 
 def not_its_own(location: Location, names: tuple[str, ...]) -> ConflictError:
-    """Files are at the path that neither the manifest nor an owner of the take-over chain names."""
+    """Return the error for files that neither the manifest nor an owner of the take-over chain names."""
     shown = f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
     return ConflictError(
         f"{location} has files in it that are not the attempt's own: {shown}. They were left as they are: somebody else"
@@ -189,7 +202,7 @@ def not_its_own(location: Location, names: tuple[str, ...]) -> ConflictError:
 
 
 def when(nanoseconds: int | None) -> str:
-    """A record's time for people: UTC, to the second."""
+    """Format a time of a record for people: UTC, to the second."""
     if nanoseconds is None:
         return "an unrecorded time"
     try:

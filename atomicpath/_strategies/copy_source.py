@@ -28,15 +28,19 @@ class SnapshotSource:
     mode: int | None
 
     async def copy(self, storage: Storage, target: Location) -> None:
-        """Put what an attempt begins with into its directory: nothing, if it is to be added."""
+        """Copy the content of the source into the directory of an attempt.
+
+        If the attempt is to be added, nothing is copied.
+        """
         if has_copies(self.base):
             await _copy_committed(storage, self.source, self.record, target)
 
 
 async def origin_at(storage: Storage, source: Location, snapshot: SnapshotType | None) -> SnapshotSource:
-    """What an attempt may be begun from.
+    """Return the source from which an attempt may begin.
 
-    NotCommittedError if there is none; ValidationError if it has no record, by which alone it is known again.
+    Raise NotCommittedError if there is none. Raise ValidationError if the source has no record, because only the record
+    identifies the source later.
     """
     kind = await storage.kind(source.path)
     if kind is not EntryKind.DIRECTORY:
@@ -61,12 +65,12 @@ async def origin_at(storage: Storage, source: Location, snapshot: SnapshotType |
 
 
 def has_copies(base: SnapshotBase | None) -> bool:
-    """Whether an attempt began with the files of another directory."""
+    """Tell whether an attempt began with the files of another directory."""
     return base is not None and base.snapshot != SnapshotType.EMPTY.value
 
 
 def check_snapshot(temporary: Location, base: SnapshotBase | None, snapshot: SnapshotType | None) -> None:
-    """ValidationError unless an attempt that another object created is of this type."""
+    """Raise ValidationError unless an attempt that another object created is of this type."""
     made = None if base is None or base.snapshot == COPY else base.snapshot
     if made != (snapshot.value if snapshot else None):
         what = f"snapshot_type={SnapshotType(made)}" if made else "no snapshot_type"
@@ -74,15 +78,15 @@ def check_snapshot(temporary: Location, base: SnapshotBase | None, snapshot: Sna
 
 
 async def pending_in(storage: Storage, final: Location) -> tuple[str, ...]:
-    """The names of what was added to a committed directory."""
+    """Return the names of the directories that were added to a committed directory."""
     return tuple(entry.name for entry in await storage.list(final.path, recursive=False) if is_pending(entry.name))
 
 
 async def _copy_committed(storage: Storage, source: Location, record: CommitRecord, target: Location) -> None:
     """Copy the files of a committed directory, and what was added to it, into one that exists.
 
-    Its record and its marker are left out, which are of that commit. IntegrityError if its files are not those of
-    the manifest; ConflictError if it was replaced or removed meanwhile.
+    Its record and marker are left out, because they are of that commit. Raise IntegrityError if its files are not those
+    of the manifest, and ConflictError if it was replaced or removed meanwhile.
     """
     try:
         listing = await storage.list(source.path, recursive=True)

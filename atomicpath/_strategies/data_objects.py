@@ -39,23 +39,23 @@ class Additions:
         self._token = self._owner = token
         self._files: dict[str, FileEntry | None] = {}
         self._joined = False  # whether the lease is another process's to renew
-        self._looking = anyio.Lock()  # one look serves all files that wait for it
+        self._looking = anyio.Lock()  # one look is enough for all files that wait for it
 
     def join(self, rank: int) -> None:
-        """Tell the objects of this process from those of the others."""
+        """Mark the objects of this process, to tell them from those of the others."""
         self._owner = owner_of(self._token, rank)
         self._joined = True
 
     def versions(self) -> dict[str, str | None]:
-        """Return what is ours without a further look: the names that were created, with the versions that gave.
+        """Return the names that this process created, with the versions that the store gave; no further look.
 
-        Where a store gives none, its answer to the creation is all the proof that there is.
+        Where a store gives no versions, its answer to the creation is the only proof of ownership.
         """
         is_proof = not self._storage.is_local
         return {name: entry.etag for name, entry in self._files.items() if entry and (entry.etag or is_proof)}
 
     def entries(self) -> tuple[FileEntry, ...]:
-        """All that is there, by name."""
+        """Return the entries of all files that are there, sorted by name."""
         return tuple(entry for _, entry in sorted(self._files.items()) if entry is not None)
 
     def include(self, files: Sequence[FileEntry]) -> None:
@@ -90,7 +90,10 @@ class Additions:
         raise ConflictError(f"{target} cannot be written: somebody else keeps writing it. Stop it, or use another name")
 
     async def _remove_late(self, register: AttemptRecord, name: str, there: Entry) -> None:
-        """Delete what an attempt whose place this one took has written late; ConflictError if it is not of one."""
+        """Delete what a late writer of an attempt that was taken over has written.
+
+        Raise ConflictError if the object is of no such attempt.
+        """
         target, ownership = self._final.child(name), Ownership.of(self._storage, self._final, register.record)
         if places := await self._places_around(name, ownership):
             raise await inside_error(self._storage, self._final, places)
@@ -100,9 +103,12 @@ class Additions:
             _LOG.debug("%s changed again before it was deleted", target)
 
     async def _expect_lease(self, register: AttemptRecord) -> None:
-        """Return only if the attempt stands: whoever slept past its lease adds nothing to what is another's by now.
+        """Return only if the attempt stands.
 
-        The primary renews a lease of which too much has passed. A process that joined cannot: it reads the record.
+        A process that slept past its lease may not add to a path that may be another's by now.
+
+        The primary renews a lease of which too much has passed. A process that joined cannot renew it: it reads the
+        record.
         """
         if self._is_safe(register):
             return
@@ -123,7 +129,10 @@ class Additions:
         return passed <= register.record.lease.patience / _CONFIRMATIONS
 
     async def _places_around(self, name: str, ownership: Ownership) -> tuple[str, ...]:
-        """Return the other places between the final path and one of its files, if any: two claims crossed."""
+        """Return the other places between the final path and one of its files, if any.
+
+        There are some if two claims crossed.
+        """
         top, deeper, _ = name.partition("/")
         if not deeper:
             return ()

@@ -45,7 +45,10 @@ class DirectoryLock:
         return self._hold is not None
 
     async def release(self) -> None:
-        """Delete the file and let go of it. A failure changes nothing of what was done under the lock: it is logged."""
+        """Delete the file and release it.
+
+        A failure is logged; it changes nothing of what was done under the lock.
+        """
         hold, self._hold = self._hold, None
         if hold is None:
             return
@@ -60,7 +63,10 @@ class DirectoryLock:
 
 
 async def hold_final(storage: Storage, final: Location) -> DirectoryLock:
-    """Lock a final path, without waiting. `BlockingIOError`: another process replaces or removes what is there."""
+    """Lock a final path, without waiting.
+
+    Raise `BlockingIOError` if another process replaces or removes what is there.
+    """
     lock = final.at(lock_of(final.path))
     if not storage.is_local:
         return DirectoryLock(storage, lock, None)
@@ -71,10 +77,10 @@ async def hold_final(storage: Storage, final: Location) -> DirectoryLock:
 async def hold_committed(
     storage: Storage, final: Location, only: SnapshotBase | None
 ) -> tuple[DirectoryLock, Standing]:
-    """Lock the path of a committed directory, so that nobody of ours moves it, and say which it is.
+    """Lock the path of a committed directory, so that no process of ours moves it; return which it is.
 
-    FileNotFoundError if nothing is there. ConflictError if it is not committed, not `only`, or if another holder
-    does not let go of it in time.
+    Raise FileNotFoundError if nothing is there. Raise ConflictError if it is not committed, is not `only`, or if
+    another holder does not release it in time.
     """
     kind = await storage.kind(final.path)
     if kind not in (EntryKind.DIRECTORY, None):
@@ -121,7 +127,7 @@ async def _held(storage: Storage, final: Location, busy: type[ConflictError]) ->
 
 
 def changed(final: Location) -> KeptSnapshotError:
-    """The error for a final path whose directory is not the one that was to be there."""
+    """Return the error for a final path that does not hold the expected directory."""
     return KeptSnapshotError(
         f"{final} is no longer the directory that the snapshot was made of: it was replaced or removed meanwhile. What"
         f" is there was left as it is, and so is the snapshot. {_AGAIN}"

@@ -65,11 +65,17 @@ class CleaningAttemptRecord(SwappedAttemptRecord):
 
     @property
     def is_discarded(self) -> bool:
-        """Whether this cleaner has moved it: then nothing below is anybody's, and it may be deleted."""
+        """True if this cleaner has moved the record to `discarded`.
+
+        Then nobody owns what is below the path, and it may be deleted.
+        """
         return self.record.cleaner == self.cleaner
 
     async def restore(self, record: CommitRecord) -> None:
-        """Take the move back, while nothing was deleted; AbandonedError if somebody has moved the record since."""
+        """Undo the move of the record, while nothing was deleted.
+
+        Raise AbandonedError if somebody has moved the record since.
+        """
         await self._move(record)
 
     def _discarded(self) -> CommitRecord:
@@ -108,13 +114,13 @@ async def delete_below(
 ) -> None:
     """Move the register to discarded, then delete what is below `final` and is ours, and the record last.
 
-    `confirm` is asked between the two: nothing is deleted if it raises.
+    `confirm` is called between the two: nothing is deleted if it raises.
 
-    AbandonedError: the register was not, or is not any more, ours; ConflictError: files that are not ours stay, and
-    so does the record, for the caller to `withdraw`; OutcomeUnknownError as from every move. Others see, meanwhile, an
-    attempt of this process under way.
+    Raise AbandonedError if the register was not ours, or is not any more. Raise ConflictError if files that are not
+    ours stay: then the record stays too, for the caller to `withdraw`. OutcomeUnknownError is raised as by every move.
+    Meanwhile other processes see an attempt of this process under way.
     """
-    # by the cleaner's own name: another one here that comes too late must not let go of what this one does
+    # tracked by the cleaner's own token: a second cleaner here that comes too late must not untrack this one
     token = register.cleaner if isinstance(register, CleaningAttemptRecord) else register.record.token
     track_attempt(token)
     try:
@@ -134,14 +140,17 @@ async def delete_below(
 
 
 async def _unmark(storage: Storage, final: Location, register: AttemptRecord, ownership: Ownership) -> None:
-    """Delete the marker before all else: scripts that look for nothing but it must not see what is half deleted."""
+    """Delete the marker before all else.
+
+    Scripts that look only for the marker must not see a directory that is half deleted.
+    """
     path = final.child(COMMIT_SUCCESS_FILE).path
     found = await storage.stat(path)
     marker = await read_marker(storage, final) if found else None
     if found is None or marker is None or token_in_marker(marker) not in ownership.tokens:
         return
     await register.confirm_to_delete()  # rule *confirm*: after the look, before acting on it
-    await register.delete(path, version=found.version)  # if it was written again what clears looks at it afresh
+    await register.delete(path, version=found.version)  # if it was written again, `clear` looks at it again
 
 
 async def delete_own_tree(storage: DirectoryStorage, directory: Location) -> str:
@@ -194,7 +203,10 @@ async def nested_in(storage: Storage, directory: Location, record: CommitRecord 
 async def take_away(
     storage: DirectoryStorage, directory: Location, final: Location, record: CommitRecord | None = None
 ) -> Location:
-    """Move away a directory that is to be deleted, as `move_away` does, with nothing in it that stays.
+    """Move away a directory that is to be deleted, as `move_away` does, if nothing in it has to stay.
+
+    The directory is looked at before the move, and again when nobody can reach it by its name any more. If something
+    has to stay, it gets its name back.
 
     It is looked at before, and again when nobody can reach it by its name any more; then it gets its name back.
 
@@ -214,7 +226,10 @@ async def take_away(
 
 @asynccontextmanager
 async def lock_directory(storage: Storage, final: Location) -> AsyncIterator[DirectoryLock]:
-    """Lock a final path for the block, where the storage has locks; BlockingIOError if another process holds it."""
+    """Lock a final path for the block, where the storage has locks.
+
+    Raise BlockingIOError if another process holds the lock.
+    """
     held = await hold_final(storage, final)
     try:
         yield held
@@ -223,9 +238,10 @@ async def lock_directory(storage: Storage, final: Location) -> AsyncIterator[Dir
 
 
 async def move_away(storage: DirectoryStorage, directory: Location, final: Location) -> Location:
-    """Rename a directory to a discarded name of `final`'s, where nobody looks for it; that name.
+    """Rename a directory to a discarded name of `final`'s, where nobody looks for it; return that name.
 
-    `FileNotFoundError`: it had gone. Of any other `OSError` only a local one says that it stays where it is.
+    Raise `FileNotFoundError` if the directory had gone. Of any other `OSError`, only a local one says that the
+    directory stays where it is.
     """
     failure: OSError | None = None
     for _ in range(_TRIES):
@@ -244,7 +260,7 @@ async def move_away(storage: DirectoryStorage, directory: Location, final: Locat
             failure = error  # somebody removed the house-keeping directory, which was empty
             continue
         except OSError:
-            # nobody else has this name: that something is there is the answer
+            # nobody else uses this name, so something that is there is this directory
             if await storage.kind(doomed.path) is None:
                 raise
         return doomed
@@ -254,10 +270,10 @@ async def move_away(storage: DirectoryStorage, directory: Location, final: Locat
 async def delete_moved(
     storage: DirectoryStorage, doomed: Location, final: Location, *, is_durable: bool = False
 ) -> None:
-    """Delete a directory that was moved away from `final`, by whomever, once that is durable.
+    """Delete a directory that was moved away from `final`, by any process, once the move is durable.
 
-    Else a power cut might undo the move, and leave a committed name with half of its files. `is_durable` says that the
-    caller has synced the parent since.
+    Otherwise a power cut might undo the move, and leave a committed name with half of its files. `is_durable` says that
+    the caller has synced the parent since.
     """
     if storage.is_local and not is_durable:
         try:

@@ -54,18 +54,18 @@ class Fence:
         )
 
     def stops_writer_of(self, record: CommitRecord) -> bool:
-        """Tell whether a writer that wakes up cannot commit, and cannot hit what is another's by then.
+        """Tell whether a writer that wakes up can neither commit nor change what is another's by then.
 
-        It can where the marker decides, and where the user of a `direct` attempt writes by himself. Once such an
+        It can where the marker decides, and where the user of a `direct` attempt writes to the target. Once such an
         attempt was committed, and removed, nobody writes there any more.
         """
         return self.swaps and record.decided_by is DecidedBy.RECORD and not by_user(record)
 
     def settles_after(self, record: CommitRecord) -> float:
-        """Return how many seconds a record must not have moved until no delete that was sent under it is under way.
+        """Return the seconds for which a record must not have moved until no delete under it can be under way.
 
-        Zero where deletes are conditional, and for a writer that took over from nobody: it deletes nothing before it
-        has discarded its record.
+        They are zero where deletes are conditional, and for a writer that took over from nobody: it deletes nothing
+        before it has discarded its record.
         """
         if self.conditional or (record.state is State.WRITING and not record.took_over):
             return 0.0

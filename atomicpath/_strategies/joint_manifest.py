@@ -14,17 +14,23 @@ Kept = TypeVar("Kept", FileEntry, FileEntry | None)
 
 
 def owner_of(token: str, rank: int) -> str:
-    """What a process other than the primary creates its objects with, so that two of them are told apart."""
+    """Return the owner under which a process other than the primary creates its objects.
+
+    It tells the objects of two processes apart.
+    """
     return f"{token}.{rank}"
 
 
 def is_of(token: str, owner: str | None) -> bool:
-    """Whether an object was created by some process of the attempt."""
+    """Tell whether a process of the attempt created an object."""
     return owner is not None and owner.partition(".")[0] == token
 
 
 def include(added: MutableMapping[str, Kept], files: Sequence[FileEntry]) -> None:
-    """Put what other processes have added to what this one has; ValidationError if a name is there twice."""
+    """Add to the entries of this process those of the others.
+
+    Raise ValidationError if a name is there twice.
+    """
     for file in files:
         if file.name in added:
             raise duplicate_file_error(file.name)
@@ -32,7 +38,7 @@ def include(added: MutableMapping[str, Kept], files: Sequence[FileEntry]) -> Non
 
 
 def duplicate_file_error(name: str) -> ValidationError:
-    """Two processes wrote one file."""
+    """Return the error for a file that two processes wrote."""
     return ValidationError(
         f"{name!r} was written by more than one rank of the job: give each rank's files names of their own"
     )

@@ -32,11 +32,14 @@ class Leftover:
 
     @property
     def record(self) -> Location:
-        """The place of its record."""
+        """The location of the record of this leftover."""
         return self.path.at(record_of(self.path.path))
 
     def final(self, record: CommitRecord | None) -> Location:
-        """Return the final path that was meant; of a shortened name only the record tells it."""
+        """Return the final path that was meant.
+
+        If the name was shortened, only the record tells the final path.
+        """
         try:
             final = self.path.at(final_of(self.path.path))
         except ValidationError:
@@ -70,7 +73,10 @@ def attempts_in(directory: Location, listing: Iterable[Entry]) -> list[Leftover]
 
 
 async def seen_in(storage: Storage, leftover: Leftover) -> Content | None:
-    """Read the record of an attempt: beside its directory, else in it, else by its older name in it; not decoded."""
+    """Read the record of an attempt, not decoded.
+
+    It is beside the attempt's directory, else in it, else in it under its older name.
+    """
     places = [leftover.record] if leftover.has_record else []
     if leftover.has_directory:
         places += [leftover.path.child(name) for name in (RECORD_FILE, LEGACY_RECORD_FILE)]
@@ -83,6 +89,9 @@ async def seen_in(storage: Storage, leftover: Leftover) -> Content | None:
 
 
 async def record_in(storage: Storage, leftover: Leftover) -> CommitRecord | None:
-    """Read and decode that record; IntegrityError if it is damaged, None if nothing was written yet."""
+    """Read and decode the record of the leftover; return None if nothing was written yet.
+
+    Raise IntegrityError if it is damaged.
+    """
     seen = await seen_in(storage, leftover)
     return CommitRecord.decode(seen.data, where=str(leftover.path)) if seen is not None and seen.data else None

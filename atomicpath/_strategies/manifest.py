@@ -51,7 +51,10 @@ _WRITERS = (
 
 
 def expect_finished(name: str, where: str) -> None:
-    """ValidationError for the name of a file that another tool has yet to finish, by the names that those tools use."""
+    """Raise ValidationError if another tool has yet to finish the file `name`.
+
+    The names that those tools use for unfinished files tell that.
+    """
     for part in name.split("/"):
         for pattern, writer in _WRITERS:
             if pattern.search(part):
@@ -62,7 +65,7 @@ def expect_finished(name: str, where: str) -> None:
 
 
 def expect_content(files: Iterable[FileEntry], where: str, *, allow_empty: bool) -> None:
-    """ValidationError for a directory without any file, unless that is meant."""
+    """Raise ValidationError for a directory without any file, unless `allow_empty`."""
     if not (allow_empty or any(True for _ in files)):
         raise ValidationError(
             f"nothing was written to {where}, and an empty directory was not committed: write inside the block, below"
@@ -127,7 +130,10 @@ async def manifest_of(
 
 
 def stamps_of(listing: Iterable[Entry], *, besides: str | None = None) -> Stamps:
-    """By which a file that changes after a listing is known; without our own ones and `besides`."""
+    """Return the size and modification time of each listed file, by which a later change is noticed.
+
+    Files that atomicpath itself writes, and `besides`, are left out.
+    """
     return {
         entry.name: (entry.size, entry.modified)
         for entry in listing
@@ -136,9 +142,9 @@ def stamps_of(listing: Iterable[Entry], *, besides: str | None = None) -> Stamps
 
 
 async def expect_settled(storage: Storage, directory: str, before: Stamps, *, besides: str | None = None) -> None:
-    """ValidationError if the files of a local directory are not those of the manifest any more: somebody still writes.
+    """Raise ValidationError if the files of a local directory are no longer those of the manifest.
 
-    Called last before the commit.
+    Then somebody is still writing. Call this last before the commit.
     """
     after = stamps_of(await storage.list(directory, recursive=True), besides=besides)
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
@@ -147,7 +153,7 @@ async def expect_settled(storage: Storage, directory: str, before: Stamps, *, be
 
 
 def still_written(name: str, where: str) -> str:
-    """What to say of a file that changes while a directory is committed."""
+    """Return the message about a file that changes while its directory is committed."""
     return (
         f"{name!r} in {where} is still being written: it changed, came or went after the block had ended. Nothing was"
         " committed: finish or close it inside the block, and wait there for threads that write"
@@ -155,7 +161,7 @@ def still_written(name: str, where: str) -> str:
 
 
 def digest(environment: Environment, path: str | os.PathLike[str]) -> str:
-    """The SHA-256 of a local file, in hexadecimal."""
+    """Compute the SHA-256 of a local file, in hexadecimal."""
     state = hashlib.sha256()
     with environment.call(open, path, "rb") as file:
         while chunk := file.read(_CHUNK):

@@ -29,7 +29,7 @@ class MarkedAttemptRecord(AttemptRecord):
 
     async def confirm(self) -> Content:
         seen = await super().confirm()
-        # nobody takes a record over by watching it here, and none but this process moves it
+        # nobody takes over a record here by watching it, and only this process moves it
         self.version, self.moved_at = seen.version, self.seen_at
         return seen
 
@@ -57,7 +57,7 @@ class MarkedAttemptRecord(AttemptRecord):
                 failure = error
                 continue
             if token_in_marker(there) == committed.token:
-                if self._storage.is_local:  # no reply was lost: the marker is there, and syncing it failed
+                if self._storage.is_local:  # no reply was lost: the marker is there, but syncing it failed
                     raise OutcomeUnknownError(
                         f"{self._final} is visible, but its marker could not be made durable ({failure}): a power cut"
                         " may still undo the commit. Nothing was removed. Check the disk, then"
@@ -72,21 +72,25 @@ class MarkedAttemptRecord(AttemptRecord):
         ) from failure
 
     def _slept(self) -> bool:
-        """Whether so much time has passed since the record was last seen that a sweep may have come and gone.
+        """Tell whether the record was last seen so long ago that a whole sweep may have happened since.
 
-        A create-if-absent is no fence once the name is gone. On a disk the lock is one.
+        A create-if-absent is no fence once the name is gone. On a disk the lock is a fence.
         """
         return not self._storage.is_local and self.time_to_delete() <= 0
 
     async def _expect_awake(self) -> None:
-        """Before each request of the commit: a writer that slept looks again; AbandonedError if it was swept."""
+        """Look at the record again if the writer slept; raise AbandonedError if the attempt was swept.
+
+        Call this before each request of the commit.
+        """
         if self._slept():
             await self.confirm()
 
     async def _expect_not_swept(self, marker: str) -> None:
-        """After the commit: a writer that slept with the request under way may have marked a place that was swept bare.
+        """Check after the commit that the attempt was not swept while its request was under way.
 
-        That marker counts for nothing without the record, and is taken away.
+        A writer that slept during the request may have written its marker at a place that a sweep had emptied. That
+        marker counts for nothing without the record, so it is deleted, and CommitError is raised.
         """
         if not self._slept():
             return

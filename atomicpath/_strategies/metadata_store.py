@@ -40,13 +40,19 @@ class StepMetadata:
     unknown: Mapping[str, JSONValue] = field(default_factory=dict[str, JSONValue], hash=False)
 
     def to_json(self) -> dict[str, JSONValue]:
-        """The fields of the file; a time that is not known yet is left out."""
+        """Return the fields of the file.
+
+        A time that is not known yet is left out.
+        """
         times: dict[str, JSONValue] = {name: getattr(self, name) for name in _TIMES if getattr(self, name) is not None}
         return {**self.unknown, **times, "custom_metadata": dict(self.custom_metadata)}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any], *, where: str = "the metadata") -> StepMetadata:
-        """What the fields of a file say; IntegrityError, naming `where`, for one that cannot be used."""
+        """Return the metadata that the fields of a file describe.
+
+        Raise IntegrityError, which names `where`, if a field cannot be used.
+        """
         for name in _TIMES:
             value = fields.get(name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
@@ -88,7 +94,10 @@ class JsonMetadataStore:
         return type(self), (), {"_background": self._background}
 
     def write(self, file_path: UPath, metadata: Mapping[str, JSONValue]) -> None:
-        """Write a file whose directory exists, over what is there. ValidationError for what JSON cannot hold."""
+        """Write a file whose directory exists, over what is there.
+
+        Raise ValidationError for what JSON cannot hold.
+        """
         path, fields = upath_of(file_path), check_metadata(metadata)
 
         def work(environment: Environment) -> None:
@@ -99,9 +108,9 @@ class JsonMetadataStore:
         self._do(path, work)
 
     def read(self, file_path: UPath) -> Mapping[str, Any] | None:
-        """What the file says once all that was asked for before is done; None if there is none.
+        """Return the content of the file once all earlier requests are done; None if there is no file.
 
-        IntegrityError if it is damaged.
+        Raise IntegrityError if the file is damaged.
         """
         self._rest()
         path = upath_of(file_path)
@@ -121,7 +130,7 @@ class JsonMetadataStore:
         self._do(path, work)
 
     def wait_until_finished(self) -> None:
-        """Return once everything asked for before is in place; raises the first error since the last call."""
+        """Wait until all earlier requests are done; raise the first error since the last call."""
         self._rest()
         with self._changed:
             failures = self._failures[:1]
@@ -191,7 +200,7 @@ def _reporting(doing: str, path: UPath) -> AbstractContextManager[None]:
 def _read(environment: Environment, path: UPath) -> dict[str, Any] | None:
     try:
         if not _is_local(path):
-            path.fs.invalidate_cache(path.parent.path)  # a listing of before would hide a file written since
+            path.fs.invalidate_cache(path.parent.path)  # a listing from before would hide a file that was written since
         data: bytes = environment.call(path.read_bytes)
     except FileNotFoundError:
         return None

@@ -79,7 +79,7 @@ class Ownership:
 
     async def judge(self, entry: Entry) -> Whose:
         """Tell whose an object is that is not below another place."""
-        if entry.name == COMMIT_SUCCESS_FILE:  # may have been written twice, and then does not tell its owner
+        if entry.name == COMMIT_SUCCESS_FILE:  # it may have been written twice, and then does not tell its owner
             marker = await read_marker(self.storage, self.final)
             if marker is None:
                 return Whose.GONE

@@ -23,7 +23,7 @@ class FinalParent:
         self._open: OpenDirectory | None = None
 
     async def open(self) -> None:
-        """Open it; what hinders that is told before anything is written."""
+        """Open the directory, so that an error shows before anything is written."""
         if self._open is None and isinstance(self._storage, SyncingStorage):
             self._open = await self._storage.open_directory(self._final.parent.path)
 
@@ -35,7 +35,10 @@ class FinalParent:
             await need(self._storage, SyncingStorage, Guarantee.SYNC).sync_directory(self._final.parent.path)
 
     def close(self) -> None:
-        """Close it. Nothing was written through it, so a failure changes nothing and is logged."""
+        """Close the directory.
+
+        Nothing was written through it, so a failure changes nothing and is logged.
+        """
         parent, self._open = self._open, None
         try:
             if parent is not None:

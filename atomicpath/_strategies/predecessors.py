@@ -23,7 +23,7 @@ _LOG = logging.getLogger("atomicpath")
 async def clear_dead(storage: DirectoryStorage, final: Location, own: Location) -> None:
     """Delete the attempts at `final` beside our `own` whose processes are provably gone.
 
-    A job that is killed again and again while it saves one step leaves one directory, not one for each time. What
+    So a job that is killed again and again while it saves one step leaves one directory, not one for each time. What
     cannot be judged or deleted stays for `sweep`, and the log says so.
     """
     parent = own.parent

@@ -34,7 +34,7 @@ __all__ = ["Publisher"]
 _LOG = logging.getLogger("atomicpath")
 _TRIES = 5
 _PAUSE = 0.5  # seconds
-_REFUSALS = (FileExistsError, FileNotFoundError, PermissionError)  # by which a storage says that nothing was done
+_REFUSALS = (FileExistsError, FileNotFoundError, PermissionError)  # errors that say that nothing was done
 
 
 class Publisher:
@@ -49,10 +49,11 @@ class Publisher:
         self.parent = FinalParent(storage, final)
 
     async def rename(self, *, give_way: bool = False) -> bool:
-        """True once our directory is the final one. An error of the rename is believed only after a look.
+        """Rename our directory to the final path; return True once it is the final one.
 
-        False, with nothing done, if something was there: only with `give_way`. Else the attempt is discarded, and
-        AlreadyCommittedError, ConflictError, AbandonedError or CommitError says why; or OutcomeUnknownError.
+        An error of the rename is believed only after a look. With `give_way`, return False, with nothing done, if
+        something was there. After any other failure the attempt is discarded, and AlreadyCommittedError, ConflictError,
+        AbandonedError or CommitError says why. OutcomeUnknownError is raised if the outcome is not known.
         """
         try:
             await self.storage.rename_directory(self.temporary.path, self.final.path)
@@ -71,7 +72,10 @@ class Publisher:
         return True
 
     async def sync(self) -> None:
-        """Make the final name durable; OutcomeUnknownError if that fails, for it is visible already."""
+        """Make the final name durable.
+
+        Raise OutcomeUnknownError if that fails, because the name is visible already.
+        """
         try:
             await self.parent.sync()
         except (OSError, AtomicPathError) as error:
@@ -97,26 +101,28 @@ class Publisher:
         return True
 
     async def arrived(self) -> bool:
-        """Whether the final directory is this attempt's."""
+        """Tell whether the final directory belongs to this attempt."""
         return await self.is_ours(self.final)
 
     async def is_ours(self, location: Location) -> bool:
-        """Whether a directory with the record of this attempt is there."""
+        """Tell whether a directory with the record of this attempt is at `location`."""
         there = await self.storage.kind(location.path)
         record = await read_record(self.storage, location) if there == EntryKind.DIRECTORY else None
         return record is not None and record.token == self.token
 
     def unknown(self, what: str, error: Exception, second: Exception) -> OutcomeUnknownError:
-        """What to say when neither the storage's answer nor a look tells what became of the commit."""
+        """Return the error for a commit whose outcome neither the storage's answer nor a look can tell."""
         return OutcomeUnknownError(
             f"the {what} to {self.final} failed ({error}), and so did looking whether it happened ({second})."
             " Nothing was cleaned up; look again with is_committed(...)"
         )
 
     async def _settle(self, error: OSError) -> CommitError | None:
-        """What a failed rename came to; None if it happened all the same: a retransmitted one finds no source.
+        """Return the error for a failed rename; None if the rename happened all the same.
 
-        An `OSError` from here says that a rename that may yet happen could not be put out of reach.
+        A rename that was retransmitted fails because it finds no source.
+
+        Raise `OSError` if the rename may still happen and could not be prevented.
         """
         if await self.arrived():
             return None
@@ -134,7 +140,10 @@ class Publisher:
         return CommitError(f"{self.final} was not committed: {error}; the attempt was discarded")
 
     async def _withdraw(self) -> bool:
-        """Move the source of a rename that may be under way out of its reach; False if it had gone elsewhere."""
+        """Move the source of a rename that may be under way out of its reach.
+
+        Return False if the source had gone elsewhere.
+        """
         failure: OSError | None = None
         for again in range(_TRIES):
             await self.storage.environment.sleep(_PAUSE * 2 ** (again - 1) if again else 0.0)

@@ -54,7 +54,10 @@ class ReplacedDirectory:
     hold: DirectoryLock
 
     async def remove(self, *, is_durable: bool) -> None:
-        """Delete it, once the exchange `is_durable`. The commit is done: an error is logged, and left for `sweep`."""
+        """Delete the replaced directory, once the exchange `is_durable`.
+
+        The commit is done, so an error is logged, and the directory is left for `sweep`.
+        """
         storage, place = self.publication.storage, self.publication.temporary
         try:
             found = await standing_at(storage, place)
@@ -92,7 +95,7 @@ class ReplacedDirectory:
             )
 
     async def release(self) -> None:
-        """Let go of it, deleted or not."""
+        """Release the replaced directory, deleted or not."""
         await self.hold.release()
 
 
@@ -110,7 +113,7 @@ class PublishPlan:
 
 
 async def publish(publication: Publisher, way: PublishPlan) -> None:
-    """Commit. Once this has changed what readers see, only success or OutcomeUnknownError comes out.
+    """Commit. Once this has changed what readers see, raise nothing but OutcomeUnknownError.
 
     After a KeptSnapshotError the attempt is not over: its directory is as it was.
     """
@@ -135,9 +138,10 @@ async def publish(publication: Publisher, way: PublishPlan) -> None:
 
 
 async def add(publication: Publisher, outer: Location, only: SnapshotBase) -> None:
-    """Put our directory into a committed one, which is held meanwhile and has to be the one it was begun for.
+    """Put our directory into a committed one, which is locked meanwhile.
 
-    Where directories cannot be held, `outer` is looked at again afterwards: OutcomeUnknownError if it has gone.
+    It has to be the directory for which the attempt was begun. Where directories cannot be locked, `outer` is looked at
+    again afterwards: raise OutcomeUnknownError if it has gone.
     """
     try:
         try:
@@ -163,10 +167,12 @@ async def add(publication: Publisher, outer: Location, only: SnapshotBase) -> No
 
 
 async def replace(publication: Publisher, *, only: SnapshotBase | None = None) -> ReplacedDirectory | None:
-    """Returns once our directory is the final one; what it replaced, if anything, is to be removed and released.
+    """Make the directory of the attempt the final one; return what it replaced, if anything.
 
-    `only`: the one directory that may be replaced; without it whatever is committed there. After
-    any error but OutcomeUnknownError the attempt is discarded and what was at the final path is as it was.
+    The caller removes and releases what was replaced.
+
+    `only` is the one directory that may be replaced. Without it, whatever is committed there may be replaced. After any
+    error but OutcomeUnknownError the attempt is discarded, and what was at the final path is as it was.
     """
     try:
         for _ in range(_TRIES):
@@ -188,7 +194,7 @@ async def replace(publication: Publisher, *, only: SnapshotBase | None = None) -
 
 
 async def _discard(publication: Publisher) -> None:
-    """Delete our own directory if it still has its temporary name, and nothing else that has got it."""
+    """Delete our own directory if it still has its temporary name, and no other directory that has got that name."""
     try:
         if await publication.is_ours(publication.temporary):
             await publication.discard()
@@ -197,7 +203,7 @@ async def _discard(publication: Publisher) -> None:
 
 
 async def _displace(publication: Publisher, only: SnapshotBase | None) -> ReplacedDirectory | None:
-    """Exchange the two; None, with nothing done, if the final directory has vanished."""
+    """Exchange the two directories; return None, with nothing done, if the final one has vanished."""
     try:
         hold, standing = await hold_committed(publication.storage, publication.final, only)
     except FileNotFoundError:
@@ -232,7 +238,10 @@ async def _expect_own(publication: Publisher, record: CommitRecord) -> None:
 
 
 async def _exchange(publication: Publisher) -> bool:
-    """Whether the two have swapped names; False, with nothing done, if the final one was not there."""
+    """Exchange the names of the temporary and the final directory, and return True.
+
+    Return False, with nothing done, if there was no final directory.
+    """
     storage, temporary, final = publication.storage, publication.temporary, publication.final
     try:
         exchanging = need(storage, ExchangingStorage, Guarantee.RENAME_EXCHANGE)

@@ -21,7 +21,9 @@ __all__ = ["expect_absolute", "expect_directory", "in_words", "refuse", "resolve
 async def resolve_guarantees(
     strategy: type[TemporaryPath], final: Location, options: AttemptOptions, *, replacing: str | None = None
 ) -> AttemptOptions:
-    """The options with the guarantees effective at `final`, looked up if `commit` has not; else GuaranteeError.
+    """Return the options with the guarantees that are effective at `final`.
+
+    The guarantees are looked up unless `commit` has done so. Raise GuaranteeError if they are not enough.
 
     `replacing` says what asks for a committed directory to be replaced, if anything does.
     """
@@ -41,26 +43,32 @@ async def resolve_guarantees(
 
 
 def expect_absolute(path: PathLike, snapshot_type: SnapshotType | None) -> None:
-    """ValidationError for a relative path, where it is to name a directory that exists: which, depends on a moment."""
+    """Raise ValidationError if a snapshot is asked for with a relative path.
+
+    The path must name an existing directory, and which directory a relative path names may change.
+    """
     if snapshot_type is not None and (place := read(path)).is_relative:
         raise ValidationError(f"a snapshot needs absolute paths, and {place.text!r} is relative: pass {locate(path)}")
 
 
 def refuse(value: object, name: str) -> None:
-    """ValidationError for an argument of the interface that this version does not serve yet."""
+    """Raise ValidationError for an argument of the interface that this version does not serve yet."""
     if value is not None:
         raise ValidationError(f"{name} is not supported by this version of atomicpath: leave it out")
 
 
 def in_words(storage: Storage, final: Location, error: OSError) -> str:
-    """An error of a storage in words; of a local one that takes no more, with what is full and what to do."""
+    """Describe an error of a storage.
+
+    If a local file system accepts no more data, the text names what is full, and says what to do.
+    """
     if not storage.is_local:
         return str(error)
     return describe(storage.environment, error, final.parent.path, "Free some, or commit to another file system")
 
 
 async def expect_directory(location: Location) -> None:
-    """ValidationError unless a directory, not a link to one, is there."""
+    """Raise ValidationError unless a directory, not a link to one, is there."""
     kind = await location.open().kind(location.path)
     if kind is not EntryKind.DIRECTORY:
         raise ValidationError(f"{location} is {kind or 'missing'}: expected an existing directory")

@@ -54,7 +54,10 @@ class Snapshot:
         storage_options: Mapping[str, object] | None = None,
         durable: bool = True,
     ) -> None:
-        """No I/O. ValidationError for a relative path, or a destination on another storage."""
+        """Take the two paths, without I/O.
+
+        Raise ValidationError for a relative path, or for a destination on another storage.
+        """
         for path in (source, destination or source):
             expect_absolute(path, SnapshotType.IN_PLACE)
         self._source = locate(source, storage_options)
@@ -70,20 +73,21 @@ class Snapshot:
 
     @property
     def path(self) -> UPath:
-        """Where the copy is, once it is created; stable. No I/O."""
+        """The path of the copy once it is created; it never changes. No I/O."""
         return self._attempt.get()
 
     async def create_snapshot(self) -> UPath:
-        """Copy the source; its path, to be written to.
+        """Copy the source; return the path of the copy, to be written to.
 
-        NotCommittedError: no committed directory is at the source. AlreadyCommittedError, ConflictError: something is
-        at the destination. GuaranteeError: RENAME_EXCHANGE is missing, and nothing was copied. ConflictError: the
-        source was replaced while it was being copied. After an error there is no copy, and it can be tried again.
+        Raise NotCommittedError if no committed directory is at the source. Raise AlreadyCommittedError or ConflictError
+        if something is at the destination. Raise GuaranteeError, with nothing copied, if RENAME_EXCHANGE is missing.
+        Raise ConflictError if the source was replaced while it was being copied. After an error there is no copy, and
+        the call can be tried again.
         """
         self._expect(_Phase.NEW)
         try:
             return await run_protected(self._create)
-        except GeneratorExit:  # of a coroutine that is dropped, which may not wait
+        except GeneratorExit:  # the coroutine is dropped, and may not wait
             run_detached(self._forget)
             raise
         except BaseException:
@@ -97,7 +101,10 @@ class Snapshot:
         return path
 
     async def _forget(self) -> None:
-        """Begin anew after an error. A caller that was interrupted may never see a copy that was made."""
+        """Begin anew after an error.
+
+        A caller that was interrupted may never see a copy that was made.
+        """
         with cleaning_up(self._final):
             if self._phase is _Phase.CREATED:
                 await self._attempt.discard()
@@ -111,8 +118,8 @@ class Snapshot:
     async def replace_source(self) -> None:
         """Put the copy in the place of the source, in one step.
 
-        ConflictError, with the source and the copy as they are, if the source is no longer what was copied: take from
-        the copy what is needed, then release it. Other errors are those of `TemporaryPath.finalize`.
+        Raise ConflictError, with the source and the copy as they are, if the source is no longer what was copied: take
+        from the copy what is needed, then release it. Other errors are those of `TemporaryPath.finalize`.
         """
         if self._final != self._source:
             raise ValidationError(f"this snapshot is to become {self._final}: call publish()")
@@ -129,7 +136,10 @@ class Snapshot:
     @protected
     @reported("the copy of {} could not be given up", lambda self: self._source)
     async def release_snapshot(self) -> None:
-        """Delete the copy; the source is as it was. CommitError if it could not be deleted, and was left behind."""
+        """Delete the copy; the source is as it was.
+
+        Raise CommitError if the copy could not be deleted, and was left behind.
+        """
         if self._phase is not _Phase.KEPT:
             self._expect(_Phase.CREATED)
         self._phase = _Phase.OVER

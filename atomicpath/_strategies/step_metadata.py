@@ -38,7 +38,10 @@ class StepMetadataWriter:
         self._under_way = False
 
     async def begin(self, attempt: TemporaryPath, *, staged: bool) -> None:
-        """At the end of `create`: when it was begun, and the user's own metadata."""
+        """Note when the attempt was begun, and the user's own metadata, at the end of `create`.
+
+        Both are written at once, unless the files are `staged`.
+        """
         if self._store is None:
             return
         begun = self._begun = StepMetadata(
@@ -50,7 +53,10 @@ class StepMetadataWriter:
                 await self._environment.step(_write, self._store, attempt.get() / METADATA_FILE, begun)
 
     async def finish(self, attempt: TemporaryPath, *, staged: bool) -> None:
-        """At the start of `finalize`, before the manifest: when it is committed. Returns once it is written."""
+        """Write the time of the commit, at the start of `finalize` and before the manifest.
+
+        Return once it is written.
+        """
         store, begun = self._store, self._begun
         if store is None or begun is None:
             return
@@ -70,10 +76,13 @@ class StepMetadataWriter:
             await attempt.add(METADATA_FILE, directory / METADATA_FILE)
         finally:
             with cleaning_up(directory):
-                await step(call, rmtree, directory, ignore_errors=True)  # of ours alone, and nobody reads it again
+                await step(call, rmtree, directory, ignore_errors=True)  # only ours, and nobody reads it again
 
     async def rest(self) -> None:
-        """Before an attempt is discarded: a write in the background would come back to what was deleted."""
+        """Wait for a write in the background before an attempt is discarded.
+
+        The write would otherwise recreate what was deleted.
+        """
         if self._store is None or not self._under_way:
             return
         self._under_way = False
@@ -85,7 +94,10 @@ class StepMetadataWriter:
 
 @contextmanager
 def _in_our_words() -> Iterator[None]:
-    """A store may raise anything; an `OSError` of its file would be taken for one of the protocol's own."""
+    """Turn any error of the metadata store into CommitError.
+
+    A store may raise anything. An `OSError` of its file would otherwise be taken for an error of the commit protocol.
+    """
     try:
         yield
     except AtomicPathError:

@@ -32,10 +32,10 @@ _LOOKS_PER_LEASE = 12
 async def claim(
     storage: Storage, final: Location, register: AttemptRecord, *, guarantees: Guarantee, unsafe: bool
 ) -> None:
-    """Returns once the register is held and nothing but the record is at the final path.
+    """Claim the final path; return once the register is held and only the record is there.
 
-    AlreadyCommittedError or ConflictError if it is another's, or if foreign files are there: these are
-    not touched, and the register is not held. `register.held` tells for any other error.
+    Raise AlreadyCommittedError or ConflictError if the path is another's, or if foreign files are there. These are not
+    touched, and the register is not held. For any other error, `register.held` tells whether it is held.
     """
 
     fence = Fence.of(guarantees)
@@ -50,7 +50,7 @@ async def claim(
         try:
             return (await run_both(listing, above))[0], None
         except OSError as error:
-            return [], error  # returned: raised, it would cancel the claim beside it half-way
+            return [], error  # returned, not raised: raising it would cancel the concurrent claim half-way
 
     for _ in range(_TRIES):
         with cleaning_up(final):  # cancelled on its way, the record might be made after we have looked for it
@@ -64,7 +64,7 @@ async def claim(
         if in_the_way is None:
             if failure is not None:
                 raise failure
-            # what a rival, or one that was killed, has of a record without its name yet is nobody's content
+            # an unfinished record file of a rival, or of a process that was killed, is nobody's content
             names = tuple(e.name for e in there if e.name != RECORD_FILE and not is_unfinished(e.name))
             if names and not await _cleared_of_late_marker(storage, final, register, there, names, fence):
                 raise await _withdrawn(storage, final, register, there, names)
@@ -77,9 +77,10 @@ async def claim(
 async def _cleared_of_late_marker(
     storage: Storage, final: Location, register: AttemptRecord, there: list[Entry], names: tuple[str, ...], fence: Fence
 ) -> bool:
-    """Whether all that was there was a marker of ours that came after its directory had been removed; it is deleted.
+    """Delete a late marker if nothing else is there; return True if it was deleted.
 
-    Without its record it counts for nothing, and would keep the place from everybody for ever.
+    The marker is one of ours that arrived after its directory had been removed. Without its record it counts for
+    nothing, and it would keep everybody from the path forever.
     """
     if names != (COMMIT_SUCCESS_FILE,) or not (fence.swaps or fence.conditional):
         return False
@@ -95,7 +96,7 @@ async def _cleared_of_late_marker(
 async def _withdrawn(
     storage: Storage, final: Location, register: AttemptRecord, listing: list[Entry], names: tuple[str, ...]
 ) -> AlreadyCommittedError | ConflictError:
-    """Something foreign is there: take our record away again, nothing else, and say what was found."""
+    """Take only our record away again after something foreign was found; return the error for it."""
     with cleaning_up(final):
         await register.withdraw()
     marker = await read_marker(storage, final) if COMMIT_SUCCESS_FILE in names else None
@@ -115,7 +116,10 @@ async def _take_over(
     fence: Fence,
     unsafe: bool,
 ) -> bool:
-    """Swap the record `seen` for our own and clear what its attempt left; False if it has moved meanwhile."""
+    """Swap the record `seen` for our own and clear what its attempt left.
+
+    Return False if the record has moved meanwhile.
+    """
     there = CommitRecord.decode(seen.data, where=str(final))
     if await is_committed(storage, final, there):
         raise already_committed(final, there)
@@ -149,11 +153,13 @@ async def _take_over(
 async def _wait_until_abandoned(
     storage: Storage, final: Location, path: str, seen: Content, record: CommitRecord, *, fence: Fence, unsafe: bool
 ) -> Content | None:
-    """The content of the record to swap from, once its holder is known to be gone; None if it moved meanwhile.
+    """Return the content of the record to swap from, once its holder is known to be gone.
 
-    ConflictError if the holder lives, or if nothing here could stop it from writing on. On this host
-    the system tells at once; elsewhere the holder must renew its lease, and one lease is waited for
-    that. So it is where deletes of the holder, dead or not, may still be under way: rule *settled*.
+    Return None if the record moved meanwhile.
+
+    Raise ConflictError if the holder lives, or if nothing here could stop it from writing on. On this host the system
+    tells at once whether the holder lives. Elsewhere the holder must renew its lease, and this function waits one lease
+    for that. It waits as well where deletes of the holder, dead or not, may still be under way: rule *settled*.
     """
     alive = proof_of_life(storage.environment, record)
     if alive:
@@ -177,8 +183,8 @@ async def _wait_a_lease(
 ) -> Content | None:
     """Watch the record for one whole lease on our own clock.
 
-    Its age does not shorten that: it is the difference of two times that a store, or whatever answers in its
-    place, states, and one of them may be wrong by more than a lease.
+    The age of the record does not shorten that wait. The age is the difference of two times that a store, or whatever
+    answers in its place, states, and one of them may be wrong by more than a lease.
     """
     environment = storage.environment
     lease = record.lease.patience

@@ -31,15 +31,18 @@ class CommitSpan:
         self._busy = False
 
     def name_strategy(self, strategy: str) -> None:
-        """Add what is known only once the location was looked at."""
+        """Add the name of the strategy, which is known only once the location was looked at."""
         self._attributes["atomicpath.strategy"] = strategy
 
     @contextmanager
     def part(self, *, opens: bool = False, ends: bool = False, outcome: str = "committed") -> Generator[None]:
-        """One of the calls that make it up. An error in any but a nested one ends it."""
+        """Trace one of the calls that make up the commit.
+
+        An error in any but a nested call ends the span of the commit.
+        """
         instruments = current_instruments()
         if self._busy or instruments is None or not (opens or self._span):
-            yield  # nested in another, or over, or never told of
+            yield  # it is nested in another part, or the span is over, or was never begun
             return
         from opentelemetry import trace
 
@@ -78,22 +81,22 @@ class _Observed(Protocol):
 
 
 def opening(commit: _Observed) -> AbstractContextManager[None]:
-    """For what begins a commit."""
+    """Return the context for the call that begins a commit."""
     return commit.span.part(opens=True)
 
 
 def closing(commit: _Observed) -> AbstractContextManager[None]:
-    """For what ends it: committed, unless it raises."""
+    """Return the context for the call that ends a commit: committed, unless the call raises."""
     return commit.span.part(ends=True)
 
 
 def abandoning(commit: _Observed) -> AbstractContextManager[None]:
-    """For what gives it up after the user's block has failed."""
+    """Return the context for the call that gives up a commit after the user's block has failed."""
     return commit.span.part(ends=True, outcome="abandoned")
 
 
 def this_commit() -> CommitSpan | None:
-    """The one whose part is running."""
+    """Return the span of the commit whose part is running, or None."""
     return _commit.get()
 
 

@@ -35,7 +35,7 @@ _instruments: Instruments | None = None
 
 
 def current_instruments() -> Instruments | None:
-    """What to tell, or None where nobody can listen."""
+    """Return the instruments to report to, or None where nobody can listen."""
     global _instruments
     if _instruments is None and ("opentelemetry.trace" in sys.modules or "opentelemetry.metrics" in sys.modules):
         from opentelemetry import metrics, trace
@@ -65,7 +65,7 @@ def _made(tracer: Tracer, meter: Meter) -> Instruments:
 
 
 def current_trace() -> Context | None:
-    """The trace that the caller is in, to be handed to another thread."""
+    """Return the trace that the caller is in, to be handed to another thread, or None."""
     if current_instruments() is None:
         return None
     from opentelemetry import context
@@ -75,7 +75,7 @@ def current_trace() -> Context | None:
 
 @contextmanager
 def within(where: Context | None) -> Generator[None]:
-    """Go on, in this thread or task, in the trace that `here` told."""
+    """Run the block, in this thread or task, in the trace `where` of another one."""
     if where is None:
         yield
         return
@@ -89,17 +89,17 @@ def within(where: Context | None) -> Generator[None]:
 
 
 def close(span: Span, attributes: Attributes, error: BaseException | None) -> None:
-    """End a span; with an error as a failed one."""
+    """End a span; with an error, end it as a failed one."""
     from opentelemetry.trace import StatusCode
 
     span.set_attributes(attributes)
     if error is not None:
-        span.set_status(StatusCode.ERROR)  # without its message, which may be the user's and say too much
+        span.set_status(StatusCode.ERROR)  # leave out its message, which may be the user's and say too much
     span.end()
 
 
 def error_type(error: BaseException | None) -> Attributes:
-    """The class of an error, if there is one."""
+    """Return the class of an error as an attribute, if there is an error."""
     if error is None:
         return {}
     kind = type(error)

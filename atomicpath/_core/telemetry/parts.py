@@ -32,7 +32,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def in_background() -> Generator[None]:
-    """Directories that are created in the block keep nobody waiting."""
+    """Report directories that are created in the block as ones that keep nobody waiting."""
     token = _mode.set("background")
     try:
         yield
@@ -41,7 +41,10 @@ def in_background() -> Generator[None]:
 
 
 def creating(attempt: TemporaryPath) -> AbstractContextManager[None]:
-    """For the `create` of an attempt, its caller's or its own: where both say so it counts once."""
+    """Measure the `create` of an attempt, its caller's or its own.
+
+    Where both use this context, it counts once.
+    """
     instruments = current_instruments()
     return _UNTOLD if instruments is None else _creating(instruments, attempt)
 
@@ -60,7 +63,7 @@ def _creating(instruments: Instruments, attempt: TemporaryPath) -> Generator[Non
 
 
 def finalizing(attempt: TemporaryPath) -> AbstractContextManager[None]:
-    """For the `finalize` of an attempt, in the same way."""
+    """Measure the `finalize` of an attempt, in the same way as `creating`."""
     instruments = current_instruments()
     return _UNTOLD if instruments is None else _finalizing(instruments, attempt)
 
@@ -81,7 +84,7 @@ def _finalizing(instruments: Instruments, attempt: TemporaryPath) -> Generator[N
 
 @contextmanager
 def uploading(size: int) -> Generator[None]:
-    """For the upload of all staged files, `size` bytes together."""
+    """Measure the upload of all staged files, `size` bytes together."""
     instruments = current_instruments()
     if instruments is None:
         yield
@@ -91,14 +94,14 @@ def uploading(size: int) -> Generator[None]:
 
 
 def uploaded(size: int) -> None:
-    """Bytes of one file that has been uploaded."""
+    """Count the bytes of one file that has been uploaded."""
     instruments = current_instruments()
     if instruments is not None:
         instruments.uploaded.add(size)
 
 
 def record_save(seconds: float, attempt: TemporaryPath) -> None:
-    """The duration of a commit made by hand, which only the caller knows the begin of."""
+    """Record the duration of a commit made by hand, since only its caller knows when it began."""
     instruments = current_instruments()
     if instruments is not None:
         instruments.commit.record(max(0.0, seconds), {**_of(attempt), "atomicpath.outcome": "committed"})
@@ -134,7 +137,10 @@ def _timed(
 
 
 def _of(attempt: TemporaryPath) -> Attributes:
-    """Never more than the class and the protocol: a URL may say too much, and each would be a time series."""
+    """Return the class and the protocol of an attempt, and never more.
+
+    A URL may say too much, and each would be a time series.
+    """
     protocol = getattr(attempt.get_final(), "protocol", "") or "file"  # a user's own strategy may have any path
     return {"atomicpath.strategy": type(attempt).__name__, "atomicpath.backend": protocol}
 
@@ -143,7 +149,10 @@ _IMPORTED = time.monotonic()
 
 
 def _age() -> float:
-    """Seconds since this process started; where the system does not tell, since atomicpath was imported."""
+    """Return the seconds since this process started.
+
+    Where the system does not tell, return the seconds since atomicpath was imported.
+    """
     try:
         with open("/proc/self/stat", encoding="utf-8", errors="surrogateescape") as file:
             ticks = int(file.read().rpartition(")")[2].split()[19])  # proc(5), field 22: clock ticks since boot
