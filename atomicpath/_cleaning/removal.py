@@ -267,11 +267,7 @@ async def _end(storage: Storage, location: Location, register: CleaningAttemptRe
 async def _expect_unaliased(
     storage: Storage, location: Location, register: CleaningAttemptRecord, record: CommitRecord
 ) -> None:
-<<<<<<< HEAD
-    """Take the removal back if an alias was made since, when its target was still there, or if that cannot be seen."""
-=======
-    """Take the removal back if an alias was made since, while its target was still there."""
->>>>>>> words1
+    """Take the removal back if an alias was made while its target was still there, or if that cannot be seen."""
     try:
         await expect_no_alias_to(storage, location)
     except BaseException as error:
