@@ -63,6 +63,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/coordination.py
 	$(BIN)/python benchmarks/structure.py
 	$(BIN)/python benchmarks/background.py
+	$(BIN)/python -m benchmarks.scale
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "atomicpath needs Python 3.11 or newer: make PYTHON=python3.11")'
