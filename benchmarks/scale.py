@@ -71,7 +71,7 @@ PRICES = {
     "GCS": Prices(
         0.005,
         0.0004,
-        "Standard storage, us-central1, flat namespace: https://cloud.google.com/storage/pricing,"
+        "Standard storage, by the example of us-east1 on the pricing page, flat namespace: https://cloud.google.com/storage/pricing,"
         " https://cloud.google.com/storage/pricing-examples",
     ),
 }
