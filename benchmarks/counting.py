@@ -28,8 +28,6 @@ from pathlib import Path
 import anyio
 import numpy as np
 import s3fs
-from tests.proxy import Proxy, Reply, Request, Rule, Send
-from tests.servers.fake_hns import FakeGcs
 
 import atomicpath
 import atomicpath_s3.storage
@@ -39,6 +37,8 @@ from atomicpath._profile.location import Location, locate
 from atomicpath.abc import Coordinator, Put
 from tests.api.threads import Board
 from tests.protocol.worlds import ALL, MARKER, RECORD, Quick, nothing_above, swaps_to, trust
+from tests.support.proxy import Proxy, Reply, Request, Rule, Send
+from tests.support.servers.fake_hns import FakeGcs
 
 __all__ = [
     "KINDS",
