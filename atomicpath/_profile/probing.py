@@ -80,8 +80,8 @@ async def profile_of(
         refuted=findings.refuted | declaration.impossible | unable,
         asserted=asserted,
         evidence=dict.fromkeys(asserted, "asserted by the caller")
-        | _told(declaration, findings)
-        | dict.fromkeys(unable, f"{type(storage).__name__} has no way to do it"),
+        | dict.fromkeys(unable, f"{type(storage).__name__} has no way to do it")
+        | _told(declaration, findings),
     )
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 from upath import UPath
 
@@ -93,7 +93,8 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         self._source = final if snapshot_type else source
         self.token = temporary.name.rpartition(TMP_DIR_SUFFIX)[2]
         self._mode = file_options.path_permission_mode if file_options else None
-        self._storage = need(final.open(), DirectoryStorage, Guarantee.ATOMIC_RENAME)
+        # `begin` refuses a storage without directories. Until then nothing is asked of it.
+        self._storage = cast("DirectoryStorage", final.open())
         self._record: CommitRecord | None = None
         self._added: dict[str, FileEntry] = {}
         self._over = False
@@ -190,6 +191,7 @@ class AtomicRenameTemporaryPath(TemporaryPath):
         if self._record is not None or self._over:
             raise CommitError(f"the attempt at {self._final} was created before: begin a new one")
         await self._prepare()
+        need(self._storage, DirectoryStorage, Guarantee.ATOMIC_RENAME)
         if await attempts_beside(self._final):
             self._lie_at(self._final.at(temporary_of(self._final.path, self.token, hidden=True)))
         await refuse_nested(self._storage, self._final)

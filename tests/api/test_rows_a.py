@@ -373,7 +373,7 @@ async def test_validate_wants_a_temporary_directory_that_is_no_link(local: Local
     (local.path / "step_4").mkdir()
     for wrong, reason in {
         temporary_of("step_2", "0123"): "a symbolic link",
-        temporary_of("step_3", "0123"): "is file",
+        temporary_of("step_3", "0123"): "is a file",
         "step_4": r"no '\.atomicpath-tmp-'",
         temporary_of("step_5", "0123"): "missing",
     }.items():

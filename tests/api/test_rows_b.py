@@ -588,9 +588,20 @@ def test_commit_and_put_take_the_same_options_keyword_only() -> None:
     def options(function: Callable[..., object]) -> list[inspect.Parameter]:
         return [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
 
-    assert options(atomicpath.commit) == options(atomicpath.put)
+    *of_put, consume = options(atomicpath.put)
+    assert options(atomicpath.commit) == of_put
+    assert consume.name == "consume"
     assert [parameter.name for parameter in options(atomicpath.commit)] == [
-        *("storage_options", "temporary_path_class", "direct", "replace", "durable", "coordinator", "file_options"),
+        *(
+            "storage_options",
+            "temporary_path_class",
+            "direct",
+            "replace",
+            "exists",
+            "durable",
+            "coordinator",
+            "file_options",
+        ),
         *("metadata", "checksums", "staging_dir", "progress", "guarantees", "unsafe_takeover"),
         *("allow_empty", "marker"),
     ]

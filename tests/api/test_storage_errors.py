@@ -45,6 +45,11 @@ def _at(url: str, path: Path) -> dict[str, tuple[Any, ...]]:
         "profile": (url,),
         "put": (path, url),
         "get": (url, path / "copy"),
+        "begin": (f"{root}/step_2",),
+        "alias": (f"{root}/best", url),
+        "copy": (url, f"{root}/step_2"),
+        "fetch_latest": (root, path / "copies"),
+        "retain": (root,),
     }
 
 
@@ -71,19 +76,20 @@ def test_a_storage_that_fails_is_an_error_of_ours_in_both_faces(name: str, local
     with atomicpath.commit(url) as path:
         (path / "data").write_bytes(b"1")
     arguments = _at(url, source)[name]
+    named = {"keep_last": 1} if name == "retain" else {}
     with use(Failing(OSError(errno.EIO, "it fails, says the test"))):
         with pytest.raises(atomicpath.StorageError) as raised:
-            getattr(atomicpath, name)(*arguments)
+            getattr(atomicpath, name)(*arguments, **named)
         _expect(raised.value, OSError, url)
         with pytest.raises(atomicpath.StorageError) as raised:
-            asyncio.run(getattr(aio, name)(*arguments))
+            asyncio.run(getattr(aio, name)(*arguments, **named))
         _expect(raised.value, OSError, url)
     assert atomicpath.verify(url).ok
 
 
 def test_every_function_that_looks_at_a_storage_is_tried_above() -> None:
     functions = {name for name in aio.__all__ if inspect.iscoroutinefunction(getattr(aio, name))}
-    assert functions - {"create_all", "on_commit_callback"} == set(_at("/x/y", Path("/z")))
+    assert functions - {"create_all", "on_commit_callback", "join"} == set(_at("/x/y", Path("/z")))
 
 
 async def test_a_commit_and_a_snapshot_that_cannot_begin_say_so_in_our_words(local: LocalRoot) -> None:

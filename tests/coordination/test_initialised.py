@@ -246,7 +246,7 @@ def test_nothing_said_in_a_job_of_several_is_refused_at_once_and_both_ways_are_n
         engine = types.SimpleNamespace(client=object(), process_id=1, num_processes=2)
         sys.modules["jax._src.distributed"] = types.SimpleNamespace(global_state=engine)
         asked = []
-        coordinators.engines.JaxCoordinator = lambda **named: asked.append(named)
+        coordinators.detection.JaxCoordinator = lambda **named: asked.append(named)
         os.mkdir("source")
         for call in (
             lambda: atomicpath.commit(place),

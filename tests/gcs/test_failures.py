@@ -324,7 +324,6 @@ async def test_a_cancelled_download_leaves_nothing(store: Store, tmp_path: Path)
     async with anyio.create_task_group() as group:
         group.start_soon(store.storage.download, store.path("run/a"), tmp_path / "copy")
         await until(seen)
-        assert os.listdir(tmp_path) == ["copy"]
         group.cancel_scope.cancel()
     release.set()
     assert os.listdir(tmp_path) == []

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from atomicpath.abc import Entry, StaleVersionError
+from atomicpath.abc import Entry, Put, StaleVersionError
 from atomicpath.storage import receive_in_ranges
 from tests.gcs.stores import Store
 from tests.support.proxy import Reply, Request, Rule, refuse
@@ -28,7 +28,7 @@ def short_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def path(store: Store) -> str:
     """An object of six ranges."""
-    await store.storage.write(store.path("run/a"), DATA)
+    await store.storage.put(store.path("run/a"), DATA, mode=Put.OVERWRITE)
     store.proxy.requests.clear()
     return store.path("run/a")
 
@@ -42,7 +42,7 @@ async def test_a_large_object_is_asked_for_range_by_range(store: Store, path: st
     entry = await store.storage.download(path, tmp_path / "copy")
     requests = list(store.proxy.requests)
     assert (tmp_path / "copy").read_bytes() == DATA
-    assert entry == Entry(name="", size=len(DATA), version=(await store.storage.read(path)).version)
+    assert entry == Entry(name="", size=len(DATA), version=(await store.storage.get(path)).version)
     assert (requests[0].headers.get("range"), requests[0].query.get("ifGenerationMatch")) == (None, None)
     assert sorted((r.headers["range"], r.query["ifGenerationMatch"]) for r in requests[1:]) == [
         (f"bytes={n * RANGE}-{(n + 1) * RANGE - 1}", entry.version) for n in range(1, 6)

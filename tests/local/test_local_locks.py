@@ -12,7 +12,7 @@ import pytest
 from atomicpath import AtomicRenameTemporaryPath
 from atomicpath._profile.location import locate
 from atomicpath._strategies import predecessors
-from atomicpath.abc import Content, Storage
+from atomicpath.abc import Content, LockingStorage
 from atomicpath.errors import AccessError, ValidationError
 from atomicpath_local.locks import LockHold
 from atomicpath_local.storage import LocalStorage
@@ -190,7 +190,7 @@ async def test_a_new_file_is_locked_and_has_its_content(storage: LocalStorage, t
 async def test_a_local_storage_that_says_nothing_of_new_files_locks_them_too(
     storage: LocalStorage, tmp_path: Path
 ) -> None:
-    hold = await Storage.lock_new_file(storage, f"{tmp_path}/record", b"data")
+    hold = await LockingStorage.lock_new_file(storage, f"{tmp_path}/record", b"data")
     assert hold
     assert locked(f"{tmp_path}/record")
     assert (tmp_path / "record").read_bytes() == b"data"

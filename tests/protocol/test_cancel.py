@@ -214,7 +214,7 @@ import json, os, signal, sys
 from pathlib import Path
 import atomicpath
 from atomicpath._core.environment import use
-from atomicpath._core.liveness import release
+from atomicpath._core.liveness import untrack_attempt
 from tests.protocol.worlds import ALL, Quick, trust
 
 class Interrupting(Quick):

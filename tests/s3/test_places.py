@@ -194,7 +194,7 @@ async def test_what_fsspec_is_configured_with_is_kept(
     assert "configured/1" in proxy.requests[0].headers["user-agent"]
     assert "/eu-west-1/s3/" in proxy.requests[0].headers["authorization"]
     config = storage.filesystem._s3.meta.config
-    assert (config.read_timeout, config.connect_timeout, config.max_pool_connections) == (7, 5, 64)
+    assert (config.read_timeout, config.connect_timeout, config.max_pool_connections) == (7, 5, 80)
 
 
 async def test_another_packages_s3_in_fsspecs_registry_is_not_used(

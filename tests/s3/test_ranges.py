@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from atomicpath.abc import Entry, Environment, StaleVersionError, Storage
+from atomicpath.abc import Entry, Environment, Put, StaleVersionError, Storage
 from atomicpath.storage import receive_in_ranges
 from atomicpath.testing.cancelling import Caller
 from atomicpath_s3 import S3Backend
@@ -33,7 +33,7 @@ def short_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def path(s3: Storage, bucket: str, proxy: Proxy) -> str:
     """An object of six ranges."""
-    await s3.write(f"{bucket}/run/a", DATA)
+    await s3.put(f"{bucket}/run/a", DATA, mode=Put.OVERWRITE)
     proxy.requests.clear()
     return f"{bucket}/run/a"
 
@@ -58,7 +58,7 @@ async def test_a_small_object_is_one_request_for_all_of_it(
     s3: Storage, bucket: str, proxy: Proxy, tmp_path: Path
 ) -> None:
     for size in (0, 1, 2 * RANGE):
-        await s3.write(f"{bucket}/run/a", DATA[:size])
+        await s3.put(f"{bucket}/run/a", DATA[:size], mode=Put.OVERWRITE)
         proxy.requests.clear()
         assert (await s3.download(f"{bucket}/run/a", tmp_path / f"{size}")).size == size
         assert (tmp_path / f"{size}").read_bytes() == DATA[:size]
@@ -67,7 +67,7 @@ async def test_a_small_object_is_one_request_for_all_of_it(
 
 async def test_a_large_object_is_asked_for_range_by_range(s3: Storage, path: str, proxy: Proxy, tmp_path: Path) -> None:
     entry = await s3.download(path, tmp_path / "copy")
-    assert entry == Entry(name="", size=len(DATA), version=(await s3.read(path)).version)
+    assert entry == Entry(name="", size=len(DATA), version=(await s3.get(path)).version)
     assert (tmp_path / "copy").read_bytes() == DATA
     asked = [request.headers.get("range") for request in proxy.requests[:6]]
     assert asked[0] is None
@@ -91,7 +91,7 @@ async def test_more_than_one_chunk_of_each_range_is_written_where_it_belongs(
 ) -> None:
     monkeypatch.setitem(receive_in_ranges.__kwdefaults__, "length", 3 * 2**20 + 1)
     data = os.urandom(10 * 2**20)
-    await s3.write(f"{bucket}/run/a", data)
+    await s3.put(f"{bucket}/run/a", data, mode=Put.OVERWRITE)
     await s3.download(f"{bucket}/run/a", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == data
 
