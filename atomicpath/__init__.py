@@ -21,15 +21,18 @@ else:
     import importlib
     from concurrent.futures import thread as _thread  # noqa: F401 - it cannot be imported any more when Python ends
 
+    from ._core.forks import unforked as _unforked
+
     _MODULES = ("abc", "aio", "atomicity", "coordinators", "errors", "guarantees", "storage", "testing")
 
     def __getattr__(name: str) -> object:
         """Import a public name when it is first used, since fsspec and universal-pathlib take long to import."""
-        if name in _MODULES:
-            return importlib.import_module(f"{__name__}.{name}")
         if name.startswith("__") and name != "__all__":
             raise AttributeError(name)
-        public = importlib.import_module(f"{__name__}._public")
+        with _unforked:
+            if name in _MODULES:
+                return importlib.import_module(f"{__name__}.{name}")
+            public = importlib.import_module(f"{__name__}._public")
         try:
             value = globals()[name] = getattr(public, name)
         except AttributeError:

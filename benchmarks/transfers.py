@@ -45,7 +45,7 @@ from boto3.s3.transfer import TransferConfig
 from obstore.store import S3Store
 
 import atomicpath
-from atomicpath._core.tasks import for_each
+from atomicpath._core.tasks import map_concurrently
 from atomicpath._profile import probing
 
 BUCKET = "bench"
@@ -113,7 +113,7 @@ def of_obstore(endpoint: str) -> Way:
             await obstore.put_async(store, f"{prefix}/{path.name}", path, max_concurrency=16)
 
         async def main() -> None:
-            await for_each(sorted(source.iterdir()), one, at_once=_CONNECTIONS)
+            await map_concurrently(sorted(source.iterdir()), one, at_once=_CONNECTIONS)
 
         anyio.run(main)
 
@@ -132,12 +132,12 @@ def of_obstore(endpoint: str) -> Way:
                         data = await obstore.get_range_async(store, f"{prefix}/{name}", start=offset, end=end)
                         await anyio.to_thread.run_sync(os.pwrite, file.fileno(), data, offset)
 
-                await for_each(range(_RANGE, size, _RANGE), part, at_once=16)
+                await map_concurrently(range(_RANGE, size, _RANGE), part, at_once=16)
 
         async def main() -> None:
             nonlocal limiter
             limiter = anyio.CapacityLimiter(_CONNECTIONS)
-            await for_each(names, one, at_once=_CONNECTIONS)
+            await map_concurrently(names, one, at_once=_CONNECTIONS)
 
         target.mkdir()
         anyio.run(main)

@@ -24,8 +24,9 @@ import anyio.lowlevel
 from atomicpath.errors import OutcomeUnknownError, StorageError
 
 from . import telemetry
-from .concurrency import start_thread, unforked, wake
+from .concurrency import start_thread, wake
 from .environment import EventLoopNeeded, current, in_this_thread, is_in_this_thread, this_run, under, use
+from .forks import unforked
 from .interruption import Interrupted, Run, Signals
 
 __all__ = ["Worker", "protected", "run", "run_alone", "run_detached", "run_protected"]

@@ -9,8 +9,8 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from upath import UPath
 
-from atomicpath._core.concurrency import unforked
 from atomicpath._core.environment import current
+from atomicpath._core.forks import unforked
 from atomicpath.abc import Backend, Storage
 from atomicpath.errors import ValidationError
 

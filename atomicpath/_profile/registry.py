@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-from atomicpath._core.concurrency import unforked
+from atomicpath._core.forks import unforked
 from atomicpath._core.text import wrapped
 from atomicpath.abc import Backend
 from atomicpath.errors import BackendError

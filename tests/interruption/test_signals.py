@@ -253,7 +253,7 @@ def test_a_second_ctrl_c_ends_the_wait_for_the_clean_up_and_one_that_was_sent_tw
 
 
 _TWICE = """
-from atomicpath import environment
+from atomicpath._core import environment
 
 class Twice(environment.Environment):
     # Ctrl-C at the calls of these numbers, of this process to itself, so that each comes exactly there

@@ -18,7 +18,7 @@ _SCRIPT = """
 import json, resource, sys
 from pathlib import Path
 import anyio
-from atomicpath._core.tasks import for_each
+from atomicpath._core.tasks import map_concurrently
 from atomicpath.abc import Environment
 from atomicpath_s3 import S3Backend
 
@@ -33,9 +33,9 @@ async def fetch(name):
     await storage.download(f"{bucket}/run/{name}", Path(directory + "-copy", name))
 
 async def main():
-    await for_each(names, send, at_once=storage.files_at_once)
+    await map_concurrently(names, send, at_once=storage.files_at_once)
     Path(directory + "-copy").mkdir()
-    await for_each(names, fetch, at_once=storage.files_at_once)
+    await map_concurrently(names, fetch, at_once=storage.files_at_once)
 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 anyio.run(main)
