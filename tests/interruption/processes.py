@@ -17,7 +17,7 @@ import asyncio, atexit, faulthandler, gc, json, os, random, signal, sys, threadi
 from pathlib import Path
 import anyio
 import atomicpath
-from atomicpath import aio
+from atomicpath import aio, commit  # at once, and not while a timer runs
 
 faulthandler.dump_traceback_later(280, exit=True)
 root, options, arguments = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])

@@ -216,6 +216,7 @@ def test_ctrl_c_at_an_endpoint_that_never_answers_comes_back(tmp_path: Path) -> 
 
 _AGAIN = """
 import logging
+import atomicpath_s3, atomicpath_s3.storage  # a signal is to meet the save, and not these imports
 
 class Kept(logging.Handler):
     def emit(self, record):
