@@ -1232,7 +1232,10 @@ def explain(
 def create_all(
     paths: Iterable[TemporaryPath], *, multiprocessing_options: MultiprocessingOptions | None = None
 ) -> None:
-    """Create all paths, many at once, in the primary of a job; call in all active processes, which then may write.
+    """Create all paths, many at once, in the primary of a job; call this in all active processes.
+
+    The processes may write once the call returns. Every call returns only once all processes have called and everything
+    was created. After an error, what the calling process had created is discarded.
 
     Every process returns only once all have come and everything was created. After an error what this one had created
     is discarded.
