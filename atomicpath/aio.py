@@ -21,12 +21,12 @@ from ._cleaning.sweeper import sweep as sweep_root
 from ._commit import aliases, fetch, fetching, readers
 from ._commit.explanation import Explanation, explained
 from ._commit.handles import BegunCommit
+from ._commit.meter import Progress
 from ._commit.options import CommitOptions, Exists
 from ._commit.readers import Commit, UnfinishedCommit, Verification
 from ._commit.selection import select
 from ._commit.session import CommitSession
 from ._commit.session import put as put_directory
-from ._commit.staging import Progress
 from ._commit.tickets import JoinedCommit, ticket_of
 from ._commit.watching import Watcher
 from ._core.record import CommitRecord, JSONValue

@@ -15,10 +15,10 @@ from . import aio
 from ._cleaning import Metric, Mode, Retained, SweepResult, Wanted
 from ._commit.explanation import Explanation
 from ._commit.handles import BegunCommit
+from ._commit.meter import Progress
 from ._commit.options import Exists
 from ._commit.readers import Commit, UnfinishedCommit, Verification
 from ._commit.session import CommitSession
-from ._commit.staging import Progress
 from ._commit.tickets import JoinedCommit, ticket_of
 from ._commit.watching import Watcher
 from ._core.environment import EventLoopNeeded

@@ -3,7 +3,7 @@
 from .policies import Mode, Rules
 from .removal import remove
 from .results import Action, LeftoverKind, SweepResult
-from .retention import METRICS, TEMPORARY, Metric, Retained, Selection, Wanted, keep_last, retain
+from .retention import METRICS, TEMPORARY, Metric, Retained, Selection, Wanted, is_temporary, keep_last, retain
 from .sweeper import sweep
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Selection",
     "SweepResult",
     "Wanted",
+    "is_temporary",
     "keep_last",
     "remove",
     "retain",

@@ -11,6 +11,7 @@ from atomicpath._commit.readers import find, load
 from atomicpath._core.environment import cleaning_up, shielded
 from atomicpath._core.layout import PROBE_PREFIX, RECORD_FILE
 from atomicpath._core.record import CommitRecord
+from atomicpath._core.text import few_of
 from atomicpath._profile.abilities import need
 from atomicpath._profile.location import Location
 from atomicpath._profile.probing import profile_of
@@ -37,7 +38,6 @@ from atomicpath.guarantees import NONE, RENAMING, Guarantee, check
 __all__ = ["remove"]
 
 _LOG = logging.getLogger("atomicpath")
-_SHOWN = 3
 _REFUSALS = (FileNotFoundError, PermissionError)
 
 
@@ -157,11 +157,10 @@ async def _expect_own(
     The directory may have been `moved`.
     """
     if names := await foreign_below(storage, moved or location, record):
-        shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
         raise ConflictError(
-            f"{location} was not removed: what is in it is not all its own ({shown}). A name that ends in '/' is"
-            " another place, committed or under way. Nothing was changed: move or delete these yourself, then remove it"
-            " again",
+            f"{location} was not removed: what is in it is not all its own ({few_of(names)}). A name that ends in '/'"
+            " is another place, committed or under way. Nothing was changed: move or delete these yourself, then"
+            " remove it again",
             record,
         )
 

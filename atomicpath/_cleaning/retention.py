@@ -30,7 +30,7 @@ from atomicpath.guarantees import NONE, Guarantee
 from .policies import Candidate, Mode, Rules, decide
 from .removal import remove
 
-__all__ = ["METRICS", "TEMPORARY", "Metric", "Retained", "Selection", "Wanted", "keep_last", "retain"]
+__all__ = ["METRICS", "TEMPORARY", "Metric", "Retained", "Selection", "Wanted", "is_temporary", "keep_last", "retain"]
 
 _LOG = logging.getLogger("atomicpath")
 
@@ -190,6 +190,11 @@ async def retain(
     return Retention(results=[decided[commit.name] for commit in found.commits], removed=cleaner.removed)
 
 
+def is_temporary(commit: Commit) -> bool:
+    """Tell whether the next commit supersedes this one."""
+    return commit.record is not None and commit.record.metadata.get(TEMPORARY) is True
+
+
 def _noted(metadata: Mapping[str, JSONValue], name: str) -> float | None:
     """Return a number in the metadata of a commit, or None.
 
@@ -276,7 +281,7 @@ def _decided(
             is_wanted=selection.wants(commit),
             is_pinned=commit.name in protected,
             is_alias_target=commit.name in pointed_at,
-            is_temporary=commit.record is not None and commit.record.metadata.get(TEMPORARY) is True,
+            is_temporary=is_temporary(commit),
         )
         for commit in series
     ]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from atomicpath._core.layout import is_attempt_at, is_discarded, token_of
 from atomicpath._core.liveness import proof_of_life
 from atomicpath._core.record import CommitRecord, State, is_torn
+from atomicpath._core.text import few_of
 from atomicpath._profile.abilities import directories_at, need
 from atomicpath._profile.location import Location
 from atomicpath._strategies.attempt_files import tidy
@@ -24,8 +25,6 @@ from .observation import is_held, lock_to_delete, seen_record
 from .results import Action, Finding, KeepError, LeftoverKind, SweepResult, Verdict, judge
 
 __all__ = ["examine_attempt", "examine_lock", "examine_probe"]
-
-_SHOWN = 3
 
 
 async def examine_attempt(storage: Storage, left: Leftover, older_than: float) -> Finding | None:
@@ -161,10 +160,8 @@ def _readable(seen: Content | None, where: str) -> CommitRecord | None:
 
 
 def _not_its_own(names: Iterable[str]) -> str:
-    shown = list(names)
-    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
     return (
-        f"what is in it is not all its own ({', '.join(shown[:_SHOWN])}{more}). A name that ends in '/' is another"
+        f"what is in it is not all its own ({few_of(list(names))}). A name that ends in '/' is another"
         " place, committed or under way: move these away, and sweep again"
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,14 @@ from upath import UPath
 from atomicpath._core.layout import LEGACY_RECORD_FILE, RECORD_FILE, is_pending, is_reserved, is_unfinished
 from atomicpath._core.record import CommitRecord, FileEntry
 from atomicpath._core.tasks import map_concurrently
+from atomicpath._core.text import few
 from atomicpath._profile.fingerprint import is_original
 from atomicpath._profile.location import Location
-from atomicpath._profile.storage_errors import of_the_caller
 from atomicpath._strategies.manifest import digest
 from atomicpath.abc import Entry, EntryKind, Storage
 from atomicpath.errors import IntegrityError, ValidationError
+
+from .meter import Meter, Progress
 
 __all__ = ["Commit", "Verification", "compare", "damaged", "is_rewritten", "is_whole"]
 
@@ -65,7 +67,7 @@ async def compare(
     record: CommitRecord | None,
     *,
     checksums: bool,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
 ) -> Verification:
     """List the directory and compare it with its record.
 
@@ -85,15 +87,11 @@ async def compare(
     altered = {name for name, entry in wanted.items() if name in listing and _differs(entry, listing[name], original)}
     if checksums:
         unread = [entry for name, entry in wanted.items() if name in listing and name not in altered]
-        total, done = sum(entry.size for entry in unread), 0
+        meter = Meter(progress, sum(entry.size for entry in unread))
 
         async def one(entry: FileEntry) -> str:
-            nonlocal done
             found = await _sha256(storage, location.child(entry.name))
-            done += entry.size
-            if progress is not None:
-                with of_the_caller():
-                    progress(done, total)
+            meter.add(entry.size)
             return found
 
         hashes = await map_concurrently(unread, one, at_once=_FILES_AT_ONCE)
@@ -123,7 +121,7 @@ async def is_whole(storage: Storage, location: Location, record: CommitRecord) -
         return ""
     return (
         f"it is a copy of a committed directory, and not complete: {len(found)} of its {len(record.files)} files are"
-        f" missing or have another size ({_few(found)}). Copy it again, or delete it"
+        f" missing or have another size ({few(found)}). Copy it again, or delete it"
     )
 
 
@@ -153,7 +151,3 @@ async def _sha256(storage: Storage, file: Location) -> str:
         copy = Path(directory) / "file"
         await storage.download(file.path, copy)
         return await environment.step(digest, environment, copy)
-
-
-def _few(names: list[str]) -> str:
-    return f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"

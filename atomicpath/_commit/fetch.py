@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
-
-import anyio
 
 from atomicpath._core.environment import Environment, current, shielded
 from atomicpath._core.free_space import is_full, stored_size
@@ -20,20 +18,21 @@ from atomicpath._core.tasks import map_concurrently
 from atomicpath._profile.abilities import need
 from atomicpath._profile.fingerprint import is_original
 from atomicpath._profile.location import Location, PathLike, locate
-from atomicpath._profile.storage_errors import of_the_caller
 from atomicpath._strategies.atomic_rename import AtomicRenameTemporaryPath
 from atomicpath._strategies.manifest import digest, entries_of
 from atomicpath.abc import CopyingStorage, Entry, StaleVersionError, Storage
 from atomicpath.coordinators import SingleProcess
 from atomicpath.errors import AtomicPathError, CommitError, IntegrityError, NotCommittedError, ValidationError
 from atomicpath.guarantees import Guarantee
+from atomicpath.storage.budget import Budget
 
 from .completeness import is_rewritten
+from .meter import Meter, Progress
 from .options import CommitOptions
 from .readers import find, load
 from .session import CommitSession, expect_room_at
 from .sources import copy_directories
-from .staging import Progress, Staging
+from .staging import Staging
 
 __all__ = ["copy", "get"]
 
@@ -153,7 +152,7 @@ async def _copy(source: _Source, url: PathLike, options: CommitOptions) -> Commi
             await _expect_room(source, target, entries)
         path = await session.begin(source=not (is_local or in_store))
         if session.is_primary and not session.is_kept:
-            done = _Progress(given.callback(), sum(entry.size for entry in entries))
+            done = Meter(given.callback(), sum(entry.size for entry in entries))
             if is_local:
                 await _to_disk(source, Path(str(path)), entries, done)
             elif in_store:
@@ -201,14 +200,14 @@ async def _expect_room(source: _Source, target: Location, entries: Sequence[File
     await expect_room_at(target, needed)
 
 
-async def _to_disk(source: _Source, target: Path, entries: Sequence[FileEntry], done: _Progress) -> None:
+async def _to_disk(source: _Source, target: Path, entries: Sequence[FileEntry], done: Meter) -> None:
     storage, original = source.storage, await source.is_original()
     await storage.environment.step(_make_parents, target, entries)
 
     async def one(entry: FileEntry) -> None:
         copy = target / entry.name
         await source.download(entry, copy, original=original)
-        done.add(entry)
+        done.add(entry.size)
 
     await map_concurrently(entries, one, at_once=storage.files_at_once)
     if storage.is_local:
@@ -226,7 +225,7 @@ async def _in_store(source: _Source, target: Location, entries: Sequence[FileEnt
 
 
 async def _to_store(
-    source: _Source, session: CommitSession, entries: Sequence[FileEntry], done: _Progress, staging_dir: PathLike | None
+    source: _Source, session: CommitSession, entries: Sequence[FileEntry], done: Meter, staging_dir: PathLike | None
 ) -> None:
     """Copy file by file through this host.
 
@@ -234,7 +233,7 @@ async def _to_store(
     """
     storage, original = source.storage, await source.is_original()
     environment = storage.environment
-    staging, space = Staging(environment, staging_dir), _Space(_LOCAL_SPACE)
+    staging, space = Staging(environment, staging_dir), Budget(_LOCAL_SPACE, storage.files_at_once)
 
     async def from_disk(entry: FileEntry) -> None:
         path = source.place.child(entry.name).path
@@ -243,16 +242,16 @@ async def _to_store(
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         await source.expect(entry, found, Path(path), original=original)
         await session.add(entry.name, Path(path))
-        done.add(entry)
+        done.add(entry.size)
 
     async def streamed(numbered: tuple[int, FileEntry]) -> None:
         number, entry = numbered
-        async with space.of(entry.size):
+        async with space.hold(entry.size):
             copy = staged / str(number)
             await source.download(entry, copy, original=original)
             await session.add(entry.name, copy)
             await environment.step(os.unlink, copy)
-        done.add(entry)
+        done.add(entry.size)
 
     if storage.is_local:
         await map_concurrently(entries, from_disk, at_once=storage.files_at_once)
@@ -263,42 +262,6 @@ async def _to_store(
     finally:
         with shielded():
             await staging.remove()
-
-
-class _Progress:
-    """Tells the caller after each file how many bytes are copied."""
-
-    def __init__(self, tell: Progress | None, total: int) -> None:
-        self._tell, self._total, self._done = tell, total, 0
-
-    def add(self, entry: FileEntry) -> None:
-        self._done += entry.size
-        if self._tell is not None:
-            with of_the_caller():
-                self._tell(self._done, self._total)
-
-
-class _Space:
-    """Room on this host for files on their way: so many bytes at once, or one larger file alone."""
-
-    def __init__(self, size: int) -> None:
-        self._size = self._free = size
-        self._changed = anyio.Condition()
-
-    @asynccontextmanager
-    async def of(self, size: int) -> AsyncIterator[None]:
-        wanted = min(size, self._size)
-        async with self._changed:
-            while self._free < wanted:
-                await self._changed.wait()
-            self._free -= wanted
-        try:
-            yield
-        finally:
-            with anyio.CancelScope(shield=True):
-                async with self._changed:
-                    self._free += wanted
-                    self._changed.notify_all()
 
 
 def _stored(environment: Environment, location: Location, entries: Sequence[FileEntry]) -> int:

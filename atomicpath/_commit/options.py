@@ -19,8 +19,8 @@ from atomicpath.coordinators.options import check_coordinator
 from atomicpath.errors import ValidationError
 from atomicpath.guarantees import NONE, RENAMING, Guarantee, Profile, check, check_replacing
 
+from .meter import Progress
 from .selection import select
-from .staging import Progress
 
 __all__ = ["CommitOptions", "Exists", "check_agreement"]
 

@@ -24,6 +24,7 @@ from atomicpath.abc import Entry, EntryKind, NoBucketError, Storage
 from atomicpath.errors import AtomicPathError, IntegrityError, NotCommittedError, ValidationError
 
 from .completeness import Commit, Verification, compare, is_whole
+from .meter import Progress
 
 __all__ = [
     "Commit",
@@ -277,9 +278,7 @@ async def attempts(root: Location) -> list[UnfinishedCommit]:
     return sorted((found for found in begun if found is not None), key=lambda found: found.path.path)
 
 
-async def verify(
-    location: Location, *, checksums: bool, progress: Callable[[int, int], object] | None = None
-) -> Verification:
+async def verify(location: Location, *, checksums: bool, progress: Progress | None = None) -> Verification:
     """Compare what is stored with the manifest: names, sizes, versions where they were given, checksums on request.
 
     A directory that was replaced meanwhile is compared afresh, because its files are not those of the record that was

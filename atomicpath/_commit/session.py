@@ -230,12 +230,10 @@ class CommitSession:
     async def _copy(self, origin: Own | Staged, temporary: TemporaryPath, *, top: bool) -> None:
         """Add the files of a local directory to the attempt, as they are at one moment."""
         files = await origin.files()
-        target = Path(locate(temporary.get()).path)
-        linked = (
-            await origin.link_into(target) if isinstance(origin, Consumed) and self._storage.is_local else set[str]()
-        )
+        target = Path(locate(temporary.get()).path) if self._storage.is_local else None
+        linked = await origin.link_into(target) if target and isinstance(origin, Consumed) else set[str]()
         await upload(temporary, files, self._progress, at_once=self._storage.files_at_once, done=linked)
-        if self._storage.is_local:
+        if target is not None:
             mode = self._options.file_options.path_permission_mode if self._options.file_options else None
             await copy_directories(self._storage, origin.directory, target, top=top and mode is None)
         else:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from atomicpath._core.environment import Environment
 from atomicpath._core.layout import is_pending, is_temporary
+from atomicpath._core.text import few
 from atomicpath._profile.location import locate
 from atomicpath._strategies.conflicts import standing_at
 from atomicpath._strategies.manifest import still_written
@@ -86,8 +87,8 @@ class Own:
             if await self._token_now() != self._token:
                 raise ValidationError(self._moving())
             raise IntegrityError(
-                f"{self.directory} is not as it was committed: {', '.join(lacking[:3])}"
-                f"{' …' if len(lacking) > 3 else ''}. A copy would pass for whole: verify(...) says what is wrong"
+                f"{self.directory} is not as it was committed: {few(lacking)}. A copy would pass for whole:"
+                " verify(...) says what is wrong"
             )
         return files
 

@@ -6,10 +6,9 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 from atomicpath._core import telemetry
 from atomicpath._core.environment import Environment
@@ -19,18 +18,15 @@ from atomicpath._core.liveness import track_attempt, untrack_attempt
 from atomicpath._core.tasks import map_concurrently
 from atomicpath._core.tree_removal import identity, opened
 from atomicpath._profile.location import PathLike
-from atomicpath._profile.storage_errors import of_the_caller
 from atomicpath._strategies.manifest import expect_finished
 from atomicpath.abc import TemporaryPath
 from atomicpath.errors import AtomicPathError, ValidationError
 
+from .meter import Meter, Progress
 from .staging_leftovers import PREFIX, lock_new, remove_abandoned, remove_staged
 from .staging_place import VARIABLE, named_place, private_place
 
-__all__ = ["LocalFile", "Progress", "Staging", "files_of", "upload"]
-
-Progress: TypeAlias = Callable[[int, int], object]
-"""Called with the bytes transferred so far and the bytes in all, after each file; in another thread."""
+__all__ = ["LocalFile", "Staging", "files_of", "upload"]
 
 _LOG = logging.getLogger("atomicpath")
 _FILES = "files"
@@ -143,22 +139,18 @@ async def upload(
     done: Collection[str] = (),
 ) -> None:
     """Publish local files as those of an attempt, `at_once` of them at a time, except those in `done`."""
-    total, copied = sum(file.size for file in files), sum(file.size for file in files if file.name in done)
+    due = [file for file in files if file.name not in done]
+    total, left = sum(file.size for file in files), sum(file.size for file in due)
+    meter = Meter(progress, total, done=total - left)
 
     async def one(file: LocalFile) -> None:
-        nonlocal copied
         await temporary.add(file.name, file.path)
-        copied += file.size
         telemetry.uploaded(file.size)
-        if progress is not None:
-            with of_the_caller():
-                progress(copied, total)
+        meter.add(file.size)
 
-    if progress is not None:
-        with of_the_caller():
-            progress(copied, total)
-    with telemetry.uploading(total - copied):
-        await map_concurrently([file for file in files if file.name not in done], one, at_once=at_once)
+    meter.tell()
+    with telemetry.uploading(left):
+        await map_concurrently(due, one, at_once=at_once)
 
 
 def _files_of(environment: Environment, top: Path, source: bool) -> list[LocalFile]:

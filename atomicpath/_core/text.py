@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 
-__all__ = ["WIDTH", "Notes", "wrapped"]
+__all__ = ["WIDTH", "Notes", "few", "few_of", "wrapped"]
 
 WIDTH = 100
+_FEW = 3
+
+
+def few(names: Sequence[str]) -> str:
+    """Return the first names, and a sign that there are more."""
+    return f"{', '.join(names[:_FEW])}{' …' if len(names) > _FEW else ''}"
+
+
+def few_of(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    return ", ".join(names[:_FEW]) + (f" and {len(names) - _FEW} more" if len(names) > _FEW else "")
 
 
 class Notes:

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from types import EllipsisType
 from typing import Literal
 
+from atomicpath._commit.meter import Progress
 from atomicpath._commit.options import CommitOptions, Exists
 from atomicpath._commit.readers import Commit
 from atomicpath._commit.session import CommitSession, copy_and_commit, source_of
-from atomicpath._commit.staging import LocalFile, Progress
+from atomicpath._commit.staging import LocalFile
 from atomicpath._core.record import JSONValue
 from atomicpath._core.runner import run
 from atomicpath._profile.location import Location, PathLike, local_directory, locate

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Coroutine
 
-from atomicpath._cleaning import TEMPORARY, Retained
+from atomicpath._cleaning import is_temporary
 from atomicpath._commit.readers import Commit
 from atomicpath._core.environment import current, use
 
@@ -142,7 +142,7 @@ class Behind:
             if self._store.selection.rules.is_empty and not self._may_be_temporary:
                 return
             self._may_be_temporary = False
-            if any(_is_temporary(one) for one in await self._store.retain() if one.kept):
+            if any(is_temporary(one.commit) for one in await self._store.retain() if one.kept):
                 self._may_be_temporary = True
 
         def settled(error: BaseException | None) -> None:
@@ -198,7 +198,3 @@ class Behind:
         with self._changed:
             self._under_way -= 1
             self._changed.notify_all()
-
-
-def _is_temporary(one: Retained) -> bool:
-    return one.commit.record is not None and one.commit.record.metadata.get(TEMPORARY) is True

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from atomicpath._core.layout import COMMIT_SUCCESS_FILE, LEGACY_RECORD_FILE, RECORD_FILE
 from atomicpath._core.record import CommitRecord, DecidedBy, State, record_in_marker, token_in_marker
+from atomicpath._core.text import few
 from atomicpath._profile.location import Location
 from atomicpath.abc import EntryKind, Storage
 from atomicpath.errors import AlreadyCommittedError, CommitError, ConflictError
@@ -184,7 +185,7 @@ def unsettled(location: Location, record: CommitRecord, seconds: float) -> Confl
 
 def foreign(location: Location, kind: EntryKind | None, names: tuple[str, ...] = ()) -> ConflictError:
     """Return the error for a path that is held by something that no attempt of ours put there."""
-    shown = f": {', '.join(names[:3])}{' …' if len(names) > 3 else ''}" if names else ""
+    shown = f": {few(names)}" if names else ""
     return ConflictError(
         f"{location} exists and was not written by atomicpath ({_described(kind)}{shown}). It was left as it is: move"
         " it away, or commit under another name"
@@ -193,11 +194,10 @@ def foreign(location: Location, kind: EntryKind | None, names: tuple[str, ...] =
 
 def not_its_own(location: Location, names: tuple[str, ...]) -> ConflictError:
     """Return the error for files that neither the manifest nor an owner of the take-over chain names."""
-    shown = f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
     return ConflictError(
-        f"{location} has files in it that are not the attempt's own: {shown}. They were left as they are: somebody else"
-        " wrote or copied them there, or an earlier attempt came late. Move or delete them yourself, or commit under"
-        " another name"
+        f"{location} has files in it that are not the attempt's own: {few(names)}. They were left as they are:"
+        " somebody else wrote or copied them there, or an earlier attempt came late. Move or delete them yourself, or"
+        " commit under another name"
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from atomicpath._core.layout import is_pending, is_reserved, is_unfinished
 from atomicpath._core.record import CommitRecord, SnapshotBase
+from atomicpath._core.text import few
 from atomicpath._profile.location import Location
 from atomicpath.abc import CopyingStorage, EntryKind, SnapshotType, Storage
 from atomicpath.errors import ConflictError, GuaranteeError, IntegrityError, NotCommittedError, ValidationError
@@ -98,7 +99,7 @@ async def _copy_committed(storage: Storage, source: Location, record: CommitReco
                 )
         if damaged := [file.name for file in record.files if sizes.get(file.name) != file.size]:
             raise IntegrityError(
-                f"{source} is not as it was committed ({', '.join(damaged[:3])}{' …' if len(damaged) > 3 else ''}): a"
+                f"{source} is not as it was committed ({few(damaged)}): a"
                 " copy would pass for whole. verify(...) says what is wrong; restore it"
             )
         names = [name for name in sizes if not (is_reserved(name) or is_unfinished(name))]

@@ -18,6 +18,7 @@ import logging
 from dataclasses import dataclass
 
 from atomicpath._core.record import CommitRecord, SnapshotBase
+from atomicpath._core.text import few_of
 from atomicpath._profile.abilities import need
 from atomicpath._profile.location import Location
 from atomicpath.abc import ExchangingStorage, SnapshotType
@@ -228,9 +229,8 @@ async def _expect_own(publication: Publisher, record: CommitRecord) -> None:
     """Raise ConflictError if something is in the directory to be replaced that does not belong to it."""
     names = await foreign_below(publication.storage, publication.final, record)
     if names:
-        shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
         raise ConflictError(
-            f"{publication.final} was not replaced: what is in it is not all its own ({shown}). A"
+            f"{publication.final} was not replaced: what is in it is not all its own ({few_of(names)}). A"
             " name that ends in '/' is another place, committed or under way. Nothing was changed: move these away, or"
             " commit under another name",
             record,

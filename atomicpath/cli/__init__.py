@@ -1,6 +1,6 @@
 """The command line `atomicpath`; docs/command-line.md describes it for users.
 
-Help and shell completion have to be fast, so each command imports the library, and rich, when it runs
+Help and shell completion have to be fast, so nothing of the library, and not rich, is loaded before a command runs
 (docs/design/0019-command-line.md).
 """
 

@@ -1,6 +1,7 @@
 """The command line as a whole: its commands, in the order of its help, and its version.
 
-Here and in the modules of the commands, what help and completion do not need is imported where it is used.
+Help and completion have to be fast: rich is imported where it is used, and what is public in `atomicpath` at its first
+use.
 """
 
 from __future__ import annotations

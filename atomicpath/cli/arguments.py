@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import atomicpath
+
 if TYPE_CHECKING:
     from atomicpath import Guarantee
 
@@ -119,8 +121,6 @@ def guarantees(names: list[str] | None) -> Guarantee | None:
 def check_root(root: str) -> None:
     """Raise NotCommittedError if a local root is not there; a store has no directories that could be missing."""
     from upath import UPath
-
-    import atomicpath
 
     path = UPath(root).expanduser() if "://" in root else Path(root).expanduser()
     if getattr(path, "protocol", "") in ("", "file", "local") and not path.exists():

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import atomicpath
+
 from . import arguments as given
 from . import documents
 from .commands import command
@@ -93,8 +95,6 @@ def _measure(root: str, directory: Path, writing: dict[str, Any], *, repeat: int
     import shutil
     import statistics
 
-    import atomicpath
-
     source, back = directory / "source", directory / "back"
     options = {"storage_options": writing["storage_options"]}
     times: dict[str, list[float]] = {operation: [] for operation in _COMPARED}
@@ -135,8 +135,6 @@ def _copy_plainly(path: UPath, source: Path, back: Path, times: dict[str, list[f
 @contextmanager
 def _removed(url: str, writing: dict[str, Any]) -> Iterator[None]:
     """Remove what was committed in the block, if it was."""
-    import atomicpath
-
     try:
         yield
     finally:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+import atomicpath
+
 from . import arguments as given
 from . import documents
 from .commands import command, failed
@@ -35,8 +37,6 @@ def add(app: typer.Typer) -> None:
 
         Nothing committed is ever deleted, nor an attempt that may be alive. It asks nothing.
         """
-        import atomicpath
-
         found = atomicpath.sweep(
             root,
             older_than=given.duration(older_than),
@@ -93,8 +93,6 @@ def add(app: typer.Typer) -> None:
         A directory right below ROOT stays if any rule keeps it; the newest complete one always stays. On a terminal it
         asks first.
         """
-        import atomicpath
-
         retain = functools.partial(
             atomicpath.retain,
             root,
@@ -144,8 +142,6 @@ def add(app: typer.Typer) -> None:
 
         Readers see each one whole, or not at all. On a terminal it asks first.
         """
-        import atomicpath
-
         options, asserted = given.storage_options(option, options_file), given.guarantees(guarantee)
         if not dry_run:
             confirmed(f"remove {', '.join(urls)}?", yes=yes)

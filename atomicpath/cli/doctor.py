@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import typer
 
+import atomicpath
+
 from . import arguments as given
 from . import documents
 from .commands import command
@@ -126,8 +128,6 @@ class Examination:
         self.checks.append({"check": name, "ok": True, "detail": detail})
 
     def _explain(self) -> str:
-        import atomicpath
-
         found = atomicpath.explain(self.url, storage_options=self._options, guarantees=self._asserted)
         if found.strategy is None:
             raise atomicpath.GuaranteeError(found.reason)
@@ -135,8 +135,6 @@ class Examination:
         return f"commits use {self._strategy}: {found.profile.effective}"
 
     def _list(self) -> str:
-        import atomicpath
-
         found = atomicpath.attempts(parent_of(self.url), storage_options=self._options)
         return f"{len(found)} unfinished attempts are there" if found else "nothing unfinished is there"
 
@@ -145,21 +143,15 @@ class Examination:
         return f"committed {self._target}"
 
     def _put(self, directory: str) -> None:
-        import atomicpath
-
         atomicpath.put(directory, self._target, storage_options=self._options, guarantees=self._asserted)
 
     def _read(self) -> str:
-        import atomicpath
-
         found = atomicpath.verify(self._target, storage_options=self._options)
         if not found.ok:
             raise atomicpath.IntegrityError(f"{self._target} is not as it was committed: {found}")
         return "it is as it was committed"
 
     def _delete(self) -> str:
-        import atomicpath
-
         try:
             atomicpath.remove(self._target, storage_options=self._options, guarantees=self._asserted)
         except atomicpath.NotCommittedError:

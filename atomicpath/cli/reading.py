@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import atomicpath
+
 from . import arguments as given
 from . import documents
 from .commands import command
@@ -40,8 +42,6 @@ def add(app: typer.Typer) -> None:
 
         Each guarantee is shown with its evidence, and at the end the strategy that follows.
         """
-        import atomicpath
-
         found = atomicpath.explain(
             url,
             probe=probe,
@@ -71,8 +71,6 @@ def add(app: typer.Typer) -> None:
 
         Only those right below it are listed, oldest first; what is incomplete is named on stderr.
         """
-        import atomicpath
-
         options = given.storage_options(option, options_file)
         found = atomicpath.committed(root, step=step, prefix=prefix, storage_options=options)
         if not found:
@@ -134,8 +132,6 @@ def add(app: typer.Typer) -> None:
 
         The exit code is 3 if nothing is committed right below ROOT.
         """
-        import atomicpath
-
         options = given.storage_options(option, options_file)
         found = atomicpath.latest(root, step=step, prefix=prefix, storage_options=options)
         if found is None:
@@ -167,8 +163,6 @@ def add(app: typer.Typer) -> None:
         First come those that are there, then each one below ROOT as it is committed, a line for each. The exit code is
         3 if fewer came than --count asks for, or none, before the --timeout.
         """
-        import atomicpath
-
         seen = 0
         for found in atomicpath.watch(
             root,
@@ -202,8 +196,6 @@ def add(app: typer.Typer) -> None:
 
         Every file that is missing, altered or extra is named, and the exit code is 4 if there is one.
         """
-        import atomicpath
-
         options = given.storage_options(option, options_file)
         with progress("verifying", quiet=quiet) as show:
             found = atomicpath.verify(url, checksums=checksums, progress=show, storage_options=options)
@@ -222,8 +214,6 @@ def add(app: typer.Typer) -> None:
 
 def _say_why_nothing(root: str, options: dict[str, object], *, asked_for_all: bool = False, quiet: bool) -> None:
     """Say that nothing is below a root, and whether it is a committed directory itself."""
-    import atomicpath
-
     try:
         is_one = atomicpath.is_committed(root, storage_options=options)
     except atomicpath.AtomicPathError:  # the listing, which says that nothing is there, is the answer
@@ -239,8 +229,6 @@ def _say_why_nothing(root: str, options: dict[str, object], *, asked_for_all: bo
 
 def _standing_at(url: str, options: dict[str, object]) -> tuple[str, CommitRecord | None]:
     """Return the path of a committed directory and its record; None for the record if another tool committed it."""
-    import atomicpath
-
     path = str(atomicpath.resolve(url, storage_options=options))
     try:
         return path, atomicpath.read_record(url, storage_options=options)

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+import atomicpath
+
 from . import arguments as given
 from . import documents
 from .commands import command
@@ -63,8 +65,6 @@ def add(app: typer.Typer) -> None:
 
         A copy of DIR is committed: readers see all of it or nothing. DIR stays as it is.
         """
-        import atomicpath
-
         with progress("writing", quiet=quiet) as show:
             made = atomicpath.put(
                 directory,
@@ -100,8 +100,6 @@ def add(app: typer.Typer) -> None:
         DIR must not exist. It appears whole or not at all. With --latest the newest directory below the root URL is
         fetched into DIR, under its own name; if this host has it there already, its path is printed at once.
         """
-        import atomicpath
-
         options = given.storage_options(option, options_file)
         with progress("reading", quiet=quiet) as show:
             if latest:
@@ -143,8 +141,6 @@ def add(app: typer.Typer) -> None:
         Every file is compared with the manifest on the way, and the metadata travels. Without options of its own SOURCE
         has those of URL, if both have one protocol.
         """
-        import atomicpath
-
         with progress("copying", quiet=quiet) as show:
             made = atomicpath.copy(
                 source,
@@ -177,8 +173,6 @@ def add(app: typer.Typer) -> None:
 
         An alias that is there already moves in one step. Readers follow it, and nothing removes its target.
         """
-        import atomicpath
-
         options = given.storage_options(option, options_file)
         atomicpath.alias(url, target, guarantees=given.guarantees(guarantee), storage_options=options)
         if as_json:

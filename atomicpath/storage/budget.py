@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import anyio
 import anyio.lowlevel
 
-__all__ = ["CONNECTIONS", "memory_for"]
+__all__ = ["CONNECTIONS", "Budget", "memory_for"]
 
 _BYTES = 128 * 2**20
 _REQUESTS = 64
@@ -26,13 +26,16 @@ def memory_for(size: int) -> AbstractAsyncContextManager[None]:
     """
     budget = _budgets.get(None)
     if budget is None:
-        budget = _Budget(_BYTES, _REQUESTS)
+        budget = Budget(_BYTES, _REQUESTS)
         _budgets.set(budget)
     return budget.hold(size)
 
 
-class _Budget:
-    """Bytes and places that are given out in the order in which they were asked for."""
+class Budget:
+    """Bytes and places that are given out in the order in which they were asked for.
+
+    A block that wants more bytes than there are gets all of them, and so is alone.
+    """
 
     def __init__(self, size: int, places: int) -> None:
         self._size = size
@@ -67,4 +70,4 @@ class _Budget:
             turn.set()
 
 
-_budgets: anyio.lowlevel.RunVar[_Budget] = anyio.lowlevel.RunVar("atomicpath_budget")
+_budgets: anyio.lowlevel.RunVar[Budget] = anyio.lowlevel.RunVar("atomicpath_budget")

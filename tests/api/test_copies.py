@@ -11,6 +11,7 @@ import pytest
 
 import atomicpath
 from atomicpath._commit import fetch
+from atomicpath.storage.budget import Budget
 from tests.support.roots import LocalRoot, MemoryRoot, Root, S3Root
 
 FILES = {"weights.bin": b"w" * 1000, "a/b/c.txt": b"1", "empty": b""}
@@ -146,11 +147,11 @@ def test_the_local_space_on_the_way_is_bounded(memory: MemoryRoot, s3: S3Root, s
 
 
 async def test_a_file_larger_than_the_space_comes_alone() -> None:
-    space, at_once, most = fetch._Space(10), 0, 0
+    space, at_once, most = Budget(10, 64), 0, 0
 
     async def one(size: int) -> None:
         nonlocal at_once, most
-        async with space.of(size):
+        async with space.hold(size):
             at_once += min(size, 10)
             most = max(most, at_once)
             await anyio.lowlevel.checkpoint()
