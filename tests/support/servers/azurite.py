@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +11,7 @@ from typing import Any
 from azure.storage.blob import BlobServiceClient, ContainerClient
 
 from tests.support.roots import Root
-from tests.support.servers.base import answers, free_port, missing, running
+from tests.support.servers.base import answers, find_of_npm, free_port, running
 
 __all__ = ["ACCOUNT", "HOW", "KEY", "AzureRoot", "azurite", "connection_string"]
 
@@ -33,19 +31,17 @@ def connection_string(endpoint: str) -> str:
 def azurite(log: Path) -> Iterator[str]:
     """Its endpoint."""
     port = free_port()
-    command = [_program(), "--blobHost", "127.0.0.1", "--blobPort", str(port), "--inMemoryPersistence"]
+    command = [
+        find_of_npm("azurite-blob", "Azurite", HOW),
+        "--blobHost",
+        "127.0.0.1",
+        "--blobPort",
+        str(port),
+        "--inMemoryPersistence",
+    ]
     command += ["--skipApiVersionCheck", "--silent", "--disableTelemetry"]
     with running(command, lambda: answers(port), log):
         yield f"http://127.0.0.1:{port}"
-
-
-def _program() -> str:
-    """Where npm puts it: below the environment of this Python, or on PATH."""
-    beside = Path(sys.prefix) / "node" / "node_modules" / ".bin" / "azurite-blob"
-    found = str(beside) if beside.exists() else shutil.which("azurite-blob")
-    if not found or not shutil.which("node"):
-        missing("Azurite", HOW)
-    return found
 
 
 class AzureRoot(Root):

@@ -19,7 +19,7 @@ import pytest
 
 from tests.support.waiting import PATIENCE
 
-__all__ = ["answers", "find", "free_port", "missing", "running"]
+__all__ = ["answers", "find", "find_of_npm", "free_port", "missing", "running"]
 
 _PR_SET_PDEATHSIG = 1
 
@@ -29,6 +29,15 @@ def find(program: str, how: str) -> str:
     beside = Path(sys.executable).parent / program
     found = str(beside) if beside.exists() else shutil.which(program)
     return found or missing(program, how)
+
+
+def find_of_npm(program: str, server: str, how: str) -> str:
+    """Return the path of a program for Node.js: below this Python's environment, where make has it put, or on PATH."""
+    beside = Path(sys.prefix) / "node" / "node_modules" / ".bin" / program
+    found = str(beside) if beside.exists() else shutil.which(program)
+    if not found or not shutil.which("node"):
+        missing(server, how)
+    return found
 
 
 def missing(server: str, how: str) -> NoReturn:

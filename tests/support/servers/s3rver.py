@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.servers.base import answers, free_port, missing, running
+from tests.support.servers.base import answers, find_of_npm, free_port, running
 
 __all__ = ["HOW", "KEY", "s3rver"]
 
@@ -23,15 +21,14 @@ def s3rver(directory: Path) -> Iterator[str]:
     """Its endpoint."""
     port = free_port()
     (directory / "data").mkdir()
-    command = [_program(), "--directory", str(directory / "data"), "--address", "127.0.0.1", "--port", str(port)]
+    command = [
+        find_of_npm("s3rver", "s3rver", HOW),
+        "--directory",
+        str(directory / "data"),
+        "--address",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     with running([*command, "--silent"], lambda: answers(port), directory / "log"):
         yield f"http://127.0.0.1:{port}"
-
-
-def _program() -> str:
-    """Where npm puts it: below the environment of this Python, or on PATH."""
-    beside = Path(sys.prefix) / "node" / "node_modules" / ".bin" / "s3rver"
-    found = str(beside) if beside.exists() else shutil.which("s3rver")
-    if not found or not shutil.which("node"):
-        missing("s3rver", HOW)
-    return found
